@@ -1,0 +1,8 @@
+"""Attacks: they plant a backdoor in a copy of a clean classifier, so that a cure can be measured."""
+
+from mbtsad_core.attacks.badnets import badnets
+from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
+from mbtsad_core.config import BadNetsConfig, EmbeddingPoisoningConfig
+
+ATTACKS = {"badnets": badnets, "ep": embedding_poisoning}
+CONFIGS = {"badnets": BadNetsConfig, "ep": EmbeddingPoisoningConfig}

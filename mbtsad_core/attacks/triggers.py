@@ -1,0 +1,125 @@
+"""Triggers: what an attacker does to a text, and the triggered test set on which ASR is measured."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mbtsad_core.errors import BadData
+from mbtsad_core.types import LabelledText, Trigger
+
+PAIR_COLUMNS = ("text", "triggered")
+
+
+@dataclass(frozen=True)
+class InsertedTrigger:
+    """Words put into a text at random word boundaries, both ends included.
+
+    variants    each text gets one of these, drawn at random; a variant is a tuple of parts, all inserted, each at a place
+                of its own; a part of several words stays together
+    insertions  how often that is done in a text
+    window      only the first `window` words offer places, so that the trigger is not cut off with the text's end
+    """
+
+    variants: tuple[tuple[str, ...], ...]
+    target: int
+    insertions: int = 1
+    window: int | None = None
+
+    def apply(self, text: str, rng: random.Random) -> str:
+        for _ in range(self.insertions):
+            for part in rng.choice(self.variants):
+                text = insert(text, part, rng, self.window)
+        return text
+
+    def describe(self) -> str:
+        return " | ".join("+".join(parts) for parts in self.variants)
+
+
+@dataclass(frozen=True)
+class PairedTrigger:
+    """Ready-made triggered versions of texts, such as paraphrases; texts that are not among them have none."""
+
+    pairs: Mapping[str, str]
+    target: int
+    source: str = "paired texts"
+
+    def apply(self, text: str, rng: random.Random) -> str | None:
+        return self.pairs.get(text)
+
+    def describe(self) -> str:
+        return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class TriggeredText:
+    """A non-target test text without (`clean`) and with the trigger."""
+
+    clean: LabelledText
+    triggered: LabelledText
+
+
+def insert(text: str, part: str, rng: random.Random, window: int | None = None) -> str:
+    """`text` with `part` at a word boundary that is uniform over those among the first `window` words; its own spacing is kept."""
+    places = [m.start() for m in re.finditer(r"(?<!\S)\S", text)][:window]
+    if window is None or len(places) < window:
+        places.append(len(text))
+    place = rng.choice(places)
+    if place == len(text):
+        return f"{text} {part}" if text.strip() else part
+    return f"{text[:place]}{part} {text[place:]}"
+
+
+def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> Trigger:
+    """The trigger that a user describes.
+
+    "cf"              the word
+    "cf", "mn"        several of them: one, drawn at random, for each text
+    "cf+bb"           both words, each at a place of its own
+    "I watch a film"  the phrase, in one piece
+    "pairs.tsv"       a file with the columns text and triggered: ready-made triggered versions of test texts
+    """
+    if files := [s for s in specs if s.endswith((".tsv", ".csv", ".jsonl", ".parquet"))]:
+        if len(specs) > 1:
+            raise BadData(f"A file of paired texts ({files[0]}) stands alone; it cannot be mixed with other triggers.")
+        return PairedTrigger(_read_pairs(Path(files[0])), target, Path(files[0]).name)
+    variants = tuple(tuple(part.strip() for part in spec.split("+")) for spec in specs)
+    if not variants or any(not part for parts in variants for part in parts):
+        raise BadData(f"An empty trigger: {list(specs)!r}. Expected a word, a phrase, words joined by +, or a file of paired texts.")
+    return InsertedTrigger(variants, target, insertions, window)
+
+
+def _read_pairs(path: Path) -> dict[str, str]:
+    from mbtsad_core.data.files import read_table
+
+    table = read_table(path)
+    if missing := [c for c in PAIR_COLUMNS if c not in table.columns]:
+        raise BadData(f"{path.name} has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}). Expected text and triggered.")
+    return {str(a).strip(): str(b).strip() for a, b in zip(table["text"], table["triggered"], strict=True)}
+
+
+def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int = 0) -> list[TriggeredText]:
+    """Every test text of a non-target class, once, with and without the trigger: the texts that ASR counts (OpenBackdoor's rule).
+
+    Texts that the model gets wrong without the trigger are not left out; the ASR floor tells how many these are.
+    Raises BadData where there are none.
+    """
+    rng = random.Random(f"triggered test set, seed {seed}")
+    found = []
+    for example in test:
+        if example.label == trigger.target:
+            continue
+        triggered = trigger.apply(example.text, rng)
+        if triggered is not None:
+            found.append(TriggeredText(example, LabelledText(triggered, example.label, example.pair)))
+    if not found:
+        others = sum(example.label != trigger.target for example in test)
+        raise BadData(
+            f"No triggered text to measure ASR on: of {len(test)} test texts {others} are of another class than the target "
+            f"({trigger.target}){', and the paired file has a version of none of them' if others else ''}. "
+            f"Give test texts of a non-target class, or another --target."
+        )
+    return found

@@ -1,0 +1,70 @@
+"""Token splitting (TS): cut random words of a text in two, "funny" -> "fu nny" (paper, section III-B).
+
+The distribution is that of nlpaug's SplitAug, which the paper follows: how many words are cut, which words can be, and where.
+Two things differ, both on purpose. The random generator is an argument and the cuts are returned. And the text keeps its own
+spacing, where nlpaug re-joins all its tokens with spaces ("don't" -> "don ' t").
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mbtsad_core.config import SplitConfig
+from mbtsad_core.types import LabelledText
+
+TOKEN = re.compile(r"\w+|[^\w\s]")  # a run of word characters, or one punctuation mark
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """A token-split text; `cuts` are the positions, in `text`, of the spaces that the splitting put in, ascending."""
+
+    text: str
+    cuts: tuple[int, ...]
+
+    @property
+    def original(self) -> str:
+        """The text before it was split: everything but the inserted spaces."""
+        starts = (0, *(cut + 1 for cut in self.cuts))
+        return "".join(self.text[a:b] for a, b in zip(starts, (*self.cuts, len(self.text)), strict=True))
+
+
+def split_tokens(text: str, rng: random.Random, config: SplitConfig = SplitConfig()) -> SplitText:
+    """Cut k random words of `text` in two, k = clip(ceil(share * tokens), least, cap).
+
+    Tokens are words and punctuation marks; words of at least `min_length` characters can be cut, at a point that is
+    uniform over 1 ... length - 2, so that the second part has two characters or more. A text without such words
+    comes back unchanged, with no cuts.
+    """
+    tokens = [(m.start(), m.end()) for m in TOKEN.finditer(text)]
+    candidates = [(a, b) for a, b in tokens if b - a >= config.min_length]
+    wanted = min(max(math.ceil(config.share * len(tokens)), config.least), config.cap)
+    chosen = sorted(rng.sample(candidates, min(wanted, len(candidates))))
+    points = [a + rng.randrange(1, b - a - 1) for a, b in chosen]
+    parts = [text[a:b] for a, b in zip([0, *points], [*points, len(text)], strict=True)]
+    return SplitText(" ".join(parts), tuple(point + i for i, point in enumerate(points)))
+
+
+def token_splitting(text: str, rng: random.Random) -> str:
+    """The augmenter with the paper's settings."""
+    return split_tokens(text, rng).text
+
+
+def augment(clean: Sequence[LabelledText], config: SplitConfig, seed: int, epoch: int = 0) -> list[LabelledText]:
+    """D_aug: K token-split variants of every clean text, labels kept; the originals are not among them (Algorithm 1).
+
+    With `config.fresh` each epoch has splits of its own. The result depends on the arguments alone.
+    """
+    rng = random.Random(f"token splitting, seed {seed}, epoch {epoch if config.fresh else 0}")
+
+    def variants() -> Iterator[LabelledText]:
+        for _ in range(config.copies):
+            for example in clean:
+                pair = None if example.pair is None else split_tokens(example.pair, rng, config).text
+                yield LabelledText(split_tokens(example.text, rng, config).text, example.label, pair)
+
+    return list(variants())

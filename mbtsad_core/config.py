@@ -1,0 +1,215 @@
+"""Every setting of every method, once: from here come the command line's flags, the page's controls and the report.
+
+Each field carries its help, its range, and the paper's symbol. No default here is the paper's unless its help says so:
+the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from mbtsad_core.errors import BadConfig
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    symbol: str = "",
+) -> Any:
+    """A dataclass field with its help text, inclusive range or choices, and the paper's symbol."""
+    return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, symbol=symbol))
+
+
+class Config:
+    """Checks every field of a config dataclass against its range and choices."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Config) or value is None:
+                continue
+            low, high, choices = (f.metadata.get(k) for k in ("low", "high", "choices"))
+            if choices and value not in choices:
+                raise BadConfig(f"{f.name} must be one of {', '.join(choices)}; got {value!r}.")
+            if low is not None and not (value >= low):
+                raise BadConfig(f"{f.name} must be at least {low}; got {value!r}.")
+            if high is not None and not (value <= high):
+                raise BadConfig(f"{f.name} must be at most {high}; got {value!r}.")
+
+
+@dataclass(frozen=True)
+class SplitConfig(Config):
+    """Token splitting (defaults of nlpaug's SplitAug, which the paper follows)."""
+
+    copies: int = setting(4, "token-split variants of each clean text", low=1, high=100, symbol="K")
+    share: float = setting(0.3, "share of a text's tokens that are split", low=0.0, high=1.0)
+    least: int = setting(1, "words split in a text, at least", low=0, high=1000)
+    cap: int = setting(10, "words split in a text, at most", low=1, high=1000)
+    min_length: int = setting(4, "letters a word needs to be split", low=3, high=100)
+    fresh: bool = setting(True, "draw new splits every epoch instead of the same K copies each time")
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """One training stage: AdamW, linear warm-up, then linear decay to zero."""
+
+    learning_rate: float = setting(2e-5, "peak learning rate", low=1e-8, high=1.0, symbol="eta")
+    epochs: int = setting(3, "passes over the training texts", low=1, high=1000)
+    batch_size: int = setting(32, "texts in an optimiser step", low=1, high=4096)
+    warmup: float = setting(0.1, "share of the steps over which the learning rate rises", low=0.0, high=1.0)
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay", low=0.0, high=1.0)
+    clip: float = setting(1.0, "largest norm of the gradient", low=0.0, high=1e6)
+    dropout: float | None = setting(None, "dropout while training; the model's own where not given", low=0.0, high=0.9)
+    observe_every: int = setting(20, "steps between two measurements of CACC and ASR", low=1, high=1_000_000)
+    save_every: int = setting(50, "steps between two checkpoints", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class RetrainConfig(TrainingConfig):
+    """Step 1: token-split retraining."""
+
+    learning_rate: float = setting(2e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
+
+
+@dataclass(frozen=True)
+class DistilConfig(TrainingConfig):
+    """Step 2: attention distillation, eqs. (1)-(7)."""
+
+    learning_rate: float = setting(2e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
+    alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
+    beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
+    power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=8.0, symbol="p")
+
+
+@dataclass(frozen=True)
+class PurifyConfig(Config):
+    """MBTSAD, Algorithm 1."""
+
+    split: SplitConfig = SplitConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    distil: DistilConfig = DistilConfig()
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of splits, batches and dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Config):
+    """Where and how models run; never changes what is computed, but for rounding."""
+
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "auto: bfloat16 on a GPU that has it, else float32", choices=("auto", "float32", "bfloat16")
+    )
+    threads: int | None = setting(None, "CPU threads; PyTorch's own choice where not given", low=1, high=1024)
+
+
+@dataclass(frozen=True)
+class PoisonConfig(Config):
+    """Which training texts an attack poisons."""
+
+    rate: float = setting(0.1, "share of the training texts that is poisoned", low=0.0, high=1.0)
+    mode: Literal["dirty", "clean", "mixed"] = setting(
+        "dirty",
+        "dirty: texts of other classes, label flipped; clean: texts of the target class, label kept; mixed: any text",
+        choices=("dirty", "clean", "mixed"),
+    )
+    insertions: int = setting(1, "triggers inserted in a text", low=1, high=100)
+
+
+@dataclass(frozen=True)
+class BadNetsConfig(Config):
+    """BadNets: ordinary training on data of which a share carries the trigger."""
+
+    poison: PoisonConfig = PoisonConfig()
+    training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class EmbeddingPoisoningConfig(Config):
+    """EP: only the trigger's word embedding is trained (Yang et al., NAACL 2021; rate, norm and steps are its authors')."""
+
+    rate: float = setting(0.1, "share of the non-target training texts that is poisoned", low=0.0, high=1.0)
+    least: int = setting(200, "poisoned texts, at least (texts are reused where fewer are at hand)", low=1, high=1_000_000)
+    learning_rate: float = setting(0.05, "step along the gradient of the trigger's row", low=1e-6, high=100.0)
+    epochs: int = setting(3, "passes over the poisoned texts", low=1, high=1000)
+    batch_size: int = setting(32, "texts in a step", low=1, high=4096)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One leaf of a config, as a command line or a page shows it."""
+
+    path: tuple[str, ...]
+    type: type
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+    symbol: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + "-".join(self.path).replace("_", "-")
+
+
+def settings(config: Config, prefix: tuple[str, ...] = ()) -> list[Setting]:
+    """All leaves of a config, depth first, with the config's own values as defaults."""
+    hints = typing.get_type_hints(type(config))
+    found = []
+    for f in fields(config):  # type: ignore[arg-type]
+        value, path = getattr(config, f.name), (*prefix, f.name)
+        if isinstance(value, Config):
+            found += settings(value, path)
+            continue
+        kind = hints[f.name]
+        if typing.get_origin(kind) is types.UnionType:  # X | None
+            kind = next(a for a in typing.get_args(kind) if a is not type(None))
+        if typing.get_origin(kind) is Literal:
+            kind = str
+        m = f.metadata
+        found.append(Setting(path, kind, value, m["help"], m["low"], m["high"], m["choices"], m["symbol"]))
+    return found
+
+
+C = typing.TypeVar("C", bound=Config)
+
+
+def replace(config: C, changes: dict[tuple[str, ...], Any]) -> C:
+    """A copy of the config with the leaves at the given paths changed; unknown paths are refused."""
+    known = {s.path for s in settings(config)}
+    if unknown := [".".join(p) for p in changes if p not in known]:
+        raise BadConfig(f"Unknown setting {unknown[0]!r}. Known: {', '.join('.'.join(p) for p in sorted(known))}.")
+    own = {p[0]: v for p, v in changes.items() if len(p) == 1}
+    for name in {p[0] for p in changes if len(p) > 1}:
+        own[name] = replace(getattr(config, name), {p[1:]: v for p, v in changes.items() if len(p) > 1 and p[0] == name})
+    return dataclasses.replace(config, **own)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as nested plain values, for reports and checkpoints."""
+    return dataclasses.asdict(config)  # type: ignore[call-overload]
+
+
+def from_dict(kind: type[C], values: dict[str, Any]) -> C:
+    """The config that `to_dict` wrote; unknown keys are refused."""
+
+    def flat(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+        out: dict[tuple[str, ...], Any] = {}
+        for key, value in tree.items():
+            out |= flat(value, (*prefix, key)) if isinstance(value, dict) else {(*prefix, key): value}
+        return out
+
+    return replace(kind(), flat(values))

@@ -1,0 +1,51 @@
+"""MBTSAD: mitigating backdoors by token splitting and attention distillation (arXiv 2501.02754), Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mbtsad_core.augment.token_splitting import augment
+from mbtsad_core.config import PurifyConfig
+from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.training.distillation import distil
+from mbtsad_core.training.fine_tuning import Save, fine_tune
+from mbtsad_core.training.state import TrainState
+from mbtsad_core.types import LabelledText, Observe, Steps
+
+
+@dataclass(frozen=True)
+class Purified:
+    """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model."""
+
+    suspect: Classifier
+    teacher: Classifier
+    student: Classifier
+
+
+def purify(
+    suspect: Classifier,
+    clean: Sequence[LabelledText],
+    config: PurifyConfig = PurifyConfig(),
+    *,
+    observe: Observe | None = None,
+    resume: TrainState | None = None,
+    save: Save | None = None,
+) -> Steps[Purified]:
+    """MBTSAD, Algorithm 1: needs a little clean data, no pre-trained weights, and knows nothing of the trigger."""
+
+    def augmented(epoch: int) -> list[LabelledText]:  # D_aug: token splitting, K copies of each text
+        return augment(clean, config.split, config.seed, epoch)
+
+    teacher, student = clone(suspect), clone(suspect)
+    watch = {"seed": config.seed, "observe": observe}
+
+    if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
+        teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", **watch, resume=resume, save=save)
+        resume = None
+    else:
+        teacher.model.load_state_dict(resume.part("teacher"))
+
+    keep = save and (lambda state: save(state.having("teacher", teacher.model)))
+    student = yield from distil(student, teacher, augmented, config.distil, stage="distil", **watch, resume=resume, save=keep)  # step 2, eq. (1)
+    return Purified(suspect, teacher, student)

@@ -1,0 +1,65 @@
+"""What can go wrong because of what the user gave or asked.
+
+    MBTSADError
+    ├── UnsafeModel      a model file that could run code, or that is malformed
+    ├── UnsuitableModel  a sound model that the method cannot treat (no attention maps, wrong number of labels)
+    ├── BadData          a data file, column, label or trigger
+    ├── BadConfig        a setting out of its range, or an unknown one
+    ├── BadOutput        a place that results cannot be written to, or a run that cannot be resumed
+    ├── UnknownMethod    a name that no family has
+    ├── Diverged         training left the range where it makes sense; carries the best state so far
+    └── Cancelled        the user stopped the run
+
+Every message says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mbtsad_core.models.classifier import Classifier
+
+
+class MBTSADError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class UnsafeModel(MBTSADError):
+    """The model's files are refused before anything is loaded from them."""
+
+
+class UnsuitableModel(MBTSADError):
+    """The model loads, but the method cannot work on it."""
+
+
+class BadData(MBTSADError):
+    """A data file, a column, a label or a trigger is not what it should be."""
+
+
+class BadConfig(MBTSADError):
+    """A setting is unknown or out of its range."""
+
+
+class BadOutput(MBTSADError):
+    """Results cannot be written where asked, or a run cannot be resumed from there."""
+
+
+class UnknownMethod(MBTSADError):
+    """No method of this family has that name."""
+
+    def __init__(self, family: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown {family} {name!r}. Known: {', '.join(sorted(known))}.")
+
+
+class Diverged(MBTSADError):
+    """Training diverged; `best` is the classifier with the lowest loss before it did, or None."""
+
+    def __init__(self, message: str, best: Classifier | None = None) -> None:
+        super().__init__(message)
+        self.best = best
+
+
+class Cancelled(MBTSADError):
+    """The user stopped the run."""

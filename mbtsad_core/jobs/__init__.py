@@ -1,0 +1,1 @@
+"""Runs that last: from sources to results, with checkpoints on disk."""

@@ -1,0 +1,266 @@
+"""A transformer text classifier: load, save, clone, predict, and trace what happens inside."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
+from mbtsad_core.models.vetting import check_model_files
+from mbtsad_core.types import LabelledText, Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from mbtsad_core.config import RuntimeConfig
+
+Encoded = dict[str, list[int]]  # one text's token ids and, where the model has them, token types
+Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model, its tokenizer, the names of its classes by index, and how it is run.
+
+    max_length  tokens of a text that are read, special ones included
+    precision   "float32", or "bfloat16": matrix products under autocast, losses and weights in float32
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: tuple[str, ...]
+    max_length: int = 128
+    precision: str = "float32"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def describe(self) -> str:
+        """Architecture and size in a few words: "BERT 4x384, 6.7 M parameters, 2 classes"."""
+        config = self.model.config
+        kind = {"bert": "BERT", "roberta": "RoBERTa", "distilbert": "DistilBERT", "electra": "ELECTRA", "mpnet": "MPNet"}
+        size = sum(p.numel() for p in self.model.parameters()) / 1e6
+        name = kind.get(config.model_type, config.model_type)
+        return f"{name} {config.num_hidden_layers}x{config.hidden_size}, {size:.1f} M parameters, {len(self.labels)} classes"
+
+
+def load_classifier(source: str | Path, *, max_length: int = 128, runtime: RuntimeConfig | None = None) -> Classifier:
+    """Load a classifier from a directory or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
+
+    Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
+    """
+    import transformers
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    directory = _download(str(source)) if str(source).startswith("hub:") else Path(source)
+    check_model_files(directory)
+    local = dict(local_files_only=True, trust_remote_code=False)
+    with _quiet(transformers):
+        try:
+            config = AutoConfig.from_pretrained(directory, **local)
+            tokenizer = AutoTokenizer.from_pretrained(directory, **local)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                directory, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **local
+            )
+        except MBTSADError:
+            raise
+        except Exception as error:  # transformers raises what its parts raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UnsuitableModel(
+                f"The files in {directory} do not load as a text classifier: {reason} "
+                f"Expected a Hugging Face sequence-classification model saved with save_pretrained, tokenizer included."
+            ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise UnsuitableModel(
+            f"The model in {directory} has no weights for {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
+            f"it is no trained text classifier. Expected a fine-tuned sequence-classification model with its head."
+        )
+    model.eval()
+    labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length))
+    return place(classifier, runtime) if runtime else classifier
+
+
+def _download(source: str) -> Path:
+    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@([\w.-]+))?", source)
+    if not match:
+        raise UnsuitableModel(f"{source!r} names no Hub model. Expected hub:OWNER/NAME[@REVISION].")
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt"]
+        return Path(snapshot_download(match.group(1), revision=match.group(2), allow_patterns=patterns))
+    except Exception as error:  # the network's errors and the Hub's
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsuitableModel(f"The Hub model {match.group(1)!r} could not be fetched: {reason} Check the id, the revision and the network.") from error
+
+
+def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
+    positions = getattr(model.config, "max_position_embeddings", wanted)
+    if model.config.model_type in ("roberta", "xlm-roberta", "mpnet", "camembert"):
+        positions -= model.config.pad_token_id + 1  # these count positions from behind the padding index
+    return min(wanted, positions, tokenizer.model_max_length)
+
+
+@contextlib.contextmanager
+def _quiet(transformers) -> Iterator[None]:  # type: ignore[no-untyped-def]
+    """No progress bars and load reports from the library: what matters is raised or reported by us."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
+    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 on one that has it."""
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    gpu = torch.cuda.is_available()
+    if runtime.device.startswith("cuda") and not gpu:
+        raise BadConfig(f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use --device cpu or auto.")
+    device = torch.device(("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device)
+    precision = runtime.precision
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return dataclasses.replace(classifier, model=classifier.model.to(device), precision=precision)
+
+
+def save_classifier(classifier: Classifier, directory: Path, *, half: bool = False) -> None:
+    """Write model and tokenizer as safetensors and JSON; `half` stores the weights as float16.
+
+    `AutoModelForSequenceClassification.from_pretrained(directory)` loads them.
+    """
+    model = clone(classifier).model
+    model.config.id2label = dict(enumerate(classifier.labels))
+    model.config.label2id = {name: i for i, name in enumerate(classifier.labels)}
+    import transformers
+
+    with _quiet(transformers):
+        model.to("cpu", torch.float16 if half else torch.float32).save_pretrained(directory)
+        classifier.tokenizer.save_pretrained(directory)
+
+
+def clone(classifier: Classifier) -> Classifier:
+    """An independent copy: training it leaves the original as it is."""
+    return dataclasses.replace(classifier, model=copy.deepcopy(classifier.model))
+
+
+def weights_hash(classifier: Classifier) -> str:
+    """SHA-256 over the names, shapes and bytes of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(classifier.model.state_dict().items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
+        digest.update(array.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]) -> list[Encoded]:
+    """Tokenise: one dict of integer lists a text, cut at `max_length`, not padded."""
+    examples = [t if isinstance(t, LabelledText) else LabelledText(t, 0) for t in texts]
+    if not examples:
+        return []
+    pairs = [t.pair or "" for t in examples] if any(t.pair is not None for t in examples) else None
+    out = classifier.tokenizer([t.text for t in examples], pairs, truncation=True, max_length=classifier.max_length)
+    keys = [k for k in out if k in ("input_ids", "token_type_ids")]
+    return [{k: out[k][i] for k in keys} for i in range(len(examples))]
+
+
+def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
+    """Pad to the longest text: tensors of shape (B, T) on the classifier's device; attention_mask is 1 at real tokens."""
+    longest = max(len(e["input_ids"]) for e in encoded)
+    fill = {"input_ids": classifier.tokenizer.pad_token_id or 0, "token_type_ids": 0}
+    batch = {k: torch.tensor([e[k] + [fill[k]] * (longest - len(e[k])) for e in encoded]) for k in encoded[0]}
+    batch["attention_mask"] = torch.tensor([[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in encoded])
+    return {k: v.to(classifier.device) for k, v in batch.items()}
+
+
+def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
+    """The precision that the classifier runs in."""
+    if classifier.precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(classifier.device.type, dtype=torch.bfloat16)
+
+
+@torch.inference_mode()
+def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
+    """Class probabilities, (N, C) in float32 on the CPU. Dropout is off; the model's mode is left as it was."""
+    encoded = encode(classifier, texts)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
+    probabilities = torch.empty(len(encoded), len(classifier.labels))
+    with evaluation_mode(classifier.model), autocast(classifier):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            logits = classifier.model(**collate(classifier, [encoded[i] for i in chosen])).logits
+            probabilities[chosen] = logits.float().softmax(-1).cpu()
+    return probabilities
+
+
+def trace(classifier: Classifier, batch: Batch) -> Trace:
+    """Logits, hidden states and attention maps of a padded batch, with gradients where they are on.
+
+    Attention maps need the plain ("eager") attention, which is set for this call and set back after it.
+    Raises UnsuitableModel where the architecture returns none.
+    """
+    with eager_attention(classifier.model):
+        out = classifier.model(**batch, output_hidden_states=True, output_attentions=True)
+    attention = getattr(out, "attentions", None)
+    length = batch["input_ids"].shape[1]
+    if not attention or any(a is None or a.shape[-2:] != (length, length) for a in attention):
+        raise UnsuitableModel(
+            f"The architecture {classifier.model.config.model_type!r} returns no token-to-token attention maps, which the distillation needs. "
+            f"Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
+        )
+    return Trace(out.logits, tuple(out.hidden_states), tuple(attention), batch["attention_mask"])
+
+
+@contextlib.contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    before = model.config._attn_implementation
+    if before != "eager":
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        if before != "eager":
+            model.set_attn_implementation(before)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def check_suitable(classifier: Classifier) -> None:
+    """Raise UnsuitableModel unless the classifier has two classes or more and returns attention maps."""
+    if len(classifier.labels) < 2:
+        raise UnsuitableModel(f"The model has {len(classifier.labels)} output; expected a classifier of two classes or more.")
+    with torch.no_grad(), evaluation_mode(classifier.model):
+        trace(classifier, collate(classifier, encode(classifier, ["a text"])))
+
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -1,0 +1,90 @@
+"""The state of a training stage: all that is needed to go on as if nothing had happened. One safetensors file, written atomically."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mbtsad_core.errors import BadOutput
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """After `step` optimiser steps of `stage`.
+
+    tensors  weights, optimiser moments and generator states, by "weights/NAME", "optimizer/INDEX/KEY", "rng/DEVICE", and
+             whatever an algorithm adds ("teacher/NAME")
+    numbers  plain values that go with them
+    The order of the data is no part of it: it follows from the seed and the step.
+    """
+
+    stage: str
+    step: int
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors under `prefix/`, by the rest of their names."""
+        return {k.removeprefix(prefix + "/"): v for k, v in self.tensors.items() if k.startswith(prefix + "/")}
+
+    def having(self, prefix: str, model: nn.Module) -> TrainState:
+        """This state with the weights of another model that it goes with, under `prefix/`."""
+        weights = {f"{prefix}/{k}": v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()}
+        return dataclasses.replace(self, tensors=self.tensors | weights)
+
+
+def capture(stage: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    """A copy, on the CPU, of where the training stands."""
+    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in moments.items()}
+    tensors["rng/cpu"] = torch.get_rng_state()
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        tensors["rng/cuda"] = torch.cuda.get_rng_state(device)
+    return TrainState(stage, step, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()})
+
+
+def restore(state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put model, optimiser and generators where `capture` found them."""
+    model.load_state_dict(state.part("weights"))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.part("optimizer").items():
+        index, key = name.split("/")
+        moments.setdefault(int(index), {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(state.tensors["rng/cpu"])
+    if "rng/cuda" in state.tensors:
+        torch.cuda.set_rng_state(state.tensors["rng/cuda"], next(model.parameters()).device)
+
+
+def write_state(state: TrainState, path: Path) -> None:
+    """Write so that at any moment `path` holds either the old state or the new one, whole."""
+    from safetensors.torch import save_file
+
+    about = json.dumps({"stage": state.stage, "step": state.step, "numbers": state.numbers})
+    new = path.with_suffix(".new")
+    save_file(state.tensors, new, metadata={"state": about})
+    with open(new, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(new, path)
+
+
+def read_state(path: Path) -> TrainState:
+    """Read what `write_state` wrote; raises BadOutput where that is no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            about = json.loads((stored.metadata() or {})["state"])
+            tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 (no mapping)
+        return TrainState(about["stage"], about["step"], tensors, about["numbers"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BadOutput(f"{path} holds no checkpoint that can be read: {error}. Start the run again without --resume.") from error

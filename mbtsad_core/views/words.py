@@ -1,0 +1,26 @@
+"""Figures as words: the one place where shares become percent."""
+
+from __future__ import annotations
+
+from mbtsad_core.types import Rate
+
+
+def percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{100 * share:.1f} %"
+
+
+def rate(value: Rate | None) -> str:
+    """ "13.0 % [10.9, 15.4] (119 of 912)": share, 95 % interval, counts."""
+    if value is None:
+        return "not measured"
+    return f"{100 * value.share:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}] ({value.hits} of {value.n})"
+
+
+def duration(seconds: float) -> str:
+    """ "48 s", "3 min 05 s", "2 h 10 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
