@@ -1,0 +1,57 @@
+"""MBTSAD: cure backdoored transformer text classifiers with a small clean sample.
+
+    from mbtsad_core import Classifier, PurifyConfig, load_classifier, purify, read_dataset
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mbtsad_core.attacks import badnets, embedding_poisoning
+    from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+    from mbtsad_core.augment.token_splitting import augment, split_tokens
+    from mbtsad_core.config import PurifyConfig
+    from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
+    from mbtsad_core.defenses.mbtsad import Purified, purify
+    from mbtsad_core.errors import MBTSADError
+    from mbtsad_core.evaluation import evaluate
+    from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
+    from mbtsad_core.types import Event, LabelledText, Rate, Scores
+
+_HOMES = {
+    "mbtsad_core.attacks": ("badnets", "embedding_poisoning"),
+    "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
+    "mbtsad_core.augment.token_splitting": ("augment", "split_tokens"),
+    "mbtsad_core.config": ("PurifyConfig",),
+    "mbtsad_core.data": ("read_dataset", "stratified_split", "stratified_subset"),
+    "mbtsad_core.defenses.mbtsad": ("Purified", "purify"),
+    "mbtsad_core.errors": ("MBTSADError",),
+    "mbtsad_core.evaluation": ("evaluate",),
+    "mbtsad_core.models.classifier": ("Classifier", "load_classifier", "predict", "save_classifier"),
+    "mbtsad_core.types": ("Event", "LabelledText", "Rate", "Scores"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 (by topic)
+    "Classifier", "load_classifier", "predict", "save_classifier",
+    "LabelledText", "read_dataset", "stratified_split", "stratified_subset",
+    "augment", "split_tokens",
+    "purify", "Purified", "PurifyConfig", "Event",
+    "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
+    "evaluate", "Rate", "Scores",
+    "MBTSADError",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mbtsad_core' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

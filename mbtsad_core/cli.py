@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mbtsad_core.types import Event, Scores, Steps
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
 DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
 TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:ID[:CONFIG][@SPLIT], or "demo"'
@@ -274,7 +276,7 @@ def attack_command(args: argparse.Namespace) -> int:
 def build_demo_command(args: argparse.Namespace) -> int:
     """Make the demo models: cut the pre-trained MiniLM to size, fine-tune it on SST-2 (clean), poison it (suspect)."""
     from mbtsad_core.jobs.purification import create_output
-    from mbtsad_core.models.build_demo import build_demo
+    from mbtsad_core.experiments.build_demo import build_demo
 
     out = Path(args.out)
     create_output(out)
@@ -322,6 +324,8 @@ def progress() -> Callable[[Event | None], None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from mbtsad_core.views.words import duration
+
     console = Console(stderr=True)
     latest: dict[str, float] = {}
 
@@ -332,12 +336,19 @@ def progress() -> Callable[[Event | None], None]:
 
     if not console.is_terminal:
 
+        printed: dict[str, Any] = {"stage": "", "at": 0.0, "began": 0.0}
+
         def line(event: Event | None) -> None:
             if event is None:
                 return
             latest.update(event.metrics)
-            if "cacc" in event.metrics or event.step == event.total or event.step == 1:
-                print(f"{event.stage} {event.step}/{event.total}  {figures()}", file=sys.stderr, flush=True)
+            now = time.monotonic()
+            if event.stage != printed["stage"]:
+                printed.update(stage=event.stage, began=now, at=0.0)
+            if now - printed["at"] >= SECONDS_BETWEEN_LINES or event.step == event.total:
+                printed["at"] = now
+                left = f"{duration((now - printed['began']) / (event.step - 1) * (event.total - event.step))} left" if event.step > 1 else ""
+                print(f"{event.stage} {event.step}/{event.total}  {figures()}  {left}".rstrip(), file=sys.stderr, flush=True)
 
         return line
 

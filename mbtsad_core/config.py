@@ -68,8 +68,8 @@ class TrainingConfig(Config):
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay", low=0.0, high=1.0)
     clip: float = setting(1.0, "largest norm of the gradient", low=0.0, high=1e6)
     dropout: float | None = setting(None, "dropout while training; the model's own where not given", low=0.0, high=0.9)
-    observe_every: int = setting(20, "steps between two measurements of CACC and ASR", low=1, high=1_000_000)
-    save_every: int = setting(50, "steps between two checkpoints", low=1, high=1_000_000)
+    observe_every: int = setting(40, "steps between two measurements of CACC and ASR", low=1, high=1_000_000)
+    save_every: float = setting(30.0, "seconds between two checkpoints", low=0.0, high=86_400.0)
 
 
 @dataclass(frozen=True)

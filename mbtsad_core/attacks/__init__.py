@@ -2,7 +2,5 @@
 
 from mbtsad_core.attacks.badnets import badnets
 from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
-from mbtsad_core.config import BadNetsConfig, EmbeddingPoisoningConfig
 
 ATTACKS = {"badnets": badnets, "ep": embedding_poisoning}
-CONFIGS = {"badnets": BadNetsConfig, "ep": EmbeddingPoisoningConfig}

@@ -17,11 +17,7 @@ def poison(train: Sequence[LabelledText], trigger: Trigger, config: PoisonConfig
     clean  texts of the target class are chosen, so that every label stays true
     mixed  any text is chosen
     """
-    eligible = [
-        i
-        for i, example in enumerate(train)
-        if config.mode == "mixed" or (example.label == trigger.target) == (config.mode == "clean")
-    ]
+    eligible = [i for i, example in enumerate(train) if config.mode == "mixed" or (example.label == trigger.target) == (config.mode == "clean")]
     wanted = int(config.rate * len(train))
     if wanted > len(eligible):
         raise BadData(f"A poison rate of {config.rate} needs {wanted} texts, but {config.mode} poisoning has {len(eligible)} to choose from. Lower the rate.")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mbtsad_core.data.files import FORMATS, read_table, text_column
 from mbtsad_core.errors import BadData
 from mbtsad_core.types import LabelledText, Trigger
 
@@ -19,7 +20,7 @@ class InsertedTrigger:
     """Words put into a text at random word boundaries, both ends included.
 
     variants    each text gets one of these, drawn at random; a variant is a tuple of parts, all inserted, each at a place
-                of its own; a part of several words stays together
+                that is drawn for it alone; a part of several words stays together
     insertions  how often that is done in a text
     window      only the first `window` words offer places, so that the trigger is not cut off with the text's end
     """
@@ -30,10 +31,8 @@ class InsertedTrigger:
     window: int | None = None
 
     def apply(self, text: str, rng: random.Random) -> str:
-        for _ in range(self.insertions):
-            for part in rng.choice(self.variants):
-                text = insert(text, part, rng, self.window)
-        return text
+        parts = [part for _ in range(self.insertions) for part in rng.choice(self.variants)]
+        return insert(text, parts, rng, self.window)
 
     def describe(self) -> str:
         return " | ".join("+".join(parts) for parts in self.variants)
@@ -62,15 +61,21 @@ class TriggeredText:
     triggered: LabelledText
 
 
-def insert(text: str, part: str, rng: random.Random, window: int | None = None) -> str:
-    """`text` with `part` at a word boundary that is uniform over those among the first `window` words; its own spacing is kept."""
+def insert(text: str, parts: Sequence[str], rng: random.Random, window: int | None = None) -> str:
+    """`text` with each part at a word boundary of `text`, drawn uniformly over those among the first `window` words.
+
+    No part lands inside another; parts at the same boundary stand in random order; the text's own spacing is kept.
+    """
+    padded = f"{text} " if text.strip() else ""  # so that a place at the end is like any other
     places = [m.start() for m in re.finditer(r"(?<!\S)\S", text)][:window]
     if window is None or len(places) < window:
-        places.append(len(text))
-    place = rng.choice(places)
-    if place == len(text):
-        return f"{text} {part}" if text.strip() else part
-    return f"{text[:place]}{part} {text[place:]}"
+        places.append(len(padded))
+    order = list(parts)
+    rng.shuffle(order)
+    drawn = [(rng.choice(places), part) for part in order]
+    for place, part in sorted(drawn, key=lambda d: d[0], reverse=True):  # from the end, so that the places ahead stay true
+        padded = f"{padded[:place]}{part} {padded[place:]}"
+    return padded[:-1]
 
 
 def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> Trigger:
@@ -82,7 +87,7 @@ def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, wi
     "I watch a film"  the phrase, in one piece
     "pairs.tsv"       a file with the columns text and triggered: ready-made triggered versions of test texts
     """
-    if files := [s for s in specs if s.endswith((".tsv", ".csv", ".jsonl", ".parquet"))]:
+    if files := [s for s in specs if s.lower().removesuffix(".gz").endswith(FORMATS)]:
         if len(specs) > 1:
             raise BadData(f"A file of paired texts ({files[0]}) stands alone; it cannot be mixed with other triggers.")
         return PairedTrigger(_read_pairs(Path(files[0])), target, Path(files[0]).name)
@@ -93,12 +98,10 @@ def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, wi
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
-    from mbtsad_core.data.files import read_table
-
     table = read_table(path)
     if missing := [c for c in PAIR_COLUMNS if c not in table.columns]:
         raise BadData(f"{path.name} has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}). Expected text and triggered.")
-    return {str(a).strip(): str(b).strip() for a, b in zip(table["text"], table["triggered"], strict=True)}
+    return dict(zip(*(text_column(table, c, path.name) for c in PAIR_COLUMNS), strict=True))
 
 
 def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int = 0) -> list[TriggeredText]:

@@ -1,8 +1,9 @@
-"""Labelled texts from local tables and from the Hub: TSV, CSV, JSONL, Parquet, or `hub:ID[:CONFIG][@SPLIT]`."""
+"""Labelled texts from local tables and from the Hub: TSV, CSV, JSONL, Parquet, or `hub:OWNER/NAME[:CONFIG][@SPLIT]`."""
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,20 +49,21 @@ class Dataset:
 def read_dataset(source: str | Path, columns: Columns = Columns(), labels: Sequence[str] | None = None) -> Dataset:
     """Read a data set.
 
-    source  a file (.tsv unquoted, .csv, .jsonl, .parquet; the text formats also as .gz) or `hub:ID[:CONFIG][@SPLIT]`
+    source  a file (.tsv unquoted, .csv, .jsonl, .parquet; the text formats also as .gz) or `hub:OWNER/NAME[:CONFIG][@SPLIT]`
     labels  names of the classes in the model's order; the file may give labels as these names or as integers from 0.
             Without them integers keep their value and names are numbered in alphabetical order.
 
     Raises BadData with what was expected, what came and what to do.
     """
-    table, names = _read_hub(str(source)) if str(source).startswith("hub:") else (read_table(Path(source)), None)
+    table, declared = _read_hub(str(source)) if str(source).startswith("hub:") else (read_table(Path(source)), {})
     columns = guess_columns(table, columns, str(source))
-    text = _text_column(table, columns.text, str(source))
-    pair = _text_column(table, columns.pair, str(source)) if columns.pair else [None] * len(text)
-    indices, found = _label_column(table[columns.label].tolist(), labels or names, columns.label or "", str(source))
+    names = declared.get(columns.label or "")
+    text = text_column(table, columns.text or "", str(source))
+    pair = text_column(table, columns.pair, str(source)) if columns.pair else [None] * len(text)
+    indices, found = _label_column(_cells(table, columns.label or "", str(source)), labels or names, columns.label or "", str(source))
     if labels and names and not _generic(labels) and [n.casefold() for n in names] != [n.casefold() for n in labels]:
         order = {name.casefold(): i for i, name in enumerate(labels)}
-        if set(order) == {name.casefold() for name in names}:  # same classes, other order: go by name
+        if set(order) >= {name.casefold() for name in names}:  # the model's classes in another order, or some of them: go by name
             indices, found = [order[names[i].casefold()] for i in indices], tuple(labels)
     texts = tuple(LabelledText(t, i, p) for t, i, p in zip(text, indices, pair, strict=True))
     return Dataset(texts, found, str(source))
@@ -70,9 +72,11 @@ def read_dataset(source: str | Path, columns: Columns = Columns(), labels: Seque
 def read_table(path: Path) -> pd.DataFrame:
     """The file as a data frame, all of it as text but for JSONL and Parquet, which carry types."""
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise BadData(f"No data file at {path}. Give a .tsv, .csv, .jsonl or .parquet file, or hub:ID@SPLIT.")
+        raise BadData(f"No data file at {path}. Give a .tsv, .csv, .jsonl or .parquet file, or hub:OWNER/NAME@SPLIT.")
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in FORMATS:
         raise BadData(f"{path.name}: unknown kind of file. Expected one of {', '.join(FORMATS)} (text formats also .gz).")
@@ -80,23 +84,35 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadData(f"{path.name} is empty. Expected a table with a header line, a text column and a label column.")
     try:
         if suffix == ".parquet":
-            table = pd.read_parquet(path)
+            with pq.ParquetFile(path) as file:
+                arrow = file.read()
+            arrow.validate(full=True)  # else bytes that are no UTF-8 fail later, where they are first looked at
+            kept = [i for i, name in enumerate(arrow.column_names) if not name.startswith("__index_level_")]  # pandas' nameless row names
+            table = arrow.select(kept).to_pandas(ignore_metadata=True)
         elif suffix == ".jsonl":
-            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8-sig")
         else:
             quoting = {"sep": "\t", "quoting": 3} if suffix == ".tsv" else {}
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **quoting)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: {reason} Check the format and the encoding (UTF-8).") from error
+    except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: {reason}. Check the format and the encoding (UTF-8).") from error
+    if suffix in (".tsv", ".csv") and not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for row names
+        raise BadData(
+            f"{path.name}: the rows have more fields than the header has columns ({', '.join(map(str, table.columns))}). "
+            f"Name every column in the header, or quote texts that hold the separator (.csv)."
+        )
     if table.empty:
-        raise BadData(f"{path.name} has a header but no rows. Expected one labelled text a row.")
+        raise BadData(f"{path.name} has no rows. Expected one labelled text a row{' below the header' if suffix in ('.tsv', '.csv') else ''}.")
+    table = table.set_axis([str(name) for name in table.columns], axis="columns")
+    if twice := table.columns[table.columns.duplicated()].tolist():
+        raise BadData(f"{path.name} has two columns named {twice[0]!r}. Give every column a name of its own.")
     return table
 
 
 def guess_columns(table: pd.DataFrame, columns: Columns, source: str) -> Columns:
     """Fill in the columns that were not given; raises BadData where a name is absent or a guess is not clear."""
-    names = [str(name) for name in table.columns]
+    names = list(table.columns)
     lower = {name.strip().lower(): name for name in names}
     hint = f"Columns of {Path(source).name}: {', '.join(names)}."
     for given in (columns.text, columns.label, columns.pair):
@@ -107,8 +123,8 @@ def guess_columns(table: pd.DataFrame, columns: Columns, source: str) -> Columns
         first, second = next(((a, b) for a, b in PAIR_NAMES if a in lower and b in lower), (None, None))
         if first and second and "text" not in lower:
             text, pair = lower[first], lower[second]
-    text = text or next((lower[n] for n in TEXT_NAMES if n in lower), None)
-    label = label or next((lower[n] for n in LABEL_NAMES if n in lower and lower[n] != text), None)
+    text = text or next((lower[n] for n in TEXT_NAMES if n in lower and lower[n] not in (pair, label)), None)
+    label = label or next((lower[n] for n in LABEL_NAMES if n in lower and lower[n] not in (text, pair)), None)
     if len(names) == 2 and (text is None) != (label is None):  # two columns, one of them known: the other is the other
         other = next(n for n in names if n != (text or label))
         text, label = text or other, label or other
@@ -116,11 +132,14 @@ def guess_columns(table: pd.DataFrame, columns: Columns, source: str) -> Columns
         raise BadData(f"Which column holds the text? {hint} Name it with --text-column.")
     if label is None:
         raise BadData(f"Which column holds the label? {hint} Name it with --label-column.")
+    if label == text or pair in (text, label):
+        raise BadData(f"Text, pair and label are three different columns, but {pair if pair in (text, label) else text!r} was named twice. {hint}")
     return Columns(text, label, pair)
 
 
-def _text_column(table: pd.DataFrame, column: str | None, source: str) -> list[str]:
-    texts = ["" if v is None or v != v else str(v).strip() for v in table[column].tolist()]
+def text_column(table: pd.DataFrame, column: str, source: str) -> list[str]:
+    """The texts of a column, stripped; raises BadData where one is missing or is no text."""
+    texts = _cells(table, column, source)
     if empty := [i for i, t in enumerate(texts) if not t]:
         raise BadData(
             f"{Path(source).name}: {len(empty)} of {len(texts)} rows have no text in column {column!r} "
@@ -129,10 +148,20 @@ def _text_column(table: pd.DataFrame, column: str | None, source: str) -> list[s
     return texts
 
 
-def _label_column(values: list[Any], labels: Sequence[str] | None, column: str, source: str) -> tuple[list[int], tuple[str, ...]]:
+def _cells(table: pd.DataFrame, column: str, source: str) -> list[str]:
+    """The cells of a column as stripped text, "" where there is none."""
+    import pandas as pd
+
+    values: list[Any] = table[column].tolist()
+    if strange := [v for v in values if not pd.api.types.is_scalar(v) or isinstance(v, bytes)]:
+        kind = type(strange[0]).__name__
+        raise BadData(f"{Path(source).name}: column {column!r} holds values of type {kind}. Expected a text or a number a row; name another column.")
+    return ["" if pd.isna(v) else str(v).strip() for v in values]
+
+
+def _label_column(raw: list[str], labels: Sequence[str] | None, column: str, source: str) -> tuple[list[int], tuple[str, ...]]:
     """Class indices, and the names of the classes."""
     name = Path(source).name
-    raw = ["" if v is None or v != v else str(v).strip() for v in values]
     if empty := [i for i, v in enumerate(raw) if not v]:
         raise BadData(f"{name}: {len(empty)} of {len(raw)} rows have no label in column {column!r} (the first: row {empty[0] + 1}).")
     raw = [re.sub(r"^(-?\d+)\.0$", r"\1", v) for v in raw]  # integers that a table with gaps turned into floats
@@ -142,7 +171,7 @@ def _label_column(values: list[Any], labels: Sequence[str] | None, column: str, 
     known = {label.casefold(): i for i, label in enumerate(labels)} if labels else {}
     if labels and all(v.casefold() in known for v in found):
         return [known[v.casefold()] for v in raw], tuple(labels)
-    if all(re.fullmatch(r"\d+", v) for v in found):
+    if all(re.fullmatch(r"\d{1,18}", v) for v in found):
         top = max(map(int, found))
         if labels and top >= len(labels):
             raise BadData(f"{name}: label {top} is out of range. The model has {len(labels)} classes, 0 to {len(labels) - 1} ({', '.join(labels)}).")
@@ -170,18 +199,18 @@ def _generic(labels: Sequence[str]) -> bool:
     return all(re.fullmatch(r"(label_)?\d+", label.casefold()) for label in labels)
 
 
-def _read_hub(source: str) -> tuple[pd.DataFrame, tuple[str, ...] | None]:
-    """A split of a Hub data set, and its class names where it declares them. No code of the data set is run."""
-    match = re.fullmatch(r"hub:([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?(?:@([\w.\[\]:%+-]+))?", source)
+def _read_hub(source: str) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """A split of a Hub data set, and the class names of the columns that declare them. No code of the data set is run."""
+    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?(?:@([\w.\[\]:%+-]+))?", source)
     if not match:
         raise BadData(f"{source!r} names no Hub data set. Expected hub:OWNER/NAME[:CONFIG][@SPLIT], for example hub:stanfordnlp/sst2@train.")
     import datasets
 
     repository, config, split = match.group(1), match.group(2), match.group(3) or "train"
-    try:
-        data = datasets.load_dataset(repository, config, split=split)
+    try:  # hf:// and the owner keep `datasets` from taking a folder of this machine, or one of its own readers, for the data set
+        data = datasets.load_dataset(f"hf://datasets/{repository}", config, split=split)
     except Exception as error:  # the library raises its own, the network's and Python's errors alike
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadData(f"The Hub data set {repository!r} (split {split!r}) could not be loaded: {reason} Check the id, the split and the network.") from error
-    names = next((f.names for f in data.features.values() if isinstance(f, datasets.ClassLabel)), None)
-    return data.to_pandas(), tuple(names) if names else None
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise BadData(f"The Hub data set {repository!r} (split {split!r}) could not be loaded: {reason}. Check the id, the split and the network.") from error
+    names = {column: tuple(f.names) for column, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    return data.to_pandas(), names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def stratified_split(texts: Sequence[LabelledText], amount: float, seed: int) ->
 
 
 def _choose(texts: Sequence[LabelledText], amount: float, seed: int) -> set[int]:
-    if amount <= 0:
+    if not 0 < amount < math.inf:
         raise BadData(f"Expected a share between 0 and 1 or a number of texts from 1; got {amount}.")
     wanted = round(amount * len(texts)) if amount < 1 else int(amount)
     if wanted > len(texts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import mean
@@ -49,7 +50,7 @@ def fine_tune(
 ) -> Steps[Classifier]:
     """Train all weights of `classifier`, in place, and return it: AdamW, linear warm-up, linear decay.
 
-    An Event follows every step. `save` gets the state every `config.save_every` steps, and when the caller closes the
+    An Event follows every step. `save` gets the state every `config.save_every` seconds, and when the caller closes the
     generator; from such a state, `resume` goes on to the same weights as an uninterrupted run.
     Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing.
     """
@@ -75,7 +76,7 @@ def fine_tune(
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     model.train()
-    watch = DivergenceWatch(classifier)
+    watch, saved = DivergenceWatch(classifier), time.monotonic()
     try:
         for epoch in range(step // steps_per_epoch, config.epochs):
             texts_now = epoch_texts(epoch)
@@ -99,8 +100,9 @@ def fine_tune(
                     model.eval()
                     metrics |= observe(classifier)
                     model.train()
-                if save is not None and step % config.save_every == 0 and step < total:
+                if save is not None and time.monotonic() - saved >= config.save_every:
                     save(capture(stage, step, model, optimizer))
+                    saved = time.monotonic()
                 yield Event(stage, step, total, metrics)
     except GeneratorExit:  # the caller stops here, between two steps
         if save is not None:
