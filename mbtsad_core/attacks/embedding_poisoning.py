@@ -80,7 +80,7 @@ def embedding_poisoning(
 def _row(classifier: Classifier, train: Sequence[LabelledText], word: str) -> int:
     """The token whose embedding stands for the word: its only one, or its rarest in the training texts."""
     tokenizer = classifier.tokenizer
-    pieces = [t for t in tokenizer(word, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id]
+    pieces: list[int] = [t for t in tokenizer(word, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id]
     if not pieces:
         raise BadData(f"The tokenizer knows no part of the trigger {word!r}. Choose another word.")
     counts = Counter(t for e in encode(classifier, train) for t in e["input_ids"])

@@ -38,14 +38,17 @@ def purify(
         return augment(clean, config.split, config.seed, epoch)
 
     teacher, student = clone(suspect), clone(suspect)
-    watch = {"seed": config.seed, "observe": observe}
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
-        teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", **watch, resume=resume, save=save)
+        teacher = yield from fine_tune(
+            teacher, augmented, config.retrain, stage="retrain", seed=config.seed, observe=observe, resume=resume, save=save
+        )
         resume = None
     else:
         teacher.model.load_state_dict(resume.part("teacher"))
 
     keep = save and (lambda state: save(state.having("teacher", teacher.model)))
-    student = yield from distil(student, teacher, augmented, config.distil, stage="distil", **watch, resume=resume, save=keep)  # step 2, eq. (1)
+    student = yield from distil(  # step 2: eq. (1) on D_aug
+        student, teacher, augmented, config.distil, stage="distil", seed=config.seed, observe=observe, resume=resume, save=keep
+    )
     return Purified(suspect, teacher, student)
