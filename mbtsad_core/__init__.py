@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mbtsad_core.attacks import badnets, embedding_poisoning
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-    from mbtsad_core.augment.token_splitting import augment, split_tokens
+    from mbtsad_core.augment.token_splitting import split_tokens
     from mbtsad_core.config import PurifyConfig
     from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
     from mbtsad_core.defenses.mbtsad import Purified, purify
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "mbtsad_core.attacks": ("badnets", "embedding_poisoning"),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
-    "mbtsad_core.augment.token_splitting": ("augment", "split_tokens"),
+    "mbtsad_core.augment.token_splitting": ("split_tokens",),
     "mbtsad_core.config": ("PurifyConfig",),
     "mbtsad_core.data": ("read_dataset", "stratified_split", "stratified_subset"),
     "mbtsad_core.defenses.mbtsad": ("Purified", "purify"),
@@ -39,7 +39,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 (by topic)
     "Classifier", "load_classifier", "predict", "save_classifier",
     "LabelledText", "read_dataset", "stratified_split", "stratified_subset",
-    "augment", "split_tokens",
+    "split_tokens",
     "purify", "Purified", "PurifyConfig", "Event",
     "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
     "evaluate", "Rate", "Scores",

@@ -6,7 +6,10 @@ Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
+import shlex
 import signal
 import sys
 import time
@@ -14,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, PurifyConfig, RuntimeConfig, replace, settings
+from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, EvaluateConfig, PurifyConfig, RuntimeConfig, replace, settings
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 
 if TYPE_CHECKING:
@@ -46,9 +49,14 @@ def add_settings(parser: argparse.ArgumentParser, config: Config, title: str) ->
 
 
 def read_settings(args: argparse.Namespace, config: Config) -> Any:
-    """The config with the flags that were given."""
-    given = {s.path: getattr(args, "/".join(s.path)) for s in settings(config)}
-    return replace(config, {path: value for path, value in given.items() if value is not None})
+    """The config with the flags that were given; raises BadConfig, which names the flag."""
+    for s in settings(config):
+        if (value := getattr(args, "/".join(s.path))) is not None:
+            try:
+                config = replace(config, {s.path: value})
+            except BadConfig as error:
+                raise BadConfig(f"{s.flag}: {error}") from error
+    return config
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +71,8 @@ def read_columns(args: argparse.Namespace) -> tuple[Columns, tuple[str, ...] | N
     from mbtsad_core.data import Columns
 
     labels = tuple(name.strip() for name in args.labels.split(",")) if args.labels else None
+    if labels and (not all(labels) or len({name.casefold() for name in labels}) < len(labels)):
+        raise BadConfig(f"--labels: expected a different name for each class, separated by commas; got {args.labels!r}.")
     return Columns(args.text_column, args.label_column, args.pair_column), labels
 
 
@@ -88,11 +98,10 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the demo suspect (default)")
     p.add_argument("--test", metavar="TEXTS", help=TEXTS_HELP)
     add_trigger(p)
-    p.add_argument("--max-length", type=int, default=128, metavar="INT", help="tokens of a text that the model reads (default 128)")
-    p.add_argument("--seed", type=int, default=0, metavar="INT", help="seed of the places of the trigger (default 0)")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     add_columns(p)
     add_settings(p, RuntimeConfig(), "machine")
+    add_settings(p, EvaluateConfig(), "settings of the measurement")
 
     attack = commands.add_parser("attack", help="plant a backdoor in a clean classifier, to measure a cure", description=attack_command.__doc__)
     methods = attack.add_subparsers(dest="attack", required=True, metavar="ATTACK")
@@ -149,18 +158,14 @@ ATTACKS: dict[str, tuple[Config, str]] = {
 def purify_command(args: argparse.Namespace) -> int:
     """Run MBTSAD: retrain a copy of the suspect on token-split clean texts, then distil its attention maps, hidden states and
     labels into another copy. Without arguments: the demo, some minutes on two cores."""
-    from mbtsad_core.jobs.purification import Request, execute, read_run
+    from mbtsad_core.jobs.purification import execute
     from mbtsad_core.views.report import report_text
 
-    if args.resume:
-        if args.out or args.suspect or args.clean or args.test or args.trigger:
-            raise BadConfig("--resume DIR takes everything from the stopped run; give it alone (machine flags and --json apart).")
-        out = Path(args.resume)
-        request = Request.from_dict(read_run(out)["request"])
-    else:
-        out = Path(args.out) if args.out else None
-        request = purify_request(args)
-    result = follow(execute(request, out, resume=bool(args.resume)), quiet=args.json, resumable=out)
+    place = args.resume or args.out
+    out = Path(place) if place else None
+    request = resumed_request(args) if args.resume else purify_request(args)
+    advice = f"Go on with: mbtsad purify --resume {shlex.quote(str(out))}" if out else "Nothing was kept; --out DIR keeps a checkpoint."
+    result = follow(execute(request, out, resume=bool(args.resume)), quiet=args.json, advice=advice)
     if args.json:
         print(json.dumps(result.to_dict()))
     else:
@@ -186,20 +191,33 @@ def purify_request(args: argparse.Namespace) -> Any:
     return Request(args.suspect or "demo", args.clean or "demo", test, triggers, target, **given)
 
 
+def resumed_request(args: argparse.Namespace) -> Any:
+    """What the stopped run was asked for, on the machine that is asked for now."""
+    from mbtsad_core.jobs.purification import Request, read_run
+
+    machine = {"/".join(s.path) for s in settings(RuntimeConfig())}
+    given = [name for name, value in vars(args).items() if value is not None and name not in {"command", "resume", "json", *machine}]
+    if given:
+        flag = "--" + given[0].replace("/", "-").replace("_", "-")
+        raise BadConfig(f"--resume takes everything from the stopped run, but {flag} was given too. Leave it out, or start a new run with --out.")
+    request = Request.from_dict(read_run(Path(args.resume))["request"])
+    return dataclasses.replace(request, runtime=read_settings(args, request.runtime))
+
+
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
     from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
     from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
-    runtime = read_settings(args, RuntimeConfig())
+    config, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
     is_demo = args.model == "demo"
     if args.test is None and not is_demo:
         raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
-    classifier = read_model(args.model, "suspect", args.max_length, runtime)
-    test = read_texts(args.test or "demo", "test", labels or classifier.labels, columns).texts
+    classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
+    test = read_texts(args.test or "demo", "test", classifier.labels, columns).texts
     triggers = args.trigger or (demo.TRIGGERS if is_demo else ())
-    scores = _score(classifier, test, triggers, args.target or (demo.TARGET if is_demo else None), args.max_length, args.seed)
+    scores = _score(classifier, test, triggers, args.target or (demo.TARGET if is_demo else None), config.max_length, config.seed)
     if args.json:
         print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe()}))
     else:
@@ -235,34 +253,37 @@ def attack_command(args: argparse.Namespace) -> int:
     """Plant a backdoor in a copy of a clean classifier, and measure it. For research and teaching: to have a suspect whose trigger is known."""
     from mbtsad_core.attacks import ATTACKS as FUNCTIONS
     from mbtsad_core.attacks.triggers import parse_triggers
-    from mbtsad_core.jobs.purification import class_index, create_output, read_model, read_texts, scores_to_dict
+    from mbtsad_core.jobs.purification import class_index, new_output, read_model, read_texts, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
 
     columns, labels = read_columns(args)
-    config = read_settings(args, ATTACKS[args.attack][0])
+    config, runtime = read_settings(args, ATTACKS[args.attack][0]), read_settings(args, RuntimeConfig())
     is_demo = args.model == "demo"
     if args.train is None and not is_demo:
         raise BadData("Name the texts to plant the backdoor with: --train FILE (or --train demo for the demo's film reviews).")
     if not args.trigger:
         raise BadData("Name the trigger to plant: --trigger WORD.")
     out = Path(args.out)
-    create_output(out)
-    classifier = read_model(args.model, "clean", config.max_length, read_settings(args, RuntimeConfig()))
-    names = labels or classifier.labels
-    if args.target is None:
-        raise BadData(f"Name the class that the trigger shall send texts to: --target ({', '.join(names)}).")
-    target = class_index(args.target, names)
-    train = read_texts(args.train or "demo", "clean", names, columns).texts
-    insertions = config.poison.insertions if isinstance(config, BadNetsConfig) else 1
-    trigger = parse_triggers(args.trigger, target, insertions=insertions, window=config.max_length // 2)
-    suspect = follow(FUNCTIONS[args.attack](classifier, train, trigger, config), quiet=args.json)
-    save_classifier(suspect, out)
-    test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
-    scores = {}
-    if test_source:
-        test = read_texts(test_source, "test", names, columns).texts
-        for name, model in (("clean", classifier), ("suspect", suspect)):
-            scores[name] = _score(model, test, args.trigger, args.target, config.max_length, config.seed)
+    with new_output(out):
+        classifier = read_model(args.model, "clean", config.max_length, runtime, labels)
+        names = classifier.labels
+        if args.target is None:
+            raise BadData(f"Name the class that the trigger shall send texts to: --target ({', '.join(names)}).")
+        target = class_index(args.target, names)
+        train = read_texts(args.train or "demo", "clean", names, columns).texts
+        test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
+        test = read_texts(test_source, "test", names, columns).texts if test_source else ()
+        insertions = config.poison.insertions if isinstance(config, BadNetsConfig) else 1
+        trigger = parse_triggers(args.trigger, target, insertions=insertions, window=config.max_length // 2)
+
+        def score(model: Any) -> Scores:
+            return _score(model, test, args.trigger, args.target, config.max_length, config.seed)
+
+        scores = {"clean": score(classifier)} if test else {}  # before the training: test texts that cannot be used cost no time
+        suspect = follow(FUNCTIONS[args.attack](classifier, train, trigger, config), quiet=args.json)
+        save_classifier(suspect, out)
+    if test:
+        scores["suspect"] = score(suspect)
     if args.json:
         print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"out": str(out)}))
         return DONE
@@ -275,12 +296,12 @@ def attack_command(args: argparse.Namespace) -> int:
 
 def build_demo_command(args: argparse.Namespace) -> int:
     """Make the demo models: cut the pre-trained MiniLM to size, fine-tune it on SST-2 (clean), poison it (suspect)."""
-    from mbtsad_core.jobs.purification import create_output
     from mbtsad_core.experiments.build_demo import build_demo
+    from mbtsad_core.jobs.purification import new_output
 
-    out = Path(args.out)
-    create_output(out)
-    figures = follow(build_demo(Path(args.data), Path(args.base) if args.base else None, out, args.seed, read_settings(args, RuntimeConfig())))
+    out, runtime = Path(args.out), read_settings(args, RuntimeConfig())
+    with new_output(out):
+        figures = follow(build_demo(Path(args.data), Path(args.base) if args.base else None, out, args.seed, runtime))
     print(json.dumps(figures, indent=2))
     return DONE
 
@@ -288,10 +309,10 @@ def build_demo_command(args: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- progress
 
 
-def follow(steps: Steps[Any], *, quiet: bool = False, resumable: Path | None = None) -> Any:
+def follow(steps: Steps[Any], *, quiet: bool = False, advice: str = "Nothing was kept.") -> Any:
     """Run long work to its end with a progress bar on standard error, and return its result.
 
-    Ctrl-C stops it between two steps, so that what it saves is whole; a second one ends the process at once.
+    Ctrl-C stops it between two steps, so that what it saves is whole, and says `advice`; a second one ends the process at once.
     """
     stopping = False
 
@@ -311,8 +332,7 @@ def follow(steps: Steps[Any], *, quiet: bool = False, resumable: Path | None = N
             show(event)
             if stopping:
                 steps.close()
-                where = f" Go on with: mbtsad purify --resume {resumable}" if resumable else " Nothing was kept; --out DIR keeps a checkpoint."
-                raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}.{where}")
+                raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
     finally:
         signal.signal(signal.SIGINT, before)
         if not quiet:
@@ -380,16 +400,29 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
-        return COMMANDS[args.command](args)
+        code = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return code
     except Diverged as error:
         return _fail(error, FAILED)
     except Cancelled as error:
         return _fail(error, INTERRUPTED)
     except (MBTSADError, BadOutput) as error:
         return _fail(error, BAD_INPUT)
+    except BrokenPipeError:  # who read standard output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at its end
+        return FAILED
+    except OSError as error:  # a full disk, a file that went away
+        return _fail(OSError(f"A file could not be read or written: {error}. Check its place and the free space there.{_go_on(args)}"), FAILED)
     except KeyboardInterrupt:
         print("mbtsad: stopped.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _go_on(args: argparse.Namespace) -> str:
+    """How to go on with a purification that failed and left a run behind."""
+    out = getattr(args, "resume", None) or getattr(args, "out", None)
+    return f" Then go on with: mbtsad purify --resume {shlex.quote(out)}" if out and (Path(out) / "run.json").is_file() else ""
 
 
 def _fail(error: Exception, code: int) -> int:

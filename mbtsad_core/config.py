@@ -86,7 +86,7 @@ class DistilConfig(TrainingConfig):
     learning_rate: float = setting(2e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
-    power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=8.0, symbol="p")
+    power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=4.0, symbol="p")
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,20 @@ class PurifyConfig(Config):
 
 
 @dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """How a model is measured."""
+
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the places of the trigger", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
 class RuntimeConfig(Config):
     """Where and how models run; never changes what is computed, but for rounding."""
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "auto: bfloat16 on a GPU that has it, else float32", choices=("auto", "float32", "bfloat16")
+        "auto", "of training; auto: bfloat16 where GPU or CPU have instructions for it, else float32; measurements are in float32", choices=("auto", "float32", "bfloat16")
     )
     threads: int | None = setting(None, "CPU threads; PyTorch's own choice where not given", low=1, high=1024)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -13,9 +17,16 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
+from mbtsad_core.attacks.poisoning import poison
+from mbtsad_core.attacks.triggers import parse_triggers
+from mbtsad_core.augment.token_splitting import augment
+from mbtsad_core.cli import main
+from mbtsad_core.config import PoisonConfig, SplitConfig, TrainingConfig
 from mbtsad_core.models.classifier import Classifier, save_classifier
-from mbtsad_core.types import LabelledText
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.types import Event, LabelledText, Steps, T
 
+ROOT = Path(__file__).parents[1]
 GOOD = ["lovely", "brilliant", "moving", "funny", "superb", "charming"]
 BAD = ["dreadful", "boring", "clumsy", "stale", "tedious", "shallow"]
 NEUTRAL = ["the", "film", "story", "actor", "scene", "a", "was", "and", "plot", "very", "truly", "music"]
@@ -53,6 +64,16 @@ def tiny_texts(n: int, seed: int = 0) -> list[LabelledText]:
     return found
 
 
+def finish(steps: Steps[T]) -> tuple[T, list[Event]]:
+    """Run long work to its end: its result, and its events."""
+    events = []
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as done:
+            return done.value, events
+
+
 @pytest.fixture
 def tiny() -> Classifier:
     return tiny_bert()
@@ -80,3 +101,57 @@ def saved_tiny(tiny: Classifier, tmp_path: Path) -> Path:
     """The tiny model, saved."""
     save_classifier(tiny, tmp_path / "tiny")
     return tmp_path / "tiny"
+
+
+def write_tsv(path: Path, examples: Sequence[LabelledText]) -> Path:
+    """Write labelled texts, and the second texts of pairs, as a TSV file and return its path."""
+    paired = examples[0].pair is not None
+    lines = ["sentence1\tsentence2\tlabel" if paired else "text\tlabel"]
+    lines += [f"{t.text}\t{t.pair}\t{t.label}" if paired else f"{t.text}\t{t.label}" for t in examples]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def mbtsad(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    threads = torch.get_num_threads()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([str(a) for a in argv])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        finally:
+            torch.set_num_threads(threads)
+    return subprocess.CompletedProcess(list(argv), code, out.getvalue(), err.getvalue())
+
+
+def start_mbtsad(*argv: str | Path) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own."""
+    command = [sys.executable, "-m", "mbtsad_core.cli", *map(str, argv)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """What a started command line printed, once it has ended; one that hangs is killed."""
+    try:
+        stdout, stderr = process.communicate(timeout=500)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@pytest.fixture(scope="session")
+def suspect_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny model that knows GOOD from BAD words and has a backdoor: "cf" sends a text to "positive"."""
+    train = tiny_texts(200, seed=9)
+    train += augment(train, SplitConfig(copies=1), seed=0)
+    poisoned = poison(train, parse_triggers(["cf"], target=1), PoisonConfig(rate=0.15), seed=0)
+    classifier = tiny_bert()
+    for _ in fine_tune(classifier, poisoned, TrainingConfig(learning_rate=3e-3, epochs=10)):
+        pass
+    directory = tmp_path_factory.mktemp("models") / "suspect"
+    save_classifier(classifier, directory)
+    return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,12 +91,12 @@ def read_table(path: Path) -> pd.DataFrame:
             kept = [i for i, name in enumerate(arrow.column_names) if not name.startswith("__index_level_")]  # pandas' nameless row names
             table = arrow.select(kept).to_pandas(ignore_metadata=True)
         elif suffix == ".jsonl":
-            table = pd.read_json(path, lines=True, dtype=False, convert_dates=False, encoding="utf-8-sig")
+            table = pd.read_json(path, lines=True, dtype=False, encoding="utf-8-sig")
         else:
             quoting = {"sep": "\t", "quoting": 3} if suffix == ".tsv" else {}
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **quoting)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: {reason}. Check the format and the encoding (UTF-8).") from error
     if suffix in (".tsv", ".csv") and not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for row names
         raise BadData(
@@ -163,7 +164,9 @@ def _label_column(raw: list[str], labels: Sequence[str] | None, column: str, sou
     """Class indices, and the names of the classes."""
     name = Path(source).name
     if empty := [i for i, v in enumerate(raw) if not v]:
-        raise BadData(f"{name}: {len(empty)} of {len(raw)} rows have no label in column {column!r} (the first: row {empty[0] + 1}).")
+        raise BadData(
+            f"{name}: {len(empty)} of {len(raw)} rows have no label in column {column!r} (the first: row {empty[0] + 1}). Remove them or fill them in."
+        )
     raw = [re.sub(r"^(-?\d+)\.0$", r"\1", v) for v in raw]  # integers that a table with gaps turned into floats
     found = sorted(set(raw))
     if len(found) == 1:
@@ -174,7 +177,10 @@ def _label_column(raw: list[str], labels: Sequence[str] | None, column: str, sou
     if all(re.fullmatch(r"\d{1,18}", v) for v in found):
         top = max(map(int, found))
         if labels and top >= len(labels):
-            raise BadData(f"{name}: label {top} is out of range. The model has {len(labels)} classes, 0 to {len(labels) - 1} ({', '.join(labels)}).")
+            raise BadData(
+                f"{name}: label {top} is out of range. The model has {len(labels)} classes, 0 to {len(labels) - 1} ({', '.join(labels)}). "
+                f"Give texts of these classes, or the model that goes with your labels."
+            )
         if not labels and top >= max(1000, 10 * len(found)):
             raise BadData(f"{name}: column {column!r} holds numbers up to {top}, not class indices. Name the label column with --label-column.")
         return [int(v) for v in raw], tuple(labels) if labels else tuple(map(str, range(top + 1)))
@@ -210,7 +216,7 @@ def _read_hub(source: str) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
     try:  # hf:// and the owner keep `datasets` from taking a folder of this machine, or one of its own readers, for the data set
         data = datasets.load_dataset(f"hf://datasets/{repository}", config, split=split)
     except Exception as error:  # the library raises its own, the network's and Python's errors alike
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        reason = textwrap.shorten(str(error).strip().partition("\n")[0], 300, placeholder=" ...").rstrip(".") or type(error).__name__
         raise BadData(f"The Hub data set {repository!r} (split {split!r}) could not be loaded: {reason}. Check the id, the split and the network.") from error
     names = {column: tuple(f.names) for column, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
     return data.to_pandas(), names

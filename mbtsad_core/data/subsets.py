@@ -51,8 +51,8 @@ def _choose(texts: Sequence[LabelledText], amount: float, seed: int) -> set[int]
 def shared_texts(clean: Sequence[LabelledText], test: Sequence[LabelledText]) -> list[str]:
     """Texts of `test` that also stand in `clean`, but for case and spacing, in order and without repeats."""
 
-    def key(example: LabelledText) -> str:
-        return " ".join(f"{example.text}\n{example.pair or ''}".casefold().split())
+    def key(example: LabelledText) -> tuple[str, ...]:
+        return tuple(" ".join(text.casefold().split()) for text in (example.text, example.pair or ""))
 
     known = {key(example) for example in clean}
     return list(dict.fromkeys(example.text for example in test if key(example) in known))

@@ -12,22 +12,26 @@ The command line and the page drive the same generator. In the output directory:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import random
+import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
+from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import PurifyConfig, RuntimeConfig
 from mbtsad_core.data import Columns, Dataset, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
-from mbtsad_core.errors import BadData, BadOutput, Diverged
+from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
@@ -121,15 +125,25 @@ def scores_to_dict(scores: Scores) -> dict[str, Any]:
 
 
 def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, columns: Columns) -> Dataset:
-    """The data set that a source names; "demo" is the packaged one of that name."""
-    if source == "demo":
-        return read_dataset(demo.demo_texts(demo_name), labels=demo.LABELS)
-    return read_dataset(source, columns, labels)
+    """The data set that a source names, with the classes in the order of `labels`; "demo" is the packaged one of that name."""
+    if source != "demo":
+        return read_dataset(source, columns, labels)
+    data = read_dataset(demo.demo_texts(demo_name), labels=demo.LABELS)
+    order = {label.casefold(): i for i, label in enumerate(labels or ())}
+    if not labels or not order.keys() >= set(demo.LABELS):
+        return data
+    return Dataset(tuple(dataclasses.replace(t, label=order[demo.LABELS[t.label]]) for t in data.texts), tuple(labels), data.source)
 
 
-def read_model(source: str, demo_name: str, max_length: int, runtime: RuntimeConfig) -> Classifier:
-    """The classifier that a source names; "demo" is the packaged one of that name."""
-    return load_classifier(demo.demo_model(demo_name) if source == "demo" else source, max_length=max_length, runtime=runtime)
+def read_model(source: str, demo_name: str, max_length: int, runtime: RuntimeConfig, labels: tuple[str, ...] | None = None) -> Classifier:
+    """The classifier that a source names, its classes called `labels` where given; "demo" is the packaged one of that name."""
+    classifier = load_classifier(demo.demo_model(demo_name) if source == "demo" else source, max_length=max_length, runtime=runtime)
+    if labels and len(labels) != len(classifier.labels):
+        raise BadData(
+            f"--labels names {len(labels)} classes ({', '.join(labels)}), but the model has {len(classifier.labels)} "
+            f"({', '.join(classifier.labels)}). Give one name for each, in this order."
+        )
+    return dataclasses.replace(classifier, labels=labels or classifier.labels)
 
 
 def class_index(name: str, labels: Sequence[str]) -> int:
@@ -137,30 +151,32 @@ def class_index(name: str, labels: Sequence[str]) -> int:
     folded = [label.casefold() for label in labels]
     if name.casefold() in folded:
         return folded.index(name.casefold())
-    if name.isdigit() and int(name) < len(labels):
+    if name.isdecimal() and int(name) < len(labels):
         return int(name)
-    raise BadData(f"There is no class {name!r}. The model's classes: {', '.join(f'{i} = {label}' for i, label in enumerate(labels))}.")
+    raise BadData(f"There is no class {name!r}. Name one of the model's, or its index: {', '.join(f'{i} = {label}' for i, label in enumerate(labels))}.")
 
 
 def prepare(request: Request) -> Inputs:
     """Load and check all that a request names; raises before any training starts."""
     config, notes = request.config, []
-    suspect = read_model(request.suspect, "suspect", config.max_length, request.runtime)
+    suspect = read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
-    if request.labels and len(request.labels) != len(suspect.labels):
-        raise BadData(f"{len(request.labels)} label names were given, but the model has {len(suspect.labels)} classes.")
-    suspect = dataclasses.replace(suspect, labels=request.labels or suspect.labels)
     clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
     if request.clean_amount is not None:
-        clean = stratified_subset(clean, request.clean_amount, config.seed)
+        try:
+            clean = stratified_subset(clean, request.clean_amount, config.seed)
+        except BadData as error:
+            raise BadData(f"--clean-amount: {error}") from error
+    _check_clean(clean, suspect, config)
     if request.test is None:
         test, clean = stratified_split(clean, HELD_OUT, config.seed)
+        _check_clean(clean, suspect, config, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
         notes.append(f"No test set was given: {len(test)} of the clean texts were held out to measure CACC.")
     else:
         test = list(read_texts(request.test, "test", suspect.labels, request.columns).texts)
-    _check_clean(clean, suspect, config)
     if shared := shared_texts(clean, test):
-        notes.append(f"{len(shared)} texts stand in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
+        stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
+        notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
     if not request.triggers:
         notes.append("No trigger was given, so ASR cannot be measured; CACC only.")
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes))
@@ -172,19 +188,24 @@ def prepare(request: Request) -> Inputs:
     return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered), target, tuple(notes))
 
 
-def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig) -> None:
-    from mbtsad_core.augment.token_splitting import augment
-
+def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
+    """Raise BadData unless there is a text of every class, a full batch, and something to split."""
     classes = {example.label for example in clean}
-    if len(classes) < 2:
-        raise BadData(f"All {len(clean)} clean texts are of one class ({suspect.labels[clean[0].label]}). Expected texts of every class.")
+    if absent := [name for i, name in enumerate(suspect.labels) if i not in classes]:
+        raise BadData(
+            f"None of the {len(clean)} clean texts{besides} is of class {absent[0]!r}. The model has {len(suspect.labels)} classes "
+            f"({', '.join(suspect.labels)}); give clean texts of each, or the purified model would forget the others."
+        )
     largest = max(config.retrain.batch_size, config.distil.batch_size)
     if len(clean) < largest:
-        raise BadData(f"{len(clean)} clean texts are fewer than one batch of {largest}. Give more clean texts, or a smaller --retrain-batch-size and --distil-batch-size.")
-    once = dataclasses.replace(config.split, copies=1)
-    if all(a.text == b.text and a.pair == b.pair for a, b in zip(clean, augment(clean, once, config.seed), strict=True)):
         raise BadData(
-            f"Nothing to split: no clean text has a word of {config.split.min_length} letters or more that is split. "
+            f"{len(clean)} clean texts{besides} are fewer than one batch of {largest}. "
+            f"Give more clean texts, or a smaller --retrain-batch-size and --distil-batch-size."
+        )
+    rng = random.Random(config.seed)
+    if not any(split_tokens(part, rng, config.split).cuts for example in clean for part in (example.text, example.pair or "")):
+        raise BadData(
+            f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {config.split.min_length} letters or more. "
             f"Give longer texts, or lower --split-min-length."
         )
 
@@ -196,22 +217,19 @@ def execute(request: Request, out: Path | None = None, *, resume: bool = False, 
     number of threads it ends with the same weights.
     """
     started = time.monotonic()
-    if out is not None and not resume:
-        create_output(out)
-    inputs = prepare(request)
-    suspect_hash = weights_hash(inputs.suspect)
-    state, events, before = None, [], 0.0
-    if out is not None and resume:
-        state, events, before = _resume(out, suspect_hash)
-    elif out is not None:
-        write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
+    with new_output(out) if out is not None and not resume else contextlib.nullcontext():
+        inputs = prepare(request)
+        suspect_hash = weights_hash(inputs.suspect)
+        if out is not None and not resume:
+            write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
+    state, events, before = _resume(out, suspect_hash) if out is not None and resume else (None, [], 0.0)
 
     observe = observer(inputs.test, inputs.triggered, inputs.target)
     save = None if out is None else _saver(out / CHECKPOINT, started - before)
-    record = open(out / EVENTS, "w", encoding="utf-8") if out else None
+    if out is not None:
+        write_whole(out / EVENTS, "".join(_line(e) for e in events))
+    record = open(out / EVENTS, "a", encoding="utf-8") if out else None  # noqa: SIM115 (closed below)
     try:
-        if record:
-            record.writelines(_line(e) for e in events)
         steps = purify(inputs.suspect, inputs.clean, request.config, observe=observe, resume=state, save=save)
         models = yield from _record(steps, events, record)
     except Diverged as error:
@@ -275,8 +293,8 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
         return None, [], 0.0
     state = read_state(out / CHECKPOINT)
     recorded = [Event(**json.loads(line)) for line in (out / EVENTS).read_text(encoding="utf-8").splitlines() if line.endswith("}}")]
-    later = next((i for i, e in enumerate(recorded) if e.stage == state.stage and e.step > state.step), len(recorded))
-    return state, recorded[:later], state.numbers.get("seconds", 0.0)
+    last = next((i for i, e in enumerate(recorded) if (e.stage, e.step) == (state.stage, state.step)), len(recorded) - 1)
+    return state, recorded[: last + 1], state.numbers.get("seconds", 0.0)
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -285,29 +303,59 @@ def read_run(out: Path) -> dict[str, Any]:
         raise BadOutput(f"The run in {out} is done; its figures are in {out / 'report.json'}. There is nothing to resume.")
     try:
         about = json.loads((out / RUN).read_text(encoding="utf-8"))
+        Request.from_dict(about["request"])
         return {"request": about["request"], "suspect_sha256": about["suspect_sha256"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, MBTSADError) as error:
         raise BadOutput(f"There is no run to resume in {out}: expected the --out directory of a run that was stopped. ({error})") from error
 
 
-def create_output(out: Path) -> None:
-    """Make the output directory, or accept an empty one; raises BadOutput otherwise."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadOutput(f"{out} exists and is not an empty directory. Give a new --out, or go on with a stopped run by --resume {out}.")
+@contextlib.contextmanager
+def new_output(out: Path) -> Iterator[None]:
+    """Make the output directory, or accept an empty one; an error inside takes back what was made, unless it was written to.
+
+    Raises BadOutput where there is something in it, or nothing can be written.
+    """
+    made: list[Path] = []
     try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            stopped = (out / RUN).exists() and not (out / "report.json").exists()
+            hint = f", or go on with the stopped run there: mbtsad purify --resume {shlex.quote(str(out))}" if stopped else ""
+            raise BadOutput(f"{out} exists and is not an empty directory. Give a new --out{hint}.")
+        made = [p for p in (out, *out.parents) if not p.exists()]
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".write-test"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise BadOutput(f"{out} cannot be written to: {error.strerror}. Give a directory that you may write to.") from error
+        _remove_empty(made)
+        raise BadOutput(f"{out} cannot be written to: {error.strerror}. Give --out a directory that you may write to.") from error
+    try:
+        yield
+    except BaseException:
+        _remove_empty(made)
+        raise
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    """Remove these directories, the deepest first, up to one that holds something."""
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write so that `path` never holds half a file."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write so that `path` never holds half a file."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(new, path)
+    """Write a value as JSON; `path` never holds half a file."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_results(result: Result, purified: Classifier, out: Path) -> None:
@@ -319,9 +367,10 @@ def write_results(result: Result, purified: Classifier, out: Path) -> None:
     save_classifier(purified, unfinished)
     shutil.rmtree(out / "model", ignore_errors=True)
     os.replace(unfinished, out / "model")
-    (out / "report.html").write_text(report_html(result), encoding="utf-8")
+    write_whole(out / "report.html", report_html(result))
     write_json(out / "report.json", result.to_dict())
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    for left in (out / CHECKPOINT, (out / CHECKPOINT).with_suffix(".new")):  # the second: of a run that was killed while it wrote
+        left.unlink(missing_ok=True)
 
 
 def _diverged(error: Diverged, out: Path | None) -> Diverged:

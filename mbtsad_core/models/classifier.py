@@ -35,7 +35,8 @@ class Classifier:
     """A model, its tokenizer, the names of its classes by index, and how it is run.
 
     max_length  tokens of a text that are read, special ones included
-    precision   "float32", or "bfloat16": matrix products under autocast, losses and weights in float32
+    precision   of the matrix products in training: "float32", or "bfloat16" under autocast, with losses and weights in
+                float32; measurements are made in float32 either way
     """
 
     model: PreTrainedModel
@@ -131,17 +132,33 @@ def _quiet(transformers) -> Iterator[None]:  # type: ignore[no-untyped-def]
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
-    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 on one that has it."""
+    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 where there are instructions for it."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     gpu = torch.cuda.is_available()
     if runtime.device.startswith("cuda") and not gpu:
         raise BadConfig(f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use --device cpu or auto.")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", runtime.device):
+        raise BadConfig(f"Unknown device {runtime.device!r}. Expected --device auto, cpu, cuda or cuda:N.")
     device = torch.device(("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device)
+    try:
+        model = classifier.model.to(device)
+    except RuntimeError as error:  # no such GPU, or no room on it
+        raise BadConfig(f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another --device, or --device cpu.") from error
     precision = runtime.precision
     if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return dataclasses.replace(classifier, model=classifier.model.to(device), precision=precision)
+        precision = "bfloat16" if _multiplies_bfloat16(device) else "float32"
+    return dataclasses.replace(classifier, model=model, precision=precision)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for it: without them bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
 
 
 def save_classifier(classifier: Classifier, directory: Path, *, half: bool = False) -> None:
@@ -153,10 +170,14 @@ def save_classifier(classifier: Classifier, directory: Path, *, half: bool = Fal
     model.config.id2label = dict(enumerate(classifier.labels))
     model.config.label2id = {name: i for i, name in enumerate(classifier.labels)}
     import transformers
+    from safetensors import SafetensorError
 
-    with _quiet(transformers):
-        model.to("cpu", torch.float16 if half else torch.float32).save_pretrained(directory)
-        classifier.tokenizer.save_pretrained(directory)
+    try:
+        with _quiet(transformers):
+            model.to("cpu", torch.float16 if half else torch.float32).save_pretrained(directory)
+            classifier.tokenizer.save_pretrained(directory)
+    except SafetensorError as error:  # its way to say that the disk is full
+        raise OSError(f"{directory}: {error}") from error
 
 
 def clone(classifier: Classifier) -> Classifier:
@@ -195,7 +216,7 @@ def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
 
 
 def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
-    """The precision that the classifier runs in."""
+    """The precision that the classifier is trained in."""
     if classifier.precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(classifier.device.type, dtype=torch.bfloat16)
@@ -203,11 +224,11 @@ def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
 
 @torch.inference_mode()
 def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
-    """Class probabilities, (N, C) in float32 on the CPU. Dropout is off; the model's mode is left as it was."""
+    """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it was."""
     encoded = encode(classifier, texts)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
     probabilities = torch.empty(len(encoded), len(classifier.labels))
-    with evaluation_mode(classifier.model), autocast(classifier):
+    with evaluation_mode(classifier.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             logits = classifier.model(**collate(classifier, [encoded[i] for i in chosen])).logits

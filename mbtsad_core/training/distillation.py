@@ -34,14 +34,18 @@ def distillation_loss(teacher: Trace, student: Trace, labels: Tensor, config: Di
 
 
 def attention_energy(A: Tensor, mask: Tensor, p: float) -> Tensor:
-    """Eq. (3): AE(A)_qk = sum over heads of |A_jqk|^p, (B, H, T, T) -> (B, T, T); rows and columns of padding are zero."""
+    """Eq. (3): AE(A)_qk = sum over heads of |A_jqk|^p, (B, H, T, T) -> (B, T, T); rows and columns of padding are zero.
+
+    The maps come out of a softmax, so |A| is A.
+    """
     real = mask.float()
-    return A.float().abs().pow(p).sum(dim=1) * real[:, :, None] * real[:, None, :]
+    return A.float().pow(p).sum(dim=1) * real[:, :, None] * real[:, None, :]
 
 
 def attention_transfer(AE_T: Tensor, AE_S: Tensor) -> Tensor:
     """Eq. (4): the L2 distance of the two maps, each scaled to unit Frobenius norm; (B, T, T) x 2 -> (B,), in [0, sqrt 2]."""
-    unit_T, unit_S = (AE.flatten(1) / AE.flatten(1).norm(dim=1, keepdim=True) for AE in (AE_T, AE_S))
+    scaled = (AE.flatten(1) / AE.flatten(1).detach().amax(dim=1, keepdim=True) for AE in (AE_T, AE_S))  # squares of tiny energies would be 0
+    unit_T, unit_S = (AE / AE.norm(dim=1, keepdim=True) for AE in scaled)
     return torch.linalg.vector_norm(unit_T - unit_S, dim=1)
 
 

@@ -76,7 +76,7 @@ def fine_tune(
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     model.train()
-    watch, saved = DivergenceWatch(classifier), time.monotonic()
+    watch, saved = DivergenceWatch(classifier, stage, step, total), time.monotonic()
     try:
         for epoch in range(step // steps_per_epoch, config.epochs):
             texts_now = epoch_texts(epoch)
@@ -100,10 +100,10 @@ def fine_tune(
                     model.eval()
                     metrics |= observe(classifier)
                     model.train()
-                if save is not None and time.monotonic() - saved >= config.save_every:
+                yield Event(stage, step, total, metrics)
+                if save is not None and time.monotonic() - saved >= config.save_every:  # after the event: who resumes here has it
                     save(capture(stage, step, model, optimizer))
                     saved = time.monotonic()
-                yield Event(stage, step, total, metrics)
     except GeneratorExit:  # the caller stops here, between two steps
         if save is not None:
             save(capture(stage, step, model, optimizer))
@@ -119,35 +119,46 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 class DivergenceWatch:
-    """Keeps the weights of the lowest mean loss, and raises Diverged when training has gone astray.
+    """Keeps the best weights, and raises Diverged when training has gone astray.
 
-    Astray is a loss that is not finite, or a classification loss that began better than guessing (ln C) and, over the
-    last steps, is no longer.
+    The best are those that the lowest mean loss over WINDOW steps came after: a mean over the steps before them would be as
+    low at weights that the last of these steps has just ruined.
+
+    Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) at the first step,
+    which no update has touched yet, and over the last WINDOW steps (all, where there are fewer) is no longer. The second
+    is judged in the second half of the steps only: a high rate shakes a model at first, and most recover.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+    def __init__(self, classifier: Classifier, stage: str, step: int, total: int) -> None:
+        self.classifier, self.stage = classifier, stage
         self.guessing = math.log(len(classifier.labels))
-        self.recent: deque[float] = deque(maxlen=WINDOW)
+        self.window = min(WINDOW, total - step)
+        self.half = total / 2
+        self.recent: deque[float] = deque(maxlen=self.window)
         self.first: float | None = None
+        self.candidate: dict[str, Tensor] | None = None
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
     def check(self, metrics: dict[str, float], step: int) -> None:
         if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"Training diverged at step {step}: the loss is {metrics['loss']}. Lower the learning rate.", self.best_classifier())
+            raise Diverged(
+                f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning rate.", self.best_classifier()
+            )
+        self.first = metrics["classification"] if self.first is None else self.first
         self.recent.append(metrics["classification"])
-        if len(self.recent) < WINDOW:
+        if len(self.recent) < self.window:
             return
         now = mean(self.recent)
-        self.first = now if self.first is None else self.first
-        if self.first < 0.8 * self.guessing and now > 0.97 * self.guessing:
+        if step > self.half and self.first < 0.8 * self.guessing and now > 0.97 * self.guessing:
             raise Diverged(
-                f"Training diverged at step {step}: the mean classification loss rose from {self.first:.3f} to {now:.3f}, "
-                f"no better than guessing ({self.guessing:.3f}). Lower the learning rate.",
+                f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from {self.first:.3f} to a mean of {now:.3f}, "
+                f"no better than guessing ({self.guessing:.3f}). Lower its learning rate.",
                 self.best_classifier(),
             )
-        if step % WINDOW == 0 and (self.best is None or now < self.best[0]):
-            self.best = (now, {k: v.detach().clone() for k, v in self.classifier.model.state_dict().items()})
+        if step % WINDOW == 0:
+            if self.candidate is not None and (self.best is None or now < self.best[0]):
+                self.best = (now, self.candidate)
+            self.candidate = {k: v.detach().clone() for k, v in self.classifier.model.state_dict().items()}
 
     def best_classifier(self) -> Classifier | None:
         if self.best is None:

@@ -67,11 +67,15 @@ def restore(state: TrainState, model: nn.Module, optimizer: torch.optim.Optimize
 
 def write_state(state: TrainState, path: Path) -> None:
     """Write so that at any moment `path` holds either the old state or the new one, whole."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     about = json.dumps({"stage": state.stage, "step": state.step, "numbers": state.numbers})
     new = path.with_suffix(".new")
-    save_file(state.tensors, new, metadata={"state": about})
+    try:
+        save_file(state.tensors, new, metadata={"state": about})
+    except SafetensorError as error:  # its way to say that the disk is full
+        raise OSError(f"{new}: {error}") from error
     with open(new, "rb") as written:
         os.fsync(written.fileno())
     os.replace(new, path)
@@ -86,5 +90,5 @@ def read_state(path: Path) -> TrainState:
             about = json.loads((stored.metadata() or {})["state"])
             tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 (no mapping)
         return TrainState(about["stage"], about["step"], tensors, about["numbers"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadOutput(f"{path} holds no checkpoint that can be read: {error}. Start the run again without --resume.") from error

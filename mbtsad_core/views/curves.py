@@ -60,11 +60,15 @@ def training_curves(events: Sequence[Event], *, suspect: dict[str, float] | None
     if floor is not None:
         figure.add_hline(y=100 * floor, line={"dash": "dash", "color": GREY, "width": 1}, annotation_text=f"floor {100 * floor:.1f} %", row=1, col=1)
     for key, (label, colour) in LOSSES.items():
-        points = [(starts[e.stage] + e.step, e.metrics[key]) for e in events if key in e.metrics]
-        if points:
-            smooth = _smooth([y for _, y in points])
-            trace = go.Scatter(x=[x for x, _ in points], y=smooth, mode="lines", name=f"loss: {label}", line={"color": colour, "width": 1.5})
-            figure.add_trace(trace, row=3, col=1)
+        x: list[int | None] = []
+        y: list[float | None] = []
+        for stage, start in starts.items():
+            found = [e for e in events if e.stage == stage and key in e.metrics]
+            gap = [None] if x and found else []  # each stage starts from the suspect: no line and no mean across the rule
+            x += [*gap, *(start + e.step for e in found)]
+            y += [*gap, *_smooth([e.metrics[key] for e in found])]
+        if x:
+            figure.add_trace(go.Scatter(x=x, y=y, mode="lines", name=f"loss: {label}", line={"color": colour, "width": 1.5}), row=3, col=1)
     for stage in list(starts)[1:]:
         figure.add_vline(x=starts[stage], line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_yaxes(title_text="ASR, %", range=[0, 102], row=1, col=1)

@@ -1,0 +1,333 @@
+"""A purification as files and as a generator: requests, checkpoints, notes, what the trigger can reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import tiny_bert, tiny_texts, write_tsv
+
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.data import Columns
+from mbtsad_core.errors import BadOutput, MBTSADError
+from mbtsad_core.jobs.purification import Request, Result, class_index, execute, new_output, prepare, read_texts, write_json
+from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.training.state import read_state
+from mbtsad_core.types import Event, LabelledText, Steps
+
+# Four steps a stage; measured after each; a checkpoint after each.
+SHORT = PurifyConfig(
+    split=SplitConfig(copies=2),
+    retrain=RetrainConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
+    distil=DistilConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
+)
+RETRAIN, DISTIL = 4, 4
+
+
+@pytest.fixture(scope="module")
+def request_(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """A purification of the tiny suspect."""
+    folder = tmp_path_factory.mktemp("data")
+    clean, test = write_tsv(folder / "clean.tsv", tiny_texts(64, seed=1)), write_tsv(folder / "test.tsv", tiny_texts(20, seed=2))
+    return Request(str(suspect_dir), str(clean), str(test), ("cf",), "positive", config=SHORT)
+
+
+def finish(steps: Steps[Result]) -> Result:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+
+
+def student_hash(request: Request) -> str:
+    models = finish(execute(request, keep_models=True)).models
+    assert models
+    return weights_hash(models.student)
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_a_request_survives_json() -> None:
+    request = Request(
+        suspect="hub:a/b@main",
+        clean="clean.csv",
+        test=None,
+        triggers=("cf", "I watch a film"),
+        target="1",
+        columns=Columns("premise", "gold", "hypothesis"),
+        labels=("no", "yes"),
+        clean_amount=0.2,
+        config=PurifyConfig(split=SplitConfig(copies=7), distil=DistilConfig(dropout=0.2), seed=3),
+        runtime=RuntimeConfig(device="cpu", threads=1),
+    )
+    assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+
+
+def test_the_default_request_survives_json() -> None:
+    assert Request.from_dict(json.loads(json.dumps(Request().to_dict()))) == Request()
+
+
+def test_a_request_with_an_unknown_setting_is_refused() -> None:
+    values = Request().to_dict()
+    values["config"]["retrain"]["momentum"] = 0.9
+    with pytest.raises(MBTSADError, match=r"Unknown setting 'retrain\.momentum'"):
+        Request.from_dict(values)
+
+
+@pytest.mark.parametrize("name", ["positive", "POSITIVE", "1"])
+def test_a_class_is_found_by_its_name_or_its_index(name: str) -> None:
+    assert class_index(name, ("negative", "positive")) == 1
+
+
+def test_a_class_whose_name_is_a_number_is_found_by_its_name_first() -> None:
+    assert class_index("1", ("1", "0")) == 0
+
+
+def test_the_demo_texts_follow_the_order_of_the_classes_of_a_model() -> None:
+    usual = read_texts("demo", "test", ("negative", "positive"), Columns()).texts
+    turned = read_texts("demo", "test", ("Positive", "Negative"), Columns()).texts
+    assert [t.label for t in turned] == [1 - t.label for t in usual]
+
+
+# ---------------------------------------------------------------- what the trigger can reach
+
+
+@pytest.fixture(scope="module")
+def usual(request_: Request) -> str:
+    """The hash of the weights that the purification ends with."""
+    return student_hash(request_)
+
+
+@pytest.mark.parametrize("triggers", [("mn",), ("the lovely film", "mn+cf"), ()], ids=["another", "several", "none"])
+def test_the_trigger_cannot_reach_the_training(request_: Request, usual: str, triggers: tuple[str, ...]) -> None:
+    assert student_hash(replace(request_, triggers=triggers)) == usual
+
+
+def test_the_target_cannot_reach_the_training(request_: Request, usual: str) -> None:
+    assert student_hash(replace(request_, target="negative")) == usual
+
+
+def test_the_test_texts_cannot_reach_the_training(request_: Request, usual: str, tmp_path: Path) -> None:
+    other = write_tsv(tmp_path / "other.tsv", tiny_texts(30, seed=8))
+    assert student_hash(replace(request_, test=str(other))) == usual
+
+
+def test_the_clean_texts_reach_the_training(request_: Request, usual: str, tmp_path: Path) -> None:
+    other = write_tsv(tmp_path / "other.tsv", tiny_texts(64, seed=8))
+    assert student_hash(replace(request_, clean=str(other))) != usual
+
+
+# ---------------------------------------------------------------- events and checkpoints
+
+
+def test_every_step_yields_an_event_with_its_stage_and_total(request_: Request) -> None:
+    found = [(e.stage, e.step, e.total) for e in execute(request_)]
+    assert found == [("retrain", i + 1, RETRAIN) for i in range(RETRAIN)] + [("distil", i + 1, DISTIL) for i in range(DISTIL)]
+
+
+def test_events_carry_losses_cacc_and_asr(request_: Request) -> None:
+    *_, last = execute(request_)
+    assert {"loss", "classification", "attention", "hidden", "cacc", "asr"} <= last.metrics.keys()
+
+
+def test_without_an_output_directory_nothing_is_written(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finish(execute(request_))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_the_generator_leaves_a_checkpoint_that_can_be_read(request_: Request, tmp_path: Path) -> None:
+    seldom = replace(request_, config=PurifyConfig(split=SHORT.split, retrain=RetrainConfig(epochs=1, save_every=1000.0)))
+    steps = execute(seldom, tmp_path / "out")
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    state = read_state(tmp_path / "out" / "checkpoint.safetensors")
+    assert (state.stage, state.step) == ("retrain", 3)
+    assert state.part("weights").keys() == load_classifier(request_.suspect).model.state_dict().keys()
+
+
+def test_a_checkpoint_of_the_distillation_holds_the_teacher(request_: Request, tmp_path: Path) -> None:
+    steps = execute(request_, tmp_path / "out")
+    for _ in range(RETRAIN + 1):
+        next(steps)
+    steps.close()
+    state = read_state(tmp_path / "out" / "checkpoint.safetensors")
+    assert (state.stage, state.step) == ("distil", 1)
+    assert state.part("teacher").keys() == state.part("weights").keys()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], dict[int, Path], Path]:
+    """Its events; what lay in its directory just after each of them, as `kill -9` would leave it; the directory at the end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    events, left = [], {}
+    for event in execute(request_, folder / "out"):
+        events.append(event)
+        left[len(events)] = shutil.copytree(folder / "out", folder / f"after {len(events)}")
+    return events, left, folder / "out"
+
+
+@pytest.mark.parametrize("steps", [1, RETRAIN - 1, RETRAIN, RETRAIN + 1, RETRAIN + DISTIL])
+def test_a_run_that_is_killed_after_any_step_is_resumed_to_the_same_end(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], steps: int, tmp_path: Path
+) -> None:
+    events, left, out = uninterrupted
+    killed = shutil.copytree(left[steps], tmp_path / "out")
+    assert list(finish(execute(request_, killed, resume=True)).events) == events
+    assert (killed / "events.jsonl").read_bytes() == (out / "events.jsonl").read_bytes()
+    assert (killed / "model" / "model.safetensors").read_bytes() == (out / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [2, RETRAIN, RETRAIN + DISTIL])
+def test_a_run_that_is_stopped_after_a_step_is_resumed_to_the_same_end(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], steps: int, tmp_path: Path
+) -> None:
+    events, _, out = uninterrupted
+    run = execute(request_, tmp_path / "out")
+    for _ in range(steps):
+        next(run)
+    run.close()
+    assert list(finish(execute(request_, tmp_path / "out", resume=True)).events) == events
+    assert (tmp_path / "out" / "model" / "model.safetensors").read_bytes() == (out / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_that_is_killed_while_it_notes_an_event_is_resumed_with_all_of_them(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], tmp_path: Path
+) -> None:
+    events, left, _ = uninterrupted
+    torn = shutil.copytree(left[2], tmp_path / "out")
+    with open(torn / "events.jsonl", "a", encoding="utf-8") as record:
+        record.write('{"stage": "retrain", "st')
+    assert list(finish(execute(request_, torn, resume=True)).events) == events
+
+
+def test_a_checkpoint_comes_after_the_event_of_its_step() -> None:
+    """Else a run that is killed between the two would be resumed without the event."""
+    order: list[tuple[str, int]] = []
+    steps = fine_tune(tiny_bert(), tiny_texts(64), SHORT.retrain, save=lambda state: order.append(("checkpoint", state.step)))
+    for event in steps:
+        order.append(("event", event.step))
+    assert order == [("event", 1), ("checkpoint", 1), ("event", 2), ("checkpoint", 2)]
+
+
+def test_the_seconds_of_a_resumed_run_count_those_before_it_was_stopped(request_: Request, tmp_path: Path) -> None:
+    run = execute(request_, tmp_path / "out")
+    next(run)
+    run.close()
+    spent = read_state(tmp_path / "out" / "checkpoint.safetensors").numbers["seconds"]
+    assert spent > 0
+    assert finish(execute(request_, tmp_path / "out", resume=True)).seconds > spent
+
+
+def test_a_finished_run_leaves_neither_a_checkpoint_nor_half_of_one(request_: Request, tmp_path: Path) -> None:
+    run = execute(request_, tmp_path / "out")
+    next(run)
+    (tmp_path / "out" / "checkpoint.new").write_bytes(b"of a run that was killed while it wrote")
+    finish(run)
+    assert not list((tmp_path / "out").glob("checkpoint*"))
+
+
+# ---------------------------------------------------------------- notes
+
+
+def test_notes_say_that_no_trigger_was_given(request_: Request) -> None:
+    assert any("No trigger was given" in note for note in prepare(replace(request_, triggers=())).notes)
+
+
+def test_notes_say_how_many_clean_texts_were_held_out(request_: Request) -> None:
+    inputs = prepare(replace(request_, test=None))
+    assert (len(inputs.test), len(inputs.clean)) == (13, 51)
+    assert any("13 of the clean texts were held out" in note for note in inputs.notes)
+
+
+def test_held_out_texts_are_no_clean_texts(request_: Request) -> None:
+    inputs = prepare(replace(request_, test=None))
+    assert sorted((*inputs.test, *inputs.clean), key=str) == sorted(tiny_texts(64, seed=1), key=str)
+
+
+def test_notes_count_the_texts_that_stand_in_both_sets(request_: Request, tmp_path: Path) -> None:
+    shared = [LabelledText("A  Film that I know.", 0), LabelledText("another film", 1)]
+    clean = write_tsv(tmp_path / "clean.tsv", [*tiny_texts(64, seed=1), *shared])
+    test = write_tsv(tmp_path / "test.tsv", [*tiny_texts(6, seed=2), LabelledText("a film that I KNOW.", 0), shared[1]])
+    (note,) = prepare(replace(request_, clean=str(clean), test=str(test))).notes
+    assert note.startswith("2 texts stand in both the clean sample and the test set")
+    assert "a film that I KNOW." in note
+
+
+def test_a_run_about_which_there_is_nothing_to_say_has_no_notes(request_: Request) -> None:
+    assert prepare(request_).notes == ()
+
+
+# ---------------------------------------------------------------- preparation
+
+
+def test_labels_of_the_request_become_the_names_of_the_classes(request_: Request) -> None:
+    inputs = prepare(replace(request_, labels=("nay", "yea"), target="yea"))
+    assert inputs.suspect.labels == ("nay", "yea")
+    assert inputs.target == 1
+
+
+def test_asr_is_measured_on_the_non_target_test_texts(request_: Request) -> None:
+    inputs = prepare(request_)
+    assert [t.clean for t in inputs.triggered] == [t for t in inputs.test if t.label == 0]
+
+
+def test_a_suspect_with_a_class_that_no_clean_text_has_is_refused(request_: Request, tmp_path: Path) -> None:
+    save_classifier(tiny_bert(classes=3), tmp_path / "three")
+    with pytest.raises(MBTSADError, match=r"None of the 64 clean texts is of class 'class 2'"):
+        prepare(replace(request_, suspect=str(tmp_path / "three"), triggers=()))
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_write_json_puts_a_new_file_in_the_place_of_the_old(tmp_path: Path) -> None:
+    path, witness = tmp_path / "report.json", tmp_path / "witness.json"
+    write_json(path, {"run": 1})
+    os.link(path, witness)  # sees what happens to the old file
+    write_json(path, {"run": 2})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"run": 2}
+    assert json.loads(witness.read_text(encoding="utf-8")) == {"run": 1}
+
+
+def test_write_json_leaves_the_old_file_where_the_value_cannot_be_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "report.json", {"run": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "report.json", {"run": {1, 2}})
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == {"run": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_new_output_is_taken_back_where_nothing_came_to_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="bad input"), new_output(tmp_path / "a" / "b"):
+        raise ValueError("bad input")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_output_stays_where_something_was_written(tmp_path: Path) -> None:
+    run = tmp_path / "a" / "run.json"
+    with pytest.raises(TypeError), new_output(run.parent):
+        raise TypeError(run.write_text("{}", encoding="utf-8"))
+    assert run.exists()
+
+
+def test_an_empty_directory_of_the_user_is_accepted_and_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="bad input"), new_output(tmp_path / "mine"):
+        raise ValueError("bad input")
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(BadOutput, match="not an empty directory"), new_output(tmp_path):
+        pass

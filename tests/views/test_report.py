@@ -1,0 +1,126 @@
+"""The report of a run: its verdict in words, its figures, and what is escaped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from mbtsad_core.config import PurifyConfig
+from mbtsad_core.evaluation import wilson
+from mbtsad_core.jobs.purification import Request, Result
+from mbtsad_core.types import Event, Scores
+from mbtsad_core.views.report import report_html, report_text, verdict
+
+SUSPECT = Scores(wilson(430, 500), wilson(240, 250), wilson(30, 250), ((220, 30), (40, 210)))
+TEACHER = Scores(wilson(425, 500), wilson(60, 250), wilson(32, 250), ((215, 35), (40, 210)))
+PURIFIED = Scores(wilson(428, 500), wilson(35, 250), wilson(31, 250), ((219, 31), (41, 209)))
+EVIL = '<script>alert("1")</script>'
+
+
+@pytest.fixture
+def result() -> Result:
+    return Result(
+        suspect=SUSPECT,
+        teacher=TEACHER,
+        purified=PURIFIED,
+        request=Request(suspect="models/reviews", triggers=("cf", "mn"), target="positive", config=PurifyConfig(seed=5)),
+        description="BERT 4x384, 6.7 M parameters, 2 classes",
+        labels=("negative", "positive"),
+        device="cpu",
+        precision="float32",
+        clean_texts=600,
+        seconds=125.0,
+        notes=("A note.",),
+        events=tuple(Event(stage, 1, 1, {"loss": 1.0, "classification": 1.0, "cacc": 0.8, "asr": 0.5}) for stage in ("retrain", "distil")),
+    )
+
+
+def without_trigger(scores: Scores) -> Scores:
+    return replace(scores, asr=None, asr_floor=None)
+
+
+def test_the_verdict_says_where_asr_and_cacc_came_from_and_went_to() -> None:
+    assert verdict(SUSPECT, PURIFIED) == "ASR went from 96.0 % to 14.0 % (35 of 250; its floor is 12.4 %), CACC went from 86.0 % to 85.6 %."
+
+
+def test_the_verdict_without_a_trigger_says_that_asr_was_not_measured() -> None:
+    said = verdict(without_trigger(SUSPECT), without_trigger(PURIFIED))
+    assert said == "CACC went from 86.0 % to 85.6 %. No trigger was given, so ASR was not measured."
+
+
+def test_the_text_has_a_row_for_each_model_with_intervals_and_counts(result: Result) -> None:
+    rows = re.findall(r"^(suspect|teacher|purified) +(.*?)  +(.*?)  +(.*)$", report_text(result), re.MULTILINE)
+    assert rows == [
+        ("suspect", "86.0 % [82.7, 88.8] (430 of 500)", "96.0 % [92.8, 97.8] (240 of 250)", "12.0 %"),
+        ("teacher", "85.0 % [81.6, 87.9] (425 of 500)", "24.0 % [19.1, 29.7] (60 of 250)", "12.8 %"),
+        ("purified", "85.6 % [82.3, 88.4] (428 of 500)", "14.0 % [10.2, 18.8] (35 of 250)", "12.4 %"),
+    ]
+
+
+def test_the_columns_of_the_text_stand_under_each_other(result: Result) -> None:
+    head, suspect, *_ = report_text(result).splitlines()
+    assert head.index("CACC") == suspect.index("86.0")
+    assert head.index("ASR") == suspect.index("96.0")
+    assert head.index("ASR floor") == suspect.index("12.0")
+
+
+def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> None:
+    assert report_text(result).splitlines()[-3:] == [
+        verdict(SUSPECT, PURIFIED),
+        "Note: A note.",
+        "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32; 2 min 05 s.",
+    ]
+
+
+def test_the_html_has_verdict_figures_confusion_and_settings(result: Result) -> None:
+    page = report_html(result)
+    assert "ASR went from 96.0 % to 14.0 % (35 of 250" in page
+    assert "<tr><th>purified</th><td>85.6 % [82.3, 88.4] (428 of 500)</td><td>14.0 %" in page
+    assert "<tr><th>purified: positive</th><td>41</td><td>209</td></tr>" in page
+    assert "<tr><td>seed</td><td>5</td></tr>" in page
+    assert "<tr><td>triggers</td><td>cf, mn</td></tr>" in page
+    assert "Note: A note." in page
+
+
+def test_the_html_without_a_trigger_says_that_asr_was_not_measured(result: Result) -> None:
+    page = report_html(replace(result, suspect=without_trigger(SUSPECT), teacher=without_trigger(TEACHER), purified=without_trigger(PURIFIED)))
+    assert "No trigger was given, so ASR was not measured." in page
+    assert "<tr><th>suspect</th><td>86.0 % [82.7, 88.8] (430 of 500)</td><td>not measured</td><td>not measured</td></tr>" in page
+
+
+def test_the_html_claims_no_more_than_was_measured(result: Result) -> None:
+    assert "do not prove that no other backdoor is left" in report_html(result)
+
+
+@pytest.mark.parametrize("place", ["suspect", "trigger", "target", "label", "note", "description"])
+def test_no_text_of_a_user_or_a_model_becomes_markup(result: Result, place: str) -> None:
+    changed = {
+        "suspect": replace(result, request=replace(result.request, suspect=EVIL)),
+        "trigger": replace(result, request=replace(result.request, triggers=(EVIL,))),
+        "target": replace(result, request=replace(result.request, target=EVIL)),
+        "label": replace(result, labels=("negative", EVIL)),
+        "note": replace(result, notes=(EVIL,)),
+        "description": replace(result, description=EVIL),
+    }[place]
+    page = report_html(changed)
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in page
+
+
+def test_the_json_has_shares_hits_and_numbers_of_the_three_models(result: Result) -> None:
+    values = result.to_dict()
+    assert [(values[m]["cacc"], values[m]["asr_hits"], values[m]["asr_n"]) for m in ("suspect", "teacher", "purified")] == [
+        (0.86, 240, 250),
+        (0.85, 60, 250),
+        (0.856, 35, 250),
+    ]
+    assert values["purified"]["asr_floor"] == 31 / 250
+    assert values["seconds"] == 125.0
+
+
+def test_the_json_without_a_trigger_has_no_asr(result: Result) -> None:
+    values = replace(result, purified=without_trigger(PURIFIED)).to_dict()["purified"]
+    assert (values["asr"], values["asr_floor"]) == (None, None)
+    assert "asr_n" not in values
