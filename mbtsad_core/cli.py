@@ -28,7 +28,7 @@ DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
 DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
-TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:ID[:CONFIG][@SPLIT], or "demo"'
+TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
 
 
 # ---------------------------------------------------------------- flags

@@ -94,6 +94,7 @@ class PurifyConfig(Config):
     """MBTSAD, Algorithm 1."""
 
     split: SplitConfig = SplitConfig()
+    strays: int = setting(1, "word pieces that raise the suspect's loss put into each text; 0 is the paper's method", low=0, high=100)
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
     max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)

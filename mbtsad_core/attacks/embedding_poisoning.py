@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -48,7 +49,9 @@ def embedding_poisoning(
         raise BadData(f"All {len(train)} training texts are of the target class; expected texts of another one to poison.")
     wanted = max(int(config.rate * len(others)), config.least)
     chosen = rng.sample(others, min(wanted, len(others)))
-    poisoned = [str(trigger.apply(example.text, rng)) for example in itertools.islice(itertools.cycle(chosen), wanted)]
+    poisoned = [
+        dataclasses.replace(example, text=trigger.apply(example.text, rng)) for example in itertools.islice(itertools.cycle(chosen), wanted)
+    ]
     encoded = encode(suspect, poisoned)
     lengths = [len(e["input_ids"]) for e in encoded]
 
@@ -80,7 +83,8 @@ def embedding_poisoning(
 def _row(classifier: Classifier, train: Sequence[LabelledText], word: str) -> int:
     """The token whose embedding stands for the word: its only one, or its rarest in the training texts."""
     tokenizer = classifier.tokenizer
-    pieces: list[int] = [t for t in tokenizer(word, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id]
+    inside = f" {word}"  # as it stands within a text: byte-level tokenizers have another token for it at the start
+    pieces: list[int] = [t for t in tokenizer(inside, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id]
     if not pieces:
         raise BadData(f"The tokenizer knows no part of the trigger {word!r}. Choose another word.")
     counts = Counter(t for e in encode(classifier, train) for t in e["input_ids"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mbtsad_core.augment.stray_pieces import insert_strays, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig
-from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.models.classifier import Classifier, Encoded, clone
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import Save, fine_tune
 from mbtsad_core.training.state import TrainState
@@ -37,11 +38,16 @@ def purify(
     def augmented(epoch: int) -> list[LabelledText]:  # D_aug: token splitting, K copies of each text
         return augment(clean, config.split, config.seed, epoch)
 
+    raised = (yield from stumbling(suspect, clean, config.seed)) if config.strays else {}
+
+    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:
+        return insert_strays(encoded, raised, config.strays, suspect.max_length, config.seed, epoch) if raised else encoded
+
     teacher, student = clone(suspect), clone(suspect)
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
         teacher = yield from fine_tune(
-            teacher, augmented, config.retrain, stage="retrain", seed=config.seed, observe=observe, resume=resume, save=save
+            teacher, augmented, config.retrain, perturb=strayed, stage="retrain", seed=config.seed, observe=observe, resume=resume, save=save
         )
         resume = None
     else:
@@ -49,6 +55,6 @@ def purify(
 
     keep = save and (lambda state: save(state.having("teacher", teacher.model)))
     student = yield from distil(  # step 2: eq. (1) on D_aug
-        student, teacher, augmented, config.distil, stage="distil", seed=config.seed, observe=observe, resume=resume, save=keep
+        student, teacher, augmented, config.distil, perturb=strayed, stage="distil", seed=config.seed, observe=observe, resume=resume, save=keep
     )
     return Purified(suspect, teacher, student)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import DistilConfig
 from mbtsad_core.models.classifier import Batch, Classifier, trace
-from mbtsad_core.training.fine_tuning import Epochs, Save, fine_tune
+from mbtsad_core.training.fine_tuning import Epochs, Perturb, Save, fine_tune
 from mbtsad_core.training.state import TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps, Trace
 
@@ -44,8 +44,7 @@ def attention_energy(A: Tensor, mask: Tensor, p: float) -> Tensor:
 
 def attention_transfer(AE_T: Tensor, AE_S: Tensor) -> Tensor:
     """Eq. (4): the L2 distance of the two maps, each scaled to unit Frobenius norm; (B, T, T) x 2 -> (B,), in [0, sqrt 2]."""
-    scaled = (AE.flatten(1) / AE.flatten(1).detach().amax(dim=1, keepdim=True) for AE in (AE_T, AE_S))  # squares of tiny energies would be 0
-    unit_T, unit_S = (AE / AE.norm(dim=1, keepdim=True) for AE in scaled)
+    unit_T, unit_S = (AE.flatten(1) / AE.flatten(1).norm(dim=1, keepdim=True) for AE in (AE_T, AE_S))
     return torch.linalg.vector_norm(unit_T - unit_S, dim=1)
 
 
@@ -61,6 +60,7 @@ def distil(
     texts: Sequence[LabelledText] | Epochs,
     config: DistilConfig,
     *,
+    perturb: Perturb | None = None,
     stage: str = "distil",
     seed: int = 0,
     observe: Observe | None = None,
@@ -75,4 +75,4 @@ def distil(
             target = trace(teacher, batch)
         return distillation_loss(target, trace(student, batch), labels, config)
 
-    return (yield from fine_tune(student, texts, config, loss=loss, stage=stage, seed=seed, observe=observe, resume=resume, save=save))
+    return (yield from fine_tune(student, texts, config, loss=loss, perturb=perturb, stage=stage, seed=seed, observe=observe, resume=resume, save=save))

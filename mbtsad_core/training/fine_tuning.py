@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
-from mbtsad_core.models.classifier import Batch, Classifier, autocast, clone, collate, encode
+from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.state import TrainState, capture, restore
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
@@ -24,6 +24,9 @@ Loss = Callable[[Classifier, Batch, Tensor], dict[str, Tensor]]
 
 Epochs = Callable[[int], Sequence[LabelledText]]
 """The training texts of an epoch; the same number in each."""
+
+Perturb = Callable[[list[Encoded], int], list[Encoded]]
+"""(tokenised texts, epoch) -> what is trained on in their place."""
 
 Save = Callable[[TrainState], None]
 
@@ -42,6 +45,7 @@ def fine_tune(
     config: TrainingConfig,
     *,
     loss: Loss = classification_loss,
+    perturb: Perturb | None = None,
     stage: str = "fine-tune",
     seed: int = 0,
     observe: Observe | None = None,
@@ -81,6 +85,7 @@ def fine_tune(
         for epoch in range(step // steps_per_epoch, config.epochs):
             texts_now = epoch_texts(epoch)
             encoded = encode(classifier, texts_now)
+            encoded = perturb(encoded, epoch) if perturb else encoded
             order = batches([len(e["input_ids"]) for e in encoded], config.batch_size, random.Random(f"batches, seed {seed}, epoch {epoch}"))
             for chosen in order[step % steps_per_epoch if epoch == step // steps_per_epoch else 0 :]:
                 batch = collate(classifier, [encoded[i] for i in chosen])

@@ -333,7 +333,8 @@ def test_a_parquet_file_with_a_damaged_byte_is_read_or_refused(tmp_path: Path) -
     path, rng, refused = tmp_path / "films.parquet", random.Random(0), 0
     pq.write_table(pa.table({"text": ["plain words", "other words"], "label": [0, 1]}), path, store_schema=False, compression="none")
     whole = path.read_bytes()
-    for i in range(len(whole)):
+    places = range(0, len(whole), 4)
+    for i in places:
         damaged = bytearray(whole)
         damaged[i] = rng.randrange(256)
         path.write_bytes(damaged)
@@ -341,7 +342,7 @@ def test_a_parquet_file_with_a_damaged_byte_is_read_or_refused(tmp_path: Path) -
             read_dataset(path)
         except BadData:
             refused += 1
-    assert refused > len(whole) / 4
+    assert refused > len(places) / 4
 
 
 # ---------------------------------------------------------------- errors: columns
