@@ -127,6 +127,7 @@ def _umap(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*n_jobs value.*")  # a fixed seed means one thread: that is what we ask for
+        warnings.filterwarnings("ignore", category=ImportWarning)  # it says that Tensorflow, which we do not use, is missing
         import umap
 
         reducer = umap.UMAP(n_neighbors=min(NEIGHBOURS, len(reduced) - 1), init="pca", random_state=seed, n_jobs=1)

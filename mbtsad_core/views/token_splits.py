@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 SPLITS_STYLE = """
-.splits .row { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) 208px; gap: 4px 24px; padding: 12px 0; border-top: 1px solid var(--line); }
+.splits .row { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) 228px; gap: 4px 24px; padding: 12px 0; border-top: 1px solid var(--line); }
 .splits .head { color: var(--muted); padding: 0 0 6px; border: 0; font-size: 12px; }
 .splits .text { font-size: 15px; line-height: 1.6; overflow-wrap: anywhere; }
 .splits .cut { white-space: pre; background: var(--split); margin: 0 1px; padding: 1px 0; border-radius: 1px; }
