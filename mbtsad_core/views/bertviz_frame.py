@@ -1,0 +1,91 @@
+"""BertViz's head view (Vig, 2019, arXiv 1906.05714) as a page that stands alone, for a sandboxed frame.
+
+BertViz 1.4.1 loads require.js, d3 and jQuery from another site and writes tokens into a script as they are. Here its script runs with the
+copies in assets/vendor, and the tokens cannot leave their JSON. A frame without `allow-same-origin` keeps it from the page around it.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import re
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from mbtsad_core.errors import MBTSADError
+from mbtsad_core.evaluation.attention import AttentionMaps
+from mbtsad_core.models.demo import assets
+from mbtsad_core.views.document import document, script_json
+
+MOST_TOKENS = 64  # the head view draws a line for every pair of tokens and every head
+MOST_VALUES = 590_000  # one byte each: with the scripts the page stays under 1 MB; 12 layers of 12 heads at 64 tokens fit
+
+_STYLE = """
+body { font: 14px/1.4 "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1f2937; background: #fff; }
+select { font: inherit; } .note { color: #5b6472; margin: 0 0 8px; }
+@media (prefers-color-scheme: dark) { body.standalone { color: #e5e7eb; background: #0b0f19; } svg text { fill: #e5e7eb; } .note { color: #9ca3af; }
+  svg rect.background { fill: #374151; } }
+"""
+# What BertViz asks of require.js: settings, which do not matter here, and a call with jQuery and d3.
+_STAND_IN = "function requirejs(names, ready) { ready(jQuery, d3); } d3.version = '5.16.0';"
+_DECODE = """
+function bertvizParams() {
+  const given = JSON.parse(document.getElementById('given').textContent), bytes = atob(given.maps);
+  let at = 0;
+  const rows = (n, make) => Array.from({length: n}, make), T = given.tokens.length;
+  const attn = rows(given.layers.length, () => rows(given.heads, () => rows(T, () => rows(T, () => bytes.charCodeAt(at++) / 255))));
+  return {attention: [{name: null, attn, left_text: given.tokens, right_text: given.tokens}], default_filter: '0', root_div_id: 'bertviz',
+    layer: given.layer, heads: null, include_layers: given.layers};
+}
+"""
+
+
+def bertviz_document(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:
+    """The head view of one text under one classifier, opened at `layer` (from 0, shown as from 1), with a list of all layers; under 1 MB.
+
+    A text of more than 64 tokens is shown by its first 64, and a model whose layers would pass 1 MB by `layer` alone; the page says so.
+    Attention is rounded to steps of 1/255, as fine as the lines' opacity can show.
+    """
+    layers, heads, length, _ = found.maps.shape
+    T = min(length, MOST_TOKENS)
+    shown = list(range(layers)) if layers * heads * T * T <= MOST_VALUES else [layer]
+    maps = np.rint(found.maps[shown, :, :T, :T] * 255).clip(0, 255).astype(np.uint8)
+    given = {
+        "tokens": [token.replace("␣", " ") for token in found.tokens[:T]],
+        "layers": [i + 1 for i in shown],
+        "heads": heads,
+        "layer": layer + 1,
+        "maps": base64.b64encode(maps.tobytes()).decode(),
+    }
+    notes = [f"The first {T} of {length} tokens."] if length > T else []
+    notes += [f"Layer {layer + 1} of {layers} alone."] if len(shown) < layers else []
+    note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
+    body = f"""{note}<div id="bertviz"><label>Layer <select id="layer"></select></label><div id="vis"></div></div>
+<script type="application/json" id="given">{script_json(given)}</script>"""
+    vendored = "\n".join((assets() / "vendor" / name).read_text("utf-8") for name in ("jquery.slim.min.js", "d3-parts.min.js"))
+    return document(title, body, style=_STYLE, script="\n".join([vendored, _STAND_IN, _DECODE, _head_view()]))
+
+
+def bertviz_frame(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:
+    """The same in a frame that may run its scripts and nothing else: no access to the page, its storage or the network."""
+    height = 110 + round(22.5 * min(len(found.tokens), MOST_TOKENS))
+    return (
+        f'<iframe sandbox="allow-scripts" title="{escape(title)}" srcdoc="{escape(bertviz_document(found, layer, title))}" '
+        f'style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+    )
+
+
+def _head_view() -> str:
+    """BertViz's own script without its list of remote addresses, its parameters taken from the page."""
+    spec = importlib.util.find_spec("bertviz")  # found, not imported: the package would load IPython
+    if spec is None or spec.origin is None:
+        raise MBTSADError("The head view needs the package bertviz. Install it with: pip install bertviz")
+    source = Path(spec.origin).with_name("head_view.js").read_text("utf-8")
+    local, settings = re.subn(r"require\.config\(\{.*?\}\);", "", source, count=1, flags=re.DOTALL)
+    local, places = re.subn(r"PYTHON_PARAMS;", "bertvizParams();", local, count=1)
+    local = local.replace('console.log("d3 version", d3.version)', "")
+    if not settings or not places or "//cdnjs" in local:
+        raise MBTSADError("This version of bertviz is not the one that the head view was written for. Install bertviz 1.4.1.")
+    return local
