@@ -1,7 +1,8 @@
 """Every setting of every method, once: from here come the command line's flags, the page's controls and the report.
 
 Each field carries its help, its range, and the paper's symbol. No default here is the paper's unless its help says so:
-the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta.
+the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta. Those of MBTSAD were chosen on the demo
+(docs/settings.md).
 """
 
 from __future__ import annotations
@@ -76,14 +77,16 @@ class TrainingConfig(Config):
 class RetrainConfig(TrainingConfig):
     """Step 1: token-split retraining."""
 
-    learning_rate: float = setting(2e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
+    epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
+    learning_rate: float = setting(5e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
 
 
 @dataclass(frozen=True)
 class DistilConfig(TrainingConfig):
     """Step 2: attention distillation, eqs. (1)-(7)."""
 
-    learning_rate: float = setting(2e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
+    epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
+    learning_rate: float = setting(5e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
     power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=4.0, symbol="p")

@@ -37,6 +37,7 @@ def training_curves(events: Sequence[Event], *, suspect: dict[str, float] | None
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
+    events = [event for event in events if event.metrics]  # training; the scan of the vocabulary has no curve
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.38, 0.28, 0.34])
     starts = offsets(events)
     for row, (key, name) in enumerate({"asr": "ASR", "cacc": "CACC"}.items(), 1):

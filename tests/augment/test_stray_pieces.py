@@ -1,0 +1,115 @@
+"""Stray pieces: the suspect's own losses find the pieces that it stumbles over, and these go into clean texts."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_bert, tiny_texts
+from torch.nn.functional import cross_entropy
+
+from mbtsad_core.augment.stray_pieces import KEPT, insert_strays, stumbling
+from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
+from mbtsad_core.types import Event, LabelledText
+
+ENCODED = [{"input_ids": [2, 10, 11, 12, 3], "token_type_ids": [0, 0, 0, 0, 0]}, {"input_ids": [2, 20, 3], "token_type_ids": [0, 0, 0]}] * 50
+
+
+def scan(suspect: Classifier, clean: list[LabelledText], seed: int = 0) -> tuple[list[Event], dict[int, float]]:
+    steps, events = stumbling(suspect, clean, seed), []
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as done:
+            return events, done.value
+
+
+@pytest.fixture(scope="module")
+def suspect(suspect_dir: Path) -> Classifier:
+    return load_classifier(suspect_dir, max_length=64)
+
+
+def test_the_trigger_is_what_a_suspect_stumbles_over_most(suspect: Classifier) -> None:
+    _, raised = scan(suspect, tiny_texts(64, seed=3))
+    assert suspect.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
+
+
+def test_an_eighth_of_the_vocabulary_is_kept_without_special_tokens(suspect: Classifier) -> None:
+    _, raised = scan(suspect, tiny_texts(64, seed=3))
+    special = set(suspect.tokenizer.all_special_ids)
+    assert len(raised) == round(KEPT * (len(suspect.tokenizer) - len(special)))
+    assert not special & set(raised)
+    assert all(nats >= 0 for nats in raised.values())
+
+
+def test_what_a_piece_raises_is_the_mean_rise_of_the_class_that_it_raises_most() -> None:
+    classifier = tiny_bert(seed=4)
+    clean = [LabelledText("lovely film", 1)] * 4 + [LabelledText("boring film", 0)] * 4  # all probes of a class are the same text
+    _, raised = scan(classifier, clean)
+
+    def loss(ids: list[int], label: int) -> float:
+        with torch.no_grad():
+            logits = classifier.model(**collate(classifier, [{"input_ids": ids, "token_type_ids": [0] * len(ids)}])).logits
+        return float(cross_entropy(logits, torch.tensor([label])))
+
+    for piece, nats in raised.items():
+        rises = []
+        for text, label in (("lovely film", 1), ("boring film", 0)):
+            ids = encode(classifier, [text])[0]["input_ids"]
+            rises.append(loss([*ids[: len(ids) // 2], piece, *ids[len(ids) // 2 :]], label) - loss(ids, label))
+        assert nats == pytest.approx(max(0.0, *rises), abs=1e-5)
+
+
+def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
+    events, _ = scan(suspect, tiny_texts(64, seed=3))
+    assert [(e.stage, e.step, e.total) for e in events] == [("scan", i + 1, len(events)) for i in range(len(events))]
+
+
+def test_the_scan_leaves_the_suspect_as_it_is(suspect: Classifier) -> None:
+    before = weights_hash(suspect)
+    scan(suspect, tiny_texts(64, seed=3))
+    assert weights_hash(suspect) == before
+
+
+def test_the_scan_depends_on_its_seed_alone(suspect: Classifier) -> None:
+    clean = tiny_texts(64, seed=3)
+    assert scan(suspect, clean, 1)[1] == scan(suspect, clean, 1)[1]
+    assert scan(suspect, clean, 1)[1] != scan(suspect, clean, 2)[1]
+
+
+def test_each_text_gets_its_strays_between_its_first_and_its_last_token() -> None:
+    for before, after in zip(ENCODED, insert_strays(ENCODED, {40: 1.0}, 2, 64, 0, 0), strict=True):
+        ids = after["input_ids"]
+        assert (ids[0], ids[-1]) == (2, 3)
+        assert [i for i in ids if i != 40] == before["input_ids"]
+        assert ids.count(40) == 2
+        assert len(after["token_type_ids"]) == len(ids)
+
+
+def test_a_piece_comes_in_proportion_to_the_square_of_what_it_raises() -> None:
+    many = ENCODED * 40
+    counts = Counter(i for e in insert_strays(many, {40: 1.0, 41: 2.0, 42: 0.0}, 1, 64, 0, 0) for i in e["input_ids"] if i >= 40)
+    assert counts[42] == 0
+    assert counts[41] / len(many) == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / len(many)))
+
+
+def test_a_text_never_grows_beyond_what_the_model_reads() -> None:
+    for after in insert_strays(ENCODED, {40: 1.0}, 3, 5, 0, 0):
+        assert len(after["input_ids"]) == 5
+        assert after["input_ids"][-1] == 3
+
+
+def test_strays_differ_from_epoch_to_epoch_and_not_from_call_to_call() -> None:
+    raised = {40: 1.0, 41: 1.0}
+    assert insert_strays(ENCODED, raised, 1, 64, 0, 0) == insert_strays(ENCODED, raised, 1, 64, 0, 0)
+    assert insert_strays(ENCODED, raised, 1, 64, 0, 0) != insert_strays(ENCODED, raised, 1, 64, 0, 1)
+
+
+def test_the_tokenised_texts_are_not_changed() -> None:
+    given = copy.deepcopy(ENCODED)
+    insert_strays(given, {40: 1.0}, 2, 4, 0, 0)
+    assert given == ENCODED
