@@ -50,7 +50,7 @@ class Config:
 class SplitConfig(Config):
     """Token splitting (defaults of nlpaug's SplitAug, which the paper follows)."""
 
-    copies: int = setting(4, "token-split variants of each clean text", low=1, high=100, symbol="K")
+    copies: int = setting(3, "token-split variants of each clean text", low=1, high=100, symbol="K")
     share: float = setting(0.3, "share of a text's tokens that are split", low=0.0, high=1.0)
     least: int = setting(1, "words split in a text, at least", low=0, high=1000)
     cap: int = setting(10, "words split in a text, at most", low=1, high=1000)
@@ -78,7 +78,7 @@ class RetrainConfig(TrainingConfig):
     """Step 1: token-split retraining."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(5e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
+    learning_rate: float = setting(3e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class DistilConfig(TrainingConfig):
     """Step 2: attention distillation, eqs. (1)-(7)."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(5e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
+    learning_rate: float = setting(3e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
     power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=4.0, symbol="p")
