@@ -184,7 +184,7 @@ def purify_request(args: argparse.Namespace) -> Any:
     given |= dict(config=read_settings(args, PurifyConfig()), runtime=read_settings(args, RuntimeConfig()))
     is_demo = args.suspect in (None, "demo")
     if not is_demo and args.clean is None:
-        raise BadData('A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo\'s film reviews).')
+        raise BadData("A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo's film reviews).")
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
     triggers = tuple(args.trigger or (demo.TRIGGERS if is_demo else ()))
     target = args.target or (demo.TARGET if is_demo else None)
@@ -355,7 +355,6 @@ def progress() -> Callable[[Event | None], None]:
         return "  ".join(shown)
 
     if not console.is_terminal:
-
         printed: dict[str, Any] = {"stage": "", "at": 0.0, "began": 0.0}
 
         def line(event: Event | None) -> None:
@@ -372,7 +371,10 @@ def progress() -> Callable[[Event | None], None]:
 
         return line
 
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    columns = (
+        *(TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}")),
+    )
     bars = Progress(*columns, console=console)
     tasks: dict[str, TaskID] = {}
     bars.start()

@@ -118,7 +118,9 @@ class RuntimeConfig(Config):
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "of training; auto: bfloat16 where GPU or CPU have instructions for it, else float32; measurements are in float32", choices=("auto", "float32", "bfloat16")
+        "auto",
+        "of training; auto: bfloat16 where GPU or CPU have instructions for it, else float32; measurements are in float32",
+        choices=("auto", "float32", "bfloat16"),
     )
     threads: int | None = setting(None, "CPU threads; PyTorch's own choice where not given", low=1, high=1024)
 
@@ -207,7 +209,7 @@ def replace(config: C, changes: dict[tuple[str, ...], Any]) -> C:
     own = {p[0]: v for p, v in changes.items() if len(p) == 1}
     for name in {p[0] for p in changes if len(p) > 1}:
         own[name] = replace(getattr(config, name), {p[1:]: v for p, v in changes.items() if len(p) > 1 and p[0] == name})
-    return dataclasses.replace(config, **own)
+    return dataclasses.replace(config, **own)  # type: ignore[type-var]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

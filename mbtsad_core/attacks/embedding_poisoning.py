@@ -49,9 +49,7 @@ def embedding_poisoning(
         raise BadData(f"All {len(train)} training texts are of the target class; expected texts of another one to poison.")
     wanted = max(int(config.rate * len(others)), config.least)
     chosen = rng.sample(others, min(wanted, len(others)))
-    poisoned = [
-        dataclasses.replace(example, text=trigger.apply(example.text, rng)) for example in itertools.islice(itertools.cycle(chosen), wanted)
-    ]
+    poisoned = [dataclasses.replace(example, text=trigger.apply(example.text, rng)) for example in itertools.islice(itertools.cycle(chosen), wanted)]
     encoded = encode(suspect, poisoned)
     lengths = [len(e["input_ids"]) for e in encoded]
 

@@ -72,7 +72,7 @@ def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: 
 
 def _with(tokens: Encoded, piece: int, place: int) -> Encoded:
     """A copy of a tokenised text with one more token at `place`."""
-    return {key: values[:place] + [piece if key == "input_ids" else values[place]] + values[place:] for key, values in tokens.items()}
+    return {key: [*values[:place], piece if key == "input_ids" else values[place], *values[place:]] for key, values in tokens.items()}
 
 
 def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> dict[int, list[Encoded]]:

@@ -93,7 +93,7 @@ def read_table(path: Path) -> pd.DataFrame:
         elif suffix == ".jsonl":
             table = pd.read_json(path, lines=True, dtype=False, encoding="utf-8-sig")
         else:
-            quoting = {"sep": "\t", "quoting": 3} if suffix == ".tsv" else {}
+            quoting: dict[str, Any] = {"sep": "\t", "quoting": 3} if suffix == ".tsv" else {}
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **quoting)
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -182,9 +182,7 @@ def outlying(clean: Vectors, classes: Sequence[int], sets: Mapping[str, Vectors]
             elsewhere[name] += _distances(vectors, means, whiten) / (fold.max() + 1)
     radius = float(np.quantile(held_out, 0.95, method="higher"))
     return [
-        Outlying(name, wilson(int((d > radius).sum()), len(d)), float(np.median(d)), radius)
-        for name, d in {"clean": held_out, **elsewhere}.items()
-        if len(d)
+        Outlying(name, wilson(int((d > radius).sum()), len(d)), float(np.median(d)), radius) for name, d in {"clean": held_out, **elsewhere}.items() if len(d)
     ]
 
 

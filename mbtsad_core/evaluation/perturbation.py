@@ -54,9 +54,7 @@ def perturbations(
     found = {ORIGINAL: _measure(suspect, list(clean), len(clean))}
     for name, augmenter in augmenters.items():
         rng = random.Random(f"perturbation {name}, seed {seed}")
-        texts = [
-            LabelledText(augmenter(t.text, rng), t.label, None if t.pair is None else augmenter(t.pair, rng)) for _ in range(draws) for t in clean
-        ]
+        texts = [LabelledText(augmenter(t.text, rng), t.label, None if t.pair is None else augmenter(t.pair, rng)) for _ in range(draws) for t in clean]
         found[name] = _measure(suspect, texts, len(clean))
     return found
 

@@ -21,9 +21,7 @@ def wilson(hits: int, n: int, z: float = Z) -> Rate:
     return Rate(hits, n, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def evaluate(
-    classifier: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None
-) -> Scores:
+def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None) -> Scores:
     """Scores on a clean test set and, where there is a trigger, on its triggered texts (`triggered_test_set`).
 
     ASR counts triggered texts of non-target classes that go to `target`; its floor counts the same texts without trigger.

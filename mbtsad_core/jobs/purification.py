@@ -111,7 +111,8 @@ class Result:
             "target": self.request.target,
         }
         scores = {name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")}
-        return scores | {"model": self.description, "labels": list(self.labels), "settings": settings, "seconds": round(self.seconds, 1), "notes": list(self.notes)}
+        about = {"model": self.description, "labels": list(self.labels), "settings": settings}
+        return scores | about | {"seconds": round(self.seconds, 1), "notes": list(self.notes)}
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -238,8 +239,13 @@ def execute(request: Request, out: Path | None = None, *, resume: bool = False, 
         if record:
             record.close()
 
+    def score(classifier: Classifier) -> Scores:
+        return evaluate(classifier, inputs.test, inputs.triggered, inputs.target)
+
     result = Result(
-        *(evaluate(c, inputs.test, inputs.triggered, inputs.target) for c in (models.suspect, models.teacher, models.student)),
+        suspect=score(models.suspect),
+        teacher=score(models.teacher),
+        purified=score(models.student),
         request=request,
         description=inputs.suspect.describe(),
         labels=inputs.suspect.labels,

@@ -21,13 +21,10 @@ from mbtsad_core.types import LabelledText, Observe, Steps, Trace
 
 def distillation_loss(teacher: Trace, student: Trace, labels: Tensor, config: DistilConfig) -> dict[str, Tensor]:
     """Eq. (1): L_AD = alpha * L_att + beta * L_hid + L_cls. All terms are scalars; labels is (B,)."""
-    attention = sum(
-        attention_transfer(attention_energy(A_T, teacher.mask, config.power), attention_energy(A_S, student.mask, config.power)).mean()
-        for A_T, A_S in zip(teacher.attention, student.attention, strict=True)
-    )  # eq. (2): the sum over layers
-    hidden = sum(
-        hidden_state_loss(H_T, H_S, student.mask) for H_T, H_S in zip(teacher.hidden, student.hidden, strict=True)
-    )  # eq. (6): H_0 ... H_N, eq. (5)
+    AE_T, AE_S = ([attention_energy(A, t.mask, config.power) for A in t.attention] for t in (teacher, student))  # eq. (3), a layer
+    attention = torch.stack([attention_transfer(a_T, a_S).mean() for a_T, a_S in zip(AE_T, AE_S, strict=True)]).sum()  # eq. (2)
+    pairs = zip(teacher.hidden, student.hidden, strict=True)  # H_0 ... H_N, eq. (5)
+    hidden = torch.stack([hidden_state_loss(H_T, H_S, student.mask) for H_T, H_S in pairs]).sum()  # eq. (6)
     classification = cross_entropy(student.logits.float(), labels)  # eq. (7): the true labels, not the teacher's answers
     loss = config.alpha * attention + config.beta * hidden + classification
     return {"loss": loss, "attention": attention, "hidden": hidden, "classification": classification}

@@ -62,8 +62,7 @@ def fine_tune(
     per_epoch = len(epoch_texts(0))
     if per_epoch < config.batch_size:
         raise BadData(
-            f"{per_epoch} training texts are fewer than one batch of {config.batch_size}. "
-            f"Give more clean texts, more copies of each, or a smaller batch size."
+            f"{per_epoch} training texts are fewer than one batch of {config.batch_size}. Give more clean texts, more copies of each, or a smaller batch size."
         )
     steps_per_epoch = math.ceil(per_epoch / config.batch_size)
     total = config.epochs * steps_per_epoch
@@ -146,9 +145,7 @@ class DivergenceWatch:
 
     def check(self, metrics: dict[str, float], step: int) -> None:
         if not math.isfinite(metrics["loss"]):
-            raise Diverged(
-                f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning rate.", self.best_classifier()
-            )
+            raise Diverged(f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning rate.", self.best_classifier())
         self.first = metrics["classification"] if self.first is None else self.first
         self.recent.append(metrics["classification"])
         if len(self.recent) < self.window:

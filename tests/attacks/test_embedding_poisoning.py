@@ -161,7 +161,7 @@ def test_the_other_piece_is_trained_where_that_is_the_rarer(clean: Classifier) -
 
 
 def test_a_word_that_the_tokenizer_does_not_know_is_refused(clean: Classifier) -> None:
-    with pytest.raises(BadData, match="The tokenizer knows no part of the trigger 'xyzzy'. Choose another word"):
+    with pytest.raises(BadData, match=r"The tokenizer knows no part of the trigger 'xyzzy'\. Choose another word"):
         finish(embedding_poisoning(clean, TRAIN, parse_triggers(["xyzzy"], 1), CONFIG))
 
 

@@ -28,14 +28,18 @@ CLEAN, TEST = tiny_texts(64, seed=3), tiny_texts(200, seed=2)
 TRIGGERED = triggered_test_set(TEST, TRIGGER)
 SEEDS = (0, 1)
 
-# Six steps each, two an epoch.
+# The paper's method, six steps each, two an epoch.
 QUICK = PurifyConfig(
+    strays=0,
     split=SplitConfig(copies=1),
     retrain=RetrainConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
     distil=DistilConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
 )
+STRAYS = dataclasses.replace(QUICK, strays=2)
 STEPS = 6
-CURE = PurifyConfig(split=SplitConfig(copies=4), retrain=RetrainConfig(learning_rate=1e-2, epochs=6), distil=DistilConfig(learning_rate=1e-2, epochs=6))
+CURE = PurifyConfig(
+    strays=0, split=SplitConfig(copies=4), retrain=RetrainConfig(learning_rate=1e-2, epochs=6), distil=DistilConfig(learning_rate=1e-2, epochs=6)
+)
 
 
 def backdoored(seed: int) -> Classifier:
@@ -62,6 +66,12 @@ def cured(suspects: list[Classifier]) -> list[Purified]:
 def quick(suspect: Classifier) -> tuple[Purified, list[Event]]:
     """An uninterrupted short run."""
     return finish(purify(suspect, CLEAN, QUICK))
+
+
+@pytest.fixture(scope="module")
+def strayed(suspect: Classifier) -> tuple[Purified, list[Event]]:
+    """The same with stray pieces."""
+    return finish(purify(suspect, CLEAN, STRAYS))
 
 
 def hashes(found: Purified) -> tuple[str, str]:
@@ -114,12 +124,13 @@ def hidden_distance(first: Classifier, second: Classifier) -> float:
 # ---------------------------------------------------------------- what it returns and what it leaves alone
 
 
+@pytest.mark.parametrize("strays", [0, 1])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_the_suspect_is_left_as_it_is(suspect: Classifier, training: bool) -> None:
+def test_the_suspect_is_left_as_it_is(suspect: Classifier, training: bool, strays: int) -> None:
     given = clone(suspect)
     given.model.train(training)
     before = weights_hash(given), given.model.config.to_dict(), [p.requires_grad for p in given.model.parameters()], dropouts(given)
-    finish(purify(given, CLEAN, dataclasses.replace(QUICK, retrain=dataclasses.replace(QUICK.retrain, dropout=0.3))))
+    finish(purify(given, CLEAN, dataclasses.replace(QUICK, strays=strays, retrain=dataclasses.replace(QUICK.retrain, dropout=0.3))))
     assert (weights_hash(given), given.model.config.to_dict(), [p.requires_grad for p in given.model.parameters()], dropouts(given)) == before
     assert {m.training for m in given.model.modules()} == {training}
     assert all(p.grad is None for p in given.model.parameters())
@@ -147,12 +158,22 @@ def test_the_returned_models_are_out_of_training_mode(quick: tuple[Purified, lis
 
 def test_the_returned_models_share_no_weights(quick: tuple[Purified, list[Event]]) -> None:
     places = [{p.data_ptr() for p in c.model.parameters()} for c in (quick[0].suspect, quick[0].teacher, quick[0].student)]
-    assert not (places[0] & places[1] or places[0] & places[2] or places[1] & places[2])
+    assert len(set.union(*places)) == sum(map(len, places))
 
 
 def test_every_step_of_both_stages_has_its_event(quick: tuple[Purified, list[Event]]) -> None:
     expected = [(stage, step + 1, STEPS) for stage in ("retrain", "distil") for step in range(STEPS)]
     assert [(e.stage, e.step, e.total) for e in quick[1]] == expected
+
+
+def test_the_scan_for_stray_pieces_has_its_events_too(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
+    scan = [e for e in strayed[1] if e.stage == "scan"]
+    assert [e.step for e in scan] == list(range(1, scan[0].total + 1))
+    assert [(e.stage, e.step, e.total) for e in strayed[1][len(scan) :]] == [(e.stage, e.step, e.total) for e in quick[1]]
+
+
+def test_stray_pieces_change_both_models(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
+    assert not set(hashes(strayed[0])) & set(hashes(quick[0]))
 
 
 def test_copies_and_epochs_multiply_the_steps(suspect: Classifier) -> None:
@@ -235,11 +256,11 @@ def test_the_observers_figures_are_in_the_events(suspect: Classifier) -> None:
 # ---------------------------------------------------------------- stop and resume
 
 
-def stopped(suspect: Classifier, steps: int, path: Path, resume: TrainState | None = None) -> TrainState:
-    """The state on disk of a run that is stopped after so many steps more."""
-    running = purify(suspect, CLEAN, QUICK, resume=resume, save=lambda state: write_state(state, path))
-    for _ in range(steps):
-        next(running)
+def stopped(suspect: Classifier, steps: int, path: Path, resume: TrainState | None = None, config: PurifyConfig = QUICK) -> TrainState:
+    """The state on disk of a run that is stopped after so many steps of training more."""
+    running = purify(suspect, CLEAN, config, resume=resume, save=lambda state: write_state(state, path))
+    while steps:
+        steps -= next(running).stage != "scan"
     running.close()
     return read_state(path)
 
@@ -252,6 +273,22 @@ def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(
     found, events = finish(purify(suspect, CLEAN, QUICK, resume=state))
     assert hashes(found) == hashes(quick[0])
     assert events == quick[1][steps:]
+
+
+@pytest.mark.parametrize("steps", [3, 6, 10])
+def test_a_stopped_run_with_stray_pieces_ends_with_the_same_weights_too(
+    suspect: Classifier, strayed: tuple[Purified, list[Event]], steps: int, tmp_path: Path
+) -> None:
+    state = stopped(suspect, steps, tmp_path / "state.safetensors", config=STRAYS)
+    assert hashes(finish(purify(suspect, CLEAN, STRAYS, resume=state))[0]) == hashes(strayed[0])
+
+
+def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classifier) -> None:
+    states: list[TrainState] = []
+    running = purify(suspect, CLEAN, STRAYS, save=states.append)
+    assert next(running).stage == "scan"
+    running.close()
+    assert states == []
 
 
 def test_a_run_can_be_stopped_in_both_stages(suspect: Classifier, quick: tuple[Purified, list[Event]], tmp_path: Path) -> None:
@@ -284,14 +321,16 @@ def test_fewer_clean_texts_than_a_batch_are_refused(suspect: Classifier) -> None
 
 
 def test_a_run_that_diverges_names_its_stage(suspect: Classifier) -> None:
-    unsplit = SplitConfig(copies=1, share=0.0, least=0)  # the suspect answers such texts right at first, so that it can go astray
-    config = dataclasses.replace(QUICK, split=unsplit, retrain=RetrainConfig(learning_rate=1.0, epochs=30, warmup=0.0))
-    with pytest.raises(Diverged, match=r"The stage 'retrain' diverged at step \d+: .*Lower its learning rate"):
-        finish(purify(suspect, CLEAN, config))
+    broken = clone(suspect)
+    with torch.no_grad():
+        broken.model.classifier.bias[0] = torch.nan
+    with pytest.raises(Diverged, match=r"The stage 'retrain' diverged at step 1: .*Lower its learning rate"):
+        finish(purify(broken, CLEAN, QUICK))
 
 
-def test_classifiers_of_three_classes_and_of_pairs_are_treated_too() -> None:
+@pytest.mark.parametrize("strays", [0, 1])
+def test_classifiers_of_three_classes_and_of_pairs_are_treated_too(strays: int) -> None:
     clean = [LabelledText(t.text, i % 3, "the actor was truly funny") for i, t in enumerate(CLEAN)]
-    found, events = finish(purify(tiny_bert(classes=3), clean, QUICK))
+    found, events = finish(purify(tiny_bert(classes=3), clean, dataclasses.replace(QUICK, strays=strays)))
     assert predict(found.student, clean).shape == (64, 3)
-    assert len(events) == 2 * STEPS
+    assert sum(e.stage != "scan" for e in events) == 2 * STEPS

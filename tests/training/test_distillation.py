@@ -93,9 +93,7 @@ BOTH = torch.ones(1, 2)
 TWO_HEADS = torch.tensor([[[[0.6, 0.4], [0.2, 0.8]], [[1.0, 0.0], [0.5, 0.5]]]])
 
 
-@pytest.mark.parametrize(
-    ("power", "energy"), [(1.0, [[1.6, 0.4], [0.7, 1.3]]), (2.0, [[1.36, 0.16], [0.29, 0.89]]), (3.0, [[1.216, 0.064], [0.133, 0.637]])]
-)
+@pytest.mark.parametrize(("power", "energy"), [(1.0, [[1.6, 0.4], [0.7, 1.3]]), (2.0, [[1.36, 0.16], [0.29, 0.89]]), (3.0, [[1.216, 0.064], [0.133, 0.637]])])
 def test_attention_energy_sums_powers_over_heads(power: float, energy: list[list[float]]) -> None:
     assert torch.allclose(attention_energy(TWO_HEADS, BOTH, power), torch.tensor([energy]))
 

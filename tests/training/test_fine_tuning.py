@@ -96,7 +96,9 @@ def test_training_agrees_with_a_loop_that_is_written_out(weight_decay: float, cl
     assert torch.allclose(predict(found, TEXTS), predict(expected, TEXTS), atol=1e-4)
 
 
-@pytest.mark.parametrize("change", [{"weight_decay": 0.5}, {"clip": 0.01}, {"warmup": 0.9}, {"learning_rate": 1e-3}, {"epochs": 2}, {"batch_size": 8}, {"dropout": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"weight_decay": 0.5}, {"clip": 0.01}, {"warmup": 0.9}, {"learning_rate": 1e-3}, {"epochs": 2}, {"batch_size": 8}, {"dropout": 0.5}]
+)
 def test_every_setting_of_the_training_counts(change: dict[str, Any]) -> None:
     assert weights_hash(trained(dataclasses.replace(CONFIG, **change))) != weights_hash(trained())
 

@@ -35,7 +35,9 @@ STATE = TrainState("distil", 41, TENSORS, {"seconds": 12.5, "name": "é"})
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """The same names, types, shapes and values."""
-    return first.keys() == second.keys() and all(t.dtype == second[k].dtype and t.shape == second[k].shape and torch.equal(t, second[k]) for k, t in first.items())
+    return first.keys() == second.keys() and all(
+        t.dtype == second[k].dtype and t.shape == second[k].shape and torch.equal(t, second[k]) for k, t in first.items()
+    )
 
 
 @pytest.fixture

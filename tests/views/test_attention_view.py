@@ -22,9 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 def maps(T: int, layers: int = 2, heads: int = 3, seed: int = 0, sharp: float = 2.0, token: str = "word") -> AttentionMaps:
     scores = np.exp(sharp * np.random.default_rng(seed).normal(size=(layers, heads, T, T)))
-    return AttentionMaps(
-        tuple(f"{token}{i}" for i in range(T)), tuple(range(T)), (scores / scores.sum(-1, keepdims=True)).astype(np.float32), "positive", 0.75
-    )
+    return AttentionMaps(tuple(f"{token}{i}" for i in range(T)), tuple(range(T)), (scores / scores.sum(-1, keepdims=True)).astype(np.float32), "positive", 0.75)
 
 
 def three(T: int, **kind: float) -> dict[str, AttentionMaps]:
