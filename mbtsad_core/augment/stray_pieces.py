@@ -57,11 +57,12 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: int, max_length: int, seed: int, epoch: int) -> list[Encoded]:
     """Copies of the tokenised texts with `strays` pieces each, at random places between the first and the last token.
 
-    A piece is drawn with a probability in proportion to the square of what `stumbling` says of it. A text that grows beyond
+    A piece is drawn with a probability in proportion to the fourth power of what `stumbling` says of it, so that one piece which
+    stands out weighs more than the many telling words of the task, which must go on telling. A text that grows beyond
     `max_length` loses the tokens before its last one.
     """
     rng = random.Random(f"stray pieces, seed {seed}, epoch {epoch}")
-    pieces = rng.choices(list(raised), weights=[nats**2 + 1e-9 for nats in raised.values()], k=strays * len(encoded))
+    pieces = rng.choices(list(raised), weights=[nats**4 + 1e-9 for nats in raised.values()], k=strays * len(encoded))
     found = []
     for tokens in encoded:
         for _ in range(strays):

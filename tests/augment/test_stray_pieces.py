@@ -90,11 +90,12 @@ def test_each_text_gets_its_strays_between_its_first_and_its_last_token() -> Non
         assert len(after["token_type_ids"]) == len(ids)
 
 
-def test_a_piece_comes_in_proportion_to_the_square_of_what_it_raises() -> None:
+def test_a_piece_comes_in_proportion_to_the_fourth_power_of_what_it_raises() -> None:
     many = ENCODED * 40
     counts = Counter(i for e in insert_strays(many, {40: 1.0, 41: 2.0, 42: 0.0}, 1, 64, 0, 0) for i in e["input_ids"] if i >= 40)
     assert counts[42] == 0
-    assert counts[41] / len(many) == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / len(many)))
+    share = 2**4 / (1 + 2**4)
+    assert counts[41] / len(many) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(many)))
 
 
 def test_a_text_never_grows_beyond_what_the_model_reads() -> None:
