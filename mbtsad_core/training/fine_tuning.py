@@ -100,10 +100,10 @@ def fine_tune(
                     model.eval()
                     metrics |= observe(classifier)
                     model.train()
-                if save is not None and time.monotonic() - saved >= config.save_every:
+                yield Event(stage, step, total, metrics)
+                if save is not None and time.monotonic() - saved >= config.save_every:  # after the event: who resumes here has it
                     save(capture(stage, step, model, optimizer))
                     saved = time.monotonic()
-                yield Event(stage, step, total, metrics)
     except GeneratorExit:  # the caller stops here, between two steps
         if save is not None:
             save(capture(stage, step, model, optimizer))
