@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import mbtsad_core
 from mbtsad_core.config import JobsConfig
 from mbtsad_core.errors import WrongState
 from mbtsad_core.jobs.store import ACTIVE, Job, Measure, Recorded, State, Store, is_held
@@ -251,7 +250,7 @@ class DetachedRunner:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), threads)
         environment |= {"MBTSAD_NICE": str(self.config.nice), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "PYTHONUNBUFFERED": "1"}
-        environment["PYTHONPATH"] = str(Path(mbtsad_core.__file__).parents[1])
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         command = [sys.executable, "-P", "-m", "mbtsad_core.jobs.worker", str(self.store.root), job.id]
         with open(self.store.directory(job.id) / LOG, "ab") as log:
             self._children[job.id] = subprocess.Popen(

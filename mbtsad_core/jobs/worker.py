@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import signal
@@ -175,9 +174,10 @@ def _explain(error: Exception) -> str:
     """What a visitor is told of an error that is not his."""
     import torch
 
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    reason = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
         return "The machine has not enough memory for this run. Use a smaller batch size or a smaller maximal length."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if any(words in reason for words in ("No space left", "disk is full", "quota exceeded")):  # Python's and safetensors', SQLite's, the system's
         return "The disk is full, so the run could not be kept. Ask whoever runs this site to make room."
     return "Unknown error: the run stopped for a reason that was not foreseen. The job's log on the server has the details."
 

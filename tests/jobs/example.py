@@ -22,7 +22,7 @@ def write_texts(texts: list[LabelledText], path: Path) -> str:
     return str(path)
 
 
-def tiny_request(folder: Path, epochs: int = 8) -> Request:
+def tiny_request(folder: Path, epochs: int = 5) -> Request:
     """12 steps an epoch in either stage; a checkpoint every tenth of a second."""
     save_classifier(tiny_bert(), folder / "suspect")
     stage = {"epochs": epochs, "batch_size": 16, "observe_every": 5, "save_every": 0.1}

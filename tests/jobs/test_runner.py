@@ -21,7 +21,7 @@ from mbtsad_core.jobs.store import State, Store, is_held
 from mbtsad_core.jobs.worker import LOG
 
 CONFIG = JobsConfig(threads=1, nice=3, queue_size=2, grace=20.0)
-STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 97)]
+STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 61)]
 MINUTES = 120.0  # seconds that a machine under load may take for what takes it some on others
 
 
@@ -121,7 +121,7 @@ def test_jobs_run_one_after_the_other_in_clean_processes(
 def test_a_killed_worker_is_started_again_from_its_checkpoint(start: Callable[..., DetachedRunner], request_: Request, expected: str) -> None:
     runner = start()
     id = runner.submit(request_)
-    until(at_step(runner, id, "distil", 20), MINUTES)
+    until(at_step(runner, id, "distil", 15), MINUTES)
     pid = pid_of(runner, id)
     os.kill(pid, signal.SIGKILL)
     assert pid_of(runner, id, other_than=pid) != pid
@@ -139,15 +139,13 @@ with DetachedRunner(Path(sys.argv[1]), JobsConfig(threads=1)):
 """
 
 
-def test_jobs_outlive_a_killed_server_and_its_worker(
-    start: Callable[..., DetachedRunner], request_: Request, expected: str, tmp_path: Path
-) -> None:
+def test_jobs_outlive_a_killed_server_and_its_worker(start: Callable[..., DetachedRunner], request_: Request, expected: str, tmp_path: Path) -> None:
     with Store(tmp_path / "jobs") as store:
         id = store.create(request_.to_dict())
         waiting = store.create({"no": "purification"})
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         server = subprocess.Popen([sys.executable, "-c", SERVER, str(store.root)], env=environment)
-        until(lambda: (job := store.get(id)).stage == "retrain" and job.step >= 20, MINUTES)
+        until(lambda: (job := store.get(id)).stage == "retrain" and job.step >= 10, MINUTES)
         server.kill()
         server.wait()
         pid = store.get(id).pid
@@ -168,7 +166,7 @@ def test_jobs_outlive_a_killed_server_and_its_worker(
 def test_a_closed_server_stops_its_worker_in_good_order(start: Callable[..., DetachedRunner], request_: Request, expected: str) -> None:
     runner = start()
     id = runner.submit(request_)
-    until(at_step(runner, id, "retrain", 30), MINUTES)
+    until(at_step(runner, id, "retrain", 20), MINUTES)
     pid = pid_of(runner, id)
     runner.close()
     assert is_gone(pid)
@@ -202,7 +200,7 @@ def test_a_worker_that_ignores_cancel_is_killed(start: Callable[..., DetachedRun
 
 
 def test_a_silent_worker_is_killed_and_started_again(start: Callable[..., DetachedRunner], request_: Request) -> None:
-    runner = start(silence=3.0, attempts=100)
+    runner = start(silence=3.0, attempts=100, grace=0.0)
     id = runner.submit(request_)
     pid = pid_of(runner, id)
     os.kill(pid, signal.SIGSTOP)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from example import tiny_request, undisturbed, until, weights
+from safetensors import SafetensorError
 
 from mbtsad_core.errors import UnknownJob, WrongState
 from mbtsad_core.jobs.purification import Request, execute
 from mbtsad_core.jobs.runner import AttachedRunner, Runner
 from mbtsad_core.jobs.store import State, Store
-from mbtsad_core.jobs.worker import LOG, work
+from mbtsad_core.jobs.worker import LOG, _explain, work
 from mbtsad_core.types import Event
 
 STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 25)]
@@ -162,6 +167,26 @@ def test_an_unknown_error_says_so_and_leaves_its_traceback_in_the_log(runner: At
     log = (runner.store.directory(id) / LOG).read_text()
     assert log.startswith("Traceback")
     assert "KeyError: 'columns'" in log
+
+
+def test_no_room_on_the_disk_is_said(tmp_path: Path) -> None:
+    def insert() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "small.sqlite")) as db:
+            db.execute("PRAGMA max_page_count = 2")
+            db.execute("CREATE TABLE t (x)")
+            db.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        insert()
+    errors = [caught.value, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))]
+    for error in [*errors, SafetensorError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")]:
+        assert _explain(error).startswith("The disk is full")
+
+
+def test_no_room_in_memory_is_said() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 58)
+    assert _explain(caught.value).startswith("The machine has not enough memory")
 
 
 @pytest.mark.parametrize("left", [[], [".write-test"], ["run.json.new"]])
