@@ -213,7 +213,8 @@ class DetachedRunner:
             child.wait()
         for job in self.store.in_state(*ACTIVE):  # killed by us, which is not their failure
             if not is_held(self.store.directory(job.id)):
-                self.store.release(job.id)
+                with contextlib.suppress(WrongState):  # it did so itself a moment ago
+                    self.store.release(job.id)
         self.store.close()
 
     def __enter__(self) -> DetachedRunner:
