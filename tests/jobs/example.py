@@ -49,7 +49,7 @@ def undisturbed(request: Request, folder: Path) -> str:
     return weights(folder / "undisturbed")
 
 
-def until(condition: Callable[[], T], seconds: float = 60.0) -> T:
+def until(condition: Callable[[], T], seconds: float = 120.0) -> T:
     """The first true value of the condition; fails after a while."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -144,7 +144,7 @@ def test_jobs_outlive_a_killed_server_and_its_worker(start: Callable[..., Detach
         id = store.create(request_.to_dict())
         waiting = store.create({"no": "purification"})
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        server = subprocess.Popen([sys.executable, "-c", SERVER, str(store.root)], env=environment)
+        server = subprocess.Popen([sys.executable, "-P", "-c", SERVER, str(store.root)], env=environment)
         until(lambda: (job := store.get(id)).stage == "retrain" and job.step >= 10, MINUTES)
         server.kill()
         server.wait()

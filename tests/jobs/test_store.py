@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from example import until
 
 from mbtsad_core.errors import BadData, BadOutput, QueueFull, UnknownJob, WrongState
 from mbtsad_core.jobs.store import Job, State, Store, hold, is_held
@@ -335,7 +336,7 @@ def test_a_lock_is_held_by_one_and_goes_with_its_process(tmp_path: Path) -> None
         "import sys, time; from pathlib import Path; from mbtsad_core.jobs.store import hold\n"
         "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=ENVIRONMENT)
+    child = subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=ENVIRONMENT)
     assert child.stdout is not None
     with child.stdout:
         assert child.stdout.readline() == b"held\n"
@@ -377,10 +378,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_whole_batches(store: Store) -> N
     id = claimed(store).id
     seen = 0
     for _ in range(5):
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(store.root), id], env=ENVIRONMENT)
-        deadline = time.monotonic() + 30
-        while len(store.events(id, after=seen)) < 50 and time.monotonic() < deadline:
-            assert child.poll() is None
+        child = subprocess.Popen([sys.executable, "-P", "-c", WRITER, str(store.root), id], env=ENVIRONMENT)
+        until(lambda: len(store.events(id, after=seen, most=50)) == 50)  # noqa: B023 (called at once)
+        assert child.poll() is None
         child.send_signal(signal.SIGKILL)
         child.wait()
         now = len(store.events(id, most=1_000_000))
@@ -396,11 +396,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_whole_batches(store: Store) -> N
 
 def test_a_poll_is_cheap_while_others_write(store: Store) -> None:
     id = claimed(store).id
-    child = subprocess.Popen([sys.executable, "-c", WRITER, str(store.root), id], env=ENVIRONMENT)
+    child = subprocess.Popen([sys.executable, "-P", "-c", WRITER, str(store.root), id], env=ENVIRONMENT)
     try:
-        deadline = time.monotonic() + 30
-        while not store.events(id) and time.monotonic() < deadline:
-            pass
+        until(lambda: store.events(id, most=1))
         before = time.thread_time()
         for _ in range(500):
             store.position(store.get(id))
@@ -412,4 +410,4 @@ def test_a_poll_is_cheap_while_others_write(store: Store) -> None:
 
 def test_the_store_knows_neither_torch_nor_gradio() -> None:
     code = "import sys, mbtsad_core.jobs.runner; sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'gradio', 'pandas')))"
-    assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], env=ENVIRONMENT, check=False).returncode == 0

@@ -228,7 +228,7 @@ def test_a_slice_that_the_host_cuts_off_is_repeated_from_the_checkpoint(request_
     id = runner.submit(request_)
     runner.store.claim(id)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    child = subprocess.run([sys.executable, "-c", SLICE, str(runner.store.root), id], env=environment, check=False)
+    child = subprocess.run([sys.executable, "-P", "-c", SLICE, str(runner.store.root), id], env=environment, check=False)
     assert child.returncode == -signal.SIGKILL
     assert runner.status(id).state is State.RUNNING  # as far as anyone knows
     rest = places(list(runner.run(id)))
