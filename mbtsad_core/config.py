@@ -126,6 +126,21 @@ class RuntimeConfig(Config):
 
 
 @dataclass(frozen=True)
+class JobsConfig(Config):
+    """How the runs of many visitors share a machine."""
+
+    workers: int = setting(1, "runs at the same time", low=1, high=64)
+    queue_size: int = setting(20, "runs that wait, at most", low=1, high=10_000)
+    quota: int = setting(3, "runs of one visitor that wait or train, at most", low=1, high=10_000)
+    attempts: int = setting(3, "times that a run is started before it is given up, where its process is lost", low=1, high=100)
+    threads: int | None = setting(None, "CPU threads of a run, at most; all cores but one where not given", low=1, high=1024)
+    nice: int = setting(10, "how far a run steps back for other processes", low=0, high=19)
+    grace: float = setting(20.0, "seconds that a run may take to stop before it is killed", low=0.0, high=3600.0)
+    silence: float = setting(120.0, "seconds without a sign of life after which a run is killed and started again", low=3.0, high=86_400.0)
+    keep: float = setting(24.0, "hours that a run's results are kept", low=0.0, high=87_600.0)
+
+
+@dataclass(frozen=True)
 class PoisonConfig(Config):
     """Which training texts an attack poisons."""
 

@@ -8,7 +8,10 @@
     ├── BadOutput        a place that results cannot be written to, or a run that cannot be resumed
     ├── UnknownMethod    a name that no family has
     ├── Diverged         training left the range where it makes sense; carries the best state so far
-    └── Cancelled        the user stopped the run
+    ├── Cancelled        the user stopped the run
+    ├── UnknownJob       no job has this id
+    ├── QueueFull        as many jobs wait, or are one visitor's, as may
+    └── WrongState       a job cannot do this in the state that it is in
 
 Every message says what was expected, what came, and what to do.
 """
@@ -63,3 +66,15 @@ class Diverged(MBTSADError):
 
 class Cancelled(MBTSADError):
     """The user stopped the run."""
+
+
+class UnknownJob(MBTSADError):
+    """No job has this id, or its record is gone for good."""
+
+
+class QueueFull(MBTSADError):
+    """No further job is taken now, from anyone or from this visitor."""
+
+
+class WrongState(MBTSADError):
+    """A job cannot do this in the state that it is in, such as stop once it is done."""

@@ -91,6 +91,11 @@ def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, wi
         if len(specs) > 1:
             raise BadData(f"A file of paired texts ({files[0]}) stands alone; it cannot be mixed with other triggers.")
         return PairedTrigger(_read_pairs(Path(files[0])), target, Path(files[0]).name)
+    return typed_trigger(specs, target, insertions=insertions, window=window)
+
+
+def typed_trigger(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> InsertedTrigger:
+    """`parse_triggers` without files: what a stranger types is words, and never the name of a file to open."""
     variants = tuple(tuple(part.strip() for part in spec.split("+")) for spec in specs)
     if not variants or any(not part for parts in variants for part in parts):
         raise BadData(f"An empty trigger: {list(specs)!r}. Expected a word, a phrase, words joined by +, or a file of paired texts.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mbtsad_core.augment.stray_pieces import insert_strays, stumbling
 from mbtsad_core.augment.token_splitting import augment
@@ -38,23 +40,30 @@ def purify(
     def augmented(epoch: int) -> list[LabelledText]:  # D_aug: token splitting, K copies of each text
         return augment(clean, config.split, config.seed, epoch)
 
-    raised = (yield from stumbling(suspect, clean, config.seed)) if config.strays else {}
-
-    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:
+    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:  # Deviation: see augment/stray_pieces.py
         return insert_strays(encoded, raised, config.strays, suspect.max_length, config.seed, epoch) if raised else encoded
 
-    teacher, student = clone(suspect), clone(suspect)
+    def save_retraining(state: TrainState) -> None:
+        assert save is not None
+        save(dataclasses.replace(state, numbers=state.numbers | {"raised": list(raised.items())}))
+
+    def save_distillation(state: TrainState) -> None:
+        save_retraining(state.having("teacher", teacher.model))
+
+    run: dict[str, Any] = {"perturb": strayed, "seed": config.seed, "observe": observe}
+    teacher, student, raised = clone(suspect), clone(suspect), {}
+
+    if resume is not None:
+        raised = dict(resume.numbers["raised"])
+    elif config.strays:
+        raised = yield from stumbling(suspect, clean, config.seed)
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
-        teacher = yield from fine_tune(
-            teacher, augmented, config.retrain, perturb=strayed, stage="retrain", seed=config.seed, observe=observe, resume=resume, save=save
-        )
+        teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run)
         resume = None
     else:
         teacher.model.load_state_dict(resume.part("teacher"))
 
-    keep = save and (lambda state: save(state.having("teacher", teacher.model)))
-    student = yield from distil(  # step 2: eq. (1) on D_aug
-        student, teacher, augmented, config.distil, perturb=strayed, stage="distil", seed=config.seed, observe=observe, resume=resume, save=keep
-    )
+    # step 2: eq. (1) on D_aug
+    student = yield from distil(student, teacher, augmented, config.distil, stage="distil", resume=resume, save=save and save_distillation, **run)
     return Purified(suspect, teacher, student)

@@ -36,7 +36,7 @@ from mbtsad_core.evaluation import evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.state import TrainState, read_state, write_state
-from mbtsad_core.types import Event, LabelledText, Scores, Steps
+from mbtsad_core.types import Event, LabelledText, Observe, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
 CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
@@ -211,13 +211,23 @@ def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: Pur
         )
 
 
-def execute(request: Request, out: Path | None = None, *, resume: bool = False, keep_models: bool = False) -> Steps[Result]:
+def execute(
+    request: Request,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    keep_models: bool = False,
+    observe: Callable[[Inputs], Observe] | None = None,
+) -> Steps[Result]:
     """Run a purification; yields an Event a step, writes to `out`, and returns the result.
 
     Closing the generator leaves a checkpoint in `out`, from which `resume=True` goes on: on the same machine with the same
-    number of threads it ends with the same weights.
+    number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
+    `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
     """
     started = time.monotonic()
+    if out is not None and resume and _killed_before_start(out):
+        resume = False
     with new_output(out) if out is not None and not resume else contextlib.nullcontext():
         inputs = prepare(request)
         suspect_hash = weights_hash(inputs.suspect)
@@ -225,13 +235,13 @@ def execute(request: Request, out: Path | None = None, *, resume: bool = False, 
             write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
     state, events, before = _resume(out, suspect_hash) if out is not None and resume else (None, [], 0.0)
 
-    observe = observer(inputs.test, inputs.triggered, inputs.target)
-    save = None if out is None else _saver(out / CHECKPOINT, started - before)
-    if out is not None:
-        write_whole(out / EVENTS, "".join(_line(e) for e in events))
+    measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
+    save = None if out is None else _saver(out, started - before)
+    if out is not None:  # written whole before it is added to: a kill in between loses none of the events before the checkpoint
+        write_whole(out / EVENTS, "".join(map(_line, events)))
     record = open(out / EVENTS, "a", encoding="utf-8") if out else None  # noqa: SIM115 (closed below)
     try:
-        steps = purify(inputs.suspect, inputs.clean, request.config, observe=observe, resume=state, save=save)
+        steps = purify(inputs.suspect, inputs.clean, request.config, observe=measure, resume=state, save=save)
         models = yield from _record(steps, events, record)
     except Diverged as error:
         raise _diverged(error, out) from error
@@ -283,9 +293,11 @@ def _line(event: Event) -> str:
     return json.dumps(dataclasses.asdict(event)) + "\n"
 
 
-def _saver(path: Path, started: float) -> Callable[[TrainState], None]:
+def _saver(out: Path, started: float) -> Callable[[TrainState], None]:
     def save(state: TrainState) -> None:
-        write_state(dataclasses.replace(state, numbers=state.numbers | {"seconds": time.monotonic() - started}), path)
+        with open(out / EVENTS, "rb") as events:
+            os.fsync(events.fileno())  # no checkpoint without the events before it
+        write_state(dataclasses.replace(state, numbers=state.numbers | {"seconds": time.monotonic() - started}), out / CHECKPOINT)
 
     return save
 
@@ -298,9 +310,27 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
     if not (out / CHECKPOINT).exists():  # stopped before the first checkpoint
         return None, [], 0.0
     state = read_state(out / CHECKPOINT)
-    recorded = [Event(**json.loads(line)) for line in (out / EVENTS).read_text(encoding="utf-8").splitlines() if line.endswith("}}")]
+    recorded = read_events(out)
     last = next((i for i, e in enumerate(recorded) if (e.stage, e.step) == (state.stage, state.step)), len(recorded) - 1)
     return state, recorded[: last + 1], state.numbers.get("seconds", 0.0)
+
+
+def read_events(out: Path) -> list[Event]:
+    """The events that a run has written so far; a line that a kill left unfinished is not among them."""
+    lines = (out / EVENTS).read_text(encoding="utf-8").split("\n") if (out / EVENTS).exists() else []
+    return [Event(**json.loads(line)) for line in lines if line.endswith("}}")]
+
+
+def _killed_before_start(out: Path) -> bool:
+    """Whether a run ended here before its run.json was written; takes away what it left."""
+    unfinished = {".write-test", RUN + ".new"}
+    if not out.exists():
+        return True
+    if not out.is_dir() or any(p.name not in unfinished for p in out.iterdir()):
+        return False
+    for name in unfinished:
+        (out / name).unlink(missing_ok=True)
+    return True
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -350,10 +380,13 @@ def _remove_empty(directories: Sequence[Path]) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write so that `path` never holds half a file."""
+    """Write so that `path` holds the old text or the new one, whole, even where the power fails."""
     new = path.with_name(path.name + ".new")
     try:
-        new.write_text(text, encoding="utf-8")
+        with open(new, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)

@@ -38,7 +38,9 @@ def test_a_saved_model_passes(saved_tiny: Path) -> None:
 
 @pytest.mark.parametrize("load", [check_model_files, load_classifier])
 def test_a_missing_directory_is_refused(tmp_path: Path, load: Callable[[Path], Any]) -> None:
-    with pytest.raises(UnsafeModel, match=r"No model directory at .*nowhere\. Expected a folder with config\.json, model\.safetensors and the tokenizer's files"):
+    with pytest.raises(
+        UnsafeModel, match=r"No model directory at .*nowhere\. Expected a folder with config\.json, model\.safetensors and the tokenizer's files"
+    ):
         load(tmp_path / "nowhere")
 
 

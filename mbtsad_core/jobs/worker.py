@@ -1,0 +1,197 @@
+"""Works on one job: `work` drives the purification and tells the store; `python -m mbtsad_core.jobs.worker STORE JOB_ID` is a process for it.
+
+In the job's directory: run/, where the purification writes, worker.log, and the lock of whoever works on it.
+PyTorch is loaded only once the job is begun, so that a process that starts is seen at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbtsad_core.errors import MBTSADError, WrongState
+from mbtsad_core.jobs.store import Job, State, Store, hold
+from mbtsad_core.types import Event, Observe, Steps
+
+if TYPE_CHECKING:
+    from mbtsad_core.config import PurifyConfig
+    from mbtsad_core.jobs.purification import Inputs, Request, Result
+    from mbtsad_core.models.classifier import Classifier
+
+RUN, LOG = "run", "worker.log"
+BATCH = 0.3  # seconds between two writes of events, at most where steps are short
+BEAT = 1.0  # seconds between two signs of life
+PATIENCE = 1.0  # seconds to wait for the lock: a supervisor that looks whether it is held, holds it for a moment
+
+
+def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callable[[], bool] = lambda: False) -> Steps[State]:
+    """Go on with a claimed job, yield its events as they come, and return the state that it was left in.
+
+    After `seconds`, or once `stopping`, the job stops between two steps, a checkpoint is written, and it is queued again; so
+    it is where the caller closes the generator. A step at least is done. Errors become the job's message and are not raised.
+    """
+    with Store(root) as store, hold(store.directory(id), PATIENCE) as held:
+        if not held:  # another works on it
+            return store.get(id).state
+        try:
+            job = store.begin(id, os.getpid())
+        except WrongState:  # stopped in the meantime
+            return store.get(id).state
+        with _heart(store, id):
+            try:
+                return (yield from _purify(store, job, seconds, stopping))
+            except GeneratorExit:
+                store.release(id)
+                raise
+            except MBTSADError as error:
+                store.fail(id, str(error))
+            except Exception as error:  # of a library, of the machine, or ours: the visitor is told, the log has the rest
+                with open(store.directory(id) / LOG, "a", encoding="utf-8") as log:
+                    log.write(traceback.format_exc())
+                store.fail(id, _explain(error))
+        return store.get(id).state
+
+
+def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
+    from mbtsad_core.jobs.purification import execute, read_events
+
+    out = store.directory(job.id) / RUN
+    if job.state is State.CANCELLING:
+        return store.release(job.id)
+    if (out / "report.json").exists():  # killed between the end of the run and its word to the store
+        store.append(job.id, read_events(out), replace=True)
+        store.finish(job.id, json.loads((out / "report.json").read_text(encoding="utf-8")))
+        return State.DONE
+
+    started = time.monotonic()
+    request = _request(job)
+    steps = execute(request, out, resume=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
+    pending: list[Event] = []
+    known = False  # whether the store has all events before the pending ones: not where a kill has come before they were written
+
+    def flush() -> State:
+        nonlocal known
+        state = store.append(job.id, pending if known else read_events(out), replace=not known)
+        pending.clear()
+        known = True
+        return state
+
+    with contextlib.closing(steps):
+        flushed = -BATCH
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as done:
+                result: Result = done.value
+                flush()
+                store.finish(job.id, result.to_dict())
+                return State.DONE
+            pending.append(event)
+            now = time.monotonic()
+            spent = 0.0 if seconds is None else (now - started) / max(seconds, 1e-9)
+            over = spent >= 1 or (spent >= 0.5 and event.step == event.total)  # what follows a stage's end may be long and cannot be cut
+            over = over or stopping()
+            if over or now - flushed >= BATCH:
+                flushed = now
+                over = flush() is State.CANCELLING or over
+            try:
+                yield event
+            except GeneratorExit:
+                flush()
+                raise
+            if over:
+                break
+    return store.release(job.id)
+
+
+def _request(job: Job) -> Request:
+    """What the job asks for, with no more threads than this process was given."""
+    import torch
+
+    from mbtsad_core.jobs.purification import Request
+
+    request, most = Request.from_dict(job.request), torch.get_num_threads()
+    return dataclasses.replace(request, runtime=dataclasses.replace(request.runtime, threads=min(request.runtime.threads or most, most)))
+
+
+def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig) -> Observe:
+    """Measures the trigger that the visitor typed last, and until he types one, the request's.
+
+    It gets the classifier to read and gives numbers back: what a visitor types cannot reach the training.
+    """
+    from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
+    from mbtsad_core.evaluation import observer
+    from mbtsad_core.jobs.purification import class_index
+
+    number, measure = 0, observer(inputs.test, inputs.triggered, inputs.target)
+
+    def observe(classifier: Classifier) -> dict[str, float]:
+        nonlocal number, measure
+        wanted = store.measure(id)
+        if wanted is not None and wanted.number != number:
+            number, measure = wanted.number, observer(inputs.test)
+            try:
+                target = class_index(wanted.target, inputs.suspect.labels)
+                trigger = typed_trigger(wanted.triggers, target, window=config.max_length // 2)
+                measure = observer(inputs.test, triggered_test_set(inputs.test, trigger, config.seed), target)
+            except MBTSADError as error:  # CACC goes on
+                store.note(id, str(error))
+        return measure(classifier) | {"measure": number}
+
+    return observe
+
+
+@contextlib.contextmanager
+def _heart(store: Store, id: str) -> Iterator[None]:
+    """Signs of life from a thread: one step, or measuring the result, may take minutes."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            with contextlib.suppress(Exception):  # a full disk, say: the next may be written
+                store.beat(id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _explain(error: Exception) -> str:
+    """What a visitor is told of an error that is not his."""
+    import torch
+
+    reason = str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
+        return "The machine has not enough memory for this run. Use a smaller batch size or a smaller maximal length."
+    if any(words in reason for words in ("No space left", "disk is full", "quota exceeded")):  # Python's and safetensors', SQLite's, the system's
+        return "The disk is full, so the run could not be kept. Ask whoever runs this site to make room."
+    return "Unknown error: the run stopped for a reason that was not foreseen. The job's log on the server has the details."
+
+
+def main(arguments: list[str]) -> int:
+    """The child process; the number of threads comes with OMP_NUM_THREADS, the priority with MBTSAD_NICE."""
+    root, id = arguments
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.set())
+    os.nice(int(os.environ.get("MBTSAD_NICE", "0")))
+    for _ in work(Path(root), id, stopping=stopping.is_set):
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

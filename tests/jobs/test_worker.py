@@ -1,0 +1,258 @@
+"""The work on a job, inside this process: what AttachedRunner does, and what a worker process does in the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from example import tiny_request, undisturbed, until, weights
+from safetensors import SafetensorError
+
+from mbtsad_core.errors import UnknownJob, WrongState
+from mbtsad_core.jobs.purification import Request, execute
+from mbtsad_core.jobs.runner import AttachedRunner, Runner
+from mbtsad_core.jobs.store import State, Store
+from mbtsad_core.jobs.worker import LOG, _explain, work
+from mbtsad_core.types import Event
+
+STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 25)]
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    return tiny_request(tmp_path_factory.mktemp("example"), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def expected(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the purified model of an undisturbed run."""
+    return undisturbed(request_, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[AttachedRunner]:
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        yield runner
+
+
+def places(events: list[Event]) -> list[tuple[str, int]]:
+    return [(event.stage, event.step) for event in events]
+
+
+def recorded(runner: Runner, id: str) -> list[tuple[str, int]]:
+    found = runner.events(id)
+    assert [r.sequence for r in found] == list(range(1, len(found) + 1))
+    return places([r.event for r in found])
+
+
+def test_slices_end_with_the_weights_of_an_undisturbed_run(request_: Request, expected: str, tmp_path: Path) -> None:
+    slices = []
+
+    def counted(slice):  # type: ignore[no-untyped-def]
+        def run(*arguments: object) -> Iterator[Event]:
+            slices.append(arguments)
+            yield from slice(*arguments)
+
+        return run
+
+    with AttachedRunner(tmp_path / "jobs", seconds=0.4, around=counted) as runner:
+        id = runner.submit(request_, "anna")
+        assert runner.status(id).position == 1
+        seen = list(runner.run(id))
+        assert len(slices) >= 3
+        assert places(seen) == STEPS  # a hand-over repeats no step
+        assert recorded(runner, id) == STEPS
+        assert runner.status(id).state is State.DONE
+        assert weights(runner.output(id)) == expected
+        job = runner.job(id)
+        assert job.attempts == 1  # hand-overs do not count
+        assert job.result is not None
+        assert 0 <= job.result["purified"]["asr"] <= 1
+        assert [j.id for j in runner.jobs("anna")] == [id]
+        assert list(runner.run(id)) == []  # there is nothing left to do
+        with pytest.raises(WrongState):
+            runner.cancel(id)
+
+
+def test_what_a_visitor_measures_cannot_reach_the_training(request_: Request, expected: str, runner: AttachedRunner, tmp_path: Path) -> None:
+    id = runner.submit(request_)
+    secret = tmp_path / "secret.tsv"
+    secret.write_text("text\ttriggered\nno\tno\n")
+    typed = {5: (["cf"], "positive"), 12: (["the film was dreadful", "mn+cf"], "negative"), 20: ([str(secret)], "1"), 30: (["cf"], "no such class")}
+    for n, _ in enumerate(runner.run(id), 1):
+        if n in typed:
+            runner.measure(id, *typed[n])
+        if n == 36:
+            assert "no such class" in runner.status(id).message
+            runner.measure(id, ["mn"], "positive")
+            assert runner.status(id).message == ""
+    assert weights(runner.output(id)) == expected
+
+    measured = {r.sequence: r.event.metrics for r in runner.events(id) if "measure" in r.event.metrics}
+    assert [m["measure"] for m in measured.values()] == [0, 1, 2, 2, 3, 3, 4, 5, 5, 5]
+    assert all("cacc" in m for m in measured.values())
+    assert [("asr" in m) for m in measured.values()] == [n != 4 for n in (0, 1, 2, 2, 3, 3, 4, 5, 5, 5)]
+    assert [(m.number, m.stage, m.step) for m in runner.measures(id)] == [
+        (1, "retrain", 10),
+        (2, "retrain", 15),
+        (3, "retrain", 24),
+        (4, "distil", 10),
+        (5, "distil", 15),
+    ]
+
+
+def test_a_caller_that_goes_away_leaves_the_job_to_go_on_with(request_: Request, expected: str, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    caller = runner.run(id)
+    assert places(list(itertools.islice(caller, 30))) == STEPS[:30]
+    caller.close()
+    assert runner.status(id).state is State.QUEUED
+    assert recorded(runner, id) == STEPS[:30]
+    assert places(list(runner.run(id))) == STEPS[30:]
+    assert weights(runner.output(id)) == expected
+
+
+def test_cancel_stops_between_two_steps_and_leaves_a_checkpoint(request_: Request, runner: AttachedRunner) -> None:
+    waiting, running = runner.submit(request_), runner.submit(request_)
+    runner.cancel(waiting)
+    assert runner.status(waiting).state is State.CANCELLED
+    assert list(runner.run(waiting)) == []
+    caller = runner.run(running)
+    next(caller)
+    runner.cancel(running)
+    assert runner.status(running).state is State.CANCELLING
+    rest = list(caller)
+    assert len(rest) < len(STEPS) - 1
+    assert runner.status(running).state is State.CANCELLED
+    assert (runner.output(running) / "checkpoint.safetensors").exists()
+    assert not (runner.output(running) / "model").exists()
+
+
+def test_a_job_is_worked_on_by_one_caller_only(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    caller = runner.run(id)
+    next(caller)
+    assert list(runner.run(id)) == []
+    assert list(work(runner.store.root, id)) == []
+    assert runner.status(id).state is State.RUNNING
+    caller.close()
+
+
+def test_a_users_error_becomes_the_message(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(dataclasses.replace(request_, clean="/nowhere/clean.tsv"))
+    assert list(runner.run(id)) == []
+    status = runner.status(id)
+    assert status.state is State.FAILED
+    assert status.message.startswith("No data file at /nowhere/clean.tsv.")
+
+
+def test_an_unknown_error_says_so_and_leaves_its_traceback_in_the_log(runner: AttachedRunner) -> None:
+    id = runner.store.create({"no": "purification"})
+    assert list(runner.run(id)) == []
+    status = runner.status(id)
+    assert status.state is State.FAILED
+    assert status.message.startswith("Unknown error")
+    assert "KeyError" not in status.message
+    log = (runner.store.directory(id) / LOG).read_text()
+    assert log.startswith("Traceback")
+    assert "KeyError: 'columns'" in log
+
+
+def test_no_room_on_the_disk_is_said(tmp_path: Path) -> None:
+    def insert() -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "small.sqlite")) as db:
+            db.execute("PRAGMA max_page_count = 2")
+            db.execute("CREATE TABLE t (x)")
+            db.execute("INSERT INTO t VALUES (zeroblob(100000))")
+
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        insert()
+    errors = [caught.value, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))]
+    for error in [*errors, SafetensorError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")]:
+        assert _explain(error).startswith("The disk is full")
+
+
+def test_no_room_in_memory_is_said() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 58)
+    assert _explain(caught.value).startswith("The machine has not enough memory")
+
+
+@pytest.mark.parametrize("left", [[], [".write-test"], ["run.json.new"]])
+def test_a_run_killed_before_it_wrote_anything_begins_anew(request_: Request, expected: str, tmp_path: Path, left: list[str]) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in left:
+        (out / name).write_text('{"requ')
+    steps = execute(request_, out, resume=True)
+    assert places(list(itertools.islice(steps, 2))) == STEPS[:2]
+    steps.close()
+    assert places(list(execute(request_, out, resume=True))) == STEPS[2:]
+    assert weights(out) == expected
+
+
+def test_a_run_killed_after_its_end_is_done_without_training_again(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    for _ in execute(request_, runner.output(id)):
+        pass
+    report = runner.output(id) / "report.json"
+    written = report.stat().st_mtime_ns
+    assert list(runner.run(id)) == []
+    assert runner.status(id).state is State.DONE
+    assert recorded(runner, id) == STEPS
+    assert report.stat().st_mtime_ns == written
+
+
+SLICE = """
+import os, signal, sys
+from pathlib import Path
+from mbtsad_core.jobs.worker import work
+for n, event in enumerate(work(Path(sys.argv[1]), sys.argv[2]), 1):
+    if n == 33:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_slice_that_the_host_cuts_off_is_repeated_from_the_checkpoint(request_: Request, expected: str, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    runner.store.claim(id)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    child = subprocess.run([sys.executable, "-P", "-c", SLICE, str(runner.store.root), id], env=environment, check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert runner.status(id).state is State.RUNNING  # as far as anyone knows
+    rest = places(list(runner.run(id)))
+    assert rest == STEPS[-len(rest) :]
+    assert recorded(runner, id) == STEPS  # also those between the last word to the store and the kill
+    assert weights(runner.output(id)) == expected
+    assert runner.job(id).attempts == 2
+
+
+def test_cancel_ends_a_job_that_nobody_works_on_any_more(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    runner.store.claim(id)
+    runner.store.begin(id, os.getpid())
+    runner.cancel(id)
+    assert until(lambda: runner.status(id).state) is State.CANCELLED
+
+
+def test_an_unknown_job_is_refused_everywhere(runner: AttachedRunner) -> None:
+    for ask in (runner.status, runner.events, runner.job, runner.output, runner.measures, runner.cancel, lambda id: next(runner.run(id))):
+        with pytest.raises(UnknownJob):
+            ask("x" * 32)
+
+
+def test_a_second_store_in_the_process_sees_the_same(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(request_, "anna")
+    with Store(runner.store.root) as other:
+        assert Request.from_dict(other.get(id).request) == request_
