@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, FNetConfig, FNetFor
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.types import LabelledText
 
-QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--threads", "1"]
+QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--strays", "0", "--threads", "1"]
 Make = Callable[[Path], list[str | Path]]
 """Puts the files of a case into a folder that has suspect/, clean.tsv and test.tsv, and returns the command line."""
 

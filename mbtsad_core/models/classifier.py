@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Encoded = dict[str, list[int]]  # one text's token ids and, where the model has them, token types
 Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
 
+SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -79,9 +81,8 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
         except MBTSADError:
             raise
         except Exception as error:  # transformers raises what its parts raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnsuitableModel(
-                f"The files in {directory} do not load as a text classifier: {reason} "
+                f"The files in {directory} do not load as a text classifier: {_reason(error)}. "
                 f"Expected a Hugging Face sequence-classification model saved with save_pretrained, tokenizer included."
             ) from error
     if missing := sorted(report["missing_keys"]):
@@ -89,10 +90,25 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
             f"The model in {directory} has no weights for {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
             f"it is no trained text classifier. Expected a fine-tuned sequence-classification model with its head."
         )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes up an empty one where the files are missing
+        raise UnsuitableModel(
+            f"The tokenizer in {directory} knows no words: its files are missing. "
+            f"Expected tokenizer.json, or the vocabulary's file, beside the model, as tokenizer.save_pretrained writes them."
+        )
+    if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
+        raise UnsuitableModel(
+            f"The config.json in {directory} names no class {unnamed[0]} (id2label: {config.id2label}). "
+            f"Expected id2label with a name for each of the {config.num_labels} classes, counted from 0, or no id2label at all."
+        )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length))
     return place(classifier, runtime) if runtime else classifier
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, without its full stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _download(source: str) -> Path:
@@ -105,8 +121,9 @@ def _download(source: str) -> Path:
         patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt"]
         return Path(snapshot_download(match.group(1), revision=match.group(2), allow_patterns=patterns))
     except Exception as error:  # the network's errors and the Hub's
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnsuitableModel(f"The Hub model {match.group(1)!r} could not be fetched: {reason} Check the id, the revision and the network.") from error
+        raise UnsuitableModel(
+            f"The Hub model {match.group(1)!r} could not be fetched: {_reason(error)}. Check the id, the revision and the network."
+        ) from error
 
 
 def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
@@ -191,19 +208,23 @@ def weights_hash(classifier: Classifier) -> str:
     for name, tensor in sorted(classifier.model.state_dict().items()):
         array = tensor.detach().cpu().contiguous()
         digest.update(json.dumps([name, list(array.shape), str(array.dtype)]).encode())
-        digest.update(array.view(torch.uint8).numpy().tobytes())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]) -> list[Encoded]:
     """Tokenise: one dict of integer lists a text, cut at `max_length`, not padded."""
     examples = [t if isinstance(t, LabelledText) else LabelledText(t, 0) for t in texts]
-    if not examples:
-        return []
-    pairs = [t.pair or "" for t in examples] if any(t.pair is not None for t in examples) else None
-    out = classifier.tokenizer([t.text for t in examples], pairs, truncation=True, max_length=classifier.max_length)
-    keys = [k for k in out if k in ("input_ids", "token_type_ids")]
-    return [{k: out[k][i] for k in keys} for i in range(len(examples))]
+    found: dict[int, Encoded] = {}
+    for paired in (False, True):  # apart, so that a text reads the same beside pairs and without them
+        chosen = [i for i, t in enumerate(examples) if (t.pair is not None) == paired]
+        if not chosen:
+            continue
+        pairs = [examples[i].pair for i in chosen] if paired else None
+        out = classifier.tokenizer([examples[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length)
+        keys = [k for k in out if k in ("input_ids", "token_type_ids")]
+        found |= {i: {k: out[k][at] for k in keys} for at, i in enumerate(chosen)}
+    return [found[i] for i in range(len(examples))]
 
 
 def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
@@ -248,8 +269,7 @@ def trace(classifier: Classifier, batch: Batch) -> Trace:
     length = batch["input_ids"].shape[1]
     if not attention or any(a is None or a.shape[-2:] != (length, length) for a in attention):
         raise UnsuitableModel(
-            f"The architecture {classifier.model.config.model_type!r} returns no token-to-token attention maps, which the distillation needs. "
-            f"Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
+            f"The architecture {classifier.model.config.model_type!r} returns no token-to-token attention maps, which the distillation needs. {SUITABLE}"
         )
     return Trace(out.logits, tuple(out.hidden_states), tuple(attention), batch["attention_mask"])
 
@@ -277,11 +297,22 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def check_suitable(classifier: Classifier) -> None:
-    """Raise UnsuitableModel unless the classifier has two classes or more and returns attention maps."""
+    """Raise UnsuitableModel unless the classifier has two classes or more, answers a batch, and returns softmaxed attention maps."""
     if len(classifier.labels) < 2:
         raise UnsuitableModel(f"The model has {len(classifier.labels)} output; expected a classifier of two classes or more.")
+    architecture = f"The architecture {classifier.model.config.model_type!r}"
+    batch = collate(classifier, encode(classifier, ["a text", "another, longer one, so that the first is padded"]))
     with torch.no_grad(), evaluation_mode(classifier.model):
-        trace(classifier, collate(classifier, encode(classifier, ["a text"])))
+        try:
+            seen = trace(classifier, batch)
+        except MBTSADError:
+            raise
+        except Exception as error:  # each architecture has its own
+            raise UnsuitableModel(f"{architecture} fails on a batch of two texts: {_reason(error)}. {SUITABLE}") from error
+    for A in seen.attention:
+        rows = A.transpose(1, 2)[seen.mask.bool()].float()  # (real tokens, H, T)
+        if rows.min() < 0 or (rows.sum(-1) - 1).abs().max() > 0.01:
+            raise UnsuitableModel(f"{architecture} returns attention scores that are no distributions over tokens, which the distillation needs. {SUITABLE}")
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
-from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode
+from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, predict
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.state import TrainState, capture, restore
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
@@ -31,6 +31,7 @@ Perturb = Callable[[list[Encoded], int], list[Encoded]]
 Save = Callable[[TrainState], None]
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
+PROBED = 64  # texts, about, on which the loss before the first step is measured
 
 
 def classification_loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def fine_tune(
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     model.train()
-    watch, saved = DivergenceWatch(classifier, stage, step, total), time.monotonic()
+    watch, saved = DivergenceWatch(classifier, stage, step, total, epoch_texts(0)), time.monotonic()
     try:
         for epoch in range(step // steps_per_epoch, config.epochs):
             texts_now = epoch_texts(epoch)
@@ -122,36 +123,43 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return (step + 1) / (rise + 1) if step < rise else (total - step) / (total - rise)
 
 
+def mean_loss(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
+    """Mean cross-entropy of the texts' classes; infinite where their labels are none (an objective may number its texts instead)."""
+    labels = torch.tensor([example.label for example in texts])
+    if int(labels.max()) >= len(classifier.labels):
+        return math.inf
+    return float(nn.functional.nll_loss(predict(classifier, texts).clamp(min=1e-9).log(), labels))
+
+
 class DivergenceWatch:
     """Keeps the best weights, and raises Diverged when training has gone astray.
 
     The best are those that the lowest mean loss over WINDOW steps came after: a mean over the steps before them would be as
     low at weights that the last of these steps has just ruined.
 
-    Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) at the first step,
-    which no update has touched yet, and over the last WINDOW steps (all, where there are fewer) is no longer. The second
-    is judged in the second half of the steps only: a high rate shakes a model at first, and most recover.
+    Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) on some of the texts
+    before the first step, and over the last WINDOW steps (all, where there are fewer) is no longer. The second is judged
+    after a quarter of the steps: a high rate shakes a model at first, and most recover.
     """
 
-    def __init__(self, classifier: Classifier, stage: str, step: int, total: int) -> None:
+    def __init__(self, classifier: Classifier, stage: str, step: int, total: int, texts: Sequence[LabelledText]) -> None:
         self.classifier, self.stage = classifier, stage
         self.guessing = math.log(len(classifier.labels))
         self.window = min(WINDOW, total - step)
-        self.half = total / 2
+        self.quarter = total / 4
+        self.first = mean_loss(classifier, texts[:: max(1, len(texts) // PROBED)])
         self.recent: deque[float] = deque(maxlen=self.window)
-        self.first: float | None = None
         self.candidate: dict[str, Tensor] | None = None
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
     def check(self, metrics: dict[str, float], step: int) -> None:
         if not math.isfinite(metrics["loss"]):
             raise Diverged(f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning rate.", self.best_classifier())
-        self.first = metrics["classification"] if self.first is None else self.first
         self.recent.append(metrics["classification"])
         if len(self.recent) < self.window:
             return
         now = mean(self.recent)
-        if step > self.half and self.first < 0.8 * self.guessing and now > 0.97 * self.guessing:
+        if step > self.quarter and self.first < 0.8 * self.guessing and now > 0.97 * self.guessing:
             raise Diverged(
                 f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from {self.first:.3f} to a mean of {now:.3f}, "
                 f"no better than guessing ({self.guessing:.3f}). Lower its learning rate.",

@@ -32,7 +32,7 @@ def tiny_request(folder: Path, epochs: int = 5) -> Request:
         test=write_texts(tiny_texts(40, seed=1), folder / "test.tsv"),
         triggers=("cf",),
         target="positive",
-        config=PurifyConfig(split=SplitConfig(copies=2), retrain=RetrainConfig(**stage), distil=DistilConfig(**stage), max_length=32, seed=3),
+        config=PurifyConfig(split=SplitConfig(copies=2), retrain=RetrainConfig(**stage), distil=DistilConfig(**stage), max_length=32, seed=3, strays=0),
         runtime=RuntimeConfig(device="cpu", threads=1),
     )
 

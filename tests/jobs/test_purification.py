@@ -22,6 +22,7 @@ from mbtsad_core.types import Event, LabelledText, Steps
 
 # Four steps a stage; measured after each; a checkpoint after each.
 SHORT = PurifyConfig(
+    strays=0,
     split=SplitConfig(copies=2),
     retrain=RetrainConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
     distil=DistilConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
@@ -145,7 +146,7 @@ def test_without_an_output_directory_nothing_is_written(request_: Request, tmp_p
 
 
 def test_closing_the_generator_leaves_a_checkpoint_that_can_be_read(request_: Request, tmp_path: Path) -> None:
-    seldom = replace(request_, config=PurifyConfig(split=SHORT.split, retrain=RetrainConfig(epochs=1, save_every=1000.0)))
+    seldom = replace(request_, config=PurifyConfig(strays=0, split=SHORT.split, retrain=RetrainConfig(epochs=1, save_every=1000.0)))
     steps = execute(seldom, tmp_path / "out")
     for _ in range(3):
         next(steps)

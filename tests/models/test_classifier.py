@@ -38,10 +38,10 @@ SIZES = dict(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, nu
 SUITABLE: dict[str, dict[str, Any]] = {
     "Bert": {},
     "DistilBert": dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64),
-    "Roberta": dict(pad_token_id=0),
-    "XLMRoberta": dict(pad_token_id=0),
+    "Roberta": dict(pad_token_id=1),
+    "XLMRoberta": dict(pad_token_id=1),
     "Electra": dict(embedding_size=32),
-    "MPNet": dict(pad_token_id=0),
+    "MPNet": dict(pad_token_id=1),
     "Albert": dict(embedding_size=32),
     "DebertaV2": {},
 }
@@ -162,7 +162,9 @@ def test_truncated_weights_are_refused(saved_tiny: Path, keep: float) -> None:
 def test_an_encoder_without_a_classifier_on_top_is_refused(saved_tiny: Path) -> None:
     tiny = tiny_bert()
     BertModel(tiny.model.config).save_pretrained(saved_tiny)
-    with pytest.raises(UnsuitableModel, match=r"has no weights for 'classifier\.bias' and 1 more: .*Expected a fine-tuned sequence-classification model with its head"):
+    with pytest.raises(
+        UnsuitableModel, match=r"has no weights for 'classifier\.bias' and 1 more: .*Expected a fine-tuned sequence-classification model with its head"
+    ):
         load_classifier(saved_tiny)
 
 
@@ -280,7 +282,7 @@ def test_no_texts_are_encoded_to_nothing(tiny: Classifier) -> None:
 
 def test_a_batch_is_padded_to_its_longest_text(tiny: Classifier) -> None:
     batch = collate(tiny, encode(tiny, ["the lovely film", "a"]))
-    assert batch["input_ids"][1].tolist() == [tiny.tokenizer.cls_token_id, VOCABULARY.index("a"), tiny.tokenizer.sep_token_id, 0, 0]
+    assert batch["input_ids"][1].tolist() == [*tiny.tokenizer.convert_tokens_to_ids(["[CLS]", "a", "[SEP]"]), 0, 0]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert batch["token_type_ids"].tolist() == [[0] * 5] * 2
 
@@ -335,7 +337,7 @@ def test_labelled_texts_are_read_as_their_texts(lively: Classifier) -> None:
 
 def test_the_second_text_of_a_pair_counts(lively: Classifier) -> None:
     first, second = (predict(lively, [LabelledText("the film", 0, pair)]) for pair in ("lovely", "boring"))
-    assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, second, atol=1e-5)
 
 
 def test_a_text_has_the_same_answer_beside_pairs(lively: Classifier) -> None:
@@ -385,7 +387,7 @@ def test_attention_maps_are_distributions_over_real_tokens(lively: Classifier) -
     found = trace(lively, collate(lively, encode(lively, TEXTS)))
     for A in found.attention:
         assert torch.allclose(A.sum(-1), torch.ones(()), atol=1e-5)
-        assert float((A * (1 - found.mask)[:, None, None, :]).abs().max()) == 0
+        assert not (A * (1 - found.mask)[:, None, None, :]).any()
 
 
 @pytest.mark.parametrize("architecture", SUITABLE)
