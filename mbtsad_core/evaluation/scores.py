@@ -45,8 +45,8 @@ def observer(test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = 
     """An Observe that measures CACC and ASR on evenly spaced parts of the test sets of at most `texts` each."""
 
     def spaced(all_of: Sequence) -> list:  # type: ignore[type-arg]
-        step = max(1, len(all_of) // texts)
-        return list(all_of[::step][:texts])
+        n = min(texts, len(all_of))
+        return [all_of[i * len(all_of) // n] for i in range(n)]
 
     some_test, some_triggered = spaced(test), spaced(triggered)
 

@@ -106,12 +106,12 @@ def test_the_purified_models_are_as_good_as_before_on_clean_texts(cured: list[Pu
 
 def test_the_distilled_student_is_near_its_teacher(suspect: Classifier) -> None:
     # Both are trained from the suspect on the same texts; only the terms of eqs. (2) and (6) bring them together.
-    far, near = (dataclasses.replace(CURE, distil=dataclasses.replace(CURE.distil, alpha=weight, beta=weight, learning_rate=3e-3)) for weight in (0.0, 5.0))
-    apart = []
-    for config in (far, near):
+    distances = []
+    for weight in (0.0, 5.0):
+        config = dataclasses.replace(QUICK, distil=dataclasses.replace(QUICK.distil, alpha=weight, beta=weight, learning_rate=3e-3, epochs=10))
         found = finish(purify(suspect, CLEAN, config))[0]
-        apart.append(hidden_distance(found.teacher, found.student))
-    assert apart[1] < 0.7 * apart[0]
+        distances.append(hidden_distance(found.teacher, found.student))
+    assert distances[1] < 0.5 * distances[0]
 
 
 def hidden_distance(first: Classifier, second: Classifier) -> float:
@@ -280,7 +280,10 @@ def test_a_stopped_run_with_stray_pieces_ends_with_the_same_weights_too(
     suspect: Classifier, strayed: tuple[Purified, list[Event]], steps: int, tmp_path: Path
 ) -> None:
     state = stopped(suspect, steps, tmp_path / "state.safetensors", config=STRAYS)
-    assert hashes(finish(purify(suspect, CLEAN, STRAYS, resume=state))[0]) == hashes(strayed[0])
+    found, events = finish(purify(suspect, CLEAN, STRAYS, resume=state))
+    assert hashes(found) == hashes(strayed[0])
+    assert events == strayed[1][-len(events) :]
+    assert len(events) == 2 * STEPS - steps  # no second scan
 
 
 def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classifier) -> None:
