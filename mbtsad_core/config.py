@@ -8,7 +8,6 @@ the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, a
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from dataclasses import dataclass, field, fields
@@ -30,32 +29,14 @@ def setting(
     return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, symbol=symbol))
 
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-
-
-@functools.cache
-def _kinds(config: type[Config]) -> dict[str, tuple[type, bool]]:
-    """The type of each field, without "| None" and with str for choices, and whether it can be None."""
-    found = {}
-    for name, kind in typing.get_type_hints(config).items():
-        optional = typing.get_origin(kind) is types.UnionType  # X | None
-        if optional:
-            kind = next(a for a in typing.get_args(kind) if a is not type(None))
-        found[name] = (str if typing.get_origin(kind) is Literal else kind, optional)
-    return found
-
-
 class Config:
-    """Checks every field of a config dataclass against its type, range and choices."""
+    """Checks every field of a config dataclass against its range and choices."""
 
     def __post_init__(self) -> None:
-        kinds = _kinds(type(self))
         for f in fields(self):  # type: ignore[arg-type]
-            value, (kind, optional) = getattr(self, f.name), kinds[f.name]
-            if issubclass(kind, Config) or (value is None and optional):
+            value = getattr(self, f.name)
+            if isinstance(value, Config) or value is None:
                 continue
-            if not isinstance(value, (int, float) if kind is float else kind) or (isinstance(value, bool) and kind is not bool):
-                raise BadConfig(f"{f.name} must be {WORDS[kind]}; got {value!r}.")
             low, high, choices = (f.metadata.get(k) for k in ("low", "high", "choices"))
             if choices and value not in choices:
                 raise BadConfig(f"{f.name} must be one of {', '.join(choices)}; got {value!r}.")
@@ -215,15 +196,20 @@ class Setting:
 
 def settings(config: Config, prefix: tuple[str, ...] = ()) -> list[Setting]:
     """All leaves of a config, depth first, with the config's own values as defaults."""
-    kinds = _kinds(type(config))
+    hints = typing.get_type_hints(type(config))
     found = []
     for f in fields(config):  # type: ignore[arg-type]
         value, path = getattr(config, f.name), (*prefix, f.name)
         if isinstance(value, Config):
             found += settings(value, path)
             continue
+        kind = hints[f.name]
+        if typing.get_origin(kind) is types.UnionType:  # X | None
+            kind = next(a for a in typing.get_args(kind) if a is not type(None))
+        if typing.get_origin(kind) is Literal:
+            kind = str
         m = f.metadata
-        found.append(Setting(path, kinds[f.name][0], value, m["help"], m["low"], m["high"], m["choices"], m["symbol"]))
+        found.append(Setting(path, kind, value, m["help"], m["low"], m["high"], m["choices"], m["symbol"]))
     return found
 
 
