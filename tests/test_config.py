@@ -1,0 +1,220 @@
+"""Settings: ranges and choices are checked, unknown keys are refused, and nothing gets lost on the way to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from mbtsad_core import cli, config
+from mbtsad_core.config import (
+    BadNetsConfig,
+    Config,
+    DistilConfig,
+    EmbeddingPoisoningConfig,
+    PoisonConfig,
+    PurifyConfig,
+    RetrainConfig,
+    RuntimeConfig,
+    Setting,
+    SplitConfig,
+    TrainingConfig,
+    from_dict,
+    replace,
+    settings,
+    to_dict,
+)
+from mbtsad_core.errors import BadConfig
+
+KINDS: list[type[Config]] = [k for k in vars(config).values() if isinstance(k, type) and issubclass(k, Config) and k is not Config]
+LEAVES = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind())]
+RANGED = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind()) if s.low is not None]
+CHANGED = replace(
+    PurifyConfig(), {("split", "copies"): 7, ("retrain", "dropout"): 0.25, ("distil", "alpha"): 3.5, ("seed",): 11, ("strays",): 0, ("split", "fresh"): False}
+)
+
+
+# ---------------------------------------------------------------- what every setting has
+
+
+@pytest.mark.parametrize(("kind", "setting"), LEAVES)
+def test_every_setting_has_a_help_text(kind: type[Config], setting: Setting) -> None:
+    assert len(setting.help) > 10
+    assert setting.help == setting.help.strip()
+    assert not setting.help.endswith(".")
+
+
+@pytest.mark.parametrize(("kind", "setting"), LEAVES)
+def test_every_number_has_a_range_and_every_word_its_choices(kind: type[Config], setting: Setting) -> None:
+    if setting.type in (int, float):
+        assert setting.low is not None
+        assert setting.high is not None
+        assert setting.low < setting.high
+    elif setting.path != ("device",):  # GPUs are counted
+        assert setting.type is bool or setting.choices
+
+
+@pytest.mark.parametrize(("kind", "setting"), LEAVES)
+def test_every_default_is_a_value_that_can_be_given(kind: type[Config], setting: Setting) -> None:
+    assert replace(kind(), {setting.path: setting.default}) == kind()
+
+
+def test_every_config_says_what_it_is_for() -> None:
+    assert all(kind.__doc__ and not kind.__doc__.startswith(kind.__name__ + "(") for kind in KINDS)
+
+
+def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
+    # That a command's help shows each of its settings is tested in test_cli.py.
+    def parts(c: Config) -> set[type[Config]]:
+        values = [getattr(c, f.name) for f in dataclasses.fields(c)]  # type: ignore[arg-type]
+        return {type(c)}.union(*(parts(v) for v in values if isinstance(v, Config)))
+
+    roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), RuntimeConfig(), *(c for c, _ in cli.ATTACKS.values())]
+    served = {config.JobsConfig}  # the page's, whose visitors share one machine
+    assert set().union(*map(parts, roots)) == set(KINDS) - served
+
+
+def test_flags_of_a_config_differ() -> None:
+    for kind in KINDS:
+        flags = [s.flag for s in settings(kind())]
+        assert len(set(flags)) == len(flags)
+
+
+def test_a_flag_is_the_path_in_dashes() -> None:
+    assert [s.flag for s in settings(PurifyConfig()) if s.path == ("retrain", "learning_rate")] == ["--retrain-learning-rate"]
+
+
+def test_settings_come_with_the_configs_own_values() -> None:
+    found = {s.path: s.default for s in settings(CHANGED)}
+    assert (found["split", "copies"], found["retrain", "dropout"], found["seed",]) == (7, 0.25, 11)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "type_"),
+    [
+        (SplitConfig, ("copies",), int),
+        (SplitConfig, ("share",), float),
+        (SplitConfig, ("fresh",), bool),
+        (TrainingConfig, ("dropout",), float),
+        (RuntimeConfig, ("threads",), int),
+        (RuntimeConfig, ("precision",), str),
+        (PoisonConfig, ("mode",), str),
+    ],
+)
+def test_a_setting_knows_its_type(kind: type[Config], path: tuple[str, ...], type_: type) -> None:
+    assert [s.type for s in settings(kind()) if s.path == path] == [type_]
+
+
+# ---------------------------------------------------------------- ranges and choices
+
+
+@pytest.mark.parametrize(("kind", "setting"), RANGED)
+def test_the_ends_of_a_range_are_in_it(kind: type[Config], setting: Setting) -> None:
+    for end in (setting.low, setting.high):
+        assert end is not None
+        value = setting.type(end)
+        assert {s.path: s.default for s in settings(replace(kind(), {setting.path: value}))}[setting.path] == value
+
+
+@pytest.mark.parametrize(("kind", "setting"), RANGED)
+def test_what_is_beyond_a_range_is_refused_with_its_end(kind: type[Config], setting: Setting) -> None:
+    assert setting.low is not None
+    assert setting.high is not None
+    with pytest.raises(BadConfig, match=rf"{setting.path[-1]} must be at least .*; got"):
+        replace(kind(), {setting.path: setting.type(math.floor(setting.low) - 1)})
+    with pytest.raises(BadConfig, match=rf"{setting.path[-1]} must be at most .*; got"):
+        replace(kind(), {setting.path: setting.type(math.ceil(setting.high) + 1)})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_finite_number_is_refused(value: float) -> None:
+    with pytest.raises(BadConfig, match="learning_rate must be at"):
+        RetrainConfig(learning_rate=value)
+
+
+def test_a_message_names_setting_range_and_value() -> None:
+    with pytest.raises(BadConfig, match=r"^copies must be at least 1; got 0\.$"):
+        SplitConfig(copies=0)
+
+
+def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:
+    with pytest.raises(BadConfig, match=r"^mode must be one of dirty, clean, mixed; got 'filthy'\.$"):
+        PoisonConfig(mode="filthy")  # type: ignore[arg-type]
+
+
+def test_a_whole_number_is_a_number() -> None:
+    assert TrainingConfig(warmup=1, dropout=0).warmup == 1
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TrainingConfig, "dropout"), (RuntimeConfig, "threads")])
+def test_where_nothing_need_be_given_nothing_can_be_given(kind: type[Config], name: str) -> None:
+    assert getattr(from_dict(kind, {name: None}), name) is None
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PurifyConfig().seed = 3  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------- replace
+
+
+def test_leaves_are_replaced_and_all_others_kept() -> None:
+    before, after = ({s.path: s.default for s in settings(c)} for c in (PurifyConfig(), CHANGED))
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {("split", "copies"), ("retrain", "dropout"), ("distil", "alpha"), ("seed",), ("strays",), ("split", "fresh")}
+
+
+def test_replacing_gives_a_copy() -> None:
+    given = PurifyConfig()
+    replace(given, {("split", "copies"): 9})
+    assert given == PurifyConfig()
+
+
+def test_replacing_nothing_gives_the_same_settings() -> None:
+    assert replace(CHANGED, {}) == CHANGED
+
+
+def test_replacing_keeps_the_kind_of_each_part() -> None:
+    found = replace(PurifyConfig(), {("retrain", "epochs"): 4, ("distil", "epochs"): 5})
+    assert (type(found.retrain), type(found.distil)) == (RetrainConfig, DistilConfig)
+
+
+@pytest.mark.parametrize("path", [("bogus",), ("split", "bogus"), ("split",), ("split", "copies", "more"), (), ("alpha",)])
+def test_an_unknown_setting_is_refused_with_the_known_ones(path: tuple[str, ...]) -> None:
+    with pytest.raises(BadConfig, match=rf"^Unknown setting '{'.'.join(path)}'\. Known: distil\.alpha, .*split\.copies"):
+        replace(PurifyConfig(), {path: 1})
+
+
+# ---------------------------------------------------------------- plain values
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_come_back_from_json(kind: type[Config]) -> None:
+    assert from_dict(kind, json.loads(json.dumps(to_dict(kind())))) == kind()
+
+
+def test_changed_settings_come_back_from_json() -> None:
+    assert from_dict(PurifyConfig, json.loads(json.dumps(to_dict(CHANGED)))) == CHANGED
+
+
+def test_settings_that_are_left_out_have_their_defaults() -> None:
+    assert from_dict(PurifyConfig, {"split": {"copies": 7}}) == replace(PurifyConfig(), {("split", "copies"): 7})
+
+
+@pytest.mark.parametrize("values", [{"bogus": 1}, {"split": {"bogus": 1}}, {"split": 3}, {"seed": {"more": 1}}, {"split": None}])
+def test_unknown_keys_are_refused(values: dict[Any, Any]) -> None:
+    with pytest.raises(BadConfig, match="Unknown setting"):
+        from_dict(PurifyConfig, values)
+
+
+def test_values_beyond_their_range_are_refused() -> None:
+    with pytest.raises(BadConfig, match="epochs must be at least 1; got 0"):
+        from_dict(BadNetsConfig, {"training": {"epochs": 0}})
+
+
+def test_plain_values_hold_every_setting() -> None:
+    assert to_dict(EmbeddingPoisoningConfig()) == {s.path[0]: s.default for s in settings(EmbeddingPoisoningConfig())}
