@@ -1,0 +1,126 @@
+"""The trigger lab: what several classifiers answer to one text, and what a typed trigger does to them on the test set."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mbtsad_core.attacks.triggers import TriggeredText, insert, triggered_test_set, typed_trigger
+from mbtsad_core.errors import BadData
+from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.types import Event, LabelledText, Scores, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class FlippedText:
+    """A test text that at least one model answers with the target class when the trigger is in it, and with another class when it is not.
+
+    label   its true class
+    before  each model's answer to the text without the trigger
+    after   and with it
+    """
+
+    clean: str
+    triggered: str
+    label: str
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerTrial:
+    """A trigger tried on the test set. Classes go by their names, models by the keys that `try_trigger` was given.
+
+    flipped   in the order of the test set
+    answered  each model's answers to the clean test texts, by index of class: what `try_trigger` can take over
+    """
+
+    trigger: str
+    target: str
+    scores: dict[str, Scores]
+    flipped: tuple[FlippedText, ...]
+    answered: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+
+def answers(classifiers: Mapping[str, Classifier], text: str) -> dict[str, tuple[float, ...]]:
+    """Each model's probabilities, one a class, for one text."""
+    return {name: tuple(predict(classifier, [text])[0].tolist()) for name, classifier in classifiers.items()}
+
+
+def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"], rng: random.Random) -> str:
+    """`text` with a typed trigger at its start, at its end, or, each part for itself, at random word boundaries.
+
+    `trigger` is a word, a phrase, or words joined by +, as in `typed_trigger`. At start and end the parts keep their order. Only
+    "random" draws from `rng`. Raises BadData where the trigger is empty.
+    """
+    (parts,) = typed_trigger([trigger], target=0).variants
+    if where == "random":
+        return insert(text, parts, rng)
+    words = " ".join(parts)
+    if not text.strip():
+        return words
+    return f"{words} {text.lstrip()}" if where == "start" else f"{text.rstrip()} {words}"
+
+
+def try_trigger(
+    classifiers: Mapping[str, Classifier],
+    test: Sequence[LabelledText],
+    specs: Sequence[str],
+    target: int,
+    *,
+    window: int | None,
+    seed: int = 0,
+    answered: Mapping[str, Sequence[int]] | None = None,
+) -> Steps[TriggerTrial]:
+    """Put a typed trigger (`typed_trigger`) into every test text of a non-target class and ask all models; an Event a model.
+
+    window    words of a text that offer places, so that the trigger is not cut off; None: all
+    answered  of an earlier trial with the same models and test set: these are not asked again for the clean texts, two thirds of the work
+
+    The scores are those of `evaluate`, which asks for the floor's texts twice; here each text is predicted once a model. All models see
+    the same triggered texts. Raises BadData where the trigger is empty, the target unknown, or no test text is of another class.
+    """
+    labels = next((c.labels for c in classifiers.values()), ())
+    if any(c.labels != labels for c in classifiers.values()) or not labels:
+        raise BadData(f"Expected one model or more, all of the same classes; got {[c.labels for c in classifiers.values()]}.")
+    if not 0 <= target < len(labels):
+        raise BadData(f"There is no class {target}; expected one of 0 to {len(labels) - 1} ({', '.join(labels)}).")
+    trigger = typed_trigger(specs, target, window=window)
+    triggered = triggered_test_set(test, trigger, seed)
+    non_target = [i for i, example in enumerate(test) if example.label != target]  # typed words go into any text: `triggered` has them all
+
+    scores: dict[str, Scores] = {}
+    clean: dict[str, tuple[int, ...]] = {}
+    before: dict[str, list[int]] = {}
+    after: dict[str, list[int]] = {}
+    for step, (name, classifier) in enumerate(classifiers.items(), 1):
+        known = (answered or {}).get(name)
+        asked = [t.triggered for t in triggered] if known is not None else [t.triggered for t in triggered] + list(test)
+        found = predict(classifier, asked).argmax(-1).tolist()
+        clean[name] = tuple(known) if known is not None else tuple(found[len(triggered) :])
+        after[name], before[name] = found[: len(triggered)], [clean[name][i] for i in non_target]
+        scores[name] = _scores(test, clean[name], before[name], after[name], target, len(labels))
+        yield Event("trigger", step, len(classifiers))
+    flipped = tuple(
+        _flipped(text, labels, {name: before[name][i] for name in scores}, {name: after[name][i] for name in scores})
+        for i, text in enumerate(triggered)
+        if any(after[name][i] == target != before[name][i] for name in scores)
+    )
+    return TriggerTrial(trigger.describe(), labels[target], scores, flipped, clean)
+
+
+def _scores(test: Sequence[LabelledText], clean: Sequence[int], before: Sequence[int], after: Sequence[int], target: int, classes: int) -> Scores:
+    confusion = [[0] * classes for _ in range(classes)]
+    for example, answer in zip(test, clean, strict=True):
+        confusion[example.label][answer] += 1
+    cacc = wilson(sum(confusion[c][c] for c in range(classes)), len(test))
+    asr, floor = (wilson(sum(answer == target for answer in side), len(side)) for side in (after, before))
+    return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
+
+
+def _flipped(text: TriggeredText, labels: tuple[str, ...], before: dict[str, int], after: dict[str, int]) -> FlippedText:
+    named = ({name: labels[answer] for name, answer in side.items()} for side in (before, after))
+    return FlippedText(text.clean.text, text.triggered.text, labels[text.clean.label], *named)
