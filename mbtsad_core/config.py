@@ -141,6 +141,16 @@ class JobsConfig(Config):
 
 
 @dataclass(frozen=True)
+class UploadConfig(Config):
+    """How large an uploaded model may be. Megabytes are of 2^20 bytes, and are counted while the files are unpacked."""
+
+    megabytes: int = setting(1024, "megabytes of all files of an upload together, unpacked, at most", low=1, high=1_000_000)
+    json_megabytes: int = setting(32, "megabytes of a .json or .txt file, at most; tokenizer.json may be large", low=1, high=1024)
+    entries: int = setting(64, "files of an upload, at most; folders and ignored files of a zip count", low=1, high=10_000)
+    ratio: int = setting(100, "times that a file of a zip may grow when it is unpacked, past its first megabyte", low=1, high=2000)
+
+
+@dataclass(frozen=True)
 class PoisonConfig(Config):
     """Which training texts an attack poisons."""
 
