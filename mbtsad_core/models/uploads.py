@@ -242,10 +242,10 @@ def _classify(path: str, kind: Kind) -> FileVerdict:
 
 
 def _what_to_do(base: str, weights: str) -> str:
-    if weights:
-        return f"Remove it: {weights} is all that is read of weights."
     if _like(base.lower(), LEFT_OVER):
         return "Remove it: it is left over from training."
+    if weights:
+        return f"Remove it: {weights} is all that is read of weights."
     return "Convert it with model.save_pretrained(..., safe_serialization=True) where you trust it and upload model.safetensors."
 
 

@@ -262,6 +262,11 @@ def test_a_pickle_beside_the_weights_is_to_be_removed(house: House, model: Files
     )
 
 
+@pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "rng_state_0.pth"])
+def test_what_is_left_over_from_training_is_to_be_removed(house: House, name: str) -> None:
+    assert refusal(house.send({name: b""})).reason == f"{name} is a pickle and could run code. Remove it: it is left over from training."
+
+
 def test_several_refused_files_are_counted(house: House, model: Files) -> None:
     report = house.send(model | {"a.bin": b"", "b.bin": b"", "c.py": b""})
     assert report.problem.startswith("Upload refused: a.bin is a pickle")
