@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from mbtsad_core.attacks.triggers import TriggeredText
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, predict
-from mbtsad_core.types import LabelledText, Observe, Rate, Scores
+from mbtsad_core.types import LabelledText, Observe, Rate, Scores, T
 
+OBSERVED = 200  # texts that a measurement during the training reads, at most, of either test set
 Z = 1.959963984540054  # the normal quantile of a 95 % interval
 
 
@@ -41,21 +42,43 @@ def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Se
     return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
 
 
-def observer(test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None, texts: int = 200) -> Observe:
-    """An Observe that measures CACC and ASR on evenly spaced parts of the test sets of at most `texts` each."""
+def observer(test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None, texts: int = OBSERVED) -> Observe:
+    """An Observe that measures CACC and ASR on evenly spaced parts of the test sets of at most `texts` each.
 
-    def spaced(all_of: Sequence) -> list:  # type: ignore[type-arg]
-        n = min(texts, len(all_of))
-        return [all_of[i * len(all_of) // n] for i in range(n)]
-
-    some_test, some_triggered = spaced(test), spaced(triggered)
+    "cacc" and "asr" are shares in [0, 1], "cacc_n" and "asr_n" the numbers of texts; ASR only where there is a trigger.
+    """
+    some_test, some_triggered = _spaced(test, texts), _spaced(triggered, texts)
 
     def observe(classifier: Classifier) -> dict[str, float]:
-        right = predict(classifier, some_test).argmax(-1).tolist()
-        measured = {"cacc": sum(p == t.label for p, t in zip(right, some_test, strict=True)) / len(some_test)}
+        answers = predict(classifier, some_test).argmax(-1).tolist()
+        right = sum(answer == t.label for answer, t in zip(answers, some_test, strict=True))
+        measured: dict[str, float] = {"cacc": right / len(some_test), "cacc_n": len(some_test)}
         if some_triggered and target is not None:
-            hit = predict(classifier, [t.triggered for t in some_triggered]).argmax(-1) == target
-            measured["asr"] = float(hit.float().mean())
+            measured |= {"asr": _share(classifier, [t.triggered for t in some_triggered], target), "asr_n": len(some_triggered)}
         return measured
 
     return observe
+
+
+def baseline(
+    suspect: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None, texts: int = OBSERVED
+) -> dict[str, float]:
+    """What an `observer` with the same arguments is to be compared with: the suspect on the same texts, and the ASR floor there.
+
+    "suspect_cacc" and "cacc_n"; with a trigger "suspect_asr", "asr_floor" and "asr_n". Shares in [0, 1].
+    """
+    measured = observer(test, triggered, target, texts)(suspect)
+    found = {name if name.endswith("_n") else f"suspect_{name}": value for name, value in measured.items()}
+    if target is not None and "asr" in measured:
+        found["asr_floor"] = _share(suspect, [t.clean for t in _spaced(triggered, texts)], target)
+    return found
+
+
+def _spaced(all_of: Sequence[T], most: int) -> list[T]:
+    n = min(most, len(all_of))
+    return [all_of[i * len(all_of) // n] for i in range(n)]
+
+
+def _share(classifier: Classifier, texts: Sequence[LabelledText], target: int) -> float:
+    """The share of the texts that go to the target."""
+    return int((predict(classifier, texts).argmax(-1) == target).sum()) / len(texts)

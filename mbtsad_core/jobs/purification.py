@@ -5,7 +5,9 @@ The command line and the page drive the same generator. In the output directory:
     run.json                what was asked for, and the hash of the suspect
     events.jsonl            the progress so far, one event a line
     checkpoint.safetensors  the last saved state; gone once the run is done
-    model/                  the purified model and its tokenizer
+    model/                  the purified model, its tokenizer, and its model card
+    teacher/                the retrained teacher, where it was asked for
+    model.zip               model/ in one file, once someone wanted it (`model_zip`)
     best/                   in its place where the run diverged: the model with the lowest loss before
     report.json, report.html
 """
@@ -17,9 +19,11 @@ import dataclasses
 import json
 import os
 import random
+import secrets
 import shlex
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +36,7 @@ from mbtsad_core.config import PurifyConfig, RuntimeConfig
 from mbtsad_core.data import Columns, Dataset, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
-from mbtsad_core.evaluation import evaluate, observer
+from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.state import TrainState, read_state, write_state
@@ -157,10 +161,10 @@ def class_index(name: str, labels: Sequence[str]) -> int:
     raise BadData(f"There is no class {name!r}. Name one of the model's, or its index: {', '.join(f'{i} = {label}' for i, label in enumerate(labels))}.")
 
 
-def prepare(request: Request) -> Inputs:
-    """Load and check all that a request names; raises before any training starts."""
+def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
+    """Load and check all that a request names, or all but the `suspect` where it is given; raises before any training starts."""
     config, notes = request.config, []
-    suspect = read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
+    suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
     clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
     if request.clean_amount is not None:
@@ -217,13 +221,17 @@ def execute(
     *,
     resume: bool = False,
     keep_models: bool = False,
+    keep_teacher: bool = False,
     observe: Callable[[Inputs], Observe] | None = None,
 ) -> Steps[Result]:
     """Run a purification; yields an Event a step, writes to `out`, and returns the result.
 
+    The first event, of stage "measure", has the suspect's own figures on the texts that are measured while it trains (`baseline`).
+
     Closing the generator leaves a checkpoint in `out`, from which `resume=True` goes on: on the same machine with the same
     number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
     `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
+    `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher.
     """
     started = time.monotonic()
     if out is not None and resume and _killed_before_start(out):
@@ -242,7 +250,7 @@ def execute(
     record = open(out / EVENTS, "a", encoding="utf-8") if out else None  # noqa: SIM115 (closed below)
     try:
         steps = purify(inputs.suspect, inputs.clean, request.config, observe=measure, resume=state, save=save)
-        models = yield from _record(steps, events, record)
+        models = yield from _record(steps if events else _after_baseline(inputs, steps), events, record)
     except Diverged as error:
         raise _diverged(error, out) from error
     finally:
@@ -268,8 +276,14 @@ def execute(
         models=models if keep_models else None,
     )
     if out is not None:
-        write_results(result, models.student, out)
+        write_results(result, models.student, out, models.teacher if keep_teacher else None)
     return result
+
+
+def _after_baseline(inputs: Inputs, steps: Steps[Purified]) -> Steps[Purified]:
+    """The steps, after an event with the suspect's figures."""
+    yield Event("measure", 1, 1, baseline(inputs.suspect, inputs.test, inputs.triggered, inputs.target))
+    return (yield from steps)
 
 
 def _record(steps: Steps[Purified], events: list[Event], record: Any) -> Steps[Purified]:
@@ -307,10 +321,10 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
     about = read_run(out)
     if about["suspect_sha256"] != suspect_hash:
         raise BadOutput(f"The suspect's weights are not those that the run in {out} began with. Give the same model, or start a new run.")
-    if not (out / CHECKPOINT).exists():  # stopped before the first checkpoint
-        return None, [], 0.0
-    state = read_state(out / CHECKPOINT)
     recorded = read_events(out)
+    if not (out / CHECKPOINT).exists():  # stopped before the first checkpoint: what was measured before any training still holds
+        return None, [e for e in recorded[:1] if e.stage == "measure"], 0.0
+    state = read_state(out / CHECKPOINT)
     last = next((i for i, e in enumerate(recorded) if (e.stage, e.step) == (state.stage, state.step)), len(recorded) - 1)
     return state, recorded[: last + 1], state.numbers.get("seconds", 0.0)
 
@@ -397,19 +411,54 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_results(result: Result, purified: Classifier, out: Path) -> None:
-    """The model, report.html and, last, report.json: where that stands, the run is done."""
+def write_results(result: Result, purified: Classifier, out: Path, teacher: Classifier | None = None) -> None:
+    """The model with its card, the teacher if given, report.html and, last, report.json: where that stands, the run is done."""
+    from mbtsad_core.views.model_card import model_card
     from mbtsad_core.views.report import report_html
 
-    unfinished = out / "model.new"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    save_classifier(purified, unfinished)
-    shutil.rmtree(out / "model", ignore_errors=True)
-    os.replace(unfinished, out / "model")
+    _save_whole(purified, out / "model", model_card(result))
+    if teacher is not None:
+        _save_whole(teacher, out / "teacher")
     write_whole(out / "report.html", report_html(result))
     write_json(out / "report.json", result.to_dict())
     for left in (out / CHECKPOINT, (out / CHECKPOINT).with_suffix(".new")):  # the second: of a run that was killed while it wrote
         left.unlink(missing_ok=True)
+
+
+def _save_whole(classifier: Classifier, directory: Path, card: str | None = None) -> None:
+    """Write a model, and its card, so that `directory` never holds a part of it."""
+    unfinished = directory.with_name(directory.name + ".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    save_classifier(classifier, unfinished)
+    if card is not None:
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(unfinished, directory)
+
+
+def model_zip(out: Path) -> Path:
+    """`out`/model.zip with the folder model/ of a finished run; made where it is not there yet, whole or not at all.
+
+    Stored, not compressed: weights do not get smaller. Callers at the same time make the same bytes, and the last one's stay.
+    Raises BadOutput where the run is not done.
+    """
+    path, model = out / "model.zip", out / "model"
+    if not (out / "report.json").exists() or not model.is_dir():
+        raise BadOutput("There is no purified model to take away: the run is not done. Wait for its end, or go on with it where it was stopped.")
+    if path.exists():
+        return path
+    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        with zipfile.ZipFile(new, "x", zipfile.ZIP_STORED) as archive:
+            for file in sorted(p for p in model.rglob("*") if p.is_file()):
+                entry = zipfile.ZipInfo(f"model/{file.relative_to(model).as_posix()}")  # dated 1980, whenever it is made
+                entry.external_attr = 0o644 << 16
+                with open(file, "rb") as source, archive.open(entry, "w", force_zip64=True) as kept:
+                    shutil.copyfileobj(source, kept, 1 << 20)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path
 
 
 def _diverged(error: Diverged, out: Path | None) -> Diverged:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 RUN, LOG = "run", "worker.log"
 BATCH = 0.3  # seconds between two writes of events, at most where steps are short
 BEAT = 1.0  # seconds between two signs of life
+NOT_KEPT = ("measure", "scan")  # stages before the first checkpoint: who stops there for lack of time gets no further the next time either
 PATIENCE = 1.0  # seconds to wait for the lock: a supervisor that looks whether it is held, holds it for a moment
 
 
@@ -75,7 +76,7 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
 
     started = time.monotonic()
     request = _request(job)
-    steps = execute(request, out, resume=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
+    steps = execute(request, out, resume=True, keep_teacher=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
     pending: list[Event] = []
     known = False  # whether the store has all events before the pending ones: not where a kill has come before they were written
 
@@ -98,7 +99,7 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
                 return State.DONE
             pending.append(event)
             now = time.monotonic()
-            spent = 0.0 if seconds is None else (now - started) / max(seconds, 1e-9)
+            spent = 0.0 if seconds is None or event.stage in NOT_KEPT else (now - started) / max(seconds, 1e-9)
             over = spent >= 1 or (spent >= 0.5 and event.step == event.total)  # what follows a stage's end may be long and cannot be cut
             over = over or stopping()
             if over or now - flushed >= BATCH:
@@ -127,26 +128,28 @@ def _request(job: Job) -> Request:
 def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig) -> Observe:
     """Measures the trigger that the visitor typed last, and until he types one, the request's.
 
+    The first measurement of a typed trigger brings the suspect's figures and the floor with it (`baseline`).
     It gets the classifier to read and gives numbers back: what a visitor types cannot reach the training.
     """
     from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
-    from mbtsad_core.evaluation import observer
+    from mbtsad_core.evaluation import baseline, observer
     from mbtsad_core.jobs.purification import class_index
 
     number, measure = 0, observer(inputs.test, inputs.triggered, inputs.target)
 
     def observe(classifier: Classifier) -> dict[str, float]:
         nonlocal number, measure
-        wanted = store.measure(id)
+        wanted, before = store.measure(id), dict[str, float]()
         if wanted is not None and wanted.number != number:
             number, measure = wanted.number, observer(inputs.test)
             try:
                 target = class_index(wanted.target, inputs.suspect.labels)
                 trigger = typed_trigger(wanted.triggers, target, window=config.max_length // 2)
-                measure = observer(inputs.test, triggered_test_set(inputs.test, trigger, config.seed), target)
+                triggered = triggered_test_set(inputs.test, trigger, config.seed)
+                measure, before = observer(inputs.test, triggered, target), baseline(inputs.suspect, inputs.test, triggered, target)
             except MBTSADError as error:  # CACC goes on
                 store.note(id, str(error))
-        return measure(classifier) | {"measure": number}
+        return measure(classifier) | before | {"measure": number}
 
     return observe
 

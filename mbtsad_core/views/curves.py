@@ -1,19 +1,72 @@
-"""The curves of a run: ASR, CACC and losses over one axis of steps."""
+"""The curves of a run: ASR, CACC and losses over one axis of steps, and the same in a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.types import Event
+from mbtsad_core.types import Event, Rate
+from mbtsad_core.views.document import plain, themed
+from mbtsad_core.views.words import percent, rate
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 SUSPECT, TEACHER, PURIFIED = "#D55E00", "#CC79A7", "#009E73"  # Okabe-Ito; one meaning everywhere
 CLEAN, SPLIT, GREY = "#0072B2", "#E69F00", "#6B7280"
-STAGES = {"retrain": ("token-split retraining", TEACHER), "distil": ("attention distillation", PURIFIED)}
+STAGES = {"retrain": ("retraining", TEACHER), "distil": ("distillation", PURIFIED)}
 LOSSES = {"classification": ("classification", GREY), "attention": ("attention", CLEAN), "hidden": ("hidden states", SPLIT)}
+BEFORE = "measure"  # the stage of the event that has the suspect's own figures
+POINTS = 300  # of a loss, at most, but for one a stage
+WINDOW = 9  # steps over which a loss is averaged
+LONGEST_NAME = 18  # characters of a trigger's name over its rule
+LETTER = 0.022  # width of a character on a narrow screen, as a share of the plot's
+ROW = 16  # height of a row of names, pixels
+NOTHING = "No measurement yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was measured of the model in training at step `x` of the run, with the trigger of that number; shares in [0, 1]."""
+
+    x: int
+    stage: str
+    trigger: int
+    cacc: float | None
+    asr: float | None
+    asr_n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the suspect does with a trigger, and the floor: shares in [0, 1] of `n` texts, None where not known."""
+
+    asr: float | None
+    floor: float | None
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What the events of a run say.
+
+    starts   steps of the run before each stage of the training, in their order
+    now      the last step that is done
+    end      the last step of the stages that have begun
+    before   of each trigger, by its number
+    since    the step from which each trigger holds, in their order
+    """
+
+    starts: dict[str, int]
+    now: int
+    end: int
+    readings: tuple[Reading, ...]
+    before: dict[int, Before]
+    since: dict[int, int]
+    suspect_cacc: float | None
 
 
 def offsets(events: Sequence[Event]) -> dict[str, int]:
@@ -28,64 +81,354 @@ def offsets(events: Sequence[Event]) -> dict[str, int]:
     return found
 
 
-def training_curves(events: Sequence[Event], *, suspect: dict[str, float] | None = None, floor: float | None = None) -> go.Figure:
-    """Three aligned plots over the step: ASR (%), CACC (%), losses; a rule where one stage ends and the next begins.
+def read_course(events: Sequence[Event], suspect: Mapping[str, float] | None = None, floor: float | None = None) -> Course:
+    """The measurements among the events, each with what it is to be compared with; `suspect` and `floor` overrule what they say of trigger 0."""
+    steps = _steps(events)
+    starts = offsets(steps)
+    readings, before, since = list[Reading](), dict[int, Before](), {0: 0}
+    trigger, suspect_cacc = 0, None
+    for event in events:
+        m = event.metrics
+        trigger = int(m.get("measure", trigger))
+        suspect_cacc = m.get("suspect_cacc", suspect_cacc)
+        if "suspect_asr" in m:
+            before[trigger] = Before(m["suspect_asr"], m.get("asr_floor"), _count(m))
+        if event.stage not in starts or not m.keys() & {"cacc", "asr"}:
+            continue
+        x = starts[event.stage] + event.step
+        if trigger not in since:  # it holds for the whole stage where none was measured in it before
+            fresh = not readings or readings[-1].stage != event.stage
+            since[trigger] = starts[event.stage] if fresh else x
+        readings.append(Reading(x, event.stage, trigger, m.get("cacc"), m.get("asr"), _count(m)))
+    if suspect or floor is not None:
+        said, given = before.get(0, Before(None, None, None)), suspect or {}
+        before[0] = Before(given.get("asr", said.asr), said.floor if floor is None else floor, None if "asr" in given else said.n)
+        suspect_cacc = given.get("cacc", suspect_cacc)
+    last = steps[-1] if steps else None
+    now, end = (starts[last.stage] + last.step, starts[last.stage] + last.total) if last else (0, 0)
+    return Course(starts, now, end, tuple(readings), before, since, suspect_cacc)
 
-    suspect  the suspect's own "asr" and "cacc", in [0, 1], drawn at step 0
-    floor    the ASR floor, in [0, 1], drawn dashed
+
+def _steps(events: Sequence[Event]) -> list[Event]:
+    """The events of the training; the scan of the vocabulary has no curve."""
+    return [event for event in events if event.metrics and event.stage != BEFORE]
+
+
+def _count(metrics: Mapping[str, float]) -> int | None:
+    return int(metrics["asr_n"]) if "asr_n" in metrics else None
+
+
+def _rate(share: float, n: int | None) -> Rate | None:
+    """The rate with its interval, where it is known of how many texts it is a share."""
+    from mbtsad_core.evaluation import wilson
+
+    return wilson(round(share * n), n) if n else None
+
+
+def curves_text(events: Sequence[Event]) -> str:
+    """How the run stands, in one sentence: what was measured last, of the trigger that is measured now, against the suspect."""
+    course = read_course(events)
+    if not course.readings:
+        if course.suspect_cacc is None:
+            return "Nothing has been measured yet."
+        cacc = f"CACC {percent(course.suspect_cacc)}"
+        asr = course.before[0].asr if 0 in course.before else None
+        if asr is None:
+            return f"You gave no trigger, so ASR cannot be measured; {cacc} before the training."
+        return f"Before the training ASR stands at {percent(asr)}{_hits(asr, course.before[0].n)}; {cacc}."
+    last = course.readings[-1]
+    cacc = "" if last.cacc is None else f"; CACC {percent(last.cacc)}"
+    if last.asr is None:
+        why = "You gave no trigger, so ASR cannot be measured" if last.trigger == 0 else "The trigger that you typed cannot be measured"
+        return f"{why}{cacc}."
+    now = f"{percent(last.asr)}{_hits(last.asr, last.asr_n)}"
+    before = course.before[last.trigger].asr if last.trigger in course.before else None
+    if before is None:
+        return f"ASR stands at {now}{cacc}."
+    if percent(before) == percent(last.asr):
+        return f"ASR stands at {now}, as before the training{cacc}."
+    return f"ASR {'fell' if last.asr < before else 'rose'} from {percent(before)} to {now}{cacc}."
+
+
+def _hits(share: float, n: int | None) -> str:
+    return f" ({round(share * n)} of {n})" if n else ""
+
+
+def _title(course: Course) -> str:
+    """The figures that matter, measured last; of the suspect where there are no others yet."""
+    if course.readings:
+        last = course.readings[-1]
+        who, asr, n, cacc = "", last.asr, last.asr_n, last.cacc
+    else:
+        said = course.before.get(0, Before(None, None, None))
+        who, asr, n, cacc = "Suspect: ", said.asr, said.n, course.suspect_cacc
+    known = None if asr is None or who else _rate(asr, n)
+    figures = [] if asr is None else [f"ASR {rate(known) if known else percent(asr) + _hits(asr, n)}"]
+    figures += [] if cacc is None else [f"CACC {percent(cacc)}"]
+    return who + ", ".join(figures) if figures else NOTHING
+
+
+def training_curves(
+    events: Sequence[Event],
+    *,
+    suspect: Mapping[str, float] | None = None,
+    floor: float | None = None,
+    measures: Mapping[int, str] | None = None,
+    dark: bool = False,
+    live: bool = False,
+) -> go.Figure:
+    """Three aligned plots over the step: ASR with its Wilson 95 % interval (%), CACC (%), losses; a rule where distillation begins.
+
+    suspect   the suspect's own "asr" and "cacc", in [0, 1]; where not given, what the events say
+    floor     the ASR floor, in [0, 1], drawn dashed; where not given, what the events say
+    measures  names of the triggers that were typed in between, by the number that events have under "measure". Where one comes
+              in, the ASR line breaks, and its own baseline and floor hold from there on
+    live      the axis goes on to the end of the stage that runs
+    Losses are means over the last WINDOW steps, of long runs about POINTS of them. Without events the axes are empty.
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    events = [event for event in events if event.metrics]  # training; the scan of the vocabulary has no curve
-    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.38, 0.28, 0.34])
-    starts = offsets(events)
-    for row, (key, name) in enumerate({"asr": "ASR", "cacc": "CACC"}.items(), 1):
-        for stage, start in starts.items():
-            measured = [(start + e.step, 100 * e.metrics[key]) for e in events if e.stage == stage and key in e.metrics]
-            if suspect and key in suspect:  # both stages start from the suspect
-                measured.insert(0, (start, 100 * suspect[key]))
-            label, colour = STAGES.get(stage, (stage, GREY))
-            trace = go.Scatter(
-                x=[x for x, _ in measured],
-                y=[y for _, y in measured],
-                mode="lines+markers",
-                name=label,
-                legendgroup=stage,
-                showlegend=row == 1 or "asr" not in (suspect or {}),
-                line={"color": colour, "width": 2},
-                marker={"size": 5},
-                hovertemplate=f"step %{{x}}<br>{name} %{{y:.1f}} %<extra>{label}</extra>",
-            )
-            figure.add_trace(trace, row=row, col=1)
-    if floor is not None:
-        figure.add_hline(y=100 * floor, line={"dash": "dash", "color": GREY, "width": 1}, annotation_text=f"floor {100 * floor:.1f} %", row=1, col=1)
-    for key, (label, colour) in LOSSES.items():
-        x: list[int | None] = []
-        y: list[float | None] = []
-        for stage, start in starts.items():
-            found = [e for e in events if e.stage == stage and key in e.metrics]
-            gap = [None] if x and found else []  # each stage starts from the suspect: no line and no mean across the rule
-            x += [*gap, *(start + e.step for e in found)]
-            y += [*gap, *_smooth([e.metrics[key] for e in found])]
-        if x:
-            figure.add_trace(go.Scatter(x=x, y=y, mode="lines", name=f"loss: {label}", line={"color": colour, "width": 1.5}), row=3, col=1)
-    for stage in list(starts)[1:]:
-        figure.add_vline(x=starts[stage], line={"color": GREY, "width": 1, "dash": "dot"})
-    figure.update_yaxes(title_text="ASR, %", range=[0, 102], row=1, col=1)
-    figure.update_yaxes(title_text="CACC, %", row=2, col=1)
-    figure.update_yaxes(title_text="loss", rangemode="tozero", row=3, col=1)
-    figure.update_xaxes(title_text="optimiser step", row=3, col=1)
+    course = read_course(events, suspect, floor)
+    right = max(course.end if live else course.now, 1)
+    grey = "#9ca3af" if dark else GREY
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.055, row_heights=[0.42, 0.26, 0.32])
+    themed(figure, dark)
+    for row in (1, 2, 3):  # plotly leaves out axes without a trace
+        figure.add_scatter(x=[None], y=[None], name="", showlegend=False, hoverinfo="skip", row=row, col=1)
+    _draw_asr(figure, course, measures or {}, right, grey)
+    _draw_cacc(figure, course, right)
+    _draw_losses(figure, _steps(events), course.starts, grey)
+    _draw_rules(figure, course, measures or {}, right, grey)
+    if course.readings and not any(r.asr is not None for r in course.readings) and not course.before:
+        figure.add_annotation(text="no trigger was given: ASR not measured", x=0.5, y=50, xref="x domain", yref="y", showarrow=False, font={"color": grey})
+
+    shares = {"tickvals": [0, 25, 50, 75, 100], "range": [-2, 102], "fixedrange": True}
+    figure.update_yaxes(title_text="ASR, %", row=1, col=1, **shares)
+    figure.update_yaxes(title_text="CACC, %", range=_tight(course), nticks=5, fixedrange=True, row=2, col=1)
+    figure.update_yaxes(title_text="loss", rangemode="tozero", nticks=5, fixedrange=True, row=3, col=1)
+    figure.update_yaxes(title_standoff=6, zeroline=False)
+    figure.update_xaxes(range=[-0.01 * right, 1.01 * right], zeroline=False, nticks=8)
+    figure.update_xaxes(title_text="optimiser step", title_standoff=6, row=3, col=1)
+    if not _steps(events):
+        figure.update_yaxes(range=[0, 1], row=3, col=1)
+        figure.update_xaxes(showticklabels=False)
+    names = min(len(course.since) - 1, 2) * ROW
     figure.update_layout(
-        height=620,
-        margin={"l": 60, "r": 20, "t": 30, "b": 50},
-        template="plotly_white",
-        font={"size": 13},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0},
+        title={
+            "text": _title(course),
+            "font": {"size": 14},
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"t": 10, "l": 8},
+        },
+        height=600 + names,
+        margin={"l": 52, "r": 14, "t": 58 + names, "b": 20},
+        font={"size": 12},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}, "tracegroupgap": 0},
+        uirevision="run",  # a figure that is drawn anew keeps the reader's zoom
     )
     return figure
 
 
-def _smooth(values: Sequence[float], window: int = 9) -> list[float]:
-    """Running mean over the last `window` values."""
-    return [sum(values[max(0, i - window + 1) : i + 1]) / len(values[max(0, i - window + 1) : i + 1]) for i in range(len(values))]
+def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], right: int, grey: str) -> None:
+    """A line a stage and trigger with its interval; the suspect's ASR and the floor as levels, each where its trigger holds."""
+    ends = [*list(course.since.values())[1:], right]
+    for (number, start), end in zip(course.since.items(), ends, strict=True):
+        if (said := course.before.get(number)) and (end > start or end == right):
+            _level(figure, 1, "suspect", said.asr, start, end, SUSPECT, "solid")
+            _level(figure, 1, "floor", said.floor, start, end, grey, "dash")
+            clear = start == 0 or start in course.starts.values()  # there ASR begins at the suspect's, most often far above
+            if said.floor is not None and clear and end - start > 0.3 * right and (said.asr or 1.0) - said.floor > 0.2:
+                below = said.floor > 0.1  # where ASR comes last, if at all
+                figure.add_annotation(
+                    text=f" floor {percent(said.floor)}",
+                    x=start,
+                    y=100 * said.floor,
+                    xref="x",
+                    yref="y",
+                    xanchor="left",
+                    yanchor="top" if below else "bottom",
+                    showarrow=False,
+                    font={"size": 11, "color": grey},
+                )
+    named = set[str]()
+    for stage, stage_start in course.starts.items():
+        label, colour = _stage(stage)
+        in_stage = [r for r in course.readings if r.stage == stage]
+        numbers = list(dict.fromkeys(r.trigger for r in in_stage)) or [next(reversed(course.since))]
+        for number in numbers:
+            points = [(r.x, r.asr, r.asr_n) for r in in_stage if r.trigger == number and r.asr is not None]
+            said = course.before.get(number)
+            if number == numbers[0] and said and said.asr is not None:  # both stages start from the suspect
+                points.insert(0, (stage_start, said.asr, said.n))
+            if not points:
+                continue
+            rates = [_rate(share, n) for _, share, n in points]
+            banded = [(x, r) for (x, _, _), r in zip(points, rates, strict=True) if r]
+            if len(banded) > 1:
+                figure.add_scatter(
+                    x=[x for x, _ in banded] + [x for x, _ in reversed(banded)],
+                    y=[100 * r.high for _, r in banded] + [100 * r.low for _, r in reversed(banded)],
+                    mode="lines",
+                    line={"width": 0},
+                    fill="toself",
+                    fillcolor=_faint(colour),
+                    name=f"{label}, 95 % interval",
+                    legendgroup=stage,
+                    showlegend=False,
+                    hoverinfo="skip",
+                    row=1,
+                    col=1,
+                )
+            about = f"{label}, trigger {plain(_name(measures, number), LONGEST_NAME)}" if number else label
+            figure.add_scatter(
+                x=[x for x, _, _ in points],
+                y=[100 * share for _, share, _ in points],
+                text=[rate(r) if r else percent(share) for (_, share, _), r in zip(points, rates, strict=True)],
+                hovertemplate=f"step %{{x}}<br>ASR %{{text}}<extra>{about}</extra>",
+                name=label,
+                showlegend=label not in named,
+                **_line(stage, colour, len(points)),
+                row=1,
+                col=1,
+            )
+            named.add(label)
+
+
+def _draw_cacc(figure: go.Figure, course: Course, right: int) -> None:
+    shown = {trace.name for trace in figure.data}
+    _level(figure, 2, "suspect", course.suspect_cacc, 0, right, SUSPECT, "solid")
+    for stage, start in course.starts.items():
+        label, colour = _stage(stage)
+        points = [(r.x, r.cacc) for r in course.readings if r.stage == stage and r.cacc is not None]
+        if course.suspect_cacc is not None:
+            points.insert(0, (start, course.suspect_cacc))
+        if points:
+            figure.add_scatter(
+                x=[x for x, _ in points],
+                y=[100 * share for _, share in points],
+                hovertemplate=f"step %{{x}}<br>CACC %{{y:.1f}} %<extra>{label}</extra>",
+                name=label,
+                showlegend=label not in shown,
+                **_line(stage, colour, len(points)),
+                row=2,
+                col=1,
+            )
+
+
+def _draw_losses(figure: go.Figure, steps: Sequence[Event], starts: Mapping[str, int], grey: str) -> None:
+    for key, (label, colour) in LOSSES.items():
+        of_stage = {stage: [e for e in steps if e.stage == stage and key in e.metrics] for stage in starts}
+        every = max(1, math.ceil(sum(map(len, of_stage.values())) / POINTS))
+        x: list[int | None] = []
+        y: list[float | None] = []
+        for stage, found in of_stage.items():
+            kept = range((len(found) - 1) % every, len(found), every)  # the last among them
+            gap = [None] if x and found else []  # each stage starts from the suspect: no line and no mean across the rule
+            x += [*gap, *(starts[stage] + found[i].step for i in kept)]
+            y += [*gap, *(_mean([e.metrics[key] for e in found[max(0, i - WINDOW + 1) : i + 1]]) for i in kept)]
+        if x:
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="lines",
+                name=f"loss: {label}",
+                line={"color": grey if colour == GREY else colour, "width": 1.5},
+                hovertemplate=f"step %{{x}}<br>%{{y:.4f}}<extra>{label} loss</extra>",
+                row=3,
+                col=1,
+            )
+
+
+def _draw_rules(figure: go.Figure, course: Course, measures: Mapping[int, str], right: int, grey: str) -> None:
+    """A solid rule through all plots where a stage begins, a dotted one through ASR where another trigger comes in; names above."""
+    stages = list(course.starts.items())
+    for (earlier, _), (stage, x) in itertools.pairwise(stages):
+        figure.add_vline(x=x, line={"color": grey, "width": 1})
+        for side, name in (("right", f"{_stage(earlier)[0]} "), ("left", f" {_stage(stage)[0]}")):
+            figure.add_annotation(text=name, x=x, y=1, xref="x", yref="paper", xanchor=side, yanchor="bottom", showarrow=False, font={"size": 12})
+    taken = [0.0, 0.0]  # up to where names stand in the two rows above, as a share of the width
+    for number, x in list(course.since.items())[1:]:
+        if x > 0 and x not in course.starts.values():
+            figure.add_vline(x=x, line={"color": grey, "width": 1, "dash": "dot"}, row=1, col=1)
+        name = _name(measures, number)
+        at, width = x / right, LETTER * (min(len(name), LONGEST_NAME) + 2)
+        side = "left" if at + width < 1 else "right"
+        left = at if side == "left" else at - width
+        row = next((i for i, end in enumerate(taken) if left >= end), None)
+        if row is not None:  # else there is no room, and the points' own texts have to do
+            figure.add_annotation(
+                text=f"<i>{plain(name, LONGEST_NAME)}</i>",
+                x=x,
+                y=1,
+                xref="x",
+                yref="paper",
+                xanchor=side,
+                yanchor="bottom",
+                yshift=ROW * (row + 1),
+                showarrow=False,
+                font={"size": 12},
+                hovertext=plain(name),
+            )
+            taken[row] = left + width
+
+
+def _level(figure: go.Figure, row: int, name: str, share: float | None, start: int, end: int, colour: str, dash: str) -> None:
+    """A level line with its figure beside it; in the legend once."""
+    if share is None:
+        return
+    figure.add_scatter(
+        x=[start, end],
+        y=[100 * share] * 2,
+        mode="lines",
+        line={"color": colour, "width": 1, "dash": dash},
+        name=name,
+        legendgroup=name,
+        showlegend=name not in {trace.name for trace in figure.data},
+        hovertemplate=f"{name} {percent(share)}<extra></extra>",
+        row=row,
+        col=1,
+    )
+
+
+def _tight(course: Course) -> list[float]:
+    """The CACC axis, %: at least ten points high, in fives, with some room about what is drawn."""
+    shares = [100 * r.cacc for r in course.readings if r.cacc is not None]
+    shares += [] if course.suspect_cacc is None else [100 * course.suspect_cacc]
+    if not shares:
+        return [0, 100]
+    low, high = 5 * math.floor((min(shares) - 1) / 5), 5 * math.ceil((max(shares) + 1) / 5)
+    if high - low < 10:
+        low, high = low - 5, high + 5
+    low, high = max(0, low), min(100, high)
+    return [low - 0.02 * (high - low), high + 0.02 * (high - low)]
+
+
+def _stage(stage: str) -> tuple[str, str]:
+    """Its name and its colour."""
+    return STAGES.get(stage, (plain(stage), GREY))
+
+
+def _name(measures: Mapping[int, str], number: int) -> str:
+    return measures.get(number, f"trigger {number}")
+
+
+def _line(stage: str, colour: str, points: int) -> dict[str, Any]:
+    return {
+        "mode": "lines+markers" if points <= 60 else "lines",
+        "legendgroup": stage,
+        "line": {"color": colour, "width": 2},
+        "marker": {"size": 5},
+    }
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

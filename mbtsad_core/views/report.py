@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbtsad_core.types import Scores
-from mbtsad_core.views.curves import training_curves
+from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.words import duration, percent, rate
 
 if TYPE_CHECKING:
@@ -55,20 +56,21 @@ def report_html(result: Result) -> str:
     flat = _flatten(about["settings"])
     settings = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
     notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in result.notes)
-    measured = {"cacc": result.suspect.cacc.share} | ({"asr": result.suspect.asr.share} if result.suspect.asr else {})
-    floor = result.suspect.asr_floor.share if result.suspect.asr_floor else None
-    curves = training_curves(result.events, suspect=measured, floor=floor).to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False})
+    curves = training_curves(result.events).to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False, "responsive": True})
+    source = result.request.suspect
+    source = Path(source).name if Path(source).is_absolute() else source  # a report is shown around: where a machine keeps its files is not in it
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>
-<h1>Purification of {escape(result.request.suspect)}</h1>
+<h1>Purification of {escape(source)}</h1>
 <p class="verdict">{escape(verdict(result.suspect, result.purified))}</p>{notes}
 <h2>Figures</h2><div class="scroll"><table>
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
-<h2>While it trained</h2><div class="scroll">{curves}</div>
-<p class="help">CACC and ASR along the way are measured on up to 200 texts each; the table has all of them. Losses are running means over nine steps.</p>
+<h2>While it trained</h2><p>{escape(curves_text(result.events))}</p><div class="scroll">{curves}</div>
+<p class="help">CACC and ASR along the way, the suspect's and the floor are measured on up to 200 texts each; the table has all of them.
+Losses are running means over nine steps.</p>
 <h2>Clean test texts by class</h2><div class="scroll">{_confusion(result)}</div>
 <h2>What was run</h2><p>{escape(result.description)}; {result.clean_texts} clean texts; {duration(result.seconds)}.</p>
 <div class="scroll"><table>{settings}</table></div>
