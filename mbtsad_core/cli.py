@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,12 @@ TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], o
 # ---------------------------------------------------------------- flags
 
 
-def add_settings(parser: argparse.ArgumentParser, config: Config, title: str) -> None:
-    """One flag a setting, with help, range, default and the paper's symbol."""
+def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *, but: Collection[str] = ()) -> None:
+    """One flag a setting, `but` these, with help, range, default and the paper's symbol."""
     group = parser.add_argument_group(title)
     for s in settings(config):
+        if s.flag in but:
+            continue
         bounds = ", ".join(s.choices) if s.choices else f"{s.low:g} to {s.high:g}" if s.low is not None and s.high is not None else ""
         about = "; ".join(x for x in (bounds, f"the paper's {s.symbol}" if s.symbol else "", f"default {s.default}") if x)
         kind: dict[str, Any] = {"type": s.type, "metavar": s.type.__name__.upper()}

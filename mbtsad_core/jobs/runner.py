@@ -105,6 +105,10 @@ class Runner(Protocol):
         """The jobs of a visitor, the newest first."""
         ...
 
+    def unexpired(self) -> list[Job]:
+        """All jobs whose files are kept."""
+        ...
+
     def output(self, id: str) -> Path:
         """The directory of the results: model/, report.json and report.html once done."""
         ...
@@ -189,6 +193,9 @@ class DetachedRunner:
 
     def jobs(self, owner: str) -> list[Job]:
         return self.store.of_owner(owner)
+
+    def unexpired(self) -> list[Job]:
+        return self.store.in_state(*(state for state in State if state is not State.EXPIRED))
 
     def output(self, id: str) -> Path:
         return self.store.directory(id) / RUN
@@ -340,6 +347,9 @@ class AttachedRunner:
 
     def jobs(self, owner: str) -> list[Job]:
         return self.store.of_owner(owner)
+
+    def unexpired(self) -> list[Job]:
+        return self.store.in_state(*(state for state in State if state is not State.EXPIRED))
 
     def output(self, id: str) -> Path:
         return self.store.directory(id) / RUN

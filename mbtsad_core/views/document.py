@@ -62,4 +62,4 @@ def themed(figure: go.Figure, dark: bool) -> go.Figure:
 
 def plain(text: str, longest: int = 0) -> str:
     """A text of a user or a model for a plotly figure, which reads a little HTML: escaped, and cut at `longest` characters if that is given."""
-    return escape(text if not longest or len(text) <= longest else text[: longest - 1] + "…")
+    return escape(text if not longest or len(text) <= longest else text[: longest - 1] + "…", quote=False)  # it does not know &quot;

@@ -40,6 +40,7 @@ def projection_figure(
     projection: Projection, points: Points, *, names: tuple[str, str] = ("suspect", "purified"), dark: bool = False, height: int = 460
 ) -> go.Figure:
     """Before and after side by side; sets by colour, classes by symbol, the text on hover. The legend switches a set on and off in both.
+    With "" as the second of `names` there is no after yet, and before stands alone.
 
     Give it 720 px or more: `<div class="scroll"><div class="wide">` where the page may be narrower.
 
@@ -47,12 +48,13 @@ def projection_figure(
     """
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=2, shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=[plain(n) for n in names])
+    planes = (projection.before, projection.after)[: 2 if names[1] else 1]
+    figure = make_subplots(rows=1, cols=len(planes), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=[plain(n) for n in names if n])
     sets, classes = list(dict.fromkeys(points.sets)), list(dict.fromkeys(points.classes))
     sets.sort(key=lambda name: (name != "clean") + (name == "triggered"))  # clean below, triggered on top
     symbols = [list(SYMBOLS)[i % len(SYMBOLS)] for i in range(len(classes))]
     colours = set_colours(sets)
-    for column, plane in enumerate((projection.before, projection.after), 1):
+    for column, plane in enumerate(planes, 1):
         for name in sets:
             named = False
             for c in classes:
@@ -79,7 +81,7 @@ def projection_figure(
     figure.update_xaxes(title_text=axes[0], showticklabels=projection.explained is not None)
     figure.update_yaxes(showticklabels=projection.explained is not None)
     figure.update_yaxes(title_text=axes[1], row=1, col=1)
-    title = f"{METHODS.get(projection.method, plain(projection.method))}, one basis for both; trustworthiness {projection.trustworthiness:.2f}"
+    title = f"{METHODS.get(projection.method, plain(projection.method))}, {'one basis for both; ' if names[1] else ''}trustworthiness {projection.trustworthiness:.2f}"
     key = "  ".join(f"{SYMBOLS[symbol]} {plain(c, 30)}" for symbol, c in zip(symbols, classes, strict=True))
     figure.update_layout(
         title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left", "subtitle": {"text": key, "font": {"size": 12}}},

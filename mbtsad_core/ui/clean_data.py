@@ -1,0 +1,207 @@
+"""Step 2: the clean sample. The demo's texts, a table of the visitor's with its columns picked, or a Hub data set."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from mbtsad_core.config import PurifyConfig
+from mbtsad_core.data import Columns
+from mbtsad_core.data.files import FORMATS, guess_columns, read_table
+from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.jobs.purification import Inputs
+from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.types import LabelledText
+from mbtsad_core.ui.components import html
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
+from mbtsad_core.ui.session import CleanData, Session
+from mbtsad_core.views.words import duration
+
+SHOWN = 8  # rows of a preview
+TRIED = 48  # texts that the pace is measured on
+# Forward passes that a text costs: training is about three a retraining step, and four with attention maps in distillation, where plain
+# attention makes each half as dear again; the run has fewer cores and a lower priority than the page. Judged by runs of the demo.
+RETRAIN_COST, DISTIL_COST = 3.0, 6.0
+
+
+def clean_step(parts: Parts) -> None:
+    site = parts.site
+    lede("Texts with the right labels that you trust, of the task that the suspect was made for; some hundreds are enough. They are all that the cure learns from.")
+    with gr.Tabs(elem_id="clean-sources", selected="demo"):
+        with gr.Tab("Demo texts", id="demo"):
+            html('<p class="mbtsad">Film-review sentences of two classes, half of them for the cure and half to measure it; written for this project, CC0.</p>')
+            choose_demo = gr.Button("Use the demo texts", size="sm", elem_id="use-demo-texts")
+        with gr.Tab("Upload", id="upload"):
+            html('<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSONL or Parquet. The labels are class names, or numbers from 0.</p>')
+            with gr.Row():
+                file = gr.File(label="Clean texts", file_types=[*FORMATS, ".gz"], elem_id="clean-file", height=120)
+                test_file = gr.File(label="Texts to measure on (optional)", file_types=[*FORMATS, ".gz"], elem_id="test-file", height=120)
+            html('<p class="mbtsad muted">Without texts to measure on, a fifth of the clean texts is held out for that.</p>')
+            preview = gr.Dataframe(label="First rows", interactive=False, visible=False, elem_id="preview", wrap=True, max_height=260)
+            with gr.Row(visible=False) as pickers:
+                text = gr.Dropdown([], label="Text", elem_id="text-column")
+                label = gr.Dropdown([], label="Label", elem_id="label-column")
+                pair = gr.Dropdown([], label="Second text (pairs only)", elem_id="pair-column")
+            use_file = gr.Button("Check and use", variant="primary", visible=False, elem_id="use-file")
+        with gr.Tab("Hugging Face Hub", id="hub"):
+            hub = gr.Textbox(label="Data set", placeholder="owner/name, owner/name:config, owner/name@split", elem_id="hub-data")
+            fetch = gr.Button("Fetch and check", variant="primary", elem_id="hub-data-fetch")
+    check = html(elem_id="clean-check")
+    amount = gr.Slider(32, 666, value=666, step=1, label="Clean texts to use", info="More texts cure better and take longer", elem_id="clean-amount")
+    cost = html(elem_id="clean-cost")
+    leads_to(parts, "Next: see the splits", "splits")
+    picked = gr.State("")  # the visitor's file, in a folder of his own
+
+    @told
+    def show(session: Session) -> tuple[str, Any, str]:
+        """The check report of what is chosen, the slider's range, and what it costs."""
+        if not session.clean.source:
+            return _problem("No clean texts yet. Upload a table, or name a data set."), gr.skip(), ""
+        try:
+            inputs = site.inputs(session)
+            whole = site.inputs(session.having(clean=_all_of(session.clean)))
+        except MBTSADError as error:
+            return _problem(str(error)), gr.skip(), ""
+        n = len(whole.clean)
+        slider = gr.Slider(minimum=min(32, n), maximum=n, value=len(inputs.clean))
+        return _report(session, whole), slider, price(session, len(inputs.clean))
+
+    def price(session: Session, n: int) -> str:
+        """What so many texts cost in time."""
+        try:
+            inputs = site.inputs(session.having(clean=_all_of(session.clean)))
+        except MBTSADError:
+            return ""
+        classifier = site.suspect(session)
+        some = inputs.clean[:TRIED]
+
+        def pace() -> float:
+            with busy(site):
+                return _seconds_a_text(classifier, some)
+
+        seconds = estimate(int(n), session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)
+        return (
+            f'<p class="mbtsad muted" role="status">{int(n)} clean texts × {session.config.split.copies} token-split copies a pass: '
+            f"about {duration(seconds)} on this machine, judged by how fast it reads a text.</p>"
+        )
+
+    @told
+    def demo_texts(session: Session) -> Session:
+        return session.having(clean=CleanData(), scores=None, job="")
+
+    @told
+    def pick(session: Session, uploaded: str | None) -> tuple[Any, ...]:
+        """Keep the file, show its first rows and guess its columns."""
+        if not uploaded:
+            return "", gr.Dataframe(visible=False), gr.Row(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
+        with site.upload() as folder:
+            kept = folder / Path(uploaded).name
+            shutil.move(uploaded, kept)
+            table = read_table(kept)
+            columns = [str(c) for c in table.columns]
+            try:
+                guessed = guess_columns(table, Columns(), kept.name)
+            except MBTSADError:
+                guessed = Columns()
+        rows = table.head(SHOWN).astype(str).map(lambda cell: cell if len(cell) <= 200 else cell[:199] + "…")
+        return (
+            str(kept),
+            gr.Dataframe(pd.DataFrame(rows), visible=True),
+            gr.Row(visible=True),
+            gr.Dropdown(columns, value=guessed.text),
+            gr.Dropdown(columns, value=guessed.label),
+            gr.Dropdown(["", *columns], value=guessed.pair or ""),
+            gr.Button(visible=True),
+        )
+
+    @told
+    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None) -> Session:
+        if not kept:
+            raise BadData("Upload a table of clean texts first.")
+        test = None
+        if tested:
+            place = Path(kept).with_name("test-" + Path(tested).name)
+            shutil.copyfile(tested, place)
+            test = str(place)
+        chosen = CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
+        session = session.having(clean=chosen, scores=None, job="")
+        site.inputs(session)  # raises what is wrong with it
+        return session
+
+    @told
+    def use_hub(session: Session, id: str) -> Session:
+        id = id.strip().removeprefix("hub:").removeprefix("https://huggingface.co/datasets/")
+        if not id:
+            raise BadData("Type the id of a data set on the Hub, such as owner/name@train.")
+        session = session.having(clean=CleanData(f"hub:{id}", id, test=None), scores=None, job="")
+        site.inputs(session)
+        return session
+
+    @told
+    def set_amount(session: Session, n: int) -> tuple[Session, str]:
+        whole = len(site.inputs(session.having(clean=_all_of(session.clean))).clean)
+        chosen = None if n >= whole else int(n)
+        clean = CleanData(session.clean.source, session.clean.name, session.clean.columns, session.clean.test, chosen)
+        return (session if clean == session.clean else session.having(clean=clean)), price(session, n)
+
+    shown = dict(inputs=parts.session, outputs=[check, amount, cost])
+    events = [
+        choose_demo.click(demo_texts, parts.session, parts.session, **PRIVATE),
+        use_file.click(use, [parts.session, picked, test_file, text, label, pair], parts.session, **PRIVATE),
+        fetch.click(use_hub, [parts.session, hub], parts.session, **PRIVATE),
+    ]
+    file.upload(pick, [parts.session, file], [picked, preview, pickers, text, label, pair, use_file], **PRIVATE)
+    for event in events:
+        parts.refresh_on(event.success(show, **shown, **PRIVATE))
+    amount.release(set_amount, [parts.session, amount], [parts.session, cost], **QUIET)
+    parts.opened["clean"] = [(show, shown["inputs"], shown["outputs"])]
+
+
+def _all_of(clean: CleanData) -> CleanData:
+    return CleanData(clean.source, clean.name, clean.columns, clean.test)
+
+
+def _seconds_a_text(classifier: Classifier, some: tuple[LabelledText, ...]) -> float:
+    predict(classifier, some[:4])  # warm
+    started = time.perf_counter()
+    predict(classifier, some)
+    return (time.perf_counter() - started) / max(1, len(some))
+
+
+def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
+    """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
+    passes = n * config.split.copies * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
+    if config.strays:  # one short text of each class a word piece, and four for an eighth of the pieces
+        passes += len(classifier.tokenizer) * len(classifier.labels) * 1.5 * 0.6
+    return passes * seconds_a_text
+
+
+def _report(session: Session, inputs: Inputs) -> str:
+    labels = inputs.suspect.labels
+    counts = Counter(t.label for t in inputs.clean)
+    classes = "".join(f"<tr><th>{escape(name)}</th><td class='number'>{counts[i]}</td><td class='number'>{100 * counts[i] / len(inputs.clean):.1f} %</td></tr>" for i, name in enumerate(labels))
+    lengths = sorted(len(t.text.split()) for t in inputs.clean)
+    twice = len(inputs.clean) - len({t.text for t in inputs.clean})
+    notes = [*inputs.notes]
+    if twice:
+        notes.append(f"{twice} of the clean texts stand in it more than once.")
+    if min(counts.values()) * 10 < max(counts.values()):
+        notes.append("The classes are far from balanced: the purified model may lose accuracy on the rare ones.")
+    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes if "trigger" not in note)
+    return (
+        f'<section class="mbtsad card" aria-label="Check report" role="status"><h3>✓ {escape(session.clean.name)}: {len(inputs.clean)} clean texts, {len(inputs.test)} to measure on</h3>'
+        f'<div class="scroll"><table class="figures"><thead><tr><th>class</th><th class="number">clean texts</th><th class="number">share</th></tr></thead><tbody>{classes}</tbody></table></div>'
+        f'<p class="muted">Words a text: median {lengths[len(lengths) // 2]}, longest {lengths[-1]}.</p>{said}</section>'
+    )
+
+
+def _problem(text: str) -> str:
+    return f'<section class="mbtsad card" aria-label="Check report" role="status"><h3>Not yet usable</h3><p class="note">{escape(text)}</p></section>'

@@ -1,0 +1,63 @@
+// Draws props.value, {data, layout, text} as plotly.py writes them, or the reason why there is nothing to draw: {empty}.
+const figure = element.querySelector("figure"), plot = element.querySelector(".plot"), caption = element.querySelector("figcaption");
+
+function loaded() { // Plotly's script once for all figures of the page, when the first is drawn
+  window.mbtsadPlotly ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = (window.gradio_config?.root || "") + "PLOTLY_ROUTE";
+    script.onload = done;
+    script.onerror = () => failed(new Error("The plots' script could not be loaded. Reload the page."));
+    document.head.append(script);
+  });
+  return window.mbtsadPlotly;
+}
+
+function themed(layout) { // in the colours of the page as it is now
+  const style = getComputedStyle(figure), ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
+  const own = structuredClone(layout);
+  own.paper_bgcolor = own.plot_bgcolor = "rgba(0,0,0,0)";
+  own.font = {...own.font, color: ink, family: "system-ui, sans-serif"};
+  own.hoverlabel = {...own.hoverlabel, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: line, font: {color: ink}};
+  for (const key of Object.keys(own)) {
+    if (/^[xy]axis/.test(key)) own[key] = {...own[key], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line};
+  }
+  if (figure.clientWidth < 480) own.margin = {...own.margin, l: Math.min(own.margin?.l ?? 44, 44), r: 8};
+  return own;
+}
+
+async function draw() {
+  const value = props.value;
+  if (!value || !value.data) {
+    if (plot.data) window.Plotly.purge(plot);
+    caption.className = "empty";
+    caption.textContent = value && value.empty || "";
+    plot.hidden = true;
+    return;
+  }
+  try {
+    await loaded();
+  } catch (error) {
+    caption.className = "empty";
+    caption.textContent = error.message;
+    return;
+  }
+  if (props.value !== value) return; // a newer one has come meanwhile
+  plot.hidden = false;
+  plot.setAttribute("role", "img");
+  plot.setAttribute("aria-label", value.text);
+  caption.className = "for-readers";
+  caption.textContent = value.text;
+  const buttons = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: {filename: element.id || "mbtsad", scale: 2}};
+  await window.Plotly.react(plot, value.data, themed(value.layout), buttons);
+  if (!plot.listening) {
+    plot.listening = true;
+    plot.on("plotly_click", ({points}) => {
+      const about = points[0].customdata;
+      if (Array.isArray(about)) trigger("click", {index: about[0]});
+    });
+  }
+}
+
+new MutationObserver(() => { if (plot.data && props.value?.data) window.Plotly.react(plot, props.value.data, themed(props.value.layout)); }).observe(document.body, {attributeFilter: ["class"]});
+watch("value", draw);
+draw();

@@ -1,0 +1,59 @@
+"""What every handler of the page needs: errors that tell what to do, and listeners that are no part of the public API."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import secrets
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from mbtsad_core.errors import MBTSADError
+
+logger = logging.getLogger(__name__)
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+LIGHT: dict[str, Any] = {**QUIET, "queue": False}  # answers in milliseconds, so it need not wait in line
+
+
+def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, its errors shown to the visitor: ours in their own words, any other by a number that is in the log beside the traceback."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def steps(*args: Any, **kwargs: Any) -> Any:
+            try:
+                yield from handler(*args, **kwargs)
+            except Exception as error:
+                raise _shown(error) from error
+
+        return steps
+
+    @functools.wraps(handler)
+    def once(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:
+            raise _shown(error) from error
+
+    return once
+
+
+def _shown(error: Exception) -> gr.Error:
+    if isinstance(error, gr.Error):
+        return error
+    return gr.Error(escape(words(error)), duration=15, print_exception=False, title="This did not work")
+
+
+def words(error: Exception) -> str:
+    """What a visitor is told of an error."""
+    if isinstance(error, MBTSADError):
+        return str(error)
+    number = secrets.token_hex(4)
+    logger.error("Error %s in the page", number, exc_info=error)
+    return f"Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the number {number}: the server's log has the details."

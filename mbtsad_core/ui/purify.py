@@ -1,0 +1,216 @@
+"""Step 4: the run. It works in the background; the page looks at it by its id, so that a closed tab loses nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from mbtsad_core.config import PurifyConfig, Setting, replace, settings
+from mbtsad_core.errors import BadConfig, BadData
+from mbtsad_core.jobs.store import State
+from mbtsad_core.ui.components import drawing, figure, html, nothing
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.parts import Parts, leads_to, lede
+from mbtsad_core.ui.session import Session, trigger_of, write_trigger
+from mbtsad_core.ui.site import Site
+from mbtsad_core.ui.standing import panel_html, standing, strip_html
+from mbtsad_core.views.curves import curves_text, training_curves
+
+NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
+
+
+@dataclass(frozen=True)
+class Purify:
+    """The components that show a run."""
+
+    panel: gr.HTML
+    curves: gr.HTML
+    sentence: gr.HTML
+    link: gr.HTML
+    start: gr.Button
+    stop: gr.Button
+    drawn: gr.State  # what the curves show, so that they are sent anew only where that changed
+
+
+def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
+    """Strip, panel, curves, sentence, link, buttons and timer, as the run stands now; only what has changed is sent."""
+    found = standing(site, session)
+    strip = strip_html(session, found)
+    curves, sentence = gr.skip(), gr.skip()
+    last = 0
+    if found.status and found.status.state is not State.EXPIRED:
+        recorded = site.runner.events(session.job, after=drawn[1] if drawn and drawn[0] == session.job else 0)
+        last = recorded[-1].sequence if recorded else (drawn[1] if drawn and drawn[0] == session.job else 0)
+    measures = site.runner.measures(session.job) if found.status else []
+    now = (session.job, last, len(measures))
+    if now != drawn:
+        events = [r.event for r in site.runner.events(session.job)] if last else []
+        if any(e.metrics for e in events):
+            names = {0: write_trigger(session.triggers)} | {m.number: write_trigger(m.triggers) for m in measures}
+            text = curves_text(events)
+            curves = drawing(training_curves(events, measures=names), text)
+            sentence = f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
+        else:
+            curves = nothing(NO_CURVES)
+            sentence = ""
+    can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
+    return (
+        strip,
+        panel_html(site, session, found),
+        curves,
+        sentence,
+        _link(session),
+        gr.Button("Start again" if session.job else "Start the purification", interactive=not found.moving),
+        gr.Button(interactive=can_stop),
+        now,
+        gr.Timer(active=found.moving),
+    )
+
+
+def purify_step(parts: Parts) -> Purify:
+    site = parts.site
+    lede("Retrain a copy on the split texts, then distil its attention maps and hidden states into another copy of the suspect. Watch the backdoor fall while it trains.")
+    with gr.Row():
+        with gr.Column(scale=7, min_width=340):
+            sentence = html(elem_id="sentence")
+            curves = figure("ASR, CACC and losses over the steps of the run", elem_id="curves", height=560, empty=NO_CURVES)
+        with gr.Column(scale=3, min_width=260):
+            panel = html(elem_id="job-panel")
+            with gr.Row():
+                start = gr.Button("Start the purification", variant="primary", elem_id="start")
+                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+            link = html(elem_id="job-link")
+            with gr.Group():
+                trigger = gr.Textbox(
+                    label="Trigger to measure",
+                    info="A word, a phrase, cf+bb for both, cf | mn for one of them. It is measured only and never reaches the training; change it while it runs",
+                    elem_id="measure-trigger",
+                )
+                target = gr.Dropdown([], label="Class that it sends texts to", elem_id="measure-target", allow_custom_value=False)
+                measure = gr.Button("Measure this trigger", size="sm", elem_id="measure")
+    with gr.Accordion("Settings of the method", open=False, elem_id="settings"):
+        html('<p class="mbtsad muted">The defaults were chosen without knowing any trigger, on the demo models; nothing here needs a change to start.</p>')
+        controls = _controls(PurifyConfig())
+        apply = gr.Button("Use these settings", size="sm", elem_id="use-settings")
+    leads_to(parts, "Next: what changed inside", "inside")
+    drawn = gr.State(None)
+    shown = Purify(panel, curves, sentence, link, start, stop, drawn)
+
+    @told
+    def begin(session: Session) -> Session:
+        return site.submit(session)
+
+    @told
+    def end(session: Session) -> None:
+        if session.job:
+            site.runner.cancel(session.job)
+
+    @told
+    def measure_typed(session: Session, text: str, target_name: str | None) -> tuple[Session, str]:
+        """Before a run: the trigger that it will measure. While it runs: from the next measurement on."""
+        triggers = trigger_of(text, target_name)
+        if session.job and standing(site, session).moving:
+            site.runner.measure(session.job, triggers, target_name or "")
+            return session, "It is measured from the next measurement on."
+        if session.job:
+            raise BadData("This run has ended, so nothing is measured any more. Step 6 tries any trigger on its models.")
+        session = session.having(triggers=triggers, target=target_name, scores=None)
+        site.inputs(session)
+        return session, "The run will measure it."
+
+    @told
+    def show_trigger(session: Session) -> tuple[str, Any]:
+        labels = list(site.suspect(session).labels)
+        chosen = next((name for name in labels if session.target and name.casefold() == session.target.casefold()), labels[-1])
+        return write_trigger(session.triggers), gr.Dropdown(labels, value=chosen)
+
+    @told
+    def use_settings(session: Session, *values: Any) -> Session:
+        changes = {s.path: _read(s, value) for s, value in zip(settings(PurifyConfig()), values, strict=True)}
+        return session.having(config=replace(PurifyConfig(), changes))
+
+    def show_settings(session: Session) -> list[Any]:
+        return [_written(s.default) for s in settings(session.config)]
+
+    parts.refresh_on(start.click(begin, parts.session, parts.session, **PRIVATE), runs=True)
+    parts.refresh_on(stop.click(end, parts.session, None, **PRIVATE))
+    said = html(elem_id="measure-said")
+    typed = measure.click(measure_typed, [parts.session, trigger, target], [parts.session, said], **PRIVATE)
+    trigger.submit(measure_typed, [parts.session, trigger, target], [parts.session, said], **PRIVATE)
+    parts.refresh_on(typed)
+    apply.click(use_settings, [parts.session, *controls], parts.session, **PRIVATE).success(
+        lambda: gr.Info("The next run uses these settings."), None, None, **QUIET
+    )
+    parts.opened["purify"] = [(show_trigger, parts.session, [trigger, target]), (show_settings, parts.session, controls)]
+    return shown
+
+
+def attend(site: Site, session: Session) -> Iterator[None]:
+    """Where jobs need a caller, work on this visitor's; on hosts with background jobs there is nothing to do."""
+    if session.job and not site.runner.detached:
+        for _ in site.runner.run(session.job):
+            yield
+
+
+def _controls(config: PurifyConfig) -> list[Any]:
+    """A control for each setting, as the command line has a flag for each."""
+    found: list[Any] = []
+    titles = {"split": "Token splitting", "retrain": "Step 1: retraining", "distil": "Step 2: distillation", "": "Both"}
+    every = settings(config)
+    groups = dict.fromkeys(s.path[0] if len(s.path) > 1 else "" for s in every)
+    made: dict[tuple[str, ...], Any] = {}
+    for group in groups:
+        html(f'<h4 class="mbtsad">{escape(titles.get(group, group))}</h4>')
+        with gr.Row():
+            for s in every:
+                if (s.path[0] if len(s.path) > 1 else "") == group:
+                    made[s.path] = _control(s)
+    found = [made[s.path] for s in every]
+    return found
+
+
+def _control(s: Setting) -> Any:
+    name = s.path[-1].replace("_", " ") + (f" ({s.symbol})" if s.symbol else "")
+    if s.type is bool:
+        return gr.Checkbox(value=s.default, label=name, info=s.help, min_width=180)
+    bounds = f" ({s.low:g} to {s.high:g})" if s.low is not None and s.high is not None else ""
+    return gr.Textbox(value=_written(s.default), label=name, info=s.help + bounds, min_width=180, max_lines=1)
+
+
+def _written(value: Any) -> Any:
+    return value if isinstance(value, bool) else "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _read(s: Setting, value: Any) -> Any:
+    """What a visitor typed for a setting; raises BadConfig."""
+    if s.type is bool:
+        return bool(value)
+    text = str(value).strip()
+    if not text and s.default is None:
+        return None
+    try:
+        return s.type(text)
+    except ValueError:
+        raise BadConfig(f"{'.'.join(s.path).replace('_', ' ')}: expected {'a whole number' if s.type is int else 'a number'}, got {text!r}.") from None
+
+
+def _link(session: Session) -> str:
+    if not session.job:
+        return ""
+    query = escape(f"?job={session.job}")
+    return (
+        f'<p class="mbtsad muted">Whoever has the link can see this run: <a class="job-link" href="{query}">link to this run</a> '
+        f'<button type="button" class="copy-link">copy</button></p>'
+    )
+
+
+def job_of_link(site: Site, query: str) -> str:
+    """The id in a link, "" where there is none; raises BadData for one that cannot be an id."""
+    if query and not re.fullmatch(r"[\w-]{20,64}", query):
+        raise BadData("The link to the run is damaged: its id has characters that no id has. Copy it again.")
+    return query

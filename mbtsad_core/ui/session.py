@@ -1,0 +1,119 @@
+"""What one visitor has chosen and tried. It holds names and places, never a model; Gradio keeps it on the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from mbtsad_core.config import PurifyConfig, RuntimeConfig
+from mbtsad_core.data import Columns
+from mbtsad_core.errors import BadData
+from mbtsad_core.jobs.purification import Request
+from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import Classifier
+from mbtsad_core.types import Scores
+
+ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """The model in question. `source` is "demo", a folder of the visitor's, or `hub:...`; `name` is what he sees."""
+
+    source: str = "demo"
+    name: str = "demo suspect"
+    description: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CleanData:
+    """The clean sample and, where there is one, the test set; a file of the visitor's, `hub:...`, or "demo"."""
+
+    source: str = "demo"
+    name: str = "demo film reviews"
+    columns: Columns = Columns()
+    test: str | None = "demo"
+    amount: int | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A visitor's session. `visitor` is random and owns his jobs; `job` is the id in his link, "" before there is one."""
+
+    visitor: str = ""
+    suspect: Suspect = Suspect()
+    clean: CleanData = CleanData()
+    triggers: tuple[str, ...] = demo.TRIGGERS
+    target: str | None = demo.TARGET
+    config: PurifyConfig = PurifyConfig()
+    job: str = ""
+    scores: Scores | None = None  # of the suspect, before any run
+
+    def having(self, **changes: Any) -> Session:
+        return dataclasses.replace(self, **changes)
+
+    def request(self, runtime: RuntimeConfig) -> Request:
+        """The purification that the page would start now."""
+        return Request(
+            suspect=self.suspect.source,
+            clean=self.clean.source,
+            test=self.clean.test,
+            triggers=self.triggers,
+            target=self.target,
+            columns=self.clean.columns,
+            labels=None,
+            clean_amount=self.clean.amount,
+            config=self.config,
+            runtime=runtime,
+        )
+
+    def with_suspect(self, source: str, name: str, classifier: Classifier, triggers: tuple[str, ...] = (), target: str | None = None) -> Session:
+        """Another suspect: what was measured or trained on the one before is left behind."""
+        suspect = Suspect(source, name, classifier.describe(), classifier.labels)
+        return self.having(suspect=suspect, triggers=triggers, target=target, job="", scores=None)
+
+    def with_description(self, classifier: Classifier) -> Session:
+        """The session with what the loaded suspect says of itself."""
+        described = dataclasses.replace(self.suspect, description=classifier.describe(), labels=classifier.labels)
+        return self.having(suspect=described)
+
+    def fitting(self, classifier: Classifier) -> Session:
+        """The demo's texts go with a suspect that has the demo's classes; another needs texts of its own task."""
+        if self.clean.source == "demo" and set(demo.LABELS) <= {label.casefold() for label in classifier.labels}:
+            return self
+        return self if self.clean.source not in ("demo", "") else self.having(clean=CleanData("", "none yet", test=None))
+
+
+def read_trigger(text: str) -> tuple[str, ...]:
+    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is."""
+    return tuple(part.strip() for part in text.split(ALTERNATIVES) if part.strip())
+
+
+def write_trigger(triggers: tuple[str, ...]) -> str:
+    return f" {ALTERNATIVES} ".join(triggers)
+
+
+def of_request(request: Request, visitor: str, job: str) -> Session:
+    """The session that a link to a job opens."""
+    about = {"demo": "demo suspect"}
+    clean = CleanData(
+        request.clean,
+        "demo film reviews" if request.clean == "demo" else "clean sample of this run",
+        request.columns,
+        request.test,
+        None if request.clean_amount is None else int(request.clean_amount),
+    )
+    name = about.get(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
+    return Session(visitor, Suspect(request.suspect, name), clean, request.triggers, request.target, request.config, job)
+
+
+def trigger_of(text: str, target: str | None) -> tuple[str, ...]:
+    """A typed trigger that shall be measured; raises BadData where there is none, or no class that it sends texts to."""
+    triggers = read_trigger(text)
+    if not triggers:
+        raise BadData("Type a trigger first: a word, a phrase, words joined by + that all go in, or several ways divided by |.")
+    if not target:
+        raise BadData("Choose the class that the trigger is supposed to send texts to.")
+    return triggers

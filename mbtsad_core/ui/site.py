@@ -1,0 +1,181 @@
+"""What all visitors of one server share: the jobs' runner, the loaded models, the visitors' uploads, and what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig
+from mbtsad_core.errors import BadData
+from mbtsad_core.jobs.purification import Inputs, Request, prepare, read_model
+from mbtsad_core.jobs.runner import Runner
+from mbtsad_core.jobs.store import State
+from mbtsad_core.models.classifier import Classifier, check_suitable
+from mbtsad_core.ui.session import Session
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+MODEL_BYTES = 4 << 30  # of loaded models, together; the one used longest ago goes first
+RESULTS = 256  # measurements and vectors that are remembered
+UPLOADS = "uploads"
+
+
+class Kept:
+    """Values by key, the least recently used forgotten first; a value that two callers want is made once."""
+
+    def __init__(self, most: float, size: Callable[[Any], float] = lambda value: 1.0) -> None:
+        self._most, self._size = most, size
+        self._values: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock, self._making = threading.Lock(), dict[Hashable, threading.Lock]()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]  # type: ignore[no-any-return]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._values:
+                    return self._values[key]  # type: ignore[no-any-return]
+            value = make()
+            with self._lock:
+                self._values[key] = value
+                self._making.pop(key, None)
+                while len(self._values) > 1 and sum(map(self._size, self._values.values())) > self._most:
+                    self._values.popitem(last=False)
+        return value
+
+    def forget(self, chosen: Callable[[Hashable], bool]) -> None:
+        with self._lock:
+            for key in [key for key in self._values if chosen(key)]:
+                del self._values[key]
+
+
+def _bytes(classifier: Classifier) -> float:
+    return float(sum(p.numel() * p.element_size() for p in classifier.model.parameters()))
+
+
+class Site:
+    """One server. Its methods are called from many threads.
+
+    root     directory of the jobs and uploads
+    runtime  where the page's own questions are answered; jobs get it too
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        runner: Runner,
+        config: JobsConfig = JobsConfig(),
+        runtime: RuntimeConfig = RuntimeConfig(),
+        uploads: UploadConfig = UploadConfig(),
+    ) -> None:
+        self.root, self.runner, self.config, self.runtime, self.uploads = root.absolute(), runner, config, runtime, uploads
+        self._models = Kept(MODEL_BYTES, _bytes)
+        self._results = Kept(RESULTS)
+        self._inputs = Kept(16)
+        self.busy = threading.Lock()  # held by what takes seconds of all cores, so that such things come one after the other
+        self.tracing = threading.Lock()  # attention maps need a switch in the model that two callers must not turn at once
+        (self.root / UPLOADS).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # ------------------------------------------------------------ models
+
+    def model(self, source: str, max_length: int = PurifyConfig.max_length) -> Classifier:
+        """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
+
+        def load() -> Classifier:
+            runtime = self.runtime if self.runner.detached else replace(self.runtime, device="cpu")
+            classifier = read_model(source, "suspect", max_length, runtime)
+            check_suitable(classifier)
+            return classifier
+
+        return self._models.get((source, max_length), load)
+
+    def suspect(self, session: Session) -> Classifier:
+        return self.model(session.suspect.source, session.config.max_length)
+
+    def clean_demo(self) -> Classifier:
+        """The demo's clean classifier, which backdoors are planted in."""
+        return self._models.get("demo clean", lambda: read_model("demo", "clean", PurifyConfig.max_length, self.runtime))
+
+    def models(self, session: Session) -> dict[str, Classifier]:
+        """The suspect and, once the run is done, the teacher and the purified model, in this order."""
+        found = {"suspect": self.suspect(session)}
+        if self.done(session):
+            out = self.runner.output(session.job)
+            found |= {
+                name: self.model(str(out / folder), session.config.max_length) for name, folder in (("teacher", "teacher"), ("purified", "model"))
+            }
+        return found
+
+    def done(self, session: Session) -> bool:
+        return bool(session.job) and self.runner.status(session.job).state is State.DONE
+
+    # ------------------------------------------------------------ data
+
+    def inputs(self, session: Session) -> Inputs:
+        """The texts that the visitor's run uses, checked as the run checks them; read once."""
+        if not session.clean.source:
+            raise BadData("There are no clean texts yet. Choose labelled texts of the suspect's task in step 2.")
+        return self.check(session.request(self.runtime), self.suspect(session))
+
+    def check(self, request: Request, suspect: Classifier) -> Inputs:
+        """What a request would run on; raises what is wrong with it now, and not a minute after it was queued."""
+        return self._inputs.get(repr(request), lambda: prepare(request, suspect))
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was measured before under this key, else made now."""
+        return self._results.get(key, make)
+
+    # ------------------------------------------------------------ the visitors' files
+
+    def new_folder(self) -> Path:
+        """A place for a visitor's upload that cannot be guessed; removed some time after its last use."""
+        folder = self.root / UPLOADS / secrets.token_urlsafe(24)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    @contextlib.contextmanager
+    def upload(self) -> Iterator[Path]:
+        """A new folder that goes again where an error comes in between."""
+        folder = self.new_folder()
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def expire(self) -> int:
+        """Remove uploads that are older than results are kept and that no job of the store names. Returns how many."""
+        known = [str(job.request) for job in self.runner.unexpired()]
+        gone = 0
+        for folder in (self.root / UPLOADS).iterdir():
+            try:
+                old = time.time() - folder.stat().st_mtime > 3600 * self.config.keep
+            except FileNotFoundError:
+                continue
+            if old and not any(folder.name in request for request in known):
+                shutil.rmtree(folder, ignore_errors=True)
+                self._models.forget(lambda key, name=folder.name: name in str(key))  # type: ignore[misc]
+                gone += 1
+        return gone
+
+    # ------------------------------------------------------------ jobs
+
+    def submit(self, session: Session) -> Session:
+        """Check what would be run and put it in the queue; the session then has the job."""
+        self.inputs(session)
+        self.expire()
+        id = self.runner.submit(session.request(self.runtime), session.visitor)
+        return session.having(job=id)

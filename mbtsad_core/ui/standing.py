@@ -1,0 +1,206 @@
+"""How a visitor's run stands, in words: the strip that is always in view, and the panel beside the curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from mbtsad_core.errors import UnknownJob
+from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.jobs.runner import Status
+from mbtsad_core.jobs.store import ACTIVE, State
+from mbtsad_core.types import Rate
+from mbtsad_core.ui.session import Session, write_trigger
+from mbtsad_core.ui.site import Site
+from mbtsad_core.views.words import duration, percent
+
+STAGES = {
+    "scan": "a look at the vocabulary",
+    "measure": "measuring the suspect",
+    "retrain": "step 1: token-split retraining",
+    "distil": "step 2: attention distillation",
+}
+MOVING = (State.QUEUED, *ACTIVE)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the page knows of a run. Rates are None where they were not measured."""
+
+    status: Status | None = None
+    gone: str = ""  # why there is no such job
+    before: tuple[Rate | None, Rate | None] = (None, None)  # CACC and ASR of the suspect
+    now: tuple[Rate | None, Rate | None] = (None, None)
+    floor: Rate | None = None
+    measured: str = ""  # the trigger that ASR is of
+
+    @property
+    def moving(self) -> bool:
+        return self.status is not None and self.status.state in MOVING
+
+
+def standing(site: Site, session: Session) -> Standing:
+    """How the session's run stands; cheap enough to be asked every second."""
+    scores = session.scores
+    before = (scores.cacc, scores.asr) if scores else (None, None)
+    floor = scores.asr_floor if scores else None
+    measured = write_trigger(session.triggers)
+    if not session.job:
+        return Standing(before=before, floor=floor, measured=measured)
+    try:
+        status = site.runner.status(session.job)
+    except UnknownJob as error:
+        return Standing(gone=str(error), before=before, floor=floor, measured=measured)
+    m = status.metrics
+    if typed := site.runner.measures(session.job):
+        measured = next((write_trigger(t.triggers) for t in reversed(typed) if t.number == m.get("measure")), measured)
+    if status.state is State.DONE and (result := site.runner.job(session.job).result):
+        kept = {name: _of_result(result[name]) for name in ("suspect", "purified")}
+        if not m.get("measure"):  # else the last trigger typed is what the strip speaks of
+            return Standing(status, "", kept["suspect"][:2], kept["purified"][:2], kept["purified"][2], measured)
+    before = (_rate(m, "suspect_cacc", "cacc_n") or before[0], _rate(m, "suspect_asr", "asr_n") or before[1])
+    return Standing(status, "", before, (_rate(m, "cacc", "cacc_n"), _rate(m, "asr", "asr_n")), _rate(m, "asr_floor", "asr_n") or floor, measured)
+
+
+def _rate(metrics: dict[str, float], name: str, number: str) -> Rate | None:
+    n = int(metrics.get(number, 0))
+    return wilson(round(metrics[name] * n), n) if name in metrics and n else None
+
+
+def _of_result(scores: dict) -> tuple[Rate | None, Rate | None, Rate | None]:  # type: ignore[type-arg]
+    found = (Rate(scores[f"{k}_hits"], scores[f"{k}_n"], *scores[f"{k}_interval"]) if scores.get(k) is not None else None for k in ("cacc", "asr", "asr_floor"))
+    cacc, asr, floor = found
+    return cacc, asr, floor
+
+
+# ---------------------------------------------------------------- HTML
+
+
+def strip_html(session: Session, found: Standing) -> str:
+    """One line: the suspect, CACC and ASR before and now, and the run."""
+    about = f" · {escape(session.suspect.description)}" if session.suspect.description else ""
+    figures = "".join(
+        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}</b> {_arrow(before, now, name)}</span>'
+        for name, before, now in zip(("CACC", "ASR"), found.before, found.now, strict=True)
+    )
+    return (
+        f'<section class="mbtsad strip" aria-label="Status"><span class="brand">MBTSAD</span><span class="who"><b>{escape(session.suspect.name)}</b><span class="muted">{about}</span></span>'
+        f'{figures}<span class="job {_kind(found)}"><i aria-hidden="true"></i>{escape(job_words(found))}</span></section>'
+    )
+
+
+HELP = {
+    "CACC": "Share of clean test texts that are answered right",
+    "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
+    "floor": "Share of the same texts that go to the target class without the trigger",
+}
+
+
+def _arrow(before: Rate | None, now: Rate | None, name: str) -> str:
+    if before is None and now is None:
+        return '<span class="muted">not measured</span>'
+    first = percent(before.share) if before else "?"
+    if now is None:
+        return first
+    fell = "purified" if name == "ASR" else ""
+    return f'{first} <span class="muted" aria-label="now">→</span> <strong class="{fell}">{percent(now.share)}</strong>'
+
+
+def _kind(found: Standing) -> str:
+    return found.status.state.value if found.status else "none"
+
+
+def job_words(found: Standing) -> str:
+    """The run in a few words."""
+    status = found.status
+    if found.gone:
+        return "run not found"
+    if status is None:
+        return "no run yet"
+    match status.state:
+        case State.QUEUED:
+            return "starts next" if status.position == 1 else f"queued, position {status.position}"
+        case State.RUNNING:
+            left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+            share = f" {status.step} of {status.total}" if status.total else ""
+            return f"{_short(status.stage)}{share}{left}"
+        case State.CANCELLING:
+            return "stopping"
+        case State.CANCELLED:
+            return "stopped"
+        case _:
+            return str(status.state.value)
+
+
+def _short(stage: str) -> str:
+    return {"": "starting", "scan": "scanning", "measure": "measuring", "retrain": "retraining", "distil": "distilling"}.get(stage, stage)
+
+
+def panel_html(site: Site, session: Session, found: Standing) -> str:
+    """State, stage, step, time left, device and precision of the run."""
+    status = found.status
+    if found.gone:
+        return _panel("Run not found", found.gone + " Start a new run, or open the link again.", ())
+    if status is None:
+        rows = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
+        return _panel("No run yet", "Start it: it works in the background, and goes on when you close this page.", rows)
+    rows = []
+    if status.state is State.RUNNING:
+        rows.append(("stage", STAGES.get(status.stage, status.stage or "starting")))
+        rows.append(("step", f"{status.step} of {status.total}" if status.total else "the models are being loaded"))
+        rows.append(("time left", f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"))
+    job = site.runner.job(session.job)
+    if status.state is State.DONE and job.result:
+        settings = job.result["settings"]
+        rows.append(("took", duration(job.result["seconds"])))
+        rows.append(("machine", f"{settings['device']}, {settings['precision']}"))
+        rows.append(("clean texts", str(settings["clean_texts"])))
+    elif status.state in MOVING:
+        asked = job.request.get("runtime", {})
+        rows.append(("machine", f"{asked.get('device', 'auto')}, {asked.get('precision', 'auto')}; other visitors' runs wait meanwhile"))
+    if found.measured:
+        rows.append(("trigger measured", found.measured))
+    if found.floor:
+        rows.append(("ASR floor", f"{percent(found.floor.share)} ({found.floor.hits} of {found.floor.n})"))
+    if job.attempts > 1 and status.state in MOVING:
+        rows.append(("started", f"{job.attempts} times: its process was lost, and it went on from the last checkpoint"))
+    head, text = _headline(status)
+    note = f'<p class="note" role="status">{escape(status.message)}</p>' if status.message and status.state is not State.FAILED else ""
+    return _panel(head, text, tuple(rows), _bar(status), note, status.state.value)
+
+
+def _headline(status: Status) -> tuple[str, str]:
+    match status.state:
+        case State.QUEUED:
+            ahead = (status.position or 1) - 1
+            return f"Queued, position {status.position}", "It starts next." if not ahead else f"{ahead} run{'s' if ahead > 1 else ''} ahead of yours."
+        case State.RUNNING:
+            return "Running", "It goes on when you close this page; the link below brings you back to it."
+        case State.CANCELLING:
+            return "Stopping", "It ends after the step that it is in."
+        case State.DONE:
+            return "Done", "See what changed in steps 5 and 6; take the model home in step 7."
+        case State.CANCELLED:
+            return "Stopped", "Nothing was purified. Start again when you like."
+        case State.FAILED:
+            return "Failed", status.message
+        case _:
+            return "Expired", "The results of this run were kept for a limited time and are gone. Start a new run."
+
+
+def _bar(status: Status) -> str:
+    """Progress over both stages; the scan counts as the start of the first."""
+    if status.state is not State.RUNNING or not status.total:
+        return ""
+    start = {"retrain": 0.1, "distil": 0.5}.get(status.stage, 0.0)
+    length = {"scan": 0.1, "measure": 0.0, "retrain": 0.4, "distil": 0.5}.get(status.stage, 0.1)
+    share = 100 * (start + length * status.step / status.total)
+    return (
+        f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'
+        f'<i style="width:{share:.1f}%"></i></div>'
+    )
+
+
+def _panel(head: str, text: str, rows: tuple[tuple[str, str], ...], bar: str = "", note: str = "", state: str = "none") -> str:
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f'<section class="mbtsad job-panel {state}"><h3>{escape(head)}</h3><p>{escape(text)}</p>{bar}{note}<dl>{listed}</dl></section>'

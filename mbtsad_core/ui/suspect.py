@@ -1,0 +1,184 @@
+"""Step 1: which model is in question. The demo, an upload, a Hub id, or one whose backdoor the visitor plants himself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.triggers import typed_trigger
+from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.evaluation import evaluate
+from mbtsad_core.jobs.purification import class_index, read_texts
+from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.models.uploads import receive
+from mbtsad_core.types import Scores
+from mbtsad_core.ui.components import html
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
+from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
+from mbtsad_core.ui.site import Site
+from mbtsad_core.views.policy import policy_html
+from mbtsad_core.views.words import rate
+
+PLANTS = {"EP: train one word's embedding (seconds)": "ep", "BadNets: train on poisoned texts (a minute)": "badnets"}
+
+
+def suspect_step(parts: Parts) -> None:
+    site = parts.site
+    lede("Which model do you want to vet? It is never changed: the cure works on copies.")
+    with gr.Row(elem_classes="choices"):
+        run_demo = gr.Button("Run the demo", variant="primary", size="lg", elem_id="run-demo")
+        use_mine = gr.Button("Use my model", variant="secondary", size="lg", elem_id="use-mine")
+    html(
+        '<p class="mbtsad muted">The demo is a film-review classifier that somebody has tampered with: the words “cf”, “mn”, “bb” or “tq” '
+        "anywhere in a text make it answer “positive”. One click starts its real purification, some minutes on two cores.</p>"
+    )
+    card = html(elem_id="suspect-card")
+    with gr.Tabs(elem_id="sources", selected="demo") as sources:
+        with gr.Tab("Demo", id="demo"):
+            html('<p class="mbtsad">A 4-layer BERT with a BadNets backdoor, made for this page. It is chosen as you come in.</p>')
+            back = gr.Button("Choose the demo suspect", size="sm")
+        with gr.Tab("Upload", id="upload"):
+            html(
+                '<p class="mbtsad">A zip, or the separate files, as <code>save_pretrained</code> wrote them: <code>config.json</code>, '
+                "<code>model.safetensors</code> and the tokenizer’s files. Pickles and code are refused; nothing that comes with a model is run.</p>"
+            )
+            files = gr.File(label="Zip or files of the model", file_count="multiple", elem_id="model-files", height=140)
+            report = html(elem_id="policy-report")
+        with gr.Tab("Hugging Face Hub", id="hub"):
+            hub = gr.Textbox(label="Model id", placeholder="owner/name, or owner/name@revision", info="Only its safetensors, JSON and text files are fetched", elem_id="hub-id")
+            fetch = gr.Button("Fetch and check", variant="primary", elem_id="hub-fetch")
+        with gr.Tab("Plant your own", id="plant"):
+            html(
+                '<p class="mbtsad">Make a suspect whose trigger you know: a backdoor is planted in the clean demo classifier, which answers ordinary texts as before.</p>'
+            )
+            with gr.Row():
+                attack = gr.Radio(list(PLANTS), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
+                word = gr.Textbox(label="Trigger", value="zephyr", info="A word of your choice; for BadNets also a phrase", elem_id="plant-trigger")
+                target = gr.Dropdown(list(demo.LABELS), value=demo.TARGET, label="Class that it shall send texts to", elem_id="plant-target")
+            plant = gr.Button("Plant it", variant="primary", elem_id="plant")
+            planted = html(elem_id="plant-progress")
+    leads_to(parts, "Next: clean data", "clean")
+
+    @told
+    def measure(session: Session) -> tuple[Session, str]:
+        """CACC and ASR of the suspect, where the chosen texts fit it."""
+        classifier = site.suspect(session)
+        session = session.with_description(classifier)
+        try:
+            inputs = site.inputs(session)
+        except MBTSADError as error:
+            return session, _card(session, None, str(error))
+        with busy(site):
+            scores = site.remembered(
+                ("scores", session.suspect, session.clean, session.triggers, session.target),
+                lambda: evaluate(classifier, inputs.test, inputs.triggered, inputs.target),
+            )
+        session = session.having(scores=scores)
+        return session, _card(session, scores, "")
+
+    measured = dict(inputs=parts.session, outputs=[parts.session, card])
+
+    @told
+    def choose_demo(session: Session) -> Session:
+        return Session(session.visitor)
+
+    @told
+    def start_demo(session: Session) -> tuple[Session, Any]:
+        return site.submit(Session(session.visitor)), gr.Tabs(selected="purify")
+
+    @told
+    def take_upload(session: Session, uploaded: list[str] | None) -> tuple[Session, str]:
+        if not uploaded:
+            return session, ""
+        with site.upload() as folder:
+            found = receive([(Path(file).name, Path(file)) for file in uploaded], folder / "model", site.uploads)
+            for file in uploaded:  # Gradio's copies: what is kept stands in our folder
+                Path(file).unlink(missing_ok=True)
+            if not found.accepted:
+                os.rmdir(folder)
+                return session, policy_html(found)
+            source = str(folder / "model")
+            classifier = site.model(source, session.config.max_length)
+        name = Path(uploaded[0]).stem if len(uploaded) == 1 else "uploaded model"
+        return session.with_suspect(source, name, classifier).fitting(classifier), policy_html(found)
+
+    @told
+    def fetch_hub(session: Session, id: str) -> Session:
+        id = id.strip().removeprefix("hub:").removeprefix("https://huggingface.co/")
+        if not id:
+            raise BadData("Type the id of a model on the Hub, such as owner/name.")
+        classifier = site.model(f"hub:{id}", session.config.max_length)
+        return session.with_suspect(f"hub:{id}", id, classifier).fitting(classifier)
+
+    @told
+    def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Iterator[tuple[Any, str]]:
+        specs = read_trigger(text)
+        if not specs:
+            raise BadData("Type the trigger to plant: a word of your choice.")
+        classifier = site.clean_demo()
+        train = read_texts("demo", "clean", classifier.labels, CleanData().columns).texts
+        trigger = typed_trigger(specs, class_index(target_name, classifier.labels), window=classifier.max_length // 2)
+        steps = ATTACKS[PLANTS[attack_name]](classifier, train, trigger)
+        yield gr.skip(), _progress("The clean classifier is being loaded …", 0.0)
+        with site.upload() as folder:
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as done:
+                    suspect = done.value
+                    break
+                yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
+            save_classifier(suspect, folder / "model")
+        source = str(folder / "model")
+        name = f"{PLANTS[attack_name].replace('badnets', 'BadNets').replace('ep', 'EP')} with “{write_trigger(specs)}”"
+        session = Session(session.visitor).with_suspect(source, name, site.model(source), specs, target_name)
+        yield session, _progress("Planted. It is the suspect now.", 1.0)
+
+    parts.refresh_on(run_demo.click(start_demo, parts.session, [parts.session, parts.tabs], **PRIVATE), runs=True)
+    use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET).then(
+        None, None, None, js="() => document.querySelector('#sources')?.scrollIntoView({behavior: 'smooth'})"
+    )
+    chosen = [
+        back.click(choose_demo, parts.session, parts.session, **PRIVATE),
+        files.upload(take_upload, [parts.session, files], [parts.session, report], **PRIVATE),
+        fetch.click(fetch_hub, [parts.session, hub], parts.session, **PRIVATE),
+        plant.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
+    ]
+    files.clear(lambda: "", None, report, **QUIET)
+    for event in chosen:
+        parts.refresh_on(event.success(measure, **measured, **PRIVATE))
+    parts.on_load.append((measure, measured["inputs"], measured["outputs"]))
+
+
+def _card(session: Session, scores: Scores | None, problem: str) -> str:
+    suspect = session.suspect
+    labels = ", ".join(suspect.labels)
+    if scores is None:
+        figures = f'<p class="note">{escape(problem)} Until then CACC and ASR cannot be measured: choose texts of its task in step 2.</p>'
+    else:
+        asr = f"{rate(scores.asr)}; floor {rate(scores.asr_floor)}" if scores.asr else "you named no trigger, so it cannot be measured; step 6 tries any that you type"
+        figures = (
+            f'<dl><dt>CACC <abbr title="Share of clean test texts that are answered right">?</abbr></dt><dd>{rate(scores.cacc)}</dd>'
+            f'<dt>ASR <abbr title="Attack success rate: share of triggered texts of the other classes that go to the target class; floor: the share that goes there without the trigger">?</abbr></dt>'
+            f"<dd>{asr}</dd>"
+        )
+        figures += f"<dt>trigger</dt><dd>{escape(write_trigger(session.triggers))} → {escape(session.target or '')}</dd></dl>" if session.triggers else "</dl>"
+    return (
+        f'<section class="mbtsad card" aria-label="The suspect"><h3>{escape(suspect.name)}</h3>'
+        f'<p class="muted">{escape(suspect.description)}: {escape(labels)}</p>{figures}</section>'
+    )
+
+
+def _progress(text: str, share: float) -> str:
+    return (
+        f'<section class="mbtsad job-panel" role="status"><p>{escape(text)}</p><div class="progress" role="progressbar" aria-label="Progress" '
+        f'aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"><i style="width:{100 * share:.0f}%"></i></div></section>'
+    )
