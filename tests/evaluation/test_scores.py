@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
 from mbtsad_core.errors import BadData
-from mbtsad_core.evaluation import evaluate, observer, wilson
+from mbtsad_core.evaluation import baseline, evaluate, observer, wilson
 from mbtsad_core.models.classifier import Classifier, predict, weights_hash
 from mbtsad_core.types import LabelledText, Rate
 
@@ -156,11 +156,12 @@ def test_an_observer_measures_what_evaluate_measures() -> None:
     triggered = triggered_test_set(test, parse_triggers(["actor actor"], target=2))
     scores = evaluate(keyword_classifier(), test, triggered, 2)
     assert scores.asr is not None
-    assert observer(test, triggered, 2)(keyword_classifier()) == pytest.approx({"cacc": scores.cacc.share, "asr": scores.asr.share})
+    found = observer(test, triggered, 2)(keyword_classifier())
+    assert found == {"cacc": scores.cacc.share, "cacc_n": 8, "asr": scores.asr.share, "asr_n": 7}
 
 
 def test_an_observer_without_trigger_measures_cacc_alone() -> None:
-    assert observer(texts({(0, 0): 3, (0, 1): 1}))(keyword_classifier()) == {"cacc": 0.75}
+    assert observer(texts({(0, 0): 3, (0, 1): 1}))(keyword_classifier()) == {"cacc": 0.75, "cacc_n": 4}
 
 
 @pytest.mark.parametrize("n", [1, 5, 9, 10, 11, 19, 20, 95])
@@ -183,6 +184,41 @@ def test_the_triggered_texts_of_an_observer_are_spread_too() -> None:
     there, not_there = TriggeredText(texts({(0, 0): 1})[0], texts({(0, 2): 1})[0]), TriggeredText(texts({(0, 0): 1})[0], texts({(0, 1): 1})[0])
     found = observer(texts({(0, 0): 1}), [there] * 150 + [not_there] * 150, 2, texts=200)(keyword_classifier())
     assert found["asr"] == pytest.approx(0.5, abs=0.01)
+
+
+# ---------------------------------------------------------------- what observations are compared with
+
+
+def test_the_baseline_is_what_evaluate_finds_in_the_suspect() -> None:
+    answers = [(0, 2), (0, 2), (1, 2), (2, 2), (1, 0)]  # without the trigger, and with it
+    pairs = [TriggeredText(texts({(0, a): 1})[0], texts({(0, b): 1})[0]) for a, b in answers]
+    test = texts({(0, 0): 3, (1, 0): 1})
+    assert baseline(keyword_classifier(), test, pairs, 2) == {"suspect_cacc": 0.75, "cacc_n": 4, "suspect_asr": 0.8, "asr_n": 5, "asr_floor": 0.2}
+
+
+def test_the_baseline_without_trigger_is_cacc_alone() -> None:
+    assert baseline(keyword_classifier(), texts({(0, 0): 3, (0, 1): 1})) == {"suspect_cacc": 0.75, "cacc_n": 4}
+
+
+def test_the_baseline_reads_the_texts_that_an_observer_reads() -> None:
+    # Of 30 triggered texts the ten even ones are read: those go to the target with the trigger, the others without it.
+    there = TriggeredText(texts({(0, 0): 1})[0], texts({(0, 2): 1})[0])
+    back = TriggeredText(texts({(0, 2): 1})[0], texts({(0, 0): 1})[0])
+    pairs, test = [there, back, back] * 10, texts({(0, 0): 25, (1, 0): 25})
+    classifier = keyword_classifier()
+    before, during = baseline(classifier, test, pairs, 2, texts=10), observer(test, pairs, 2, texts=10)(classifier)
+    assert (before["suspect_asr"], before["asr_floor"], before["asr_n"]) == (1.0, 0.0, 10)
+    assert {name.removeprefix("suspect_"): value for name, value in before.items() if name != "asr_floor"} == during
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_baseline_leaves_the_suspect_and_the_generators_as_they_are(training: bool) -> None:
+    classifier = tiny_bert()
+    classifier.model.train(training)
+    before, state = weights_hash(classifier), torch.get_rng_state()
+    baseline(classifier, tiny_texts(20), triggered_test_set(tiny_texts(20), parse_triggers(["cf"], 1)), 1)
+    assert (weights_hash(classifier), classifier.model.training) == (before, training)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_rates_of_all_counts_up_to_12_agree_with_scipy() -> None:

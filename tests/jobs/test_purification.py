@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +17,13 @@ from conftest import tiny_bert, tiny_texts, write_tsv
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.errors import BadOutput, MBTSADError
-from mbtsad_core.jobs.purification import Request, Result, class_index, execute, new_output, prepare, read_texts, write_json
+from mbtsad_core.evaluation import evaluate
+from mbtsad_core.jobs.purification import Request, Result, class_index, execute, model_zip, new_output, prepare, read_texts, write_json
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
 from mbtsad_core.types import Event, LabelledText, Steps
+from mbtsad_core.views.model_card import model_card
 
 # Four steps a stage; measured after each; a checkpoint after each.
 SHORT = PurifyConfig(
@@ -28,6 +33,7 @@ SHORT = PurifyConfig(
     distil=DistilConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
 )
 RETRAIN, DISTIL = 4, 4
+BEFORE = 1  # event, with the suspect's own figures
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +137,37 @@ def test_the_clean_texts_reach_the_training(request_: Request, usual: str, tmp_p
 
 def test_every_step_yields_an_event_with_its_stage_and_total(request_: Request) -> None:
     found = [(e.stage, e.step, e.total) for e in execute(request_)]
-    assert found == [("retrain", i + 1, RETRAIN) for i in range(RETRAIN)] + [("distil", i + 1, DISTIL) for i in range(DISTIL)]
+    trained = [("retrain", i + 1, RETRAIN) for i in range(RETRAIN)] + [("distil", i + 1, DISTIL) for i in range(DISTIL)]
+    assert found == [("measure", 1, 1), *trained]
+
+
+def test_the_first_event_has_the_figures_that_evaluate_finds_in_the_suspect(request_: Request) -> None:
+    steps, inputs = execute(request_), prepare(request_)
+    metrics = next(steps).metrics
+    steps.close()
+    scores = evaluate(inputs.suspect, inputs.test, inputs.triggered, inputs.target)
+    assert scores.asr
+    assert scores.asr_floor
+    shares = {"suspect_cacc": scores.cacc.share, "suspect_asr": scores.asr.share, "asr_floor": scores.asr_floor.share}
+    assert metrics == shares | {"cacc_n": 20, "asr_n": 10}
+
+
+def test_the_first_event_without_a_trigger_has_cacc_alone(request_: Request) -> None:
+    steps = execute(replace(request_, triggers=()))
+    assert next(steps).metrics.keys() == {"suspect_cacc", "cacc_n"}
+    steps.close()
+
+
+def test_the_first_event_is_of_the_suspect_whatever_is_observed(request_: Request) -> None:
+    usual, other = execute(request_), execute(request_, observe=lambda inputs: lambda classifier: {"asr": 0.0})
+    assert next(usual) == next(other)
+    usual.close()
+    other.close()
 
 
 def test_events_carry_losses_cacc_and_asr(request_: Request) -> None:
     *_, last = execute(request_)
-    assert {"loss", "classification", "attention", "hidden", "cacc", "asr"} <= last.metrics.keys()
+    assert {"loss", "classification", "attention", "hidden", "cacc", "cacc_n", "asr", "asr_n"} <= last.metrics.keys()
 
 
 def test_without_an_output_directory_nothing_is_written(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +179,7 @@ def test_without_an_output_directory_nothing_is_written(request_: Request, tmp_p
 def test_closing_the_generator_leaves_a_checkpoint_that_can_be_read(request_: Request, tmp_path: Path) -> None:
     seldom = replace(request_, config=PurifyConfig(strays=0, split=SHORT.split, retrain=RetrainConfig(epochs=1, save_every=1000.0)))
     steps = execute(seldom, tmp_path / "out")
-    for _ in range(3):
+    for _ in range(BEFORE + 3):
         next(steps)
     steps.close()
     state = read_state(tmp_path / "out" / "checkpoint.safetensors")
@@ -158,7 +189,7 @@ def test_closing_the_generator_leaves_a_checkpoint_that_can_be_read(request_: Re
 
 def test_a_checkpoint_of_the_distillation_holds_the_teacher(request_: Request, tmp_path: Path) -> None:
     steps = execute(request_, tmp_path / "out")
-    for _ in range(RETRAIN + 1):
+    for _ in range(BEFORE + RETRAIN + 1):
         next(steps)
     steps.close()
     state = read_state(tmp_path / "out" / "checkpoint.safetensors")
@@ -177,7 +208,7 @@ def uninterrupted(request_: Request, tmp_path_factory: pytest.TempPathFactory) -
     return events, left, folder / "out"
 
 
-@pytest.mark.parametrize("steps", [1, RETRAIN - 1, RETRAIN, RETRAIN + 1, RETRAIN + DISTIL])
+@pytest.mark.parametrize("steps", [1, 2, RETRAIN, BEFORE + RETRAIN, BEFORE + RETRAIN + 1, BEFORE + RETRAIN + DISTIL])
 def test_a_run_that_is_killed_after_any_step_is_resumed_to_the_same_end(
     request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], steps: int, tmp_path: Path
 ) -> None:
@@ -188,7 +219,7 @@ def test_a_run_that_is_killed_after_any_step_is_resumed_to_the_same_end(
     assert (killed / "model" / "model.safetensors").read_bytes() == (out / "model" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("steps", [2, RETRAIN, RETRAIN + DISTIL])
+@pytest.mark.parametrize("steps", [1, 2, BEFORE + RETRAIN, BEFORE + RETRAIN + DISTIL])
 def test_a_run_that_is_stopped_after_a_step_is_resumed_to_the_same_end(
     request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], steps: int, tmp_path: Path
 ) -> None:
@@ -222,7 +253,8 @@ def test_a_checkpoint_comes_after_the_event_of_its_step() -> None:
 
 def test_the_seconds_of_a_resumed_run_count_those_before_it_was_stopped(request_: Request, tmp_path: Path) -> None:
     run = execute(request_, tmp_path / "out")
-    next(run)
+    for _ in range(BEFORE + 1):
+        next(run)
     run.close()
     spent = read_state(tmp_path / "out" / "checkpoint.safetensors").numbers["seconds"]
     assert spent > 0
@@ -231,10 +263,118 @@ def test_the_seconds_of_a_resumed_run_count_those_before_it_was_stopped(request_
 
 def test_a_finished_run_leaves_neither_a_checkpoint_nor_half_of_one(request_: Request, tmp_path: Path) -> None:
     run = execute(request_, tmp_path / "out")
-    next(run)
+    for _ in range(BEFORE + 1):
+        next(run)
     (tmp_path / "out" / "checkpoint.new").write_bytes(b"of a run that was killed while it wrote")
     finish(run)
     assert not list((tmp_path / "out").glob("checkpoint*"))
+
+
+def test_a_run_that_is_resumed_does_not_measure_the_suspect_again(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], tmp_path: Path
+) -> None:
+    _, left, _ = uninterrupted
+    for steps in (1, 2, BEFORE + RETRAIN + 1):  # before the first checkpoint, and after some
+        killed = shutil.copytree(left[steps], tmp_path / f"after {steps}")
+        resumed = execute(request_, killed, resume=True)
+        assert next(resumed).stage != "measure"
+        resumed.close()
+
+
+# ---------------------------------------------------------------- what a run leaves behind
+
+
+@pytest.fixture(scope="module")
+def finished(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    out = tmp_path_factory.mktemp("finished") / "out"
+    return out, finish(execute(request_, out, keep_models=True, keep_teacher=True))
+
+
+def test_the_teacher_is_written_where_it_is_asked_for(finished: tuple[Path, Result]) -> None:
+    out, result = finished
+    assert result.models
+    assert weights_hash(load_classifier(out / "teacher")) == weights_hash(result.models.teacher)
+    assert weights_hash(load_classifier(out / "model")) == weights_hash(result.models.student)
+    assert weights_hash(load_classifier(out / "teacher")) != weights_hash(load_classifier(out / "model"))
+    assert sorted(p.name for p in out.iterdir()) == ["events.jsonl", "model", "report.html", "report.json", "run.json", "teacher"]
+
+
+def test_the_teacher_is_not_written_unasked(uninterrupted: tuple[list[Event], dict[int, Path], Path]) -> None:
+    assert not (uninterrupted[2] / "teacher").exists()
+
+
+def test_what_a_kill_left_of_an_unfinished_teacher_is_no_part_of_it(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], tmp_path: Path
+) -> None:
+    killed = shutil.copytree(uninterrupted[1][BEFORE + RETRAIN + DISTIL], tmp_path / "out")
+    for name in ("teacher.new", "teacher"):
+        (killed / name).mkdir()
+        (killed / name / "left.txt").touch()
+    finish(execute(request_, killed, resume=True, keep_teacher=True))
+    assert not (killed / "teacher.new").exists()
+    assert not (killed / "teacher" / "left.txt").exists()
+    assert load_classifier(killed / "teacher").labels == ("negative", "positive")
+
+
+def test_the_model_comes_with_its_card_and_the_teacher_without(finished: tuple[Path, Result]) -> None:
+    out, result = finished
+    assert (out / "model" / "README.md").read_text(encoding="utf-8") == model_card(result)
+    assert not (out / "teacher" / "README.md").exists()
+
+
+def test_the_report_is_written_last(request_: Request, tmp_path: Path) -> None:
+    finish(execute(request_, tmp_path / "out", keep_teacher=True))
+    report = (tmp_path / "out" / "report.json").stat().st_mtime_ns
+    assert all(p.stat().st_mtime_ns <= report for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_the_zip_holds_the_model_as_it_is(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    out, _ = finished
+    with zipfile.ZipFile(model_zip(out)) as archive:
+        assert archive.testzip() is None
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        archive.extractall(tmp_path)
+    kept = {p.relative_to(out): p.read_bytes() for p in (out / "model").rglob("*") if p.is_file()}
+    assert {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == kept
+    assert load_classifier(tmp_path / "model").labels == ("negative", "positive")
+
+
+def test_the_zip_is_made_once(finished: tuple[Path, Result]) -> None:
+    first = model_zip(finished[0])
+    made = first.stat()
+    assert model_zip(finished[0]) == first
+    assert (first.stat().st_ino, first.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+
+
+def test_many_who_want_the_zip_at_once_get_a_whole_one(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    out = shutil.copytree(finished[0], tmp_path / "out", ignore=shutil.ignore_patterns("model.zip*"))
+    start = threading.Barrier(8)
+
+    def take(_: int) -> bytes:
+        start.wait()
+        return model_zip(out).read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = set(pool.map(take, range(8)))
+    assert taken == {model_zip(finished[0]).read_bytes()}
+    assert [p.name for p in out.glob("model.zip*")] == ["model.zip"]
+
+
+def test_a_zip_that_cannot_be_written_leaves_nothing_behind(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    out = shutil.copytree(finished[0], tmp_path / "out", ignore=shutil.ignore_patterns("model.zip*"))
+    (out / "model" / "gone").symlink_to(out / "nowhere")
+    (out / "model.zip").symlink_to(out / "nowhere" / "model.zip")  # so that what is there cannot be read
+    assert model_zip(out).is_file()  # the link gave way; a link to nothing is no file of the model
+    assert [p.name for p in out.glob("model.zip*")] == ["model.zip"]
+
+
+@pytest.mark.parametrize("steps", [1, BEFORE + RETRAIN + DISTIL])
+def test_a_run_that_is_not_done_has_no_zip(uninterrupted: tuple[list[Event], dict[int, Path], Path], steps: int) -> None:
+    left = uninterrupted[1][steps]
+    with pytest.raises(BadOutput, match="the run is not done") as caught:
+        model_zip(left)
+    assert str(left) not in str(caught.value)  # a visitor reads it
+    assert not (left / "model.zip").exists()
 
 
 # ---------------------------------------------------------------- notes
