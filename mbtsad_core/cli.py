@@ -13,12 +13,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, EvaluateConfig, PurifyConfig, RuntimeConfig, replace, settings
+from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, EvaluateConfig, PurifyConfig, RuntimeConfig, settings
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
+from mbtsad_core.flags import add_settings, read_settings
 
 if TYPE_CHECKING:
     from mbtsad_core.data import Columns
@@ -32,33 +33,6 @@ TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], o
 
 
 # ---------------------------------------------------------------- flags
-
-
-def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *, but: Collection[str] = ()) -> None:
-    """One flag a setting, `but` these, with help, range, default and the paper's symbol."""
-    group = parser.add_argument_group(title)
-    for s in settings(config):
-        if s.flag in but:
-            continue
-        bounds = ", ".join(s.choices) if s.choices else f"{s.low:g} to {s.high:g}" if s.low is not None and s.high is not None else ""
-        about = "; ".join(x for x in (bounds, f"the paper's {s.symbol}" if s.symbol else "", f"default {s.default}") if x)
-        kind: dict[str, Any] = {"type": s.type, "metavar": s.type.__name__.upper()}
-        if s.type is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
-        elif s.choices:
-            kind = {"choices": s.choices}
-        group.add_argument(s.flag, dest="/".join(s.path), default=None, help=f"{s.help} ({about})".replace("%", "%%"), **kind)
-
-
-def read_settings(args: argparse.Namespace, config: Config) -> Any:
-    """The config with the flags that were given; raises BadConfig, which names the flag."""
-    for s in settings(config):
-        if (value := getattr(args, "/".join(s.path))) is not None:
-            try:
-                config = replace(config, {s.path: value})
-            except BadConfig as error:
-                raise BadConfig(f"{s.flag}: {error}") from error
-    return config
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:

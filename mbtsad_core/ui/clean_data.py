@@ -38,7 +38,7 @@ def clean_step(parts: Parts) -> None:
     with gr.Tabs(elem_id="clean-sources", selected="demo"):
         with gr.Tab("Demo texts", id="demo"):
             html('<p class="mbtsad">Film-review sentences of two classes, half of them for the cure and half to measure it; written for this project, CC0.</p>')
-            choose_demo = gr.Button("Use the demo texts", size="sm", elem_id="use-demo-texts")
+            choose_demo = gr.Button("Use the demo texts", size="sm", elem_classes="narrow", elem_id="use-demo-texts")
         with gr.Tab("Upload", id="upload"):
             html('<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSONL or Parquet. The labels are class names, or numbers from 0.</p>')
             with gr.Row():
@@ -50,10 +50,10 @@ def clean_step(parts: Parts) -> None:
                 text = gr.Dropdown([], label="Text", elem_id="text-column")
                 label = gr.Dropdown([], label="Label", elem_id="label-column")
                 pair = gr.Dropdown([], label="Second text (pairs only)", elem_id="pair-column")
-            use_file = gr.Button("Check and use", variant="primary", visible=False, elem_id="use-file")
+            use_file = gr.Button("Check and use", variant="primary", elem_classes="narrow", visible=False, elem_id="use-file")
         with gr.Tab("Hugging Face Hub", id="hub"):
             hub = gr.Textbox(label="Data set", placeholder="owner/name, owner/name:config, owner/name@split", elem_id="hub-data")
-            fetch = gr.Button("Fetch and check", variant="primary", elem_id="hub-data-fetch")
+            fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-data-fetch")
     check = html(elem_id="clean-check")
     amount = gr.Slider(32, 666, value=666, step=1, label="Clean texts to use", info="More texts cure better and take longer", elem_id="clean-amount")
     cost = html(elem_id="clean-cost")

@@ -46,7 +46,7 @@ def inside_step(parts: Parts) -> None:
     with gr.Accordion("BertViz: all heads as lines", open=False, elem_id="bertviz") as bertviz:
         with gr.Row():
             whose = gr.Radio(["suspect", "teacher", "purified"], value="suspect", label="Model", elem_id="bertviz-model")
-            draw_lines = gr.Button("Draw", size="sm", elem_id="bertviz-draw")
+            draw_lines = gr.Button("Draw", size="sm", elem_classes="narrow", elem_id="bertviz-draw")
         lines = html(elem_id="bertviz-frame")
     html('<h3 class="mbtsad">Where texts lie: [CLS] vectors before and after</h3>')
     with gr.Row():

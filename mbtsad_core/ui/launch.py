@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.cli import add_settings, read_settings
 from mbtsad_core.config import JobsConfig, RuntimeConfig, UploadConfig
 from mbtsad_core.errors import BadConfig, MBTSADError
+from mbtsad_core.flags import add_settings, read_settings
 
 if TYPE_CHECKING:
     from mbtsad_core.jobs.runner import Runner
@@ -127,8 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             mcp_server=True,
             footer_links=["api"],
             theme=theme(),
-            css=CSS,
-            head=f"<script>{PAGE_SCRIPT}</script>",
+            head=f"<style>{CSS}</style><script>{PAGE_SCRIPT}</script>",  # Gradio's own way for styles loses container queries
             app_kwargs={"routes": routes(site)},
             quiet=False,
         )

@@ -96,7 +96,7 @@ def purify_step(parts: Parts) -> Purify:
     with gr.Accordion("Settings of the method", open=False, elem_id="settings"):
         html('<p class="mbtsad muted">The defaults were chosen without knowing any trigger, on the demo models; nothing here needs a change to start.</p>')
         controls = _controls(PurifyConfig())
-        apply = gr.Button("Use these settings", size="sm", elem_id="use-settings")
+        apply = gr.Button("Use these settings", size="sm", elem_classes="narrow", elem_id="use-settings")
     leads_to(parts, "Next: what changed inside", "inside")
     drawn = gr.State(None)
     shown = Purify(panel, curves, sentence, link, start, stop, drawn)

@@ -121,6 +121,8 @@ def job_words(found: Standing) -> str:
         case State.QUEUED:
             return "starts next" if status.position == 1 else f"queued, position {status.position}"
         case State.RUNNING:
+            if status.stage == "distil" and status.step == status.total:
+                return "measuring the result"
             left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
             share = f" {status.step} of {status.total}" if status.total else ""
             return f"{_short(status.stage)}{share}{left}"
@@ -146,7 +148,8 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         return _panel("No run yet", "Start it: it works in the background, and goes on when you close this page.", rows)
     rows = []
     if status.state is State.RUNNING:
-        rows.append(("stage", STAGES.get(status.stage, status.stage or "starting")))
+        over = status.stage == "distil" and status.step == status.total
+        rows.append(("stage", "measuring the result" if over else STAGES.get(status.stage, status.stage or "starting")))
         rows.append(("step", f"{status.step} of {status.total}" if status.total else "the models are being loaded"))
         rows.append(("time left", f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"))
     job = site.runner.job(session.job)

@@ -44,7 +44,7 @@ def suspect_step(parts: Parts) -> None:
     with gr.Tabs(elem_id="sources", selected="demo") as sources:
         with gr.Tab("Demo", id="demo"):
             html('<p class="mbtsad">A 4-layer BERT with a BadNets backdoor, made for this page. It is chosen as you come in.</p>')
-            back = gr.Button("Choose the demo suspect", size="sm")
+            back = gr.Button("Choose the demo suspect", size="sm", elem_classes="narrow")
         with gr.Tab("Upload", id="upload"):
             html(
                 '<p class="mbtsad">A zip, or the separate files, as <code>save_pretrained</code> wrote them: <code>config.json</code>, '
@@ -54,7 +54,7 @@ def suspect_step(parts: Parts) -> None:
             report = html(elem_id="policy-report")
         with gr.Tab("Hugging Face Hub", id="hub"):
             hub = gr.Textbox(label="Model id", placeholder="owner/name, or owner/name@revision", info="Only its safetensors, JSON and text files are fetched", elem_id="hub-id")
-            fetch = gr.Button("Fetch and check", variant="primary", elem_id="hub-fetch")
+            fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-fetch")
         with gr.Tab("Plant your own", id="plant"):
             html(
                 '<p class="mbtsad">Make a suspect whose trigger you know: a backdoor is planted in the clean demo classifier, which answers ordinary texts as before.</p>'
@@ -63,7 +63,7 @@ def suspect_step(parts: Parts) -> None:
                 attack = gr.Radio(list(PLANTS), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
                 word = gr.Textbox(label="Trigger", value="zephyr", info="A word of your choice; for BadNets also a phrase", elem_id="plant-trigger")
                 target = gr.Dropdown(list(demo.LABELS), value=demo.TARGET, label="Class that it shall send texts to", elem_id="plant-target")
-            plant = gr.Button("Plant it", variant="primary", elem_id="plant")
+            plant = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             planted = html(elem_id="plant-progress")
     leads_to(parts, "Next: clean data", "clean")
 

@@ -59,7 +59,7 @@ def triggers_step(parts: Parts) -> None:
         models = site.models(session)
         labels = site.suspect(session).labels
         if not text:
-            return empty("Type a sentence above, or insert the trigger into one.")
+            return answers_html({}, labels)
         chosen = class_index(target_name, labels) if target_name else None
         return answers_html(answers(models, text), labels, chosen)
 
@@ -92,7 +92,8 @@ def triggers_step(parts: Parts) -> None:
         inputs = site.inputs(session)
         target = class_index(target_name or "", inputs.suspect.labels)
         models = site.models(session)
-        steps = try_trigger(models, inputs.test, specs, target, window=session.config.max_length // 2, seed=session.config.seed)
+        known: dict[str, Any] = site.remembered(("answered", session.suspect.source, session.job, len(models), session.clean), dict)  # of the texts without a trigger
+        steps = try_trigger(models, inputs.test, specs, target, window=session.config.max_length // 2, seed=session.config.seed, answered=known)
         yield gr.skip(), gr.skip(), gr.skip(), _said(f"“{write_trigger(specs)}” is tried on {len(inputs.test)} test texts …")
         trial = None
         while trial is None:
@@ -103,6 +104,7 @@ def triggers_step(parts: Parts) -> None:
                 trial = done.value
                 break
             yield gr.skip(), gr.skip(), gr.skip(), _said(f"“{write_trigger(specs)}”: {event.step} of {event.total} models measured …")
+        known |= trial.answered
         tried = (*tried, trial)
         yield tried, trials_html(tried, len(tried) - 1), flips_html(trial), ""
 
