@@ -21,13 +21,14 @@ from mbtsad_core.jobs.store import State, Store, is_held
 from mbtsad_core.jobs.worker import LOG
 
 CONFIG = JobsConfig(threads=1, nice=3, queue_size=2, grace=20.0)
-STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 61)]
+EPOCHS = 20
+STEPS = [("measure", 1), *((stage, step) for stage in ("retrain", "distil") for step in range(1, 12 * EPOCHS + 1))]
 MINUTES = 120.0  # seconds that a machine under load may take for what takes it some on others
 
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
-    return tiny_request(tmp_path_factory.mktemp("example"))
+    return tiny_request(tmp_path_factory.mktemp("example"), EPOCHS)  # some seconds: the store hears of a run three times a second
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_jobs_run_one_after_the_other_in_clean_processes(
     assert [m.step is not None for m in runner.measures(first)] == [True]
     assert runner.job(first).attempts == 1
     assert (runner.job(first).result or {})["purified"]["cacc_n"] == 40
-    assert sorted(p.name for p in runner.output(first).iterdir()) == ["events.jsonl", "model", "report.html", "report.json", "run.json"]
+    assert sorted(p.name for p in runner.output(first).iterdir()) == ["events.jsonl", "model", "report.html", "report.json", "run.json", "teacher"]
     assert (runner.store.directory(first) / LOG).read_text() == ""
     until(lambda: not runner._children)  # none is left behind as a zombie
 

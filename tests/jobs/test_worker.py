@@ -19,14 +19,16 @@ import torch
 from example import tiny_request, undisturbed, until, weights
 from safetensors import SafetensorError
 
+from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
 from mbtsad_core.errors import UnknownJob, WrongState
-from mbtsad_core.jobs.purification import Request, execute
+from mbtsad_core.evaluation import baseline
+from mbtsad_core.jobs.purification import Request, execute, prepare
 from mbtsad_core.jobs.runner import AttachedRunner, Runner
 from mbtsad_core.jobs.store import State, Store
 from mbtsad_core.jobs.worker import LOG, _explain, work
 from mbtsad_core.types import Event
 
-STEPS = [(stage, step) for stage in ("retrain", "distil") for step in range(1, 25)]
+STEPS = [("measure", 1), *((stage, step) for stage in ("retrain", "distil") for step in range(1, 25))]
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +91,11 @@ def test_what_a_visitor_measures_cannot_reach_the_training(request_: Request, ex
     id = runner.submit(request_)
     secret = tmp_path / "secret.tsv"
     secret.write_text("text\ttriggered\nno\tno\n")
-    typed = {5: (["cf"], "positive"), 12: (["the film was dreadful", "mn+cf"], "negative"), 20: ([str(secret)], "1"), 30: (["cf"], "no such class")}
+    typed = {6: (["cf"], "positive"), 13: (["the film was dreadful", "mn+cf"], "negative"), 21: ([str(secret)], "1"), 31: (["cf"], "no such class")}
     for n, _ in enumerate(runner.run(id), 1):
         if n in typed:
             runner.measure(id, *typed[n])
-        if n == 36:
+        if n == 37:
             assert "no such class" in runner.status(id).message
             runner.measure(id, ["mn"], "positive")
             assert runner.status(id).message == ""
@@ -101,7 +103,7 @@ def test_what_a_visitor_measures_cannot_reach_the_training(request_: Request, ex
 
     measured = {r.sequence: r.event.metrics for r in runner.events(id) if "measure" in r.event.metrics}
     assert [m["measure"] for m in measured.values()] == [0, 1, 2, 2, 3, 3, 4, 5, 5, 5]
-    assert all("cacc" in m for m in measured.values())
+    assert all({"cacc", "cacc_n"} <= m.keys() for m in measured.values())
     assert [("asr" in m) for m in measured.values()] == [n != 4 for n in (0, 1, 2, 2, 3, 3, 4, 5, 5, 5)]
     assert [(m.number, m.stage, m.step) for m in runner.measures(id)] == [
         (1, "retrain", 10),
@@ -110,6 +112,64 @@ def test_what_a_visitor_measures_cannot_reach_the_training(request_: Request, ex
         (4, "distil", 10),
         (5, "distil", 15),
     ]
+
+
+def test_the_first_measurement_of_a_typed_trigger_brings_what_it_is_compared_with(request_: Request, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    typed = {6: (["the film was dreadful"], "negative"), 17: (["cf"], "no such class"), 31: (["cf"], "positive")}
+    for n, _ in enumerate(runner.run(id), 1):
+        if n in typed:
+            runner.measure(id, *typed[n])
+    events = [r.event for r in runner.events(id)]
+    compared = {"suspect_asr", "asr_floor"}
+    assert [(e.stage, e.step) for e in events if compared & e.metrics.keys()] == [("measure", 1), ("retrain", 10), ("distil", 10)]
+
+    inputs = prepare(request_)
+    for at, words, target in ((10, "the film was dreadful", 0), (34, "cf", 1)):
+        triggered = triggered_test_set(inputs.test, parse_triggers([words], target, window=16), request_.config.seed)
+        expected = baseline(inputs.suspect, inputs.test, triggered, target)
+        metrics = events[at].metrics
+        assert {"suspect_asr", "asr_floor", "asr_n"} <= expected.keys() & metrics.keys()
+        assert {name: metrics[name] for name in expected} == expected
+    assert events[0].metrics == baseline(inputs.suspect, inputs.test, inputs.triggered, inputs.target)
+
+
+def test_a_typed_trigger_leaves_every_weight_as_it_is(request_: Request, tmp_path: Path) -> None:
+    """A run during which triggers are typed, and one during which nothing is: the same bits, teacher and purified, and the same losses."""
+
+    def run(name: str, typed: dict[int, tuple[list[str], str]]) -> tuple[list[dict[str, float]], dict[str, bytes]]:
+        with AttachedRunner(tmp_path / name, seconds=0.4) as runner:  # with hand-overs, after which a typed trigger is taken up again
+            id = runner.submit(request_)
+            for n, _ in enumerate(runner.run(id), 1):
+                if n in typed:
+                    runner.measure(id, *typed[n])
+            losses = [{k: v for k, v in r.event.metrics.items() if k in ("loss", "classification", "attention", "hidden")} for r in runner.events(id)]
+            assert ("measure", 2) in {(k, v) for r in runner.events(id) for k, v in r.event.metrics.items()} or not typed
+            return losses, {folder: (runner.output(id) / folder / "model.safetensors").read_bytes() for folder in ("teacher", "model")}
+
+    assert run("typed", {2: (["cf"], "positive"), 30: (["bb+mn", "a dreadful story"], "negative")}) == run("quiet", {})
+
+
+def test_a_caller_that_goes_away_before_the_first_step_leaves_what_was_measured(request_: Request, expected: str, runner: AttachedRunner) -> None:
+    id = runner.submit(request_)
+    caller = runner.run(id)
+    assert places([next(caller)]) == STEPS[:1]
+    caller.close()
+    assert places(list(runner.run(id))) == STEPS[1:]
+    assert recorded(runner, id) == STEPS
+    assert weights(runner.output(id)) == expected
+
+
+def test_a_slice_that_is_over_before_the_first_step_goes_on_to_it(request_: Request, tmp_path: Path) -> None:
+    """Measuring and scanning come before the first checkpoint: a slice that ended there would be repeated for ever."""
+    scanning = dataclasses.replace(request_, config=dataclasses.replace(request_.config, strays=1))
+    with AttachedRunner(tmp_path / "jobs", seconds=1e-6) as runner:
+        id = runner.submit(scanning)
+        runner.store.claim(id)
+        seen = [event.stage for event in work(runner.store.root, id, seconds=1e-6)]
+        assert seen[:2] == ["measure", "scan"]
+        assert seen[-1] == "retrain"
+        assert seen.count("retrain") == 1
 
 
 def test_a_caller_that_goes_away_leaves_the_job_to_go_on_with(request_: Request, expected: str, runner: AttachedRunner) -> None:
