@@ -126,6 +126,7 @@ def test_report_json_holds_what_was_printed(purified: tuple[Run, Path, bool]) ->
 def test_out_holds_the_model_and_the_reports_and_no_checkpoint(purified: tuple[Run, Path, bool]) -> None:
     _, out, _ = purified
     assert sorted(p.name for p in out.iterdir()) == ["events.jsonl", "model", "report.html", "report.json", "run.json"]
+    assert (out / "model" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: transformers\n")
 
 
 def test_the_suspect_on_disk_is_untouched(purified: tuple[Run, Path, bool]) -> None:
@@ -161,13 +162,14 @@ def test_the_html_report_fetches_nothing(purified: tuple[Run, Path, bool]) -> No
 
 def test_the_html_report_draws_both_stages(purified: tuple[Run, Path, bool]) -> None:
     drawn = {trace["name"]: trace for trace in curves(purified[1])}
-    assert {"token-split retraining", "attention distillation", "loss: attention"} <= drawn.keys()
+    assert {"retraining", "distillation", "suspect", "floor", "loss: attention"} <= drawn.keys()
     assert len(drawn["loss: attention"]["x"]) == DISTIL_STEPS
 
 
 def test_every_step_is_recorded_once(purified: tuple[Run, Path, bool]) -> None:
     steps = [(e["stage"], e["step"]) for e in events(purified[1])]
-    assert steps == [("retrain", i + 1) for i in range(RETRAIN_STEPS)] + [("distil", i + 1) for i in range(DISTIL_STEPS)]
+    trained = [("retrain", i + 1) for i in range(RETRAIN_STEPS)] + [("distil", i + 1) for i in range(DISTIL_STEPS)]
+    assert steps == [("measure", 1), *trained]
 
 
 def test_another_seed_gives_another_model(purified: tuple[Run, Path, bool], inputs: list[str | Path], tmp_path: Path) -> None:

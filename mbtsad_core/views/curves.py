@@ -401,9 +401,9 @@ def _tight(course: Course) -> list[float]:
     if not shares:
         return [0, 100]
     low, high = 5 * math.floor((min(shares) - 1) / 5), 5 * math.ceil((max(shares) + 1) / 5)
-    if high - low < 10:
-        low, high = low - 5, high + 5
     low, high = max(0, low), min(100, high)
+    if high - low < 10:
+        low, high = max(0, low - 5), min(100, high + 5)
     return [low - 0.02 * (high - low), high + 0.02 * (high - low)]
 
 

@@ -36,7 +36,7 @@ def model_card(result: Result) -> str:
     models = (("suspect", result.suspect), ("teacher", result.teacher), ("**purified** (this model)", result.purified))
     figures = "\n".join(f"| {name} | {rate(s.cacc)} | {rate(s.asr)} | {rate(s.asr_floor)} |" for name, s in models)
     changed = "\n".join(f"| `{'.'.join(s.path)}` | {_value(s.default)} | {s.help} |" for s in settings(result.request.config))
-    notes = "".join(f"- {literal(note.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
+    notes = "".join(f"- Note: {literal(note.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
     strays = result.request.config.strays
     raised = "\n   Word pieces that raise the suspect's loss most on clean texts were put into these, labels kept." if strays else ""
     labels = ", ".join(f"<code>{literal(label)}</code>" for label in result.labels)
@@ -91,7 +91,7 @@ Neither step was told a trigger, and no pre-trained weights were used. Classes, 
 
 def literal(text: str) -> str:
     """A text of a user or a model for Markdown and for the HTML in it: on one line, cut where it is long, and all that could be markup as
-    numeric character references, which CommonMark reads as plain characters in every place."""
+    numeric character references, which CommonMark reads as plain characters in every place. Words of ours stand before it on its line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
     return re.sub(r"\.(?=\S)|[^\w ,.'…-]|_", lambda m: f"&#{ord(m[0])};", line)

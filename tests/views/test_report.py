@@ -90,6 +90,20 @@ def test_the_html_without_a_trigger_says_that_asr_was_not_measured(result: Resul
     assert "<tr><th>suspect</th><td>86.0 % [82.7, 88.8] (430 of 500)</td><td>not measured</td><td>not measured</td></tr>" in page
 
 
+def test_the_html_says_above_the_curves_how_asr_went(result: Result) -> None:
+    before = {"suspect_cacc": 0.86, "cacc_n": 200, "suspect_asr": 0.96, "asr_floor": 0.12, "asr_n": 200}
+    after = {"loss": 1.0, "classification": 1.0, "cacc": 0.85, "cacc_n": 200, "asr": 0.14, "asr_n": 200}
+    page = report_html(replace(result, events=(Event("measure", 1, 1, before), Event("retrain", 1, 1, after))))
+    assert "<p>ASR fell from 96.0 % to 14.0 % (28 of 200); CACC 85.0 %.</p>" in page
+    assert '"name":"floor"' in page
+
+
+def test_the_html_does_not_say_where_the_machine_keeps_its_files(result: Result) -> None:
+    page = report_html(replace(result, request=replace(result.request, suspect="/srv/site/uploads/secret/model")))
+    assert "<h1>Purification of model</h1>" in page
+    assert "secret" not in page
+
+
 def test_the_html_claims_no_more_than_was_measured(result: Result) -> None:
     assert "do not prove that no other backdoor is left" in report_html(result)
 
