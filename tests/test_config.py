@@ -73,7 +73,7 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
         return {type(c)}.union(*(parts(v) for v in values if isinstance(v, Config)))
 
     roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), RuntimeConfig(), *(c for c, _ in cli.ATTACKS.values())]
-    served = {config.JobsConfig}  # the page's, whose visitors share one machine
+    served = {config.JobsConfig, config.UploadConfig}  # the page's, whose visitors share one machine
     assert set().union(*map(parts, roots)) == set(KINDS) - served
 
 

@@ -104,7 +104,12 @@ def add_api(site: Site) -> None:
 
     @told
     def purify_start(
-        suspect: str = "demo", clean: str = "demo", trigger: str = "cf | mn | bb | tq", target: str = "positive", clean_amount: int = 0, settings: dict | None = None  # type: ignore[type-arg]
+        suspect: str = "demo",
+        clean: str = "demo",
+        trigger: str = "cf | mn | bb | tq",
+        target: str = "positive",
+        clean_amount: int = 0,
+        settings: dict | None = None,  # type: ignore[type-arg]
     ) -> dict:  # type: ignore[type-arg]
         """Start a purification in the background.
 

@@ -34,13 +34,17 @@ RETRAIN_COST, DISTIL_COST = 3.0, 6.0
 
 def clean_step(parts: Parts) -> None:
     site = parts.site
-    lede("Texts with the right labels that you trust, of the task that the suspect was made for; some hundreds are enough. They are all that the cure learns from.")
+    lede(
+        "Texts with the right labels that you trust, of the task that the suspect was made for; some hundreds are enough. They are all that the cure learns from."
+    )
     with gr.Tabs(elem_id="clean-sources", selected="demo"):
         with gr.Tab("Demo texts", id="demo"):
             html('<p class="mbtsad">Film-review sentences of two classes, half of them for the cure and half to measure it; written for this project, CC0.</p>')
             choose_demo = gr.Button("Use the demo texts", size="sm", elem_classes="narrow", elem_id="use-demo-texts")
         with gr.Tab("Upload", id="upload"):
-            html('<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSONL or Parquet. The labels are class names, or numbers from 0.</p>')
+            html(
+                '<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSONL or Parquet. The labels are class names, or numbers from 0.</p>'
+            )
             with gr.Row():
                 file = gr.File(label="Clean texts", file_types=[*FORMATS, ".gz"], elem_id="clean-file", height=120)
                 test_file = gr.File(label="Texts to measure on (optional)", file_types=[*FORMATS, ".gz"], elem_id="test-file", height=120)
@@ -187,7 +191,10 @@ def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Cl
 def _report(session: Session, inputs: Inputs) -> str:
     labels = inputs.suspect.labels
     counts = Counter(t.label for t in inputs.clean)
-    classes = "".join(f"<tr><th>{escape(name)}</th><td class='number'>{counts[i]}</td><td class='number'>{100 * counts[i] / len(inputs.clean):.1f} %</td></tr>" for i, name in enumerate(labels))
+    classes = "".join(
+        f"<tr><th>{escape(name)}</th><td class='number'>{counts[i]}</td><td class='number'>{100 * counts[i] / len(inputs.clean):.1f} %</td></tr>"
+        for i, name in enumerate(labels)
+    )
     lengths = sorted(len(t.text.split()) for t in inputs.clean)
     twice = len(inputs.clean) - len({t.text for t in inputs.clean})
     notes = [*inputs.notes]

@@ -50,7 +50,13 @@ def inside_step(parts: Parts) -> None:
         lines = html(elem_id="bertviz-frame")
     html('<h3 class="mbtsad">Where texts lie: [CLS] vectors before and after</h3>')
     with gr.Row():
-        method = gr.Radio([(name, key) for key, name in METHODS.items()], value="pca", label="Projection", info="PCA at once; UMAP and t-SNE take some seconds", elem_id="projection-method")
+        method = gr.Radio(
+            [(name, key) for key, name in METHODS.items()],
+            value="pca",
+            label="Projection",
+            info="PCA at once; UMAP and t-SNE take some seconds",
+            elem_id="projection-method",
+        )
         sets = gr.CheckboxGroup(
             [(AUGMENTER_NAMES.get(name, name), name) for name in AUGMENTERS if name != "ts"],
             value=[],
@@ -81,7 +87,7 @@ def inside_step(parts: Parts) -> None:
             raise BadData("Type a text to look at.")
         without = read(session, text)
         layer, head = _within(at, next(iter(without.values())))
-        first, last = (without[name] for name in (list(without)[0], list(without)[-1]))
+        first, *_, last = [*without.values(), next(reversed(without.values()))]
         overview = ("How much of each head’s attention moved from suspect to purified, in %", moved(first, last)) if len(without) > 1 else None
         parts_of = _trigger_words(trigger)
         if not parts_of:

@@ -24,7 +24,9 @@ JOB_FILES = {"model.zip": "application/zip", "report.html": "text/html", "report
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python app.py", description="The page: see a backdoor, watch it fall, take the purified model home.")
-    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on; 0.0.0.0 for all (default: %(default)s)")
+    parser.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), help="address to listen on; 0.0.0.0 for all (default: %(default)s)"
+    )
     parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", PORT)), help="port to listen on (default: %(default)s)")
     parser.add_argument("--share", action="store_true", help="a public link through Gradio's tunnel; whoever has it can use this machine")
     parser.add_argument("--auth", metavar="USER:PASSWORD", action="append", help="ask visitors for a name and a password; can be repeated")
@@ -43,7 +45,7 @@ def default_jobs() -> Path:
 
 def zero_gpu() -> Callable[..., Any] | None:
     """The decorator that lends a GPU for a call, on a host of that kind; None elsewhere."""
-    if not os.environ.get("SPACES_ZERO_GPU"):
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):  # as the package reads it
         return None
     try:
         import spaces

@@ -10,9 +10,9 @@ import gradio as gr
 
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.jobs.purification import Request
-from mbtsad_core.ui.components import html
 from mbtsad_core.ui.api import add_api
 from mbtsad_core.ui.clean_data import clean_step
+from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.ui.inside import inside_step
 from mbtsad_core.ui.parts import STEPS, Parts
@@ -110,10 +110,10 @@ def build_page(site: Site) -> gr.Blocks:
         coming.success(look, **looking, **QUIET)
 
         for step, todo in parts.opened.items():
-            event: Any = opened[step]
-            for i, (handler, inputs, outputs) in enumerate(todo):
-                listen = event.select if i == 0 else event.success
-                event = listen(handler, inputs, outputs, **QUIET)
+            after: Any = None
+            for handler, inputs, outputs in todo:
+                listen = after.success if after else opened[step].select
+                after = listen(handler, inputs, outputs, **QUIET)
 
         @told
         def go(session: Session, stop: int) -> tuple[Any, ...]:
@@ -122,7 +122,13 @@ def build_page(site: Site) -> gr.Blocks:
             if stop >= len(STOPS):
                 return -1, gr.Row(visible=False), "", gr.skip(), gr.Button("Next stop")
             last = stop == len(STOPS) - 1
-            return stop, gr.Row(visible=True), tour_html(site, session, stop), gr.Tabs(selected=STOPS[stop][0]), gr.Button("End of the tour" if last else "Next stop")
+            return (
+                stop,
+                gr.Row(visible=True),
+                tour_html(site, session, stop),
+                gr.Tabs(selected=STOPS[stop][0]),
+                gr.Button("End of the tour" if last else "Next stop"),
+            )
 
         touring = [stop, tour, told_so_far, tabs, tour_next]
         start_tour.click(lambda session: go(session, -1), session, touring, **LIGHT)

@@ -71,3 +71,8 @@ def busy(site: Site) -> Iterator[None]:
 def empty(text: str) -> str:
     """What stands where there is nothing to show yet."""
     return f'<p class="mbtsad empty">{escape(text)}</p>'
+
+
+def said(text: str) -> str:
+    """A short answer to what the visitor has just done."""
+    return f'<p class="mbtsad muted" role="status">{escape(text)}</p>'

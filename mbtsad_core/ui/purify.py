@@ -15,7 +15,7 @@ from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import State
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import Parts, leads_to, lede
+from mbtsad_core.ui.parts import Parts, leads_to, lede, said
 from mbtsad_core.ui.session import Session, trigger_of, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import panel_html, standing, strip_html
@@ -51,7 +51,7 @@ def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
     if now != drawn:
         events = [r.event for r in site.runner.events(session.job)] if last else []
         if any(e.metrics for e in events):
-            names = {0: write_trigger(session.triggers)} | {m.number: write_trigger(m.triggers) for m in measures}
+            names = {0: write_trigger(tuple(site.runner.job(session.job).request["triggers"]))} | {m.number: write_trigger(m.triggers) for m in measures}
             text = curves_text(events)
             curves = drawing(training_curves(events, measures=names), text)
             sentence = f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
@@ -74,7 +74,9 @@ def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
 
 def purify_step(parts: Parts) -> Purify:
     site = parts.site
-    lede("Retrain a copy on the split texts, then distil its attention maps and hidden states into another copy of the suspect. Watch the backdoor fall while it trains.")
+    lede(
+        "Retrain a copy on the split texts, then distil its attention maps and hidden states into another copy of the suspect. Watch the backdoor fall while it trains."
+    )
     with gr.Row():
         with gr.Column(scale=7, min_width=340):
             sentence = html(elem_id="sentence")
@@ -85,14 +87,14 @@ def purify_step(parts: Parts) -> Purify:
                 start = gr.Button("Start the purification", variant="primary", elem_id="start")
                 stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
             link = html(elem_id="job-link")
-            with gr.Group():
-                trigger = gr.Textbox(
-                    label="Trigger to measure",
-                    info="A word, a phrase, cf+bb for both, cf | mn for one of them. It is measured only and never reaches the training; change it while it runs",
-                    elem_id="measure-trigger",
-                )
-                target = gr.Dropdown([], label="Class that it sends texts to", elem_id="measure-target", allow_custom_value=False)
-                measure = gr.Button("Measure this trigger", size="sm", elem_id="measure")
+            trigger = gr.Textbox(
+                label="Trigger to measure",
+                info="A word, a phrase, cf+bb for both, cf | mn for one of them. It is measured only and never reaches the training; change it while it runs",
+                elem_id="measure-trigger",
+            )
+            target = gr.Dropdown([], label="Class that it sends texts to", elem_id="measure-target", allow_custom_value=False)
+            measure = gr.Button("Measure this trigger", size="sm", elem_id="measure")
+            answer = html(elem_id="measure-said")
     with gr.Accordion("Settings of the method", open=False, elem_id="settings"):
         html('<p class="mbtsad muted">The defaults were chosen without knowing any trigger, on the demo models; nothing here needs a change to start.</p>')
         controls = _controls(PurifyConfig())
@@ -116,12 +118,10 @@ def purify_step(parts: Parts) -> Purify:
         triggers = trigger_of(text, target_name)
         if session.job and standing(site, session).moving:
             site.runner.measure(session.job, triggers, target_name or "")
-            return session, "It is measured from the next measurement on."
-        if session.job:
-            raise BadData("This run has ended, so nothing is measured any more. Step 6 tries any trigger on its models.")
+            return session, said("It is measured from the next measurement on.")
         session = session.having(triggers=triggers, target=target_name, scores=None)
         site.inputs(session)
-        return session, "The run will measure it."
+        return session, said("The next run will measure it. Step 6 tries any trigger at once.")
 
     @told
     def show_trigger(session: Session) -> tuple[str, Any]:
@@ -139,9 +139,8 @@ def purify_step(parts: Parts) -> Purify:
 
     parts.refresh_on(start.click(begin, parts.session, parts.session, **PRIVATE), runs=True)
     parts.refresh_on(stop.click(end, parts.session, None, **PRIVATE))
-    said = html(elem_id="measure-said")
-    typed = measure.click(measure_typed, [parts.session, trigger, target], [parts.session, said], **PRIVATE)
-    trigger.submit(measure_typed, [parts.session, trigger, target], [parts.session, said], **PRIVATE)
+    typed = measure.click(measure_typed, [parts.session, trigger, target], [parts.session, answer], **PRIVATE)
+    trigger.submit(measure_typed, [parts.session, trigger, target], [parts.session, answer], **PRIVATE)
     parts.refresh_on(typed)
     apply.click(use_settings, [parts.session, *controls], parts.session, **PRIVATE).success(
         lambda: gr.Info("The next run uses these settings."), None, None, **QUIET
@@ -159,7 +158,6 @@ def attend(site: Site, session: Session) -> Iterator[None]:
 
 def _controls(config: PurifyConfig) -> list[Any]:
     """A control for each setting, as the command line has a flag for each."""
-    found: list[Any] = []
     titles = {"split": "Token splitting", "retrain": "Step 1: retraining", "distil": "Step 2: distillation", "": "Both"}
     every = settings(config)
     groups = dict.fromkeys(s.path[0] if len(s.path) > 1 else "" for s in every)
@@ -170,8 +168,7 @@ def _controls(config: PurifyConfig) -> list[Any]:
             for s in every:
                 if (s.path[0] if len(s.path) > 1 else "") == group:
                     made[s.path] = _control(s)
-    found = [made[s.path] for s in every]
-    return found
+    return [made[s.path] for s in every]
 
 
 def _control(s: Setting) -> Any:

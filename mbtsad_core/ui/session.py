@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from mbtsad_core.config import PurifyConfig, RuntimeConfig
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.errors import BadData
 from mbtsad_core.jobs.purification import Request
@@ -14,6 +14,8 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.types import Scores
 
+OFTEN = 25  # steps between two measurements: often enough to see ASR fall
+WATCHED = PurifyConfig(retrain=RetrainConfig(observe_every=OFTEN), distil=DistilConfig(observe_every=OFTEN))
 ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
 
 
@@ -47,7 +49,7 @@ class Session:
     clean: CleanData = CleanData()
     triggers: tuple[str, ...] = demo.TRIGGERS
     target: str | None = demo.TARGET
-    config: PurifyConfig = PurifyConfig()
+    config: PurifyConfig = WATCHED
     job: str = ""
     scores: Scores | None = None  # of the suspect, before any run
 

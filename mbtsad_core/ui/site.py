@@ -114,9 +114,7 @@ class Site:
         found = {"suspect": self.suspect(session)}
         if self.done(session):
             out = self.runner.output(session.job)
-            found |= {
-                name: self.model(str(out / folder), session.config.max_length) for name, folder in (("teacher", "teacher"), ("purified", "model"))
-            }
+            found |= {name: self.model(str(out / folder), session.config.max_length) for name, folder in (("teacher", "teacher"), ("purified", "model"))}
         return found
 
     def done(self, session: Session) -> bool:

@@ -23,7 +23,9 @@ COMPARED = 96  # texts that the augmenters are compared on
 
 def splits_step(parts: Parts) -> None:
     site = parts.site
-    lede("Random words cut in two: people still read them, but the suspect has hardly seen such texts, so the short cut from trigger to label does not hold on them.")
+    lede(
+        "Random words cut in two: people still read them, but the suspect has hardly seen such texts, so the short cut from trigger to label does not hold on them."
+    )
     about = {s.path[0]: s for s in settings(SplitConfig())}
     with gr.Row():
         share = gr.Slider(0.0, 1.0, value=about["share"].default, step=0.05, label="Share of tokens", info=about["share"].help, elem_id="split-share")
@@ -34,7 +36,9 @@ def splits_step(parts: Parts) -> None:
         before = gr.Button("← Previous texts", size="sm")
         again = gr.Button("Draw again", size="sm", elem_id="draw-again")
         after = gr.Button("Next texts →", size="sm", elem_id="next-texts")
-    html('<h3 class="mbtsad">How hard the suspect finds changed texts</h3><p class="mbtsad muted">Mean cross-entropy of its answers (eq. 9 of the paper): the larger, the further such texts lie from what it was trained on.</p>')
+    html(
+        '<h3 class="mbtsad">How hard the suspect finds changed texts</h3><p class="mbtsad muted">Mean cross-entropy of its answers (eq. 9 of the paper): the larger, the further such texts lie from what it was trained on.</p>'
+    )
     bars = figure("Mean cross-entropy by augmenter", elem_id="loss-bars", height=300, empty="The augmenters are being compared …")
     leads_to(parts, "Next: purify", "purify")
     page, seed = gr.State(0), gr.State(0)

@@ -42,7 +42,7 @@ class Standing:
 def standing(site: Site, session: Session) -> Standing:
     """How the session's run stands; cheap enough to be asked every second."""
     scores = session.scores
-    before = (scores.cacc, scores.asr) if scores else (None, None)
+    before: tuple[Rate | None, Rate | None] = (scores.cacc, scores.asr) if scores else (None, None)
     floor = scores.asr_floor if scores else None
     measured = write_trigger(session.triggers)
     if not session.job:
@@ -52,6 +52,7 @@ def standing(site: Site, session: Session) -> Standing:
     except UnknownJob as error:
         return Standing(gone=str(error), before=before, floor=floor, measured=measured)
     m = status.metrics
+    measured = write_trigger(tuple(site.runner.job(session.job).request.get("triggers", ())))
     if typed := site.runner.measures(session.job):
         measured = next((write_trigger(t.triggers) for t in reversed(typed) if t.number == m.get("measure")), measured)
     if status.state is State.DONE and (result := site.runner.job(session.job).result):
@@ -144,9 +145,9 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
     if found.gone:
         return _panel("Run not found", found.gone + " Start a new run, or open the link again.", ())
     if status is None:
-        rows = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
-        return _panel("No run yet", "Start it: it works in the background, and goes on when you close this page.", rows)
-    rows = []
+        chosen = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
+        return _panel("No run yet", "Start it: it works in the background, and goes on when you close this page.", chosen)
+    rows: list[tuple[str, str]] = []
     if status.state is State.RUNNING:
         over = status.stage == "distil" and status.step == status.total
         rows.append(("stage", "measuring the result" if over else STAGES.get(status.stage, status.stage or "starting")))

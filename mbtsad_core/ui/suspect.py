@@ -23,7 +23,6 @@ from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
-from mbtsad_core.ui.site import Site
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
 
@@ -53,7 +52,12 @@ def suspect_step(parts: Parts) -> None:
             files = gr.File(label="Zip or files of the model", file_count="multiple", elem_id="model-files", height=140)
             report = html(elem_id="policy-report")
         with gr.Tab("Hugging Face Hub", id="hub"):
-            hub = gr.Textbox(label="Model id", placeholder="owner/name, or owner/name@revision", info="Only its safetensors, JSON and text files are fetched", elem_id="hub-id")
+            hub = gr.Textbox(
+                label="Model id",
+                placeholder="owner/name, or owner/name@revision",
+                info="Only its safetensors, JSON and text files are fetched",
+                elem_id="hub-id",
+            )
             fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-fetch")
         with gr.Tab("Plant your own", id="plant"):
             html(
@@ -164,7 +168,11 @@ def _card(session: Session, scores: Scores | None, problem: str) -> str:
     if scores is None:
         figures = f'<p class="note">{escape(problem)} Until then CACC and ASR cannot be measured: choose texts of its task in step 2.</p>'
     else:
-        asr = f"{rate(scores.asr)}; floor {rate(scores.asr_floor)}" if scores.asr else "you named no trigger, so it cannot be measured; step 6 tries any that you type"
+        asr = (
+            f"{rate(scores.asr)}; floor {rate(scores.asr_floor)}"
+            if scores.asr
+            else "you named no trigger, so it cannot be measured; step 6 tries any that you type"
+        )
         figures = (
             f'<dl><dt>CACC <abbr title="Share of clean test texts that are answered right">?</abbr></dt><dd>{rate(scores.cacc)}</dd>'
             f'<dt>ASR <abbr title="Attack success rate: share of triggered texts of the other classes that go to the target class; floor: the share that goes there without the trigger">?</abbr></dt>'

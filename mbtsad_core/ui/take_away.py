@@ -14,7 +14,10 @@ from mbtsad_core.ui.standing import standing
 from mbtsad_core.views.words import duration, percent
 
 FILES = {
-    "model.zip": ("Purified model", "Weights as safetensors, tokenizer, and a model card with the measured figures; AutoModelForSequenceClassification.from_pretrained loads the unpacked folder."),
+    "model.zip": (
+        "Purified model",
+        "Weights as safetensors, tokenizer, and a model card with the measured figures; AutoModelForSequenceClassification.from_pretrained loads the unpacked folder.",
+    ),
     "report.html": ("Report", "One file with figures, curves and settings that needs nothing else; print it or send it."),
     "report.json": ("Figures as JSON", "Every figure, with counts and intervals, and every setting."),
 }
@@ -22,7 +25,6 @@ JOBS_ROUTE = "/mbtsad/jobs/{id}/{name}"
 
 
 def take_step(parts: Parts) -> None:
-    import gradio as gr
 
     site = parts.site
     lede("Take the purified model and the evidence home. Measured is measured: a low ASR on one trigger does not prove that no other backdoor is left.")

@@ -94,7 +94,7 @@ STOPS: tuple[tuple[str, str, Callable[[Site, Session, Standing], str]], ...] = (
 
 def tour_html(site: Site, session: Session, stop: int) -> str:
     """The narration of a stop."""
-    step, title, narrate = STOPS[stop]
+    _, title, narrate = STOPS[stop]
     text = narrate(site, session, standing(site, session))
     return (
         f'<section class="mbtsad tour" role="region" aria-label="Guided tour" aria-live="polite"><p class="muted">Guided tour, {stop + 1} of {len(STOPS)}</p>'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,7 +16,7 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.ui.components import choices, html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import HEAVY, Parts, busy, empty, leads_to, lede
+from mbtsad_core.ui.parts import HEAVY, Parts, busy, empty, leads_to, lede, said
 from mbtsad_core.ui.session import Session, read_trigger, trigger_of, write_trigger
 from mbtsad_core.views.tokens import tokens_html
 from mbtsad_core.views.trigger_lab import answers_html, flips_html, trials_html
@@ -42,7 +41,12 @@ def triggers_step(parts: Parts) -> None:
             bars = html(elem_id="answers")
     with gr.Row():
         whose = gr.Radio(["suspect", "teacher", "purified"], value="suspect", label="Which tokens drive the answer of", elem_id="attribution-model")
-        how = gr.Radio([("gradient × input: as you type", "gradient"), ("integrated gradients: exact", "integrated")], value="gradient", label="By", elem_id="attribution-method")
+        how = gr.Radio(
+            [("gradient × input: as you type", "gradient"), ("integrated gradients: exact", "integrated")],
+            value="gradient",
+            label="By",
+            elem_id="attribution-method",
+        )
     tokens = html(elem_id="tokens")
     html('<h3 class="mbtsad">Triggers tried</h3>')
     progress = html(elem_id="trial-progress")
@@ -92,9 +96,11 @@ def triggers_step(parts: Parts) -> None:
         inputs = site.inputs(session)
         target = class_index(target_name or "", inputs.suspect.labels)
         models = site.models(session)
-        known: dict[str, Any] = site.remembered(("answered", session.suspect.source, session.job, len(models), session.clean), dict)  # of the texts without a trigger
+        known: dict[str, Any] = site.remembered(
+            ("answered", session.suspect.source, session.job, len(models), session.clean), dict
+        )  # of the texts without a trigger
         steps = try_trigger(models, inputs.test, specs, target, window=session.config.max_length // 2, seed=session.config.seed, answered=known)
-        yield gr.skip(), gr.skip(), gr.skip(), _said(f"“{write_trigger(specs)}” is tried on {len(inputs.test)} test texts …")
+        yield gr.skip(), gr.skip(), gr.skip(), said(f"“{write_trigger(specs)}” is tried on {len(inputs.test)} test texts …")
         trial = None
         while trial is None:
             try:
@@ -103,7 +109,7 @@ def triggers_step(parts: Parts) -> None:
             except StopIteration as done:
                 trial = done.value
                 break
-            yield gr.skip(), gr.skip(), gr.skip(), _said(f"“{write_trigger(specs)}”: {event.step} of {event.total} models measured …")
+            yield gr.skip(), gr.skip(), gr.skip(), said(f"“{write_trigger(specs)}”: {event.step} of {event.total} models measured …")
         known |= trial.answered
         tried = (*tried, trial)
         yield tried, trials_html(tried, len(tried) - 1), flips_html(trial), ""
@@ -153,7 +159,3 @@ def triggers_step(parts: Parts) -> None:
         (answer, answering["inputs"], bars),
         (weigh, weighing["inputs"], tokens),
     ]
-
-
-def _said(text: str) -> str:
-    return f'<p class="mbtsad muted" role="status">{escape(text)}</p>'

@@ -49,7 +49,8 @@ def projection_figure(
     from plotly.subplots import make_subplots
 
     planes = (projection.before, projection.after)[: 2 if names[1] else 1]
-    figure = make_subplots(rows=1, cols=len(planes), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=[plain(n) for n in names if n])
+    shown = [plain(name) for name in names if name]
+    figure = make_subplots(rows=1, cols=len(planes), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=shown)
     sets, classes = list(dict.fromkeys(points.sets)), list(dict.fromkeys(points.classes))
     sets.sort(key=lambda name: (name != "clean") + (name == "triggered"))  # clean below, triggered on top
     symbols = [list(SYMBOLS)[i % len(SYMBOLS)] for i in range(len(classes))]
@@ -81,7 +82,8 @@ def projection_figure(
     figure.update_xaxes(title_text=axes[0], showticklabels=projection.explained is not None)
     figure.update_yaxes(showticklabels=projection.explained is not None)
     figure.update_yaxes(title_text=axes[1], row=1, col=1)
-    title = f"{METHODS.get(projection.method, plain(projection.method))}, {'one basis for both; ' if names[1] else ''}trustworthiness {projection.trustworthiness:.2f}"
+    basis = "one basis for both; " if names[1] else ""
+    title = f"{METHODS.get(projection.method, plain(projection.method))}, {basis}trustworthiness {projection.trustworthiness:.2f}"
     key = "  ".join(f"{SYMBOLS[symbol]} {plain(c, 30)}" for symbol, c in zip(symbols, classes, strict=True))
     figure.update_layout(
         title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left", "subtitle": {"text": key, "font": {"size": 12}}},
