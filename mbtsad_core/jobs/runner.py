@@ -357,12 +357,25 @@ class AttachedRunner:
     def run(self, id: str) -> Iterator[Event]:
         """Work on the job, slice after slice, until it ends or the caller closes this generator; nothing where another call works on it.
 
-        The caller's own queue says who comes first: on ZeroGPU that is Gradio's.
+        The caller's own queue says who comes first: on ZeroGPU that is Gradio's. Raises the host's error where it lends nothing.
         """
         self._mend(id)
         while self.store.claim(id):
-            yield from self._slice(str(self.store.root), id, self.seconds)
+            try:
+                yield from self._slice(str(self.store.root), id, self.seconds)
+            except Exception as error:  # the host's: what comes of the work itself is told in the job
+                if self._was_refused(id):
+                    raise
+                logger.warning("The host cut a slice off: %s", error)
             self._mend(id)  # a slice that the host cut off
+
+    def _was_refused(self, id: str) -> bool:
+        """Whether the host had nothing to lend, so that the slice did not begin: then the job waits as before."""
+        with contextlib.suppress(WrongState):  # it did begin, and has ended since
+            if self.store.get(id).pid is None:
+                self.store.release(id)
+                return True
+        return False
 
     def _mend(self, id: str) -> None:
         job = self.store.get(id)

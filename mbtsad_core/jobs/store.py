@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -148,26 +150,28 @@ class Measure:
 
 class Store:
     """The jobs under `root`: root/jobs.sqlite, and the directory root/ID/ of each. For any number of threads and processes,
-    each process with a Store of its own: none is carried across a fork."""
+    each process with a Store of its own: none is carried across a fork, and a fork waits until no thread uses one (`_before_fork`)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root = root.absolute()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.RLock()
+        _stores.add(self)
         (root / "jobs.sqlite").touch(mode=0o600)
-        self._db = sqlite3.connect(root / "jobs.sqlite", timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")  # what was promised to a visitor outlasts a power cut
-        self._db.execute("PRAGMA foreign_keys = ON")
-        with self._write() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
-                raise BadOutput(f"{root / 'jobs.sqlite'} was written by another version of mbtsad ({version}, expected {VERSION}). Give another directory.")
-            if version == 0:
-                for statement in SCHEMA.split(";\n"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {VERSION}")
+        with self._lock:
+            self._db = sqlite3.connect(root / "jobs.sqlite", timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # what was promised to a visitor outlasts a power cut
+            self._db.execute("PRAGMA foreign_keys = ON")
+            with self._write() as db:
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                if version not in (0, VERSION):
+                    raise BadOutput(f"{root / 'jobs.sqlite'} was written by another version of mbtsad ({version}, expected {VERSION}). Give another directory.")
+                if version == 0:
+                    for statement in SCHEMA.split(";\n"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         with self._lock:
@@ -412,6 +416,30 @@ class Store:
         return state
 
 
+# SQLite's own locks are copied by a fork as they stand: one that another thread holds just then is never let go in the child, and
+# its Store would wait for ever. So a fork takes the lock of every Store first.
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_forking: list[Store] = []
+_fork = threading.RLock()  # one at a time
+
+
+def _before_fork() -> None:
+    _fork.acquire()
+    _forking[:] = sorted(_stores, key=id)
+    for store in _forking:
+        store._lock.acquire()
+
+
+def _after_fork() -> None:
+    for store in _forking:
+        store._lock.release()
+    _forking.clear()
+    _fork.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
 def _job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in Job.__dataclass_fields__}
     loaded = {name: json.loads(row[name]) if row[name] else None for name in ("request", "metrics", "result")}
@@ -425,7 +453,10 @@ def hold(directory: Path, patience: float = 0.0) -> Iterator[bool]:
         deadline = time.monotonic() + patience
         while not (held := _try_lock(file.fileno())) and time.monotonic() < deadline:
             time.sleep(0.02)
-        yield held
+        try:
+            yield held
+        finally:
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # also for a copy that a fork of this process has got
 
 
 def is_held(directory: Path) -> bool:
