@@ -17,7 +17,7 @@ STYLE = """
 :root { color-scheme: light; } body { font: 14px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
+.scroll { overflow-x: auto; } .figures td { white-space: nowrap; } th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
 .verdict { font-size: 1.05rem; border-left: 4px solid #009E73; padding-left: .8rem; } .note { color: #92400e; } small, .help { color: #6b7280; }
 """
 
@@ -64,7 +64,7 @@ def report_html(result: Result) -> str:
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>
 <h1>Purification of {escape(source)}</h1>
 <p class="verdict">{escape(verdict(result.suspect, result.purified))}</p>{notes}
-<h2>Figures</h2><div class="scroll"><table>
+<h2>Figures</h2><div class="scroll"><table class="figures">
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
