@@ -17,7 +17,8 @@ STYLE = """
 :root { color-scheme: light; } body { font: 14px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } .figures td { white-space: nowrap; } th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
+.scroll { overflow-x: auto; } .figures td { white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
 .verdict { font-size: 1.05rem; border-left: 4px solid #009E73; padding-left: .8rem; } .note { color: #92400e; } small, .help { color: #6b7280; }
 """
 
