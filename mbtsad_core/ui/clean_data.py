@@ -150,11 +150,11 @@ def clean_step(parts: Parts) -> None:
         return session
 
     @told
-    def set_amount(session: Session, n: int) -> tuple[Session, str]:
+    def set_amount(session: Session, n: int) -> Session:
         whole = len(site.inputs(session.having(clean=_all_of(session.clean))).clean)
         chosen = None if n >= whole else int(n)
         clean = CleanData(session.clean.source, session.clean.name, session.clean.columns, session.clean.test, chosen)
-        return (session if clean == session.clean else session.having(clean=clean)), price(session, n)
+        return session if clean == session.clean else session.having(clean=clean)
 
     shown = dict(inputs=parts.session, outputs=[check, amount, cost])
     events = [
@@ -165,7 +165,8 @@ def clean_step(parts: Parts) -> None:
     file.upload(pick, [parts.session, file], [picked, preview, pickers, text, label, pair, use_file], **PRIVATE)
     for event in events:
         parts.refresh_on(event.success(show, **shown, **PRIVATE))
-    amount.release(set_amount, [parts.session, amount], [parts.session, cost], **QUIET)
+    chosen = amount.release(set_amount, [parts.session, amount], parts.session, **QUIET)
+    chosen.success(told(price), [parts.session, amount], cost, **QUIET)  # takes seconds, so it must not write a session
     parts.opened["clean"] = [(show, shown["inputs"], shown["outputs"])]
 
 

@@ -20,7 +20,7 @@ from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.models.uploads import receive
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
@@ -70,6 +70,7 @@ def suspect_step(parts: Parts) -> None:
             plant = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             planted = html(elem_id="plant-progress")
     leads_to(parts, "Next: clean data", "clean")
+    finding = gr.State(None)  # the session as it was measured; the visitor may have started a run meanwhile
 
     @told
     def measure(session: Session) -> tuple[Session, str]:
@@ -88,7 +89,16 @@ def suspect_step(parts: Parts) -> None:
         session = session.having(scores=scores)
         return session, _card(session, scores, "")
 
-    measured = dict(inputs=parts.session, outputs=[parts.session, card])
+    @told
+    def keep(session: Session, found: Session) -> Session:
+        """The session as it is now, with what was measured of its suspect."""
+        if session.suspect.source != found.suspect.source:
+            return session
+        same = (session.clean, session.triggers, session.target) == (found.clean, found.triggers, found.target)
+        return session.having(suspect=found.suspect, scores=found.scores if same else session.scores)
+
+    measured = dict(inputs=parts.session, outputs=[finding, card])
+    kept = dict(inputs=[parts.session, finding], outputs=parts.session)
 
     @told
     def choose_demo(session: Session) -> Session:
@@ -158,8 +168,8 @@ def suspect_step(parts: Parts) -> None:
     ]
     files.clear(lambda: "", None, report, **QUIET)
     for event in chosen:
-        parts.refresh_on(event.success(measure, **measured, **PRIVATE))
-    parts.on_load.append((measure, measured["inputs"], measured["outputs"]))
+        parts.refresh_on(event.success(measure, **measured, **PRIVATE).success(keep, **kept, **LIGHT))
+    parts.on_load += [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]
 
 
 def _card(session: Session, scores: Scores | None, problem: str) -> str:
