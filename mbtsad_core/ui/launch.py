@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mbtsad_core.ui.site import Site
     from mbtsad_core.ui.theme import CSS, PAGE_SCRIPT, theme
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` is like Ctrl-C: the runs stop at a checkpoint
     runner = make_runner(root, config)
     site = Site(root, runner, config, runtime, uploads)
     page = build_page(site)
