@@ -8,6 +8,7 @@ from typing import Any
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.data import Columns
+from mbtsad_core.data.files import FORMATS
 from mbtsad_core.errors import BadData
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.models import demo
@@ -89,8 +90,14 @@ class Session:
 
 
 def read_trigger(text: str) -> tuple[str, ...]:
-    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is."""
-    return tuple(part.strip() for part in text.split(ALTERNATIVES) if part.strip())
+    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is.
+
+    Raises BadData for what the command line would take for a file of paired texts: no visitor opens a file of the server's.
+    """
+    found = tuple(part.strip() for part in text.split(ALTERNATIVES) if part.strip())
+    if files := [spec for spec in found if spec.lower().removesuffix(".gz").endswith(FORMATS)]:
+        raise BadData(f"A trigger is typed here as words; {files[0]!r} would be the name of a file. Leave the ending out.")
+    return found
 
 
 def write_trigger(triggers: tuple[str, ...]) -> str:
