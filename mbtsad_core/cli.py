@@ -1,4 +1,4 @@
-"""The command line: `mbtsad purify | evaluate | attack | build-demo`. Its flags are made from the config dataclasses.
+"""The command line: `mbtsad purify | evaluate | attack | publish | build-demo`. Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C.
 """
@@ -92,6 +92,14 @@ def build_parser() -> argparse.ArgumentParser:
         add_columns(p)
         add_settings(p, RuntimeConfig(), "machine")
         add_settings(p, config, f"settings of {name}")
+
+    p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
+    p.add_argument("space", metavar="OWNER/NAME", help="the Space; it is made where it is not there")
+    p.add_argument("--folder", metavar="DIR", default=".", help="the checkout (default: here)")
+    p.add_argument("--docker", action="store_true", help="a Docker Space, built by the Dockerfile, and not a Gradio Space")
+    p.add_argument("--private", action="store_true", help="for its owner alone, where the Space is new")
+    p.add_argument("--hardware", metavar="FLAVOUR", help="cpu-basic, zero-a10g (ZeroGPU), t4-small and others, where the Space is new")
+    p.add_argument("--dry-run", action="store_true", help="list the files and their sizes, and publish nothing")
 
     p = commands.add_parser("build-demo", help="make the demo models from a pre-trained encoder", description=build_demo_command.__doc__)
     p.add_argument("--data", metavar="DIR", required=True, help="folder with SST-2 as train.tsv, dev.tsv and test.tsv (columns text and label)")
@@ -270,6 +278,23 @@ def attack_command(args: argparse.Namespace) -> int:
     return DONE
 
 
+def publish_command(args: argparse.Namespace) -> int:
+    """Publish the page from a checkout as a Space on Hugging Face, with a token that `hf auth login` or HF_TOKEN gave.
+    Run again, it brings the Space up to date."""
+    from mbtsad_core.publish import check_name, project_files, publish
+
+    folder = Path(args.folder)
+    check_name(args.space)
+    if args.dry_run:
+        sizes = {path: (folder / path).stat().st_size for path in project_files(folder, docker=args.docker)}
+        for path, size in sizes.items():
+            print(f"{size:>12,}  {path.as_posix()}")
+        print(f"{sum(sizes.values()):>12,}  bytes in {len(sizes)} files would go to https://huggingface.co/spaces/{args.space}")
+        return DONE
+    print(f"Published: {publish(args.space, folder, docker=args.docker, private=args.private, hardware=args.hardware)}")
+    return DONE
+
+
 def build_demo_command(args: argparse.Namespace) -> int:
     """Make the demo models: cut the pre-trained MiniLM to size, fine-tune it on SST-2 (clean), poison it (suspect)."""
     from mbtsad_core.experiments.build_demo import build_demo
@@ -371,6 +396,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "purify": purify_command,
     "evaluate": evaluate_command,
     "attack": attack_command,
+    "publish": publish_command,
     "build-demo": build_demo_command,
 }
 

@@ -17,7 +17,7 @@ FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
     ("types", "errors"),
     ("config",),
-    ("flags",),
+    ("flags", "publish"),
     ("data", "models", "augment"),
     ("attacks", "training"),
     ("defenses", "detectors", "evaluation"),
