@@ -70,7 +70,7 @@ class Site:
     """One server. Its methods are called from many threads.
 
     root     directory of the jobs and uploads
-    runtime  where the page's own questions are answered; jobs get it too
+    runtime  where jobs run, and the page's own questions are answered where the GPU is the server's own
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Site:
         uploads: UploadConfig = UploadConfig(),
     ) -> None:
         self.root, self.runner, self.config, self.runtime, self.uploads = root.absolute(), runner, config, runtime, uploads
+        self.own_runtime = runtime if runner.detached else replace(runtime, device="cpu")  # a GPU that is lent to calls is none for the page
         self._models = Kept(MODEL_BYTES, _bytes)
         self._results = Kept(RESULTS)
         self._inputs = Kept(16)
@@ -95,8 +96,7 @@ class Site:
         """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
 
         def load() -> Classifier:
-            runtime = self.runtime if self.runner.detached else replace(self.runtime, device="cpu")
-            classifier = read_model(source, "suspect", max_length, runtime)
+            classifier = read_model(source, "suspect", max_length, self.own_runtime)
             check_suitable(classifier)
             return classifier
 
@@ -107,7 +107,7 @@ class Site:
 
     def clean_demo(self) -> Classifier:
         """The demo's clean classifier, which backdoors are planted in."""
-        return self._models.get("demo clean", lambda: read_model("demo", "clean", PurifyConfig.max_length, self.runtime))
+        return self._models.get("demo clean", lambda: read_model("demo", "clean", PurifyConfig.max_length, self.own_runtime))
 
     def models(self, session: Session) -> dict[str, Classifier]:
         """The suspect and, once the run is done, the teacher and the purified model, in this order."""

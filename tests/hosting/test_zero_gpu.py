@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.jobs.purification import Request
+from mbtsad_core.jobs.runner import AttachedRunner
 from mbtsad_core.ui import launch
+from mbtsad_core.ui.site import Site
 
 sys.path.append(str(ROOT / "tests" / "jobs"))
 from example import tiny_request, undisturbed, weights
@@ -130,6 +133,14 @@ def test_a_fork_takes_no_lock_along_that_another_thread_holds_just_then(tmp_path
     command = [sys.executable, "-P", "-c", FORKS, str(tmp_path / "jobs")]
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False)
     assert run.stdout.split() == ["0"] * 40, run.stderr
+
+
+def test_the_page_itself_takes_no_gpu_where_they_are_lent_to_calls(tmp_path: Path) -> None:
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        site = Site(tmp_path / "jobs", runner, runtime=RuntimeConfig(device="cuda"))
+        for classifier in (site.model("demo"), site.clean_demo()):
+            assert {p.device.type for p in classifier.model.parameters()} == {"cpu"}
+        assert site.runtime.device == "cuda"  # the jobs do
 
 
 def test_a_slice_leaves_time_for_its_end() -> None:
