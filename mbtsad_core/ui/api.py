@@ -112,14 +112,6 @@ def read_settings(given: Any) -> PurifyConfig:
     return replace(PurifyConfig(), {tuple(name.split(".")): value for name, value in (given or {}).items()})
 
 
-def read_typed(text: str) -> tuple[str, ...]:
-    """A trigger that a stranger typed: words, and never the name of a file of this machine."""
-    specs = read_trigger(text)
-    if files := [spec for spec in specs if spec.lower().removesuffix(".gz").endswith(FORMATS)]:
-        raise BadData(f"The trigger {_short(files[0])} looks like the name of a file, and files of triggers are not taken here. Give words or a phrase.")
-    return specs
-
-
 def received(file: Any) -> tuple[str, Path]:
     """The caller's own name for a file that he sent, and where it arrived; raises BadData on all else, such as a path of this machine."""
     if isinstance(file, dict) and isinstance(path := file.get("path"), str) and "\0" not in path:
@@ -216,7 +208,7 @@ def add_api(site: Site) -> None:
         classifier = site.model(source(suspect))
         texts = read_texts(data(test), "test", classifier.labels, CleanData().columns).texts
         with site.busy:
-            if not (specs := read_typed(trigger)):
+            if not (specs := read_trigger(trigger)):
                 return scores_to_dict(evaluate_scores(classifier, texts))
             index = class_index(target, classifier.labels)
             triggered = triggered_test_set(texts, typed_trigger(specs, index, window=classifier.max_length // 2))
@@ -245,7 +237,7 @@ def add_api(site: Site) -> None:
         """
         if suspect.startswith(JOB):
             raise BadData("A run does not start from another's result. Download its model.zip and send it with upload_model.")
-        specs = read_typed(trigger)
+        specs = read_trigger(trigger)
         asked = Request(
             suspect=source(suspect),
             clean=data(clean),

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from conftest import ROOT
+
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -60,3 +63,13 @@ def _answering(process: subprocess.Popen[bytes], url: str, root: Path, seconds: 
                 return
         time.sleep(0.05)
     raise AssertionError(f"the server does not answer: {log_of(root).read_text(encoding='utf-8', errors='replace')[-3000:]}")
+
+
+def until(condition: Callable[[], T], seconds: float = 180.0) -> T:
+    """The first true value of the condition, asked a few times a second; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds} seconds in vain")
