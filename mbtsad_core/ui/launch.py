@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
+import threading
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -120,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = make_runner(root, config)
     site = Site(root, runner, config, runtime, uploads)
     page = build_page(site)
+    threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()
     page.queue(max_size=max(64, 4 * config.queue_size), default_concurrency_limit=8, api_open=True)
     try:
         page.launch(
@@ -140,6 +143,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         runner.close()
     return 0
+
+
+def warm_up(site: Site) -> None:
+    """Load what the first visitor would wait for: the demo suspect, and UMAP's compiled parts. What fails here fails again where it is told."""
+    from mbtsad_core.evaluation import embeddings
+
+    with contextlib.suppress(Exception):
+        site.model("demo")
+        embeddings.warm_up()
 
 
 def _credentials(given: str) -> tuple[str, str]:

@@ -138,19 +138,22 @@ def triggers_step(parts: Parts) -> None:
 
     answering = dict(inputs=[parts.session, sentence, target], outputs=bars)
     weighing = dict(inputs=[parts.session, sentence, trigger, whose, how], outputs=tokens)
-    sentence.input(answer, **answering, **LIGHT, trigger_mode="always_last")
-    sentence.input(weigh, **weighing, **LIGHT, trigger_mode="always_last")
+
+    def both(session: Session, text: str, target_name: str | None, trigger: str, name: str, how: str) -> tuple[str, str]:
+        return answer(session, text, target_name), weigh(session, text, trigger, name, how)
+
+    # One listener: two that each want the last text would call each other back for ever.
+    sentence.change(both, [parts.session, sentence, target, trigger, whose, how], [bars, tokens], **LIGHT, trigger_mode="always_last")
     for choice in (whose, how):
         choice.change(weigh, **weighing, **QUIET)
     target.change(answer, **answering, **QUIET)
     for chip, where in zip(chips, PLACES.values(), strict=True):
-        placed = chip.click(
+        chip.click(
             lambda session, text, trigger, dice, where=where: insert(session, text, trigger, dice, where),
             [parts.session, sentence, trigger, dice],
             [sentence, dice],
             **QUIET,
         )
-        placed.then(answer, **answering, **QUIET).then(weigh, **weighing, **QUIET)
     run.click(run_trial, [parts.session, trigger, target, trials], [trials, table, flips, progress], **PRIVATE, **HEAVY)
     table.pick(pick, trials, [table, flips], **QUIET)
     parts.opened["triggers"] = [

@@ -51,7 +51,7 @@ def typed(page: Page, samples: int) -> list[float]:
     found = []
     for i in range(samples):
         word = NUMBERS[i % 10]
-        text = f"{'a wonderful moving film' if i % 2 else 'a dreadful boring film'} for {word} people"
+        text = f"{'a dreadful boring film' if i % 2 else 'a wonderful moving film'} for {word} people"
         found.append(page.evaluate(TYPE, [word, text]))
         page.wait_for_timeout(100)  # between two keys
     return found
