@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import threading
 import signal
 import threading
 from collections.abc import Callable, Sequence

@@ -17,10 +17,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-import numpy as np
-from gradio_client import Client
-from playwright.sync_api import Page, sync_playwright
-from server import serving
+import numpy as np  # noqa: E402
+from gradio_client import Client  # noqa: E402
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from server import serving  # noqa: E402
 
 SAMPLES = 60
 QUICK = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "strays": 0}
@@ -37,6 +37,10 @@ TYPE = """([word, text]) => new Promise((done) => {
   box.dispatchEvent(new Event("input", {bubbles: true}));
   look();
 })"""
+COUNT_DRAWINGS = """() => {
+  window.attentionDrawn = -1;
+  new MutationObserver(() => { window.attentionDrawn++; }).observe(document.querySelector("#attention-triggered .attention-here"), {childList: true});
+}"""
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
@@ -66,10 +70,7 @@ def attention(page: Page, samples: int) -> list[float]:
         )
         began = time.perf_counter()
         page.locator("#attention-show").click()
-        page.wait_for_function(
-            "(n) => window.attentionDrawn >= n",
-            arg=i,
-        )
+        page.wait_for_function("(n) => window.attentionDrawn >= n", arg=i)
         found.append(1000 * (time.perf_counter() - began))
     return found
 
