@@ -132,13 +132,13 @@ class Image:
         for prefix in {Path(sys.base_prefix), Path(sys.prefix)}:
             if not prefix.is_relative_to("/usr"):
                 self.mount(prefix)
-        (self.root / "dev").mkdir()
+        (self.root / "dev").mkdir(exist_ok=True)
         subprocess.run(["mount", "--rbind", "/dev", self.root / "dev"], check=True)
-        (self.root / "proc").mkdir()
+        (self.root / "proc").mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "proc", "proc", self.root / "proc"], check=True)
-        (self.root / "tmp").mkdir()
+        (self.root / "tmp").mkdir(exist_ok=True)
         (self.root / "tmp").chmod(0o1777)
-        (self.root / "home").mkdir()
+        (self.root / "home").mkdir(exist_ok=True)
         etc = self.root / "etc"
         (etc / "default").mkdir(parents=True)
         (etc / "skel").mkdir()

@@ -149,3 +149,26 @@ with make_runner(root, JobsConfig()) as runner:
 """
     run = run_there(tree, "-W", "ignore", "-c", code)
     assert run.returncode == 0, run.stderr
+
+
+# ---------------------------------------------------------------- what the documents promise
+
+
+def test_every_option_that_the_hosting_page_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from mbtsad_core import cli
+    from mbtsad_core.ui import launch
+
+    text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"--[a-z-]+", launch.build_parser().format_help()))
+    with pytest.raises(SystemExit):
+        cli.main(["publish", "--help"])
+    known |= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    dockers = {"--rm", "--gpus", "--build-arg", "--time"}
+    assert set(re.findall(r"--[a-z-]+", text.replace("|---", ""))) - known - dockers == set()
+
+
+def test_every_link_of_the_hosting_page_leads_somewhere() -> None:
+    page = ROOT / "docs" / "hosting.md"
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (page.parent / link).exists()] == []
