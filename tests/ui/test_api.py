@@ -71,6 +71,14 @@ def test_exactly_the_named_endpoints_are_listed_and_described(client: Client) ->
     assert [p["parameter_name"] for p in listed["named_endpoints"]["/split"]["parameters"] if not p["parameter_has_default"]] == ["texts"]
 
 
+def test_every_endpoint_is_documented_with_an_example() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for name in (*NAMED, "/upload_model", "/upload_texts"):
+        assert f"| `{name[1:]}` |" in text
+        assert f'api_name="{name}"' in text
+    assert "docs/api.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_pages_own_listeners_cannot_be_called(client: Client, url: str) -> None:
     with urllib.request.urlopen(f"{url}config", timeout=60) as answer:
         listeners = json.load(answer)["dependencies"]
