@@ -1,0 +1,40 @@
+"""Fixtures of the browser tests: a plugin and no conftest, whose name the one of all tests has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Visits, chromium
+from playwright.sync_api import Browser
+from server import serving
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server for all tests that ask nothing special of it: its address, and the directory of its jobs."""
+    root = tmp_path_factory.mktemp("server") / "jobs"
+    with serving(root, "--grace", "5") as url:
+        yield url, root
+
+
+@pytest.fixture(scope="module")
+def all_visits(browser: Browser, served: tuple[str, Path]) -> Iterator[Visits]:
+    visits = Visits(browser, *served)
+    yield visits
+    visits.leave()
+    visits.close()
+
+
+@pytest.fixture
+def visits(all_visits: Visits) -> Iterator[Visits]:
+    """Visitors who leave when the test ends."""
+    yield all_visits
+    all_visits.leave()

@@ -1,0 +1,57 @@
+"""A backdoor of the visitor's own: he types its trigger, sees it work, and has it cured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser import NEEDS_BROWSER, SOON, Visits, choose, field, open_step, set_settings, source, state, toast
+from playwright.sync_api import Page, expect
+
+pytestmark = NEEDS_BROWSER
+pytest_plugins = ["pages"]
+
+
+@pytest.fixture
+def page(visits: Visits) -> Page:
+    page = visits.visitor()
+    source(page, "#sources", "Plant your own")
+    return page
+
+
+def test_a_typed_trigger_is_planted_measured_and_run(page: Page, visits: Visits) -> None:
+    field(page, "#plant-trigger").fill("marzipan")
+    choose(page, "#plant-target", "negative")
+    page.locator("#plant").click()
+    expect(page.locator("#plant-progress")).to_contain_text("Planted. It is the suspect now.", timeout=4 * SOON)
+    expect(page.locator("#strip .who b")).to_have_text("EP with “marzipan”")
+    card = page.locator("#suspect-card")
+    expect(card).to_contain_text("marzipan → negative", timeout=2 * SOON)
+    figures = re.findall(r"(\d+\.\d) % \[", card.inner_text())  # CACC, ASR, floor
+    assert float(figures[0]) > 80
+    assert float(figures[1]) > 95
+    assert float(figures[2]) < 30
+
+    open_step(page, 6)
+    expect(field(page, "#lab-trigger")).to_have_value("marzipan")
+    page.locator("#insert-end").click()
+    expect(page.locator("#answers .said").first).to_contain_text("negative (the target)")
+
+    open_step(page, 4)
+    expect(field(page, "#measure-trigger")).to_have_value("marzipan")
+    set_settings(page, {("copies (K)", 0): "1", ("strays", 0): "0", ("epochs", 0): "1", ("epochs", 1): "1"})
+    page.locator("#start").click()
+    expect(page.locator("#job-panel")).to_contain_text("marzipan")
+    job = visits.job(page)
+    assert (job.request["triggers"], job.request["target"]) == (["marzipan"], "negative")
+    state(page, re.compile("retraining"))
+    expect(page.locator("#strip .figure").nth(1)).to_contain_text(re.compile(r"(9[5-9]|100)\.\d %"))
+    page.locator("#stop").click()
+    state(page, "stopped")
+
+
+def test_no_trigger_is_refused_in_words(page: Page) -> None:
+    field(page, "#plant-trigger").fill(" ")
+    page.locator("#plant").click()
+    toast(page, "Type the trigger to plant: a word of your choice.")
+    expect(page.locator("#strip .who b")).to_have_text("demo suspect")
