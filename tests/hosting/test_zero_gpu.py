@@ -55,7 +55,7 @@ def on_host(folder: Path, request: Request, seconds: float, **environment: int) 
 def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(request_: Request, expected: str, tmp_path: Path) -> None:
     found = on_host(tmp_path, request_, seconds=0.4)
     assert found["state"] == "done", found["message"]
-    assert found["places"] == STEPS
+    assert found["places"] == found["recorded"] == STEPS
     assert len(found["calls"]) >= 3
     assert set(found["calls"]) == {60}  # the most that the host lends at a time
     assert len(found["forks"]) == 1  # the host uses its fork again
@@ -69,9 +69,8 @@ def test_a_slice_that_the_host_kills_is_repeated_from_its_checkpoint(request_: R
     assert found["refused"] == []  # it goes on without a word of the visitor
     assert len(found["forks"]) == 2
     assert found["attempts"] == 2
-    assert found["places"][:CUT_AFTER] == STEPS[:CUT_AFTER]
-    rest = found["places"][CUT_AFTER:]
-    assert rest == STEPS[-len(rest) :]
+    assert list(map(list, dict.fromkeys(map(tuple, found["places"])))) == STEPS  # some come twice: those after the checkpoint
+    assert found["recorded"] == STEPS
     assert weights(Path(found["out"])) == expected
 
 

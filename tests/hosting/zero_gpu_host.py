@@ -151,7 +151,8 @@ def main(root: str, request: str, seconds: str) -> None:
         eyes.join()
     status, job = runner.status(id), runner.job(id)
     found = dict(state=status.state, message=status.message, attempts=job.attempts, out=str(runner.output(id)), places=places, refused=refused)
-    print(json.dumps(found | dict(calls=spaces.calls, forks=spaces.forks)))
+    recorded = [(r.event.stage, r.event.step) for r in runner.events(id)]
+    print(json.dumps(found | dict(recorded=recorded, calls=spaces.calls, forks=spaces.forks)))
     runner.close()
 
 
