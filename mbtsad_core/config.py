@@ -70,6 +70,7 @@ class TrainingConfig(Config):
     clip: float = setting(1.0, "largest norm of the gradient", low=0.0, high=1e6)
     dropout: float | None = setting(None, "dropout while training; the model's own where not given", low=0.0, high=0.9)
     observe_every: int = setting(40, "steps between two measurements of CACC and ASR", low=1, high=1_000_000)
+    observe_early: int = setting(0, "steps between two measurements before the first of these, where ASR falls fastest; 0: none", low=0, high=1_000_000)
     save_every: float = setting(30.0, "seconds between two checkpoints", low=0.0, high=86_400.0)
 
 

@@ -101,7 +101,7 @@ def fine_tune(
                 step += 1
                 metrics = {name: float(term.detach()) for name, term in terms.items()}
                 watch.check(metrics, step)
-                if observe is not None and (step % config.observe_every == 0 or step == total):
+                if observe is not None and _is_due(step, total, config):
                     model.eval()
                     metrics |= observe(classifier)
                     model.train()
@@ -115,6 +115,12 @@ def fine_tune(
         raise
     model.eval()
     return classifier
+
+
+def _is_due(step: int, total: int, config: TrainingConfig) -> bool:
+    """Whether the classifier is measured after this step."""
+    early = config.observe_early and step < config.observe_every and step % config.observe_early == 0
+    return bool(early) or step % config.observe_every == 0 or step == total
 
 
 def schedule(step: int, total: int, warmup: float) -> float:

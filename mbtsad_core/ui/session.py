@@ -15,8 +15,11 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.types import Scores
 
-OFTEN = 25  # steps between two measurements: often enough to see ASR fall
-WATCHED = PurifyConfig(retrain=RetrainConfig(observe_every=OFTEN), distil=DistilConfig(observe_every=OFTEN))
+OFTEN, EARLY = 30, 5  # steps between two measurements: often enough to see ASR fall
+WATCHED = PurifyConfig(
+    retrain=RetrainConfig(observe_every=OFTEN, observe_early=EARLY),
+    distil=DistilConfig(observe_every=OFTEN, observe_early=EARLY),
+)
 ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
 
 

@@ -140,6 +140,7 @@ class Site:
 
     def new_folder(self) -> Path:
         """A place for a visitor's upload that cannot be guessed; removed some time after its last use."""
+        self.expire()
         folder = self.root / UPLOADS / secrets.token_urlsafe(24)
         folder.mkdir(mode=0o700)
         return folder

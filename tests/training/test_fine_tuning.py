@@ -245,6 +245,12 @@ def test_an_observer_looks_every_so_many_steps_and_at_the_end() -> None:
     assert [e.step for e in events if "cacc" in e.metrics] == [4, 8, 9]
 
 
+def test_an_observer_looks_more_often_at_the_start_where_that_is_asked_for() -> None:
+    config = dataclasses.replace(CONFIG, observe_every=5, observe_early=2)
+    events = finish(fine_tune(tiny_bert(), TEXTS, config, observe=lambda classifier: {"cacc": 1.0}))[1]
+    assert [e.step for e in events if "cacc" in e.metrics] == [2, 4, 5, 9]
+
+
 def test_an_observer_sees_the_model_as_it_stands_without_dropout() -> None:
     seen: list[tuple[bool, str]] = []
 
