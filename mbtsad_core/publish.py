@@ -110,5 +110,7 @@ def publish(name: str, folder: Path, *, docker: bool = False, private: bool = Fa
             raise BadOutput(f"The Hub refused to publish {name}: {error}. Check the owner's name and that the token may write there.") from error
         except Exception as error:  # the network's errors
             reason = str(error) or type(error).__name__
-            raise BadOutput(f"The Hub could not be reached: {reason}. Check the network, and that HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE are not set.") from error
+            raise BadOutput(
+                f"The Hub could not be reached: {reason}. Check the network, and that HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE are not set."
+            ) from error
     return str(made)
