@@ -142,7 +142,11 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
 
 def read_model(source: str, demo_name: str, max_length: int, runtime: RuntimeConfig, labels: tuple[str, ...] | None = None) -> Classifier:
     """The classifier that a source names, its classes called `labels` where given; "demo" is the packaged one of that name."""
-    classifier = load_classifier(demo.demo_model(demo_name) if source == "demo" else source, max_length=max_length, runtime=runtime)
+    return named(load_classifier(demo.demo_model(demo_name) if source == "demo" else source, max_length=max_length, runtime=runtime), labels)
+
+
+def named(classifier: Classifier, labels: tuple[str, ...] | None) -> Classifier:
+    """The classifier with its classes called `labels`, where given; raises BadData unless there is one for each."""
     if labels and len(labels) != len(classifier.labels):
         raise BadData(
             f"--labels names {len(labels)} classes ({', '.join(labels)}), but the model has {len(classifier.labels)} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections import Counter
@@ -20,9 +21,10 @@ from mbtsad_core.jobs.purification import Inputs
 from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session
+from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
 
 SHOWN = 8  # rows of a preview
@@ -54,6 +56,12 @@ def clean_step(parts: Parts) -> None:
                 text = gr.Dropdown([], label="Text", elem_id="text-column")
                 label = gr.Dropdown([], label="Label", elem_id="label-column")
                 pair = gr.Dropdown([], label="Second text (pairs only)", elem_id="pair-column")
+            names = gr.Textbox(
+                label="Class names, in the model's order",
+                info="Only where the labels are names and the model calls its classes LABEL_0, LABEL_1: negative, positive",
+                visible=False,
+                elem_id="class-names",
+            )
             use_file = gr.Button("Check and use", variant="primary", elem_classes="narrow", visible=False, elem_id="use-file")
         with gr.Tab("Hugging Face Hub", id="hub"):
             hub = gr.Textbox(label="Data set", placeholder="owner/name, owner/name:config, owner/name@split", elem_id="hub-data")
@@ -73,28 +81,21 @@ def clean_step(parts: Parts) -> None:
             inputs = site.inputs(session)
             whole = site.inputs(session.having(clean=_all_of(session.clean)))
         except MBTSADError as error:
-            return _problem(str(error)), gr.skip(), ""
+            return _problem(words(error)), gr.skip(), ""
         n = len(whole.clean)
         slider = gr.Slider(minimum=min(32, n), maximum=n, value=len(inputs.clean))
         return _report(session, whole), slider, price(session, len(inputs.clean))
 
     def price(session: Session, n: int) -> str:
         """What so many texts cost in time."""
-        try:
-            inputs = site.inputs(session.having(clean=_all_of(session.clean)))
-        except MBTSADError:
-            return ""
-        classifier = site.suspect(session)
-        some = inputs.clean[:TRIED]
-
-        def pace() -> float:
-            with busy(site):
-                return _seconds_a_text(classifier, some)
-
-        seconds = estimate(int(n), session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)
+        seconds = expected_seconds(site, session, int(n))
         return (
-            f'<p class="mbtsad muted" role="status">{int(n)} clean texts × {session.config.split.copies} token-split copies a pass: '
-            f"about {duration(seconds)} on this machine, judged by how fast it reads a text.</p>"
+            ""
+            if seconds is None
+            else (
+                f'<p class="mbtsad muted" role="status">{int(n)} clean texts × {session.config.split.copies} token-split copies a pass: '
+                f"about {duration(seconds)} on this machine, judged by how fast it reads a text.</p>"
+            )
         )
 
     @told
@@ -105,7 +106,7 @@ def clean_step(parts: Parts) -> None:
     def pick(session: Session, uploaded: str | None) -> tuple[Any, ...]:
         """Keep the file, show its first rows and guess its columns."""
         if not uploaded:
-            return "", gr.Dataframe(visible=False), gr.Row(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
+            return "", gr.Dataframe(visible=False), gr.Row(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
         with site.upload() as folder:
             kept = folder / Path(uploaded).name
             shutil.move(uploaded, kept)
@@ -123,11 +124,12 @@ def clean_step(parts: Parts) -> None:
             gr.Dropdown(columns, value=guessed.text),
             gr.Dropdown(columns, value=guessed.label),
             gr.Dropdown(["", *columns], value=guessed.pair or ""),
+            gr.Textbox(visible=_nameless(session)),
             gr.Button(visible=True),
         )
 
     @told
-    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None) -> Session:
+    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str) -> Session:
         if not kept:
             raise BadData("Upload a table of clean texts first.")
         test = None
@@ -136,7 +138,8 @@ def clean_step(parts: Parts) -> None:
             shutil.copyfile(tested, place)
             test = str(place)
         chosen = CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
-        session = session.having(clean=chosen, scores=None, job="")
+        own = tuple(name.strip() for name in called.split(",") if name.strip())
+        session = session.having(clean=chosen, names=own, scores=None, job="")
         site.inputs(session)  # raises what is wrong with it
         return session
 
@@ -159,10 +162,10 @@ def clean_step(parts: Parts) -> None:
     shown = dict(inputs=parts.session, outputs=[check, amount, cost])
     events = [
         choose_demo.click(demo_texts, parts.session, parts.session, **PRIVATE),
-        use_file.click(use, [parts.session, picked, test_file, text, label, pair], parts.session, **PRIVATE),
+        use_file.click(use, [parts.session, picked, test_file, text, label, pair, names], parts.session, **PRIVATE),
         fetch.click(use_hub, [parts.session, hub], parts.session, **PRIVATE),
     ]
-    file.upload(pick, [parts.session, file], [picked, preview, pickers, text, label, pair, use_file], **PRIVATE)
+    file.upload(pick, [parts.session, file], [picked, preview, pickers, text, label, pair, names, use_file], **PRIVATE)
     for event in events:
         parts.refresh_on(event.success(show, **shown, **PRIVATE))
     chosen = amount.release(set_amount, [parts.session, amount], parts.session, **QUIET)
@@ -170,8 +173,28 @@ def clean_step(parts: Parts) -> None:
     parts.opened["clean"] = [(show, shown["inputs"], shown["outputs"])]
 
 
+def _nameless(session: Session) -> bool:
+    """Whether the model calls its classes by numbers alone."""
+    return all(re.fullmatch(r"(label_)?\d+", name.casefold()) for name in session.suspect.labels)
+
+
 def _all_of(clean: CleanData) -> CleanData:
     return CleanData(clean.source, clean.name, clean.columns, clean.test)
+
+
+def expected_seconds(site: Site, session: Session, n: int) -> float | None:
+    """Seconds that a run with n clean texts would take here; None where the texts do not fit the suspect."""
+    try:
+        inputs = site.inputs(session.having(clean=_all_of(session.clean)))
+    except MBTSADError:
+        return None
+    classifier = site.suspect(session)
+
+    def pace() -> float:
+        with busy(site):
+            return _seconds_a_text(classifier, inputs.clean[:TRIED])
+
+    return estimate(n, session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)
 
 
 def _seconds_a_text(classifier: Classifier, some: tuple[LabelledText, ...]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from html import escape
@@ -50,10 +51,30 @@ def _shown(error: Exception) -> gr.Error:
     return gr.Error(escape(words(error)), duration=15, print_exception=False, title="This did not work")
 
 
+# What the core calls by the command line's flags, as the page calls it; a setting of the method keeps its name.
+FLAGS = {
+    "--labels": "the class names in step 2",
+    "--text-column": "the column of the text",
+    "--label-column": "the column of the label",
+    "--pair-column": "the column of the second text",
+    "--target": "the class that it sends texts to",
+    "--clean-amount": "the number of clean texts",
+    "--test FILE": "a file of texts to measure on",
+}
+
+
 def words(error: Exception) -> str:
-    """What a visitor is told of an error."""
+    """What a visitor is told of an error: no flag of the command line, and no folder of the server."""
     if isinstance(error, MBTSADError):
-        return str(error)
+        return in_the_pages_words(str(error))
     number = secrets.token_hex(4)
     logger.error("Error %s in the page", number, exc_info=error)
     return f"Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the number {number}: the server's log has the details."
+
+
+def in_the_pages_words(text: str) -> str:
+    """A message of the core as the page says it."""
+    text = re.sub(r"(?<![\w./:])/(?:[^\s/'\"]+/)+", "", text)
+    for flag, name in FLAGS.items():
+        text = re.sub(re.escape(flag) + r"(?![\w-])( [A-Z]\b)?", name, text)
+    return re.sub(r"--([a-z][a-z-]*)", lambda flag: f"“{flag[1].replace('-', ' ')}” in the settings", text)

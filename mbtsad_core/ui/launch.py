@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = args.jobs.expanduser().absolute()
     os.environ.setdefault("GRADIO_TEMP_DIR", str(root / "received"))  # uploads on their way; never a place that others can read
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")  # no visitor reads the host's private models and data
 
     from mbtsad_core.ui.page import build_page
     from mbtsad_core.ui.site import Site

@@ -13,6 +13,7 @@ import gradio as gr
 from mbtsad_core.config import PurifyConfig, Setting, replace, settings
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import State
+from mbtsad_core.ui.clean_data import expected_seconds
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, leads_to, lede, said
@@ -20,6 +21,7 @@ from mbtsad_core.ui.session import Session, trigger_of, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import panel_html, standing, strip_html
 from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.words import duration
 
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
 
@@ -86,6 +88,7 @@ def purify_step(parts: Parts) -> Purify:
             with gr.Row():
                 start = gr.Button("Start the purification", variant="primary", elem_id="start")
                 stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+            cost = html(elem_id="start-cost")
             link = html(elem_id="job-link")
             trigger = gr.Textbox(
                 label="Trigger to measure",
@@ -124,6 +127,16 @@ def purify_step(parts: Parts) -> Purify:
         return session, said("The next run will measure it. Step 6 tries any trigger at once.")
 
     @told
+    def price(session: Session) -> str:
+        """How long a run would take, before there is one."""
+        if session.job or not session.clean.source:
+            return ""
+        seconds = expected_seconds(site, session, len(site.inputs(session).clean))
+        return (
+            "" if seconds is None else said(f"About {duration(seconds)} on this machine ({site.suspect(session).device}), judged by how fast it reads a text.")
+        )
+
+    @told
     def show_trigger(session: Session) -> tuple[str, Any]:
         labels = list(site.suspect(session).labels)
         chosen = next((name for name in labels if session.target and name.casefold() == session.target.casefold()), labels[-1])
@@ -145,7 +158,7 @@ def purify_step(parts: Parts) -> Purify:
     apply.click(use_settings, [parts.session, *controls], parts.session, **PRIVATE).success(
         lambda: gr.Info("The next run uses these settings."), None, None, **QUIET
     )
-    parts.opened["purify"] = [(show_trigger, parts.session, [trigger, target]), (show_settings, parts.session, controls)]
+    parts.opened["purify"] = [(price, parts.session, cost), (show_trigger, parts.session, [trigger, target]), (show_settings, parts.session, controls)]
     return shown
 
 

@@ -51,6 +51,7 @@ class Session:
     visitor: str = ""
     suspect: Suspect = Suspect()
     clean: CleanData = CleanData()
+    names: tuple[str, ...] = ()  # of the classes in the model's order, where the visitor gave them because the model does not
     triggers: tuple[str, ...] = demo.TRIGGERS
     target: str | None = demo.TARGET
     config: PurifyConfig = WATCHED
@@ -69,7 +70,7 @@ class Session:
             triggers=self.triggers,
             target=self.target,
             columns=self.clean.columns,
-            labels=None,
+            labels=self.names or None,
             clean_amount=self.clean.amount,
             config=self.config,
             runtime=runtime,
@@ -78,7 +79,7 @@ class Session:
     def with_suspect(self, source: str, name: str, classifier: Classifier, triggers: tuple[str, ...] = (), target: str | None = None) -> Session:
         """Another suspect: what was measured or trained on the one before is left behind."""
         suspect = Suspect(source, name, classifier.describe(), classifier.labels)
-        return self.having(suspect=suspect, triggers=triggers, target=target, job="", scores=None)
+        return self.having(suspect=suspect, names=(), triggers=triggers, target=target, job="", scores=None)
 
     def with_description(self, classifier: Classifier) -> Session:
         """The session with what the loaded suspect says of itself."""
@@ -118,7 +119,7 @@ def of_request(request: Request, visitor: str, job: str) -> Session:
         None if request.clean_amount is None else int(request.clean_amount),
     )
     name = about.get(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
-    return Session(visitor, Suspect(request.suspect, name), clean, request.triggers, request.target, request.config, job)
+    return Session(visitor, Suspect(request.suspect, name), clean, request.labels or (), request.triggers, request.target, request.config, job)
 
 
 def trigger_of(text: str, target: str | None) -> tuple[str, ...]:

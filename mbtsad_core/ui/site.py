@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig
 from mbtsad_core.errors import BadData
-from mbtsad_core.jobs.purification import Inputs, Request, prepare, read_model
+from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
 from mbtsad_core.jobs.store import State
 from mbtsad_core.models.classifier import Classifier, check_suitable
@@ -103,7 +103,8 @@ class Site:
         return self._models.get((source, max_length), load)
 
     def suspect(self, session: Session) -> Classifier:
-        return self.model(session.suspect.source, session.config.max_length)
+        """The session's suspect, its classes called as the visitor named them."""
+        return named(self.model(session.suspect.source, session.config.max_length), session.names)
 
     def clean_demo(self) -> Classifier:
         """The demo's clean classifier, which backdoors are planted in."""
@@ -114,7 +115,8 @@ class Site:
         found = {"suspect": self.suspect(session)}
         if self.done(session):
             out = self.runner.output(session.job)
-            found |= {name: self.model(str(out / folder), session.config.max_length) for name, folder in (("teacher", "teacher"), ("purified", "model"))}
+            for name, folder in (("teacher", "teacher"), ("purified", "model")):
+                found[name] = named(self.model(str(out / folder), session.config.max_length), session.names)
         return found
 
     def done(self, session: Session) -> bool:

@@ -10,6 +10,7 @@ from mbtsad_core.evaluation.scores import wilson
 from mbtsad_core.jobs.runner import Status
 from mbtsad_core.jobs.store import ACTIVE, State
 from mbtsad_core.types import Rate
+from mbtsad_core.ui.handlers import in_the_pages_words
 from mbtsad_core.ui.session import Session, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration, percent
@@ -144,9 +145,12 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
     status = found.status
     if found.gone:
         return _panel("Run not found", found.gone + " Start a new run, or open the link again.", ())
+    stays = "It works in the background, and goes on when you close this page."
+    if not site.runner.detached:
+        stays = "This host has no background jobs: keep the page open. Closed, the run waits at its last checkpoint, and goes on when you open its link."
     if status is None:
         chosen = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
-        return _panel("No run yet", "Start it: it works in the background, and goes on when you close this page.", chosen)
+        return _panel("No run yet", stays, chosen)
     rows: list[tuple[str, str]] = []
     if status.state is State.RUNNING:
         over = status.stage == "distil" and status.step == status.total
@@ -168,18 +172,18 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         rows.append(("ASR floor", f"{percent(found.floor.share)} ({found.floor.hits} of {found.floor.n})"))
     if job.attempts > 1 and status.state in MOVING:
         rows.append(("started", f"{job.attempts} times: its process was lost, and it went on from the last checkpoint"))
-    head, text = _headline(status)
-    note = f'<p class="note" role="status">{escape(status.message)}</p>' if status.message and status.state is not State.FAILED else ""
+    head, text = _headline(status, stays)
+    note = f'<p class="note" role="status">{escape(in_the_pages_words(status.message))}</p>' if status.message and status.state is not State.FAILED else ""
     return _panel(head, text, tuple(rows), _bar(status), note, status.state.value)
 
 
-def _headline(status: Status) -> tuple[str, str]:
+def _headline(status: Status, stays: str) -> tuple[str, str]:
     match status.state:
         case State.QUEUED:
             ahead = (status.position or 1) - 1
             return f"Queued, position {status.position}", "It starts next." if not ahead else f"{ahead} run{'s' if ahead > 1 else ''} ahead of yours."
         case State.RUNNING:
-            return "Running", "It goes on when you close this page; the link below brings you back to it."
+            return "Running", f"{stays} The link below brings you back to it."
         case State.CANCELLING:
             return "Stopping", "It ends after the step that it is in."
         case State.DONE:
@@ -187,7 +191,7 @@ def _headline(status: Status) -> tuple[str, str]:
         case State.CANCELLED:
             return "Stopped", "Nothing was purified. Start again when you like."
         case State.FAILED:
-            return "Failed", status.message
+            return "Failed", in_the_pages_words(status.message)
         case _:
             return "Expired", "The results of this run were kept for a limited time and are gone. Start a new run."
 

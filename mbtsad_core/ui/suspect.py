@@ -20,7 +20,7 @@ from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.models.uploads import receive
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told
+from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
@@ -80,7 +80,7 @@ def suspect_step(parts: Parts) -> None:
         try:
             inputs = site.inputs(session)
         except MBTSADError as error:
-            return session, _card(session, None, str(error))
+            return session, _card(session, None, words(error))
         with busy(site):
             scores = site.remembered(
                 ("scores", session.suspect, session.clean, session.triggers, session.target),
