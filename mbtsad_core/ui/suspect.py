@@ -106,7 +106,8 @@ def suspect_step(parts: Parts) -> None:
 
     @told
     def start_demo(session: Session) -> tuple[Session, Any]:
-        return site.submit(Session(session.visitor)), gr.Tabs(selected="purify")
+        demo_session = Session(session.visitor)
+        return site.submit(demo_session.with_description(site.suspect(demo_session))), gr.Tabs(selected="purify")
 
     @told
     def take_upload(session: Session, uploaded: list[str] | None) -> tuple[Session, str]:

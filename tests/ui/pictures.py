@@ -72,7 +72,7 @@ def steps(browser: Browser, link: str, out: Path) -> None:
                 page.wait_for_selector("#trials table, #trials [data-trial]", timeout=60_000)
             if top:
                 page.locator(top).scroll_into_view_if_needed()
-                page.evaluate("(top) => window.scrollTo(0, document.querySelector(top).getBoundingClientRect().top + window.scrollY - 96)", top)
+                page.evaluate("(top) => window.scrollTo(0, document.querySelector(top).getBoundingClientRect().top + window.scrollY - 124)", top)
             page.wait_for_timeout(1500)
             picture(page, out / f"{step.split()[1].lower()}{name}.png")
             if step.startswith("5") and not name:
