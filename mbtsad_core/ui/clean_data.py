@@ -129,7 +129,7 @@ def clean_step(parts: Parts) -> None:
         )
 
     @told
-    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str) -> Session:
+    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str | None) -> Session:
         if not kept:
             raise BadData("Upload a table of clean texts first.")
         test = None
@@ -138,7 +138,7 @@ def clean_step(parts: Parts) -> None:
             shutil.copyfile(tested, place)
             test = str(place)
         chosen = CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
-        own = tuple(name.strip() for name in called.split(",") if name.strip())
+        own = tuple(name.strip() for name in (called or "").split(",") if name.strip())
         session = session.having(clean=chosen, names=own, scores=None, job="")
         site.inputs(session)  # raises what is wrong with it
         return session
