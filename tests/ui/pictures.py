@@ -76,6 +76,8 @@ def steps(browser: Browser, link: str, out: Path) -> None:
             page.wait_for_timeout(1500)
             picture(page, out / f"{step.split()[1].lower()}{name}.png")
             if step.startswith("5") and not name:
+                page.get_by_test_id("UMAP-radio-label").click()
+                page.wait_for_function("() => document.querySelector('#projection').innerText.includes('UMAP')", timeout=120_000)
                 page.evaluate("() => window.scrollTo(0, document.querySelector('#projection').getBoundingClientRect().top + window.scrollY - 160)")
                 page.wait_for_timeout(800)
                 picture(page, out / "projection.png")
