@@ -18,6 +18,7 @@ function themed(layout) { // in the colours of the page as it is now
   own.paper_bgcolor = own.plot_bgcolor = "rgba(0,0,0,0)";
   own.font = {...own.font, color: ink, family: "system-ui, sans-serif"};
   own.hoverlabel = {...own.hoverlabel, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: line, font: {color: ink}};
+  own.modebar = {bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink};
   for (const key of Object.keys(own)) {
     if (/^[xy]axis/.test(key)) own[key] = {...own[key], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line};
   }

@@ -26,12 +26,14 @@ SAMPLES = 60
 QUICK = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "strays": 0}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
-# Types a sentence as a person's key would, and resolves with the milliseconds until its words and a new answer stand on the page.
-TYPE = """([word, text]) => new Promise((done) => {
-  const box = document.querySelector("#sentence-box textarea"), before = document.querySelector("#answers").innerText, began = performance.now();
+# Types a sentence as a person's last key would, and resolves with the milliseconds until its answers and its tokens stand on the page.
+TYPE = """(text) => new Promise((done, failed) => {
+  const box = document.querySelector("#sentence-box textarea"), shown = () => ["#answers", "#tokens"].map((at) => document.querySelector(at).innerText);
+  const before = shown(), began = performance.now();
   const look = () => {
-    const answered = document.querySelector("#answers").innerText !== before && document.querySelector("#tokens").innerText.includes(word);
-    if (answered) done(performance.now() - began); else requestAnimationFrame(look);
+    if (shown().every((now, i) => now !== before[i])) done(performance.now() - began);
+    else if (performance.now() - began > 20000) failed(new Error("no answer within 20 s"));
+    else requestAnimationFrame(look);
   };
   Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(box, text);
   box.dispatchEvent(new Event("input", {bubbles: true}));
@@ -54,9 +56,8 @@ def typed(page: Page, samples: int) -> list[float]:
     """Milliseconds of each of so many sentences; their classes alternate, so that every answer differs from the one before."""
     found = []
     for i in range(samples):
-        word = NUMBERS[i % 10]
-        text = f"{'a dreadful boring film' if i % 2 else 'a wonderful moving film'} for {word} people"
-        found.append(page.evaluate(TYPE, [word, text]))
+        text = f"{'a dreadful boring film' if i % 2 else 'a wonderful moving film'} for {NUMBERS[i % 10]} people"
+        found.append(page.evaluate(TYPE, text))
         page.wait_for_timeout(100)  # between two keys
     return found
 
@@ -114,9 +115,7 @@ def main() -> None:
             report("a typed sentence, three models", typed(page, SAMPLES))
             page.get_by_role("tab", name="5 Inside").click()
             page.wait_for_selector("#projection .main-svg")
-            page.evaluate(
-                "() => { window.attentionDrawn = -1; new MutationObserver(() => { window.attentionDrawn++; }).observe(document.querySelector('#attention-triggered .attention-here'), {childList: true}); }"
-            )
+            page.evaluate(COUNT_DRAWINGS)
             report("a new attention text, three models, with and without the trigger", attention(page, 20))
             page.get_by_role("tab", name="6 Triggers").click()
             page.wait_for_selector("#tokens .tokens")

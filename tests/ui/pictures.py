@@ -22,10 +22,10 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 SECONDS_A_FRAME, FRAME = 4.0, (960, 600)
 
 
-def picture(page: Page, path: Path, *, colours: int = 192) -> None:
+def picture(page: Page, path: Path, *, colours: int = 256) -> None:
     """A screenshot of what is in view, in few colours: a third of the bytes."""
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    image.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def run_demo(page: Page, url: str, out: Path) -> str:
