@@ -62,6 +62,7 @@ def make_runner(root: Path, config: JobsConfig) -> Runner:
     from mbtsad_core.jobs.runner import AttachedRunner, DetachedRunner
 
     if lend := zero_gpu():
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a fork has none of the tokenizers' threads, and would wait for them for ever
         return AttachedRunner(root, config, seconds=SLICE, around=lambda slice: lend(duration=60)(slice))
     return DetachedRunner(root, config)
 
