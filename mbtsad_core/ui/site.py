@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig
-from mbtsad_core.errors import BadData
+from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
 from mbtsad_core.jobs.store import State
@@ -105,6 +105,16 @@ class Site:
     def suspect(self, session: Session) -> Classifier:
         """The session's suspect, its classes called as the visitor named them."""
         return named(self.model(session.suspect.source, session.config.max_length), session.names)
+
+    def machine(self, session: Session) -> str:
+        """Device and precision of a run, in words."""
+        if not self.runner.detached:
+            return "a GPU that is lent for less than a minute at a time"
+        try:
+            suspect = self.suspect(session)
+        except MBTSADError:  # it cannot be loaded any more
+            return self.runtime.device
+        return f"{suspect.device.type}, {suspect.precision}"
 
     def clean_demo(self) -> Classifier:
         """The demo's clean classifier, which backdoors are planted in."""

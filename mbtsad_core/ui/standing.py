@@ -164,8 +164,7 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         rows.append(("machine", f"{settings['device']}, {settings['precision']}"))
         rows.append(("clean texts", str(settings["clean_texts"])))
     elif status.state in MOVING:
-        asked = job.request.get("runtime", {})
-        rows.append(("machine", f"{asked.get('device', 'auto')}, {asked.get('precision', 'auto')}; other visitors' runs wait meanwhile"))
+        rows.append(("machine", site.machine(session)))
     if found.measured:
         rows.append(("trigger measured", found.measured))
     if found.floor:

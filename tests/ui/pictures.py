@@ -19,11 +19,14 @@ from server import serving  # noqa: E402
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECONDS_A_FRAME, FRAME = 4.0, (960, 600)
 
 
 def picture(page: Page, path: Path, *, colours: int = 256) -> None:
-    """A screenshot of what is in view, in few colours: a third of the bytes."""
+    """A screenshot of what is in view, in few colours: a third of the bytes. What the README does not show is left out."""
+    if path.name not in README:
+        return
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
