@@ -12,7 +12,7 @@ import gradio as gr
 
 from mbtsad_core.config import PurifyConfig, Setting, replace, settings
 from mbtsad_core.errors import BadConfig, BadData
-from mbtsad_core.jobs.store import State
+from mbtsad_core.jobs.store import Measure, State
 from mbtsad_core.ui.clean_data import expected_seconds
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
@@ -42,27 +42,14 @@ class Purify:
 def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
     """Strip, panel, curves, sentence, link, buttons and timer, as the run stands now; only what has changed is sent."""
     found = standing(site, session)
-    strip = strip_html(session, found)
-    curves, sentence = gr.skip(), gr.skip()
-    last = 0
-    if found.status and found.status.state is not State.EXPIRED:
-        recorded = site.runner.events(session.job, after=drawn[1] if drawn and drawn[0] == session.job else 0)
-        last = recorded[-1].sequence if recorded else (drawn[1] if drawn and drawn[0] == session.job else 0)
     measures = site.runner.measures(session.job) if found.status else []
-    now = (session.job, last, len(measures))
-    if now != drawn:
-        events = [r.event for r in site.runner.events(session.job)] if last else []
-        if any(e.metrics for e in events):
-            names = {0: write_trigger(tuple(site.runner.job(session.job).request["triggers"]))} | {m.number: write_trigger(m.triggers) for m in measures}
-            text = curves_text(events)
-            curves = drawing(training_curves(events, measures=names), text)
-            sentence = f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
-        else:
-            curves = nothing(NO_CURVES)
-            sentence = ""
+    seen = drawn[1] if drawn and drawn[0] == session.job else 0
+    new = site.runner.events(session.job, after=seen) if found.status else []
+    now = (session.job, new[-1].sequence if new else seen, len(measures))
+    curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, measures) if found.status else (nothing(NO_CURVES), "")
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     return (
-        strip,
+        strip_html(session, found),
         panel_html(site, session, found),
         curves,
         sentence,
@@ -72,6 +59,16 @@ def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
         now,
         gr.Timer(active=found.moving),
     )
+
+
+def _course(site: Site, session: Session, measures: list[Measure]) -> tuple[Any, str]:
+    """The curves of the session's run, and the sentence that says where they stand."""
+    events = [recorded.event for recorded in site.runner.events(session.job)]
+    if not any(event.metrics for event in events):
+        return nothing(NO_CURVES), ""
+    names = {0: write_trigger(tuple(site.runner.job(session.job).request["triggers"]))} | {m.number: write_trigger(m.triggers) for m in measures}
+    text = curves_text(events)
+    return drawing(training_curves(events, measures=names), text), f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
 
 
 def purify_step(parts: Parts) -> Purify:
@@ -214,7 +211,7 @@ def _link(session: Session) -> str:
         return ""
     query = escape(f"?job={session.job}")
     return (
-        f'<p class="mbtsad muted">Whoever has the link can see this run: <a class="job-link" href="{query}">link to this run</a> '
+        f'<p class="mbtsad muted">Whoever has the link can see this run, and stop it: <a class="job-link" href="{query}">link to this run</a> '
         f'<button type="button" class="copy-link">copy</button></p>'
     )
 
