@@ -123,7 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runner = make_runner(root, config)
     site = Site(root, runner, config, runtime, uploads)
     page = build_page(site)
-    threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()
+    if runner.detached:
+        threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()
+    else:
+        warm_up(site)  # jobs run in forks here, and one that is made while a thread imports something waits for that import for ever
     page.queue(max_size=max(64, 4 * config.queue_size), default_concurrency_limit=8, api_open=True)
     try:
         page.launch(
@@ -148,6 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def warm_up(site: Site) -> None:
     """Load what the first visitor would wait for: the demo suspect, and UMAP's compiled parts. What fails here fails again where it is told."""
+    import plotly.subplots  # noqa: F401
+
     from mbtsad_core.evaluation import embeddings
 
     with contextlib.suppress(Exception):
