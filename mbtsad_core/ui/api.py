@@ -72,7 +72,7 @@ def plain(site: Site, endpoint: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:
-            raise gr.Error(told_to_programs(site, words(error)), print_exception=False, title="This did not work") from error
+            raise gr.Error(words(error, functools.partial(told_to_programs, site)), print_exception=False, title="This did not work") from error
 
     called.__signature__ = signature  # type: ignore[attr-defined]  # types in place of their names, which Gradio publishes
     return called

@@ -63,18 +63,18 @@ FLAGS = {
 }
 
 
-def words(error: Exception) -> str:
-    """What a visitor is told of an error: no flag of the command line, and no folder of the server."""
-    if isinstance(error, MBTSADError):
-        return in_the_pages_words(str(error))
-    number = secrets.token_hex(4)
-    logger.error("Error %s in the page", number, exc_info=error)
-    return f"Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the number {number}: the server's log has the details."
-
-
 def in_the_pages_words(text: str) -> str:
-    """A message of the core as the page says it."""
+    """A message of the core as the page says it: no flag of the command line, and no folder of the server."""
     text = re.sub(r"(?<![\w./:])/(?:[^\s/'\"]+/)+", "", text)
     for flag, name in FLAGS.items():
         text = re.sub(re.escape(flag) + r"(?![\w-])( [A-Z]\b)?", name, text)
     return re.sub(r"--([a-z][a-z-]*)", lambda flag: f"“{flag[1].replace('-', ' ')}” in the settings", text)
+
+
+def words(error: Exception, say: Callable[[str], str] = in_the_pages_words) -> str:
+    """What is told of an error: ours as `say` puts it, any other by a number in the log."""
+    if isinstance(error, MBTSADError):
+        return say(str(error))
+    number = secrets.token_hex(4)
+    logger.error("Error %s in the page", number, exc_info=error)
+    return f"Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the number {number}: the server's log has the details."
