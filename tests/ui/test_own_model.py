@@ -63,6 +63,7 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(page: Page, visi
     expect(page.locator("#clean-check .note")).to_contain_text("24 of the clean texts were held out to measure CACC")
 
     open_step(page, 4)
+    expect(field(page, "#measure-target")).not_to_have_value("")  # the step is ready
     field(page, "#measure-trigger").fill("cf")
     choose(page, "#measure-target", "positive")
     page.locator("#measure").click()
