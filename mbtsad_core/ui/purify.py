@@ -101,6 +101,7 @@ def purify_step(parts: Parts) -> Purify:
         apply = gr.Button("Use these settings", size="sm", elem_classes="narrow", elem_id="use-settings")
     leads_to(parts, "Next: what changed inside", "inside")
     drawn = gr.State(None)
+    chosen = gr.State(None)  # what trigger, class and settings were set from
     shown = Purify(panel, curves, sentence, link, start, stop, drawn)
 
     @told
@@ -134,18 +135,19 @@ def purify_step(parts: Parts) -> Purify:
         )
 
     @told
-    def show_trigger(session: Session) -> tuple[str, Any]:
+    def show_chosen(session: Session, chosen: Any) -> tuple[Any, ...]:
+        """Trigger, class and settings as the session has them; what a visitor has typed since is left alone where the session did not change."""
+        now = (session.suspect.source, session.triggers, session.target, session.config)
+        if now == chosen:
+            return (gr.skip(),) * (2 + len(controls)) + (now,)
         labels = list(site.suspect(session).labels)
-        chosen = next((name for name in labels if session.target and name.casefold() == session.target.casefold()), labels[-1])
-        return write_trigger(session.triggers), gr.Dropdown(labels, value=chosen)
+        name = next((label for label in labels if session.target and label.casefold() == session.target.casefold()), labels[-1])
+        return write_trigger(session.triggers), gr.Dropdown(labels, value=name), *(_written(s.default) for s in settings(session.config)), now
 
     @told
     def use_settings(session: Session, *values: Any) -> Session:
         changes = {s.path: _read(s, value) for s, value in zip(settings(PurifyConfig()), values, strict=True)}
         return session.having(config=replace(PurifyConfig(), changes))
-
-    def show_settings(session: Session) -> list[Any]:
-        return [_written(s.default) for s in settings(session.config)]
 
     parts.refresh_on(start.click(begin, parts.session, parts.session, **PRIVATE), runs=True)
     parts.refresh_on(stop.click(end, parts.session, None, **PRIVATE))
@@ -155,7 +157,7 @@ def purify_step(parts: Parts) -> Purify:
     apply.click(use_settings, [parts.session, *controls], parts.session, **PRIVATE).success(
         lambda: gr.Info("The next run uses these settings."), None, None, **QUIET
     )
-    parts.opened["purify"] = [(price, parts.session, cost), (show_trigger, parts.session, [trigger, target]), (show_settings, parts.session, controls)]
+    parts.opened["purify"] = [(price, parts.session, cost), (show_chosen, [parts.session, chosen], [trigger, target, *controls, chosen])]
     return shown
 
 

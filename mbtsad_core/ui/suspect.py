@@ -170,6 +170,7 @@ def suspect_step(parts: Parts) -> None:
     files.clear(lambda: "", None, report, **QUIET)
     for event in chosen:
         parts.refresh_on(event.success(measure, **measured, **PRIVATE).success(keep, **kept, **LIGHT))
+    parts.opened["suspect"] = [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]  # other texts may be chosen
     parts.on_load += [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]
 
 

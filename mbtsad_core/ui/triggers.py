@@ -127,14 +127,16 @@ def triggers_step(parts: Parts) -> None:
         return "", "", (), trials_html([], None), "", session.suspect.source
 
     @told
-    def begin(session: Session, text: str, trigger: str, target_name: str | None) -> tuple[str, str, Any]:
+    def begin(session: Session, text: str, trigger: str, target_name: str | None) -> tuple[Any, Any, Any]:
+        """A sentence and a trigger to begin with, where there are none."""
         labels = list(site.suspect(session).labels)
         chosen = target_name if target_name in labels else next((n for n in labels if session.target and n.casefold() == session.target.casefold()), labels[-1])
+        first: Any = gr.skip()  # what is being typed is left alone
         if not text.strip():
             inputs = site.inputs(session)
             others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
-            text = others[0] if others else inputs.test[0].text
-        return text, trigger or write_trigger(session.triggers[:1]), gr.Dropdown(labels, value=chosen)
+            first = others[0] if others else inputs.test[0].text
+        return first, gr.skip() if trigger else write_trigger(session.triggers[:1]), gr.Dropdown(labels, value=chosen)
 
     answering = dict(inputs=[parts.session, sentence, target], outputs=bars)
     weighing = dict(inputs=[parts.session, sentence, trigger, whose, how], outputs=tokens)
