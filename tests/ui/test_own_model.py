@@ -62,6 +62,9 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(page: Page, visi
     expect(page.locator("#clean-check h3")).to_have_text("✓ reviews.tsv: 96 clean texts, 24 to measure on")
     expect(page.locator("#clean-check .note")).to_contain_text("24 of the clean texts were held out to measure CACC")
 
+    open_step(page, 1)  # the suspect is measured anew, on these texts
+    expect(page.locator("#suspect-card dd").first).to_contain_text("of 24)")
+
     open_step(page, 4)
     expect(field(page, "#measure-target")).not_to_have_value("")  # the step is ready
     field(page, "#measure-trigger").fill("cf")
