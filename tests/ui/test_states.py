@@ -124,6 +124,7 @@ def test_after_a_run(visits: Visits, look: Look, finished: str, step: int) -> No
         expect(page.locator("#attention-triggered canvas")).to_have_count(4)
         expect(page.locator("#projection .plot .point").first).to_be_visible()
     else:
+        expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
         page.locator("#try-trigger").click()
         expect(page.locator("#trials td.rate")).to_have_count(3)
     look(page, f"after-{step}")
