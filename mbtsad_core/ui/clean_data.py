@@ -22,7 +22,7 @@ from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
-from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
+from mbtsad_core.ui.parts import Parts, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
@@ -191,7 +191,7 @@ def expected_seconds(site: Site, session: Session, n: int) -> float | None:
     classifier = site.suspect(session)
 
     def pace() -> float:
-        with busy(site):
+        with site.busy:
             return _seconds_a_text(classifier, inputs.clean[:TRIED])
 
     return estimate(n, session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)

@@ -18,7 +18,7 @@ from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import attention, drawing, figure, html, maps, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import HEAVY, Parts, busy, empty, leads_to, lede
+from mbtsad_core.ui.parts import HEAVY, Parts, empty, leads_to, lede
 from mbtsad_core.ui.session import Session, read_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.attention import attention_view
@@ -147,7 +147,7 @@ def inside_step(parts: Parts) -> None:
 
         def vectors(name: str) -> Vectors:
             def make() -> Vectors:
-                with busy(site):
+                with site.busy:
                     return cls_vectors(models[name], list(points.texts))
 
             return site.remembered(("vectors", session.suspect, session.job if name != "suspect" else "", name, points.texts), make)

@@ -49,7 +49,7 @@ def build_page(site: Site) -> gr.Blocks:
                 tour_leave = gr.Button("Leave the tour", size="sm", elem_id="tour-leave")
         stop = gr.State(-1)  # of the tour; -1 outside it
         with gr.Tabs(elem_id="steps", overflow_behavior="wrap", selected="suspect") as tabs:
-            parts = Parts(site, session, tabs, strip, timer)
+            parts = Parts(site, session, tabs)
             opened: dict[str, gr.Tab] = {}
             shown: Purify | None = None
             for step, build in BUILDERS.items():

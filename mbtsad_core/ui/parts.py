@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -38,8 +37,6 @@ class Parts:
     site: Site
     session: gr.State
     tabs: gr.Tabs
-    strip: gr.HTML
-    timer: gr.Timer
     on_load: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
     opened: dict[str, list[tuple[Callable[..., Any], Any, Any]]] = field(default_factory=dict)
     events: list[Any] = field(default_factory=list)
@@ -59,13 +56,6 @@ def leads_to(parts: Parts, words: str, step: str) -> gr.Button:
     button = gr.Button(words, variant="primary", elem_classes="lead-on")
     button.click(lambda: gr.Tabs(selected=step), None, parts.tabs, **LIGHT)
     return button
-
-
-@contextlib.contextmanager
-def busy(site: Site) -> Iterator[None]:
-    """One thing of several seconds at a time, so that what a visitor types meanwhile is answered soon."""
-    with site.busy:
-        yield
 
 
 def empty(text: str) -> str:

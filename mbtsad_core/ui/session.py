@@ -110,7 +110,6 @@ def write_trigger(triggers: tuple[str, ...]) -> str:
 
 def of_request(request: Request, visitor: str, job: str) -> Session:
     """The session that a link to a job opens."""
-    about = {"demo": "demo suspect"}
     clean = CleanData(
         request.clean,
         "demo film reviews" if request.clean == "demo" else "clean sample of this run",
@@ -118,8 +117,10 @@ def of_request(request: Request, visitor: str, job: str) -> Session:
         request.test,
         None if request.clean_amount is None else int(request.clean_amount),
     )
-    name = about.get(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
-    return Session(visitor, Suspect(request.suspect, name), clean, request.labels or (), request.triggers, request.target, request.config, job)
+    suspect = (
+        Suspect() if request.suspect == "demo" else Suspect(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
+    )
+    return Session(visitor, suspect, clean, request.labels or (), request.triggers, request.target, request.config, job)
 
 
 def trigger_of(text: str, target: str | None) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 import shutil
 import threading
@@ -23,7 +22,6 @@ from mbtsad_core.models.classifier import Classifier, check_suitable
 from mbtsad_core.ui.session import Session
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 MODEL_BYTES = 4 << 30  # of loaded models, together; the one used longest ago goes first
 RESULTS = 256  # measurements and vectors that are remembered

@@ -13,7 +13,7 @@ from mbtsad_core.config import SplitConfig, replace, settings
 from mbtsad_core.evaluation.perturbation import perturbations, split_rows
 from mbtsad_core.ui.components import drawing, figure, html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import HEAVY, Parts, busy, leads_to, lede
+from mbtsad_core.ui.parts import HEAVY, Parts, leads_to, lede
 from mbtsad_core.ui.session import Session
 from mbtsad_core.views.token_splits import loss_bars, split_rows_html
 
@@ -66,7 +66,7 @@ def splits_step(parts: Parts) -> None:
         def measure() -> Any:
             texts = list(site.inputs(session).clean)
             some = random.Random("texts to compare augmenters on").sample(texts, min(COMPARED, len(texts)))
-            with busy(site):
+            with site.busy:
                 return perturbations(site.suspect(session), some, augmenters)
 
         found = site.remembered(("perturbations", session.suspect, session.clean, split), measure)

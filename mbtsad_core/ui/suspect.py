@@ -21,7 +21,7 @@ from mbtsad_core.models.uploads import receive
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
-from mbtsad_core.ui.parts import Parts, busy, leads_to, lede
+from mbtsad_core.ui.parts import Parts, leads_to, lede
 from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
@@ -81,7 +81,7 @@ def suspect_step(parts: Parts) -> None:
             inputs = site.inputs(session)
         except MBTSADError as error:
             return session, _card(session, None, words(error))
-        with busy(site):
+        with site.busy:
             scores = site.remembered(
                 ("scores", session.suspect, session.clean, session.triggers, session.target),
                 lambda: evaluate(classifier, inputs.test, inputs.triggered, inputs.target),

@@ -16,7 +16,7 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.ui.components import choices, html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import HEAVY, Parts, busy, empty, leads_to, lede, said
+from mbtsad_core.ui.parts import HEAVY, Parts, empty, leads_to, lede, said
 from mbtsad_core.ui.session import Session, read_trigger, trigger_of, write_trigger
 from mbtsad_core.views.tokens import tokens_html
 from mbtsad_core.views.trigger_lab import answers_html, flips_html, trials_html
@@ -104,7 +104,7 @@ def triggers_step(parts: Parts) -> None:
         trial = None
         while trial is None:
             try:
-                with busy(site):
+                with site.busy:
                     event = next(steps)
             except StopIteration as done:
                 trial = done.value
