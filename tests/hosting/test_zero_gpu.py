@@ -53,7 +53,7 @@ def on_host(folder: Path, request: Request, seconds: float, **environment: int) 
 
 
 def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(request_: Request, expected: str, tmp_path: Path) -> None:
-    found = on_host(tmp_path, request_, seconds=0.4)
+    found = on_host(tmp_path, request_, seconds=0.05)
     assert found["state"] == "done", found["message"]
     assert found["places"] == found["recorded"] == STEPS
     assert len(found["calls"]) >= 3

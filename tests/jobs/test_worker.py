@@ -68,7 +68,7 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(request_: Request, ex
 
         return run
 
-    with AttachedRunner(tmp_path / "jobs", seconds=0.4, around=counted) as runner:
+    with AttachedRunner(tmp_path / "jobs", seconds=0.05, around=counted) as runner:
         id = runner.submit(request_, "anna")
         assert runner.status(id).position == 1
         seen = list(runner.run(id))
@@ -138,7 +138,7 @@ def test_a_typed_trigger_leaves_every_weight_as_it_is(request_: Request, tmp_pat
     """A run during which triggers are typed, and one during which nothing is: the same bits, teacher and purified, and the same losses."""
 
     def run(name: str, typed: dict[int, tuple[list[str], str]]) -> tuple[list[dict[str, float]], dict[str, bytes]]:
-        with AttachedRunner(tmp_path / name, seconds=0.4) as runner:  # with hand-overs, after which a typed trigger is taken up again
+        with AttachedRunner(tmp_path / name, seconds=0.05) as runner:  # with hand-overs, after which a typed trigger is taken up again
             id = runner.submit(request_)
             for n, _ in enumerate(runner.run(id), 1):
                 if n in typed:
