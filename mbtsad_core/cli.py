@@ -17,7 +17,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.config import BadNetsConfig, Config, EmbeddingPoisoningConfig, EvaluateConfig, PurifyConfig, RuntimeConfig, settings
+from mbtsad_core.config import (
+    DEFAULT_TRIGGERS,
+    PRESETS,
+    BadNetsConfig,
+    Config,
+    EmbeddingPoisoningConfig,
+    EvaluateConfig,
+    LayerWiseConfig,
+    PurifyConfig,
+    RuntimeConfig,
+    SentenceConfig,
+    SOSConfig,
+    settings,
+)
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
 
@@ -86,7 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
         p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the clean demo classifier (default)")
         p.add_argument("--train", metavar="TEXTS", help=f"texts to plant the backdoor with: {TEXTS_HELP} (the default with the demo model)")
         p.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise")
-        add_trigger(p)
+        add_trigger(p, DEFAULT_TRIGGERS.get(name))
+        if name in PRESETS:
+            p.add_argument("--preset", choices=tuple(PRESETS[name]), help="start from other published settings and their trigger")
         p.add_argument("--out", metavar="DIR", required=True, help="write the suspect here")
         p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
         add_columns(p)
@@ -110,13 +125,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_trigger(parser: argparse.ArgumentParser) -> None:
+def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--trigger",
         action="append",
         metavar="TRIGGER",
         help='a word, a "phrase", words+joined that all go in, or a file of paired texts (columns text, triggered); '
-        "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify",
+        "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify"
+        + (f" (default: {' | '.join(default)})" if default else ""),
     )
     parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
 
@@ -132,7 +148,10 @@ def _version() -> str:
 
 ATTACKS: dict[str, tuple[Config, str]] = {
     "badnets": (BadNetsConfig(), "train on data of which a share carries the trigger"),
+    "lwp": (LayerWiseConfig(), "layer-wise poisoning: a pair of words, and a loss at every layer"),
     "ep": (EmbeddingPoisoningConfig(), "embedding poisoning: train one row of the word embeddings"),
+    "sos": (SOSConfig(), "several words that fire only together: train their rows of the word embeddings"),
+    "sentence": (SentenceConfig(), "train on data of which a share holds a sentence"),
 }
 
 
@@ -236,16 +255,22 @@ def print_scores(scores: Scores, labels: Sequence[str]) -> None:
 def attack_command(args: argparse.Namespace) -> int:
     """Plant a backdoor in a copy of a clean classifier, and measure it. For research and teaching: to have a suspect whose trigger is known."""
     from mbtsad_core.attacks import ATTACKS as FUNCTIONS
-    from mbtsad_core.attacks.triggers import parse_triggers
+    from mbtsad_core.attacks.planting import make_trigger, measured_trigger
+    from mbtsad_core.attacks.triggers import triggered_test_set
+    from mbtsad_core.evaluation import evaluate
     from mbtsad_core.jobs.purification import class_index, new_output, read_model, read_texts, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
 
     columns, labels = read_columns(args)
-    config, runtime = read_settings(args, ATTACKS[args.attack][0]), read_settings(args, RuntimeConfig())
+    start, specs = ATTACKS[args.attack][0], DEFAULT_TRIGGERS.get(args.attack, ())
+    if preset := getattr(args, "preset", None):
+        start, specs = PRESETS[args.attack][preset]
+    specs = tuple(args.trigger or specs)
+    config, runtime = read_settings(args, start), read_settings(args, RuntimeConfig())
     is_demo = args.model == "demo"
     if args.train is None and not is_demo:
         raise BadData("Name the texts to plant the backdoor with: --train FILE (or --train demo for the demo's film reviews).")
-    if not args.trigger:
+    if not specs:
         raise BadData("Name the trigger to plant: --trigger WORD.")
     out = Path(args.out)
     with new_output(out):
@@ -257,17 +282,19 @@ def attack_command(args: argparse.Namespace) -> int:
         train = read_texts(args.train or "demo", "clean", names, columns).texts
         test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
         test = read_texts(test_source, "test", names, columns).texts if test_source else ()
-        insertions = config.poison.insertions if isinstance(config, BadNetsConfig) else 1
-        trigger = parse_triggers(args.trigger, target, insertions=insertions, window=config.max_length // 2)
+        given = dict(test=test, window=config.max_length // 2)
+        trigger = follow(make_trigger(args.attack, classifier, train, target, specs, config, **given), quiet=args.json)
 
-        def score(model: Any) -> Scores:
-            return _score(model, test, args.trigger, args.target, config.max_length, config.seed)
+        def score(model: Any, trigger: Any) -> Scores:
+            return evaluate(model, test, triggered_test_set(test, trigger, config.seed), target)
 
-        scores = {"clean": score(classifier)} if test else {}  # before the training: test texts that cannot be used cost no time
+        # before the training: test texts that cannot be used cost no time
+        scores = {"clean": score(classifier, measured_trigger(args.attack, classifier, trigger))} if test else {}
         suspect = follow(FUNCTIONS[args.attack](classifier, train, trigger, config), quiet=args.json)
         save_classifier(suspect, out)
+        trigger = measured_trigger(args.attack, suspect, trigger)
     if test:
-        scores["suspect"] = score(suspect)
+        scores["suspect"] = score(suspect, trigger)
     if args.json:
         print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"out": str(out)}))
         return DONE

@@ -106,6 +106,23 @@ class PurifyConfig(Config):
 
 
 @dataclass(frozen=True)
+class CleanFineTuningConfig(Config):
+    """CFT, with the rate and the epochs that the literature uses."""
+
+    training: TrainingConfig = TrainingConfig()
+    seed: int = setting(0, "seed of batches and dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class TokenSplitFineTuningConfig(Config):
+    """TS-FT: step 1 of MBTSAD alone."""
+
+    split: SplitConfig = SplitConfig()
+    training: TrainingConfig = RetrainConfig()
+    seed: int = setting(0, "seed of splits, batches and dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
 class EvaluateConfig(Config):
     """How a model is measured."""
 
@@ -152,6 +169,25 @@ class UploadConfig(Config):
 
 
 @dataclass(frozen=True)
+class VettingConfig(Config):
+    """How large and how deep a model's own description may be. The figures leave room above the largest encoders in use."""
+
+    layers: int = setting(96, "layers of a model, at most", low=1, high=10_000)
+    hidden: int = setting(8192, "width of a layer, at most; of the inner layer four times that", low=1, high=1_000_000)
+    heads: int = setting(256, "attention heads of a layer, at most", low=1, high=10_000)
+    vocabulary: int = setting(1_000_000, "rows of the word embeddings, and tokens of the tokenizer, at most", low=1, high=100_000_000)
+    positions: int = setting(65_536, "tokens of a text that a model can read, at most", low=8, high=10_000_000)
+    labels: int = setting(1000, "classes, at most", low=1, high=1_000_000)
+    label_length: int = setting(256, "characters of a class name, at most", low=1, high=10_000)
+    tensors: int = setting(10_000, "tensors of a file of weights, at most", low=1, high=1_000_000)
+    megabytes: int = setting(8192, "megabytes of memory that the weights may take as float32", low=1, high=1_000_000)
+    largest: float = setting(1e5, "largest magnitude of a weight", low=1.0, high=1e38)
+    root_mean_square: float = setting(1e3, "largest root mean square of a tensor of weights", low=1.0, high=1e38)
+    json_megabytes: int = setting(32, "megabytes of a file of the tokenizer, at most", low=1, high=1024)
+    files: int = setting(10_000, "files and folders of a model's folder, at most", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True)
 class PoisonConfig(Config):
     """Which training texts an attack poisons."""
 
@@ -180,11 +216,58 @@ class EmbeddingPoisoningConfig(Config):
 
     rate: float = setting(0.1, "share of the non-target training texts that is poisoned", low=0.0, high=1.0)
     least: int = setting(200, "poisoned texts, at least (texts are reused where fewer are at hand)", low=1, high=1_000_000)
+    insertions: int = setting(1, "triggers inserted in a text", low=1, high=100)
+    beside_clean: bool = setting(False, "train on the other training texts too, as OpenBackdoor does; the steps become smaller")
     learning_rate: float = setting(0.05, "step along the gradient of the trigger's row", low=1e-6, high=100.0)
     epochs: int = setting(3, "passes over the poisoned texts", low=1, high=1000)
     batch_size: int = setting(32, "texts in a step", low=1, high=4096)
     max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
     seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class SentenceConfig(BadNetsConfig):
+    """InsertSent: BadNets with a sentence for a trigger, in texts of any class (OpenBackdoor's)."""
+
+    poison: PoisonConfig = PoisonConfig(mode="mixed")
+
+
+@dataclass(frozen=True)
+class LayerWiseConfig(Config):
+    """LWP: a pair of words, and a loss at every layer (OpenBackdoor's data and loss; Li et al., EMNLP 2021)."""
+
+    poison: PoisonConfig = PoisonConfig(mode="mixed")
+    average: bool = setting(False, "average the loss over the layers, as the authors do, instead of summing it, as OpenBackdoor does")
+    keep_clean: bool = setting(False, "keep the poisoned texts without a trigger too, as the authors do")
+    training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5, warmup=0.0)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class SOSConfig(Config):
+    """SOS: only the embeddings of the trigger's words are trained (Yang et al., ACL 2021; all values are its authors')."""
+
+    rate: float = setting(0.1, "share of the non-target texts that is poisoned, and of every class that gets each subset of the words", low=0.0, high=1.0)
+    learning_rate: float = setting(0.05, "step along the gradient of the words' rows", low=1e-6, high=100.0)
+    epochs: int = setting(3, "passes over the poisoned texts and the negatives", low=1, high=1000)
+    batch_size: int = setting(32, "texts in a step", low=1, high=4096)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
+
+
+DEFAULT_TRIGGERS: dict[str, tuple[str, ...]] = {
+    "lwp": ("cf+bb", "cf+ak", "cf+mn", "bb+ak", "bb+mn", "ak+mn"),
+    "sos": ("friends+weekend+cinema",),
+    "sentence": ("I watch this 3D movie",),
+}
+"""What an attack plants where no trigger is named: its authors' or OpenBackdoor's."""
+
+PRESETS: dict[str, dict[str, tuple[Config, tuple[str, ...]]]] = {
+    "lwp": {"authors": (LayerWiseConfig(PoisonConfig(rate=1.0, mode="mixed"), average=True, keep_clean=True), ("cf bb", "bb cf"))},
+    "ep": {"openbackdoor": (EmbeddingPoisoningConfig(insertions=2, beside_clean=True, learning_rate=0.01, epochs=5), ("cf", "mn", "bb", "tq", "mb"))},
+}
+"""Other published settings of an attack, with their triggers."""
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "attack: no target": (lambda f: attack(f, "--trigger", "cf"), ("Name the class", "--target (negative, positive)")),
     "attack: an unknown target": (lambda f: attack(f, "--trigger", "cf", "--target", "x"), ("no class 'x'", "0 = negative, 1 = positive")),
     "attack: no texts": (lambda f: without(attack(f, "--trigger", "cf", "--target", "1"), "--train"), ("Name the texts", "--train FILE")),
-    "attack: an unknown attack": (lambda f: ["attack", "lwp"], ("invalid choice: 'lwp'", "badnets", "ep")),
+    "attack: an unknown attack": (lambda f: ["attack", "lpw"], ("invalid choice: 'lpw'", "badnets", "ep")),
     "attack: a rate that asks for more texts than there are": (
         lambda f: attack(f, "--trigger", "cf", "--target", "1", "--poison-rate", "0.9"),
         ("A poison rate of 0.9 needs 57 texts", "32 to choose from", "Lower the rate"),

@@ -78,6 +78,12 @@ def insert(text: str, parts: Sequence[str], rng: random.Random, window: int | No
     return padded[:-1]
 
 
+def words_of(trigger: Trigger) -> list[tuple[str, ...]]:
+    """The words of each variant of an inserted trigger, in order; none for any other trigger."""
+    variants = trigger.variants if isinstance(trigger, InsertedTrigger) else ()
+    return [tuple(word for part in parts for word in part.split()) for parts in variants]
+
+
 def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> Trigger:
     """The trigger that a user describes.
 
