@@ -67,3 +67,15 @@ def purify(
     # step 2: eq. (1) on D_aug
     student = yield from distil(student, teacher, augmented, config.distil, stage="distil", resume=resume, save=save and save_distillation, **run)
     return Purified(suspect, teacher, student)
+
+
+def mbtsad(
+    suspect: Classifier,
+    clean: Sequence[LabelledText],
+    config: PurifyConfig = PurifyConfig(),
+    pretrained: Classifier | None = None,
+    *,
+    observe: Observe | None = None,
+) -> Steps[Classifier]:
+    """`purify` as the other defenses are called: the student alone. `pretrained` is not needed."""
+    return (yield from purify(suspect, clean, config, observe=observe)).student

@@ -64,8 +64,8 @@ def build_demo(data: Path, base: Path | None, out: Path, seed: int, runtime: Run
     return figures
 
 
-def load_encoder(base: Path | None) -> Classifier:
-    """The pre-trained encoder with a new classification head."""
+def load_encoder(base: Path | None, labels: tuple[str, ...] = demo.LABELS, seed: int = 0) -> Classifier:
+    """The pre-trained encoder in `base`, or the installed MiniLM, with a new classification head."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if base is None:
@@ -75,9 +75,9 @@ def load_encoder(base: Path | None) -> Classifier:
         base = Path(spec.origin).parent / "model"
     if not (base / "config.json").is_file():
         raise BadData(f"There is no pre-trained encoder in {base}: expected config.json, model.safetensors and the tokenizer's files.")
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(demo.LABELS), use_safetensors=True, local_files_only=True)
-    return Classifier(model, AutoTokenizer.from_pretrained(base, local_files_only=True), demo.LABELS, max_length=POSITIONS)
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), use_safetensors=True, local_files_only=True)
+    return Classifier(model, AutoTokenizer.from_pretrained(base, local_files_only=True), labels, max_length=POSITIONS)
 
 
 def cut(whole: Classifier, texts: Sequence[LabelledText]) -> Classifier:
