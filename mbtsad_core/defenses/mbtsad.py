@@ -69,7 +69,7 @@ def purify(
     return Purified(suspect, teacher, student)
 
 
-def mbtsad(
+def mbtsad_student(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: PurifyConfig = PurifyConfig(),
