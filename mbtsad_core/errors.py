@@ -2,6 +2,7 @@
 
     MBTSADError
     ├── UnsafeModel      a model file that could run code, or that is malformed
+    │   └── CouldNotTell a model that could not be judged, which is no better
     ├── UnsuitableModel  a sound model that the method cannot treat (no attention maps, wrong number of labels)
     ├── BadData          a data file, column, label or trigger
     ├── BadConfig        a setting out of its range, or an unknown one
@@ -30,7 +31,19 @@ class MBTSADError(Exception):
 
 
 class UnsafeModel(MBTSADError):
-    """The model's files are refused before anything is loaded from them."""
+    """The model's files are refused before anything is loaded from them.
+
+    rule  what they break: a key of `mbtsad_core.models.rules.RULES`
+    file  name of the file that breaks it, as it was found; "" where it is the whole
+    """
+
+    def __init__(self, message: str, rule: str = "", file: str = "") -> None:
+        super().__init__(message)
+        self.rule, self.file = rule, file
+
+
+class CouldNotTell(UnsafeModel):
+    """The model's files could not be judged, which never counts as sound; `rule` says why."""
 
 
 class UnsuitableModel(MBTSADError):

@@ -6,7 +6,6 @@ can run code, and zips whose limits are held while they are unpacked, whatever t
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import os
 import re
@@ -22,33 +21,15 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
-from mbtsad_core.config import UploadConfig
-from mbtsad_core.errors import UnsafeModel
-from mbtsad_core.models.vetting import check_model_files
+from mbtsad_core.config import UploadConfig, VettingConfig
+from mbtsad_core.errors import CouldNotTell, UnsafeModel
+from mbtsad_core.models.checks import visible
+from mbtsad_core.models.file_policy import FileVerdict, Kind, base_name, classify, printable, what_to_do
+from mbtsad_core.models.vetting import annotate, fault, vet_model
+
+__all__ = ["MEGABYTE", "FileVerdict", "PolicyReport", "printable", "receive"]
 
 EXPECTED = "Expected config.json, model.safetensors and the tokenizer's files, or one zip of them"
-READ = {  # besides *.safetensors and *.safetensors.index.json
-    "config.json": "Settings of the model.",
-    "tokenizer.json": "The tokenizer.",
-    "tokenizer_config.json": "Settings of the tokenizer.",
-    "special_tokens_map.json": "Special tokens of the tokenizer.",
-    "added_tokens.json": "Further tokens of the tokenizer.",
-    "vocab.txt": "Vocabulary of the tokenizer.",
-    "vocab.json": "Vocabulary of the tokenizer.",
-    "merges.txt": "Merges of the tokenizer.",
-}
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
-OTHER_FORMATS = (".h5", ".hdf5", ".keras", ".msgpack", ".gguf", ".ggml", ".onnx", ".tflite", ".pb", ".mlmodel", ".ot", ".nemo", ".mar")
-CODE = (
-    *(".py", ".pyc", ".pyd", ".pyx", ".pyw", ".ipynb", ".whl", ".egg", ".so", ".dll", ".dylib", ".exe", ".com", ".msi", ".wasm", ".class", ".jar"),
-    *(".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".rb", ".pl", ".php", ".lua", ".desktop"),
-)
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
-LEFT_OVER = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")  # of a training; no weights
-SYSTEM = (".ds_store", "._*", ".git*", "thumbs.db", "desktop.ini")
-FOR_READERS = ("readme*", "license*", "licence*", "notice*", "*.md", "*.jinja", "*.png", "*.jpg", "*.jpeg", "*.svg", "*.pdf", "*.html")
-LOGS = ("events.out.tfevents*", "*.log", "*.csv", "*_results.*", "trainer_state.json", "training_args.*", "generation_config.json")
-
 CHUNK = 1 << 16  # bytes of a file in memory at a time
 MEGABYTE = 1 << 20
 LONGEST_NAME = 255  # bytes
@@ -57,35 +38,27 @@ LOCAL_HEADER = 30  # bytes before an entry's data, at least
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits of an entry: encrypted; strongly so; the list of entries masked
 MALFORMED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)  # what zipfile raises
 
-Kind = Literal["zip", "file"]
-
-
-@dataclass(frozen=True, slots=True)
-class FileVerdict:
-    """What becomes of one uploaded file.
-
-    name     as uploaded: to be shown through `printable`, and escaped
-    verdict  "ignored": the model works without it, it is not kept
-    reason   for people; of a refused file it says what to do
-    rule     short and stable: "format.pickle", "zip.path", "zip.ratio"
-    """
-
-    name: str
-    verdict: Literal["accepted", "refused", "ignored"]
-    reason: str
-    rule: str
-
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
-    """What became of an upload: a verdict a file, and `problem`: "" where it is taken, else what was expected, what came, what to do."""
+    """What became of an upload: a verdict a file, and `problem`: "" where it is taken, else what was expected, what came, what to do.
+
+    rule       what is broken: a key of `mbtsad_core.models.rules.RULES`; "" where it is taken
+    undecided  it could not be judged, which never counts as sound
+    """
 
     files: tuple[FileVerdict, ...]
     problem: str = ""
+    rule: str = ""
+    undecided: bool = False
 
     @property
     def accepted(self) -> bool:
         return not self.problem
+
+    @property
+    def verdict(self) -> Literal["clean", "refused", "inconclusive"]:
+        return "clean" if self.accepted else "inconclusive" if self.undecided else "refused"
 
 
 class Flaw(NamedTuple):
@@ -112,7 +85,7 @@ class _Part:
 
 
 def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig = UploadConfig()) -> PolicyReport:
-    """Judge an upload and write what is accepted into `directory`: flat, modes 0700 and 0600, vetted by `check_model_files`.
+    """Judge an upload and write what is accepted into `directory`: flat, modes 0700 and 0600, vetted by `vet_model`.
 
     sources    (name that the visitor gave, where the bytes are): one .zip, or the separate files
     directory  is made: it must not exist yet and its parent must (OSError). It is removed again unless the report is one of acceptance
@@ -125,32 +98,22 @@ def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: Upload
         report = _receive(sources, directory, config)
     except OSError as error:  # of writing; what cannot be read is a verdict
         reason = error.strerror or type(error).__name__
-        report = PolicyReport((), f"The upload could not be stored here ({reason}), and nothing of it was kept. Try a smaller model, or later.")
+        report = PolicyReport(
+            (), f"The upload could not be stored here ({reason}), and nothing of it was kept. Try a smaller model, or later.", "vet.storage", True
+        )
     finally:
         if not report.accepted:
             shutil.rmtree(directory)
     return report
 
 
-def printable(text: str, longest: int = 120) -> str:
-    """Text of a visitor as it can be shown: control, direction and broken characters as escapes; beyond `longest` characters its middle
-    is left out. HTML is not escaped."""
-    if len(text) > longest:
-        text = f"{text[: longest - 41]}…{text[-40:]}"
-    return "".join(c if _shows(c) else f"\\u{ord(c):04x}" for c in text)
-
-
-def _shows(character: str) -> bool:
-    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
 def _receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig) -> PolicyReport:
     if not sources:
-        return PolicyReport((), f"No file came. {EXPECTED}.")
+        return PolicyReport((), f"No file came. {EXPECTED}.", "file.missing")
     if len(sources) == 1 and sources[0][0].lower().endswith(".zip"):
         return _unpack(*sources[0], directory, config)
     if len(sources) > config.entries:
-        return PolicyReport((), f"{len(sources)} files came, and an upload may have {config.entries}. {EXPECTED}.")
+        return PolicyReport((), f"{len(sources)} files came, and an upload may have {config.entries}. {EXPECTED}.", "file.entries")
     return _take([_Part(name, partial(io.FileIO, path), _absence(name, path)) for name, path in sources], directory, config, "file")
 
 
@@ -170,14 +133,14 @@ def _judge(parts: Sequence[_Part], kind: Kind) -> list[FileVerdict | None]:
         if flaw:
             found.append(FileVerdict(part.name, "refused", flaw.reason, flaw.rule))
         else:
-            found.append(None if part.name.endswith("/") else _classify(part.name, kind))
+            found.append(None if part.name.endswith("/") else classify(part.name, kind))
     accepted = [v for v in found if v and v.verdict == "accepted"]
     folders = {v.name.rpartition("/")[0] for v in accepted}
     home = folders.pop() if len(folders) == 1 else ""
-    weights = next((_base(v.name) for v in accepted if v.rule == "accept.weights"), "")
+    weights = next((base_name(v.name) for v in accepted if v.rule == "accept.weights"), "")
     for at, verdict in enumerate(found):
         if verdict and verdict.rule in ("format.pickle", "format.other"):
-            found[at] = replace(verdict, reason=f"{verdict.reason} {_what_to_do(_base(verdict.name), weights)}")
+            found[at] = replace(verdict, reason=f"{verdict.reason} {what_to_do(base_name(verdict.name), weights)}")
         elif verdict and verdict.verdict == "accepted" and (verdict.name.rpartition("/")[0] != home or "/" in home):
             reason = f"{printable(verdict.name)} stands deeper than the other files or in another folder. Put all files of the model into one folder."
             found[at] = FileVerdict(verdict.name, "refused", reason, f"{kind}.folder")
@@ -188,7 +151,7 @@ def _name_flaw(name: str, kind: Kind) -> Flaw | None:
     shown = printable(name)
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
         return Flaw(f"{kind}.name", f"The name {shown} is longer than {LONGEST_NAME} bytes. Give it the name that save_pretrained wrote.")
-    if not all(map(_shows, name)):
+    if not visible(name):
         return Flaw(f"{kind}.name", f"The name {shown} holds characters that cannot be seen. Give it the name that save_pretrained wrote.")
     steps = (name.removesuffix("/") if kind == "zip" else name).split("/")
     if "\\" in name or re.match("[A-Za-z]:", name) or not {"", ".", ".."}.isdisjoint(steps):
@@ -208,55 +171,6 @@ def _clash(name: str, seen: dict[str, str], kind: Kind) -> Flaw | None:
     return Flaw(f"{kind}.case", f"{printable(name)} and {printable(seen[key])} differ in case alone. Keep the right one and remove the other.")
 
 
-def _classify(path: str, kind: Kind) -> FileVerdict:
-    """By name: what is read, what could run code, what a model works without."""
-    base = _base(path)
-    low, shown = base.lower().rstrip(" ."), printable(base)
-    say = partial(FileVerdict, path)
-    if "__MACOSX" in path.split("/")[:-1] or _like(low, SYSTEM):
-        return say("ignored", "A file of the operating system or of git.", "ignore.system")
-    if low.endswith(PICKLES):
-        return say("refused", f"{shown} {'can hold' if low.endswith(('.npy', '.npz')) else 'is'} a pickle and could run code.", "format.pickle")
-    if low.endswith(OTHER_FORMATS):
-        return say("refused", f"{shown} is in another format than safetensors.", "format.other")
-    if low.endswith(CODE):
-        return say("refused", f"{shown} is code, and code that comes with a model is never run. Remove it if the model works without it.", "format.code")
-    if low.endswith(ARCHIVES):
-        remedy = "Unpack it, and zip the model's files alone." if kind == "zip" else "Upload the model's files, or one .zip of them and nothing else."
-        return say("refused", f"{shown} is an archive within the upload. {remedy}", f"{kind}.nested")
-    if base.endswith((".safetensors", ".safetensors.index.json")):
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", base):
-            return say("refused", f"{shown} is no name of weights that is read. Rename it, to model.safetensors if it is the only one.", f"{kind}.name")
-        if base.endswith(".json"):
-            return say("accepted", "Says which weights stand in which file.", "accept.index")
-        return say("accepted", "Weights.", "accept.weights")
-    if base in READ:
-        return say("accepted", READ[base], "accept.settings")
-    if _like(low, FOR_READERS):
-        return say("ignored", "A text for readers; the model works without it.", "ignore.text")
-    if _like(low, LOGS):
-        return say("ignored", "A trace of the training; the model works without it.", "ignore.log")
-    if low.endswith(".model"):
-        return say("ignored", "A sentencepiece model is not read. tokenizer.save_pretrained writes tokenizer.json: upload that too.", "ignore.sentencepiece")
-    return say("ignored", "Nothing that is read goes by this name. Rename it if it is part of the model.", "ignore.unknown")
-
-
-def _what_to_do(base: str, weights: str) -> str:
-    if _like(base.lower(), LEFT_OVER):
-        return "Remove it: it is left over from training."
-    if weights:
-        return f"Remove it: {weights} is all that is read of weights."
-    return "Convert it with model.save_pretrained(..., safe_serialization=True) where you trust it and upload model.safetensors."
-
-
-def _base(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _like(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
 # ---------------------------------------------------------------- bytes
 
 
@@ -269,24 +183,24 @@ def _take(parts: Sequence[_Part], directory: Path, config: UploadConfig, kind: K
     total = 0
     for at, (part, verdict) in enumerate(files):
         if verdict.verdict == "accepted":
-            written = _store(part, directory / _base(part.name), total, config)
+            written = _store(part, directory / base_name(part.name), total, config)
             if isinstance(written, Flaw):
                 verdicts[at] = FileVerdict(part.name, "refused", written.reason, written.rule)
                 return _refused([*verdicts[: at + 1], *map(_unread, verdicts[at + 1 :])])
             total += written
     try:
-        check_model_files(directory)
+        vetted = vet_model(directory, VettingConfig(json_megabytes=config.json_megabytes))
     except UnsafeModel as error:
-        return PolicyReport(tuple(verdicts), printable(str(error).replace(str(directory), "The upload"), 600))
-    except RecursionError:  # while it walks a config.json that json could just read
-        return PolicyReport(tuple(verdicts), "Refused: config.json is nested too deeply. Give the file that save_pretrained wrote.")
-    return PolicyReport(tuple(verdicts))
+        problem = printable(str(error).replace(str(directory), "The upload"), 600)
+        return PolicyReport(tuple(fault(verdicts, error, problem)), problem, error.rule, isinstance(error, CouldNotTell))
+    return PolicyReport(tuple(annotate(verdicts, vetted)))
 
 
 def _refused(files: Sequence[FileVerdict]) -> PolicyReport:
-    reasons = [v.reason for v in files if v.verdict == "refused"]
+    refused = [v for v in files if v.verdict == "refused"]
+    reasons = [v.reason for v in refused]
     more = f" {len(reasons) - 1} more of the files {'is' if len(reasons) == 2 else 'are'} refused." if reasons[1:] else ""
-    return PolicyReport(tuple(files), f"Upload refused: {reasons[0]}{more}")
+    return PolicyReport(tuple(files), f"Upload refused: {reasons[0]}{more}", refused[0].rule)
 
 
 def _unread(verdict: FileVerdict) -> FileVerdict:
@@ -297,7 +211,7 @@ def _unread(verdict: FileVerdict) -> FileVerdict:
 
 def _store(part: _Part, path: Path, before: int, config: UploadConfig) -> int | Flaw:
     """Write a file under `path`, which is new: the bytes written, or why it was given up. `before` bytes of the upload are written already."""
-    shown, start = printable(_base(part.name)), part.taken() if part.taken else 0
+    shown, start = printable(base_name(part.name)), part.taken() if part.taken else 0
     weights, is_text = path.suffix == ".safetensors", path.suffix in (".json", ".txt")
     written, head = 0, b""
     with open(path, "xb", opener=partial(os.open, mode=0o600)) as target:

@@ -1,73 +1,220 @@
-"""What a model directory must be before anything is loaded from it."""
+"""What a model directory must be before anything is loaded from it, and what is kept of it.
+
+Cheap questions come first, and each is answered before the next may take memory: names, then config.json, then the headers of the
+weights, then the tokenizer, then whether headers and config agree, then the weights' values. Nothing is loaded here. What is
+kept is what `load_classifier` builds from: the files' own config and tokenizer never reach the library.
+
+The rules are named in `mbtsad_core.models.rules`, and docs/vetting.md lists them.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.errors import UnsafeModel
+from mbtsad_core.config import VettingConfig
+from mbtsad_core.errors import CouldNotTell, UnsafeModel
+from mbtsad_core.models.blueprint import Weight, blueprint, match
+from mbtsad_core.models.config_policy import vet_config
+from mbtsad_core.models.file_policy import FileVerdict, Verdict, base_name, classify, printable, what_to_do
+from mbtsad_core.models.safetensors_header import Stored, check_values, read_header
+from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_object
+from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack", ".joblib")
-ASKS_FOR_CODE = ("auto_map", "trust_remote_code", "_attn_implementation_internal", "custom_pipelines", "quantization_config")
-IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
-OWN_IMPLEMENTATIONS = (None, "eager", "sdpa", "batched_mm", "grouped_mm")  # of PyTorch's; others can be fetched from the Hub and run
-LARGEST_CONFIG = 1 << 20  # bytes
+__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "fault", "judge_folder", "vet_model"]
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_INDEX = 16 << 20  # bytes
 
 
-def check_model_files(directory: Path) -> None:
-    """Raise UnsafeModel unless the directory holds safetensors weights, a sound config.json, and nothing asks for code to run."""
+@dataclass(frozen=True)
+class Vetted:
+    """What is kept of a model directory.
+
+    config     of config.json, to build the architecture's configuration from
+    tokenizer  texts of the tokenizer's files, by file name
+    weights    by the name that the library's model gives them
+    left_out   by file name: keys of the config and tensors that are not read
+    """
+
+    config: dict[str, Any]
+    tokenizer: dict[str, str]
+    weights: dict[str, Weight]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def check_model_files(directory: Path, limits: VettingConfig = VettingConfig()) -> None:
+    """Raise UnsafeModel unless the directory holds a sound model: safetensors weights, a config.json and a tokenizer that fit them,
+    and nothing that asks for code to run. CouldNotTell, which is an UnsafeModel, where it cannot be judged."""
+    vet_model(directory, limits)
+
+
+def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: Collection[str] | None = None) -> Vetted:
+    """What is kept of a model directory. Raises UnsafeModel, or CouldNotTell, with the rule and the file.
+
+    names  of the files of the directory that belong to the model, where others put it together (a cache of the Hub); else all that
+           is in the directory is judged.
+    """
     if not directory.is_dir():
-        raise UnsafeModel(f"No model directory at {directory}. Expected a folder with config.json, model.safetensors and the tokenizer's files.")
-    names = sorted(p.name for p in directory.iterdir())
-    if "config.json" not in names:
-        raise UnsafeModel(f"{directory} holds no config.json (found: {', '.join(names[:6]) or 'nothing'}). Give the folder that save_pretrained wrote.")
-    if not any(name.endswith(".safetensors") for name in names):
-        if pickles := [name for name in names if name.endswith(PICKLES)]:
-            raise UnsafeModel(
-                f"Refused: {pickles[0]} is a pickle or another format that can run code when it is loaded. "
-                f"Convert it where you trust it (model.save_pretrained writes safetensors) and give model.safetensors."
-            )
-        raise UnsafeModel(f"{directory} holds no weights (found: {', '.join(names[:6])}). Expected model.safetensors.")
-    if code := [name for name in names if name.endswith(".py")]:
-        raise UnsafeModel(f"Refused: {code[0]} is code that came with the model. Remove it, and any auto_map in config.json; code is never run.")
-    for index in sorted(directory.rglob("*.safetensors.index.json")):
-        _check_index(index)
-    config = _read_json(directory / "config.json")
-    asking = [key for key in ASKS_FOR_CODE if config.get(key)]
-    asking += [key for key, value in _leaves(config) if key in IMPLEMENTATIONS and value not in OWN_IMPLEMENTATIONS]
-    if asking:
-        raise UnsafeModel(f"Refused: config.json sets {asking[0]!r}, which asks for code to be fetched or run. Remove the key if the model works without it.")
-
-
-def _check_index(path: Path) -> None:
-    """Raise UnsafeModel where an index of weights in several files names a file of another format or folder."""
-    shards = _read_json(path).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise UnsafeModel(f"{path.name} holds no weight_map. Expected the file that save_pretrained wrote.")
-    for shard in shards.values():
-        if not isinstance(shard, str) or "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise UnsafeModel(f"Refused: {path.name} names {shard!r}. Expected names of .safetensors files of the same folder.")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_CONFIG:
-        raise UnsafeModel(f"Refused: {path.name} is larger than {LARGEST_CONFIG} bytes.")
+        raise UnsafeModel(
+            f"No model directory at {directory}. Expected a folder with config.json, model.safetensors and the tokenizer's files.", "folder.missing"
+        )
+    if names is None:
+        verdicts = judge_folder(directory, limits)
+        found = sorted(v.name for v in verdicts if "/" not in v.name)
+        _check_config_is_there(directory, found)
+        for verdict in verdicts:
+            if verdict.verdict == "refused":
+                raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
+        names = [v.name for v in verdicts if v.verdict == "accepted"]
+    else:
+        found = sorted(names)
+        _check_config_is_there(directory, found)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnsafeModel(f"{path.name} is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise UnsafeModel(f"{path.name} does not hold a JSON object.")
-    return values
+        kept, unread = vet_config(read_object(directory / "config.json"), limits)
+        files = _weights(directory, names, found, limits)
+        tokenizer, unused = vet_tokenizer(directory, [name for name in FILES if name in names], _rows(files), limits)
+        weights, extra = match(blueprint(kept), files, kept, limits)
+        for path, tensors in files.items():
+            check_values(path, tensors, limits)
+    except MemoryError as error:
+        raise CouldNotTell("There was not enough memory to judge the model. Try it on a larger machine.", "vet.memory") from error
+    left_out = unused | ({"config.json": unread} if unread else {}) | ({next(iter(files)).name: extra} if extra else {})
+    return Vetted(kept, tokenizer, weights, left_out)
 
 
-def _leaves(tree: dict[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
-    """All values with their keys. In a dict of implementations, one for each part of a model, each counts under the dict's key."""
-    for key, value in tree.items():
-        name = parent if parent in IMPLEMENTATIONS else key
-        if isinstance(value, dict):
-            yield from _leaves(value, name)
+def annotate(verdicts: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdict]:
+    """The verdicts on the files of a sound model, each with what is not read of its file."""
+    found = []
+    for verdict in verdicts:
+        name = base_name(verdict.name)
+        if verdict.verdict == "accepted" and (unread := vetted.left_out.get(name)):
+            more = f" and {len(unread) - 6} more" if unread[6:] else ""
+            verdict = replace(verdict, reason=f"{verdict.reason} Left out of it: {printable(', '.join(unread[:6]), 300)}{more}.")
+        if name == "config.json" and any("<" in label for label in vetted.config.get("id2label", {}).values()):
+            verdict = replace(verdict, reason=f"{verdict.reason} Markup in the names of its classes is shown as text.", rule="accept.escaped")
+        found.append(verdict)
+    return found
+
+
+def fault(verdicts: Sequence[FileVerdict], error: UnsafeModel, reason: str) -> list[FileVerdict]:
+    """The verdicts on the files of a model that is refused, or could not be judged, for `error`: at the file that it names."""
+    word: Verdict = "inconclusive" if isinstance(error, CouldNotTell) else "refused"
+    found = [
+        replace(v, verdict=word, reason=reason, rule=error.rule) if base_name(v.name) == base_name(error.file) and v.verdict == "accepted" else v
+        for v in verdicts
+    ]
+    if error.file and found == list(verdicts):  # a file that is not there
+        found.append(FileVerdict(error.file, word, reason, error.rule))
+    return found
+
+
+# ---------------------------------------------------------------- names
+
+
+def judge_folder(directory: Path, limits: VettingConfig = VettingConfig()) -> list[FileVerdict]:
+    """A verdict on each file of a folder by its name and kind. What stands in a folder within it is never read, and what could run
+    code is refused there too. Raises UnsafeModel where there are too many, CouldNotTell where a folder cannot be read."""
+    found: list[FileVerdict] = []
+    for path in _walk(directory, limits):
+        name = path.relative_to(directory).as_posix()
+        verdict = classify(name, "file")
+        try:
+            kind = path.stat().st_mode  # of what a link leads to
+        except OSError:
+            found.append(FileVerdict(name, "refused", f"{printable(name)} is a link that leads nowhere. Put the file in its place.", "file.link"))
+            continue
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            found.append(FileVerdict(name, "refused", f"{printable(name)} is a device or a pipe and no file. Remove it.", "file.special"))
+        elif stat.S_ISDIR(kind):
+            if verdict.verdict == "accepted":
+                found.append(FileVerdict(name, "refused", f"{printable(name)} is a folder. Expected a file.", "file.special"))
+        elif path.is_symlink() and not _stays(path, directory):
+            found.append(FileVerdict(name, "refused", f"{printable(name)} is a link out of the model's folder. Put the file in its place.", "file.link"))
+        elif verdict.verdict == "accepted" and "/" in name:
+            found.append(FileVerdict(name, "ignored", "Not read: it stands in a folder of its own.", "ignore.folder"))
         else:
-            yield name, value
+            found.append(verdict)
+    weights = next((v.name for v in found if v.rule == "accept.weights"), "")
+    return [replace(v, reason=f"{v.reason} {what_to_do(base_name(v.name), weights)}") if v.rule in ("format.pickle", "format.other") else v for v in found]
+
+
+def _walk(directory: Path, limits: VettingConfig) -> Iterator[Path]:
+    """All files and folders within a directory, without going into .git or through links."""
+    waiting, count = [directory], 0
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise CouldNotTell(f"{folder} could not be read ({error.strerror}), so it could not be judged.", "vet.unreadable") from error
+        for entry in entries:
+            count += 1
+            if count > limits.files:
+                raise UnsafeModel(f"Refused: {directory} holds more than {limits.files} files. Give the folder that save_pretrained wrote.", "folder.entries")
+            yield Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and entry.name != ".git":
+                waiting.append(Path(entry.path))
+
+
+def _stays(link: Path, directory: Path) -> bool:
+    """Whether a link leads to a file of the same folder, or, in the cache of huggingface_hub, to one of the repository's blobs."""
+    target, home = link.resolve(), directory.resolve()
+    return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(home.parents[1] / "blobs"))
+
+
+def _check_config_is_there(directory: Path, found: list[str]) -> None:
+    if "config.json" not in found:
+        seen = printable(", ".join(found[:6]), 400) or "nothing"
+        raise UnsafeModel(f"{directory} holds no config.json (found: {seen}). Give the folder that save_pretrained wrote.", "config.missing", "config.json")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def _weights(directory: Path, names: Collection[str], found: list[str], limits: VettingConfig) -> dict[Path, dict[str, Stored]]:
+    """The headers of the files that the weights stand in."""
+    stored = sorted(name for name in names if name.endswith(".safetensors"))
+    indexes = sorted(name for name in names if name.endswith(".safetensors.index.json"))
+    maps = {name: _read_index(directory / name) for name in indexes}
+    if not stored:
+        raise UnsafeModel(
+            f"{directory} holds no weights (found: {printable(', '.join(found[:6]), 400)}). Expected model.safetensors.", "weights.missing", SINGLE
+        )
+    if SINGLE in stored and INDEX in maps:
+        raise UnsafeModel(f"Refused: both {SINGLE} and {INDEX} are there, and only one can be meant. Remove the other.", "weights.ambiguous", INDEX)
+    wanted = sorted(set(maps[INDEX].values())) if INDEX in maps else [SINGLE]
+    if absent := [name for name in wanted if name not in stored]:
+        raise UnsafeModel(f"Refused: the weights' file {absent[0]} is missing. Give all files that save_pretrained wrote.", "weights.missing", absent[0])
+    if stray := [name for name in (*stored, *maps) if name not in (*wanted, INDEX)]:
+        raise UnsafeModel(f"Refused: {stray[0]} is no part of the model: only {SINGLE}, or what {INDEX} names, is read. Remove it.", "weights.stray", stray[0])
+    files = {directory / name: read_header(directory / name, limits) for name in wanted}
+    if INDEX in maps:
+        placed = {tensor: path.name for path, tensors in files.items() for tensor in tensors}
+        if sum(map(len, files.values())) != len(placed):
+            raise UnsafeModel("Refused: a tensor stands in two of the weights' files.", "weights.duplicate", INDEX)
+        if placed != maps[INDEX]:
+            odd = next(iter(placed.items() ^ maps[INDEX].items()))[0]
+            raise UnsafeModel(f"Refused: {INDEX} and the weights' files do not agree on {printable(odd)!r}.", "weights.index", INDEX)
+    return files
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Which tensor stands in which file of the same folder, as an index says."""
+    shards = read_object(path, LARGEST_INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise UnsafeModel(f"{path.name} holds no weight_map. Expected the file that save_pretrained wrote.", "weights.index", path.name)
+    for shard in shards.values():
+        if not isinstance(shard, str) or "/" in shard or "\\" in shard or "\0" in shard or not shard.endswith(".safetensors"):
+            raise UnsafeModel(f"Refused: {path.name} names {shard!r}. Expected names of .safetensors files of the same folder.", "weights.index", path.name)
+    return shards
+
+
+def _rows(files: Mapping[Path, Mapping[str, Stored]]) -> int | None:
+    """How many word embeddings there are."""
+    shapes = (tensor.shape for tensors in files.values() for name, tensor in tensors.items() if name.endswith("word_embeddings.weight"))
+    return next((shape[0] for shape in shapes if shape), None)

@@ -107,6 +107,7 @@ def refusal(report: PolicyReport) -> FileVerdict:
     assert not report.accepted
     (found,) = [f for f in report.files if f.verdict == "refused"]
     assert report.problem == f"Upload refused: {found.reason}"
+    assert report.rule == found.rule
     return found
 
 
@@ -252,7 +253,8 @@ def test_a_pickle_in_the_place_of_the_weights_is_refused_with_what_to_do(house: 
     files = {name.replace("model.safetensors", "pytorch_model.bin"): data for name, data in model.items()}
     assert refusal(house.send(files)).reason == (
         "pytorch_model.bin is a pickle and could run code. "
-        "Convert it with model.save_pretrained(..., safe_serialization=True) where you trust it and upload model.safetensors."
+        "Convert it where you trust it, in a container without network and secrets, for loading it can run code, with PyTorch 2.10 or later: "
+        "AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new), and give model.safetensors."
     )
 
 
@@ -557,10 +559,8 @@ def test_separate_files_are_counted(house: House, model: Files) -> None:
 
 def test_an_entry_that_grows_beyond_the_ratio_is_refused(house: House, model: Files) -> None:
     files = model | {"spare.safetensors": weights(3 * MEGABYTE)}  # zeros: deflate makes 1 of 1000
-    assert house.send_zip(zipped(files, zipfile.ZIP_STORED)).accepted
-    shutil.rmtree(house.target)
-    assert house.send_zip(zipped(files), UploadConfig(ratio=2000)).accepted
-    shutil.rmtree(house.target)
+    assert house.send_zip(zipped(files, zipfile.ZIP_STORED)).rule == "weights.stray"  # it was unpacked
+    assert house.send_zip(zipped(files), UploadConfig(ratio=2000)).rule == "weights.stray"
     found = refusal(house.send_zip(zipped(files)))
     assert (found.name, found.rule) == ("spare.safetensors", "zip.ratio")
 
@@ -594,8 +594,7 @@ def test_the_bytes_of_all_files_together_are_limited(house: House, model: Files,
     small = model | {"spare.safetensors": weights(MEGABYTE - rest - empty)}
     large = model | {"spare.safetensors": weights(MEGABYTE - rest)}
     limit = UploadConfig(megabytes=1)
-    assert (house.send_zip(zipped(small), limit) if pack else house.send(small, limit)).accepted
-    shutil.rmtree(house.target)
+    assert (house.send_zip(zipped(small), limit) if pack else house.send(small, limit)).rule == "weights.stray"  # all of it was read
     report = house.send_zip(zipped(large), limit) if pack else house.send(large, limit)
     assert refusal(report).rule == "size.total"
 
@@ -605,10 +604,10 @@ def test_the_bytes_of_all_files_together_are_limited(house: House, model: Files,
 def test_files_of_text_are_limited_one_by_one(house: House, model: Files, name: str, pack: bool) -> None:
     limit = UploadConfig(json_megabytes=1)
     text = random.Random(0).randbytes(MEGABYTE)
-    for extra, rule in ((b"", None), (b"x", "size.json")):
+    for extra, rule in ((b"", "json.depth" if name == "tokenizer.json" else ""), (b"x", "size.json")):
         files = model | {name: text + extra}
         report = house.send_zip(zipped(files), limit) if pack else house.send(files, limit)
-        assert (None if report.accepted else refusal(report).rule) == rule
+        assert report.rule == rule
         shutil.rmtree(house.target, ignore_errors=True)
 
 

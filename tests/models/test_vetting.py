@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import tiny_bert
 
 from mbtsad_core.errors import UnsafeModel
@@ -66,11 +66,24 @@ def test_a_directory_without_weights_is_refused(saved_tiny: Path) -> None:
         check_model_files(saved_tiny)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "last.ckpt", "tf_model.h5", "flax_model.msgpack"])
-def test_weights_that_can_run_code_are_refused_with_what_to_do(saved_tiny: Path, name: str) -> None:
+CONVERT = {
+    "pytorch_model.bin": r"is a pickle and could run code\. Convert it where you trust it, .* PyTorch 2\.10 or later: .*save_pretrained.* give model\.safetensors",
+    "model.pt": r"is a pickle .* PyTorch 2\.10 or later: .* give model\.safetensors",
+    "last.ckpt": r"is a pickle .* PyTorch 2\.10 or later: .* give model\.safetensors",
+    "weights.pkl": r"is a pickle .* Convert it with model\.save_pretrained where you trust it, .* give model\.safetensors",
+    "tf_model.h5": r"is in another format than safetensors\. Convert it where you trust it, .*from_tf=True.* give model\.safetensors",
+    "flax_model.msgpack": r"is in another format .*from_flax=True.* give model\.safetensors",
+    "model.gguf": r"is in another format .* Give the model that it was made from: .*gguf_file=.* give model\.safetensors",
+    "model.onnx": r"is in another format .* give the model that it was exported from, saved with model\.save_pretrained, which writes model\.safetensors",
+}
+
+
+@pytest.mark.parametrize("name", CONVERT)
+def test_weights_of_other_formats_are_refused_with_the_way_to_convert_them(saved_tiny: Path, name: str) -> None:
     (saved_tiny / "model.safetensors").rename(saved_tiny / name)
-    with pytest.raises(UnsafeModel, match=rf"Refused: {name} is a pickle .*Convert it where you trust it .* and give model\.safetensors"):
+    with pytest.raises(UnsafeModel, match=rf"Refused: {re.escape(name)} {CONVERT[name]}") as refused:
         check_model_files(saved_tiny)
+    assert refused.value.rule == ("format.pickle" if "pickle" in CONVERT[name] else "format.other")
 
 
 def test_a_pickle_is_not_opened(saved_tiny: Path, tmp_path: Path) -> None:
@@ -81,16 +94,18 @@ def test_a_pickle_is_not_opened(saved_tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_pickle_beside_safetensors_is_not_opened(saved_tiny: Path, tmp_path: Path) -> None:
-    (saved_tiny / "pytorch_model.bin").write_bytes(pickle.dumps(Malice(tmp_path / "run")))
-    assert weights_hash(load_classifier(saved_tiny)) == weights_hash(tiny_bert())
+@pytest.mark.parametrize("place", ["pytorch_model.bin", "checkpoint-500/optimizer.pt"])
+def test_a_pickle_beside_safetensors_is_refused_unopened(saved_tiny: Path, tmp_path: Path, place: str) -> None:
+    (saved_tiny / place).parent.mkdir(exist_ok=True)
+    (saved_tiny / place).write_bytes(pickle.dumps(Malice(tmp_path / "run")))
+    with pytest.raises(UnsafeModel, match=r"is a pickle and could run code\. Remove it"):
+        load_classifier(saved_tiny)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("shard", ["pytorch_model.bin", "../elsewhere.safetensors", "/tmp/elsewhere.safetensors", 3])
 def test_an_index_that_points_to_anything_but_safetensors_of_the_directory_is_refused(saved_tiny: Path, shard: Any) -> None:
     state = tiny_bert().model.state_dict()
-    torch.save(state, saved_tiny / "pytorch_model.bin")
     (saved_tiny / "model.safetensors").rename(saved_tiny / "decoy.safetensors")
     (saved_tiny / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(state, shard)}))
     with pytest.raises(UnsafeModel, match=r"model\.safetensors\.index\.json names .*Expected names of \.safetensors files of the same folder"):

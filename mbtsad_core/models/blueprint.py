@@ -1,0 +1,147 @@
+"""What weights an architecture has: its names and shapes, taken from the library's own model built without memory ("meta"), and which of
+the tensors that a file holds are meant. So a file's header can be compared with the config before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbtsad_core.config import VettingConfig
+from mbtsad_core.errors import UnsafeModel
+from mbtsad_core.models.safetensors_header import FLOATS, Stored
+
+# What a checkpoint may hold beside the classifier: tables that are computed anew, and the heads and poolers of other tasks. Never read.
+LEFT_OVER = re.compile(
+    r"(.+\.)?(position_ids|token_type_ids)"
+    r"|(cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|lm_predictions|mask_predictions|sop_classifier|qa_outputs)\..+"
+    r"|vocab_(transform|layer_norm|projector)\..+"
+    r"|([a-z_]+\.)?pooler\..+"
+)
+OLD_NAMES = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))  # of the first BERT checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Where a weight of the model stands: under which name in which file."""
+
+    path: Path
+    stored: str
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """The weights of an architecture: shapes by name, and the first part of the encoder's names ("bert")."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    encoder: str
+
+    @property
+    def parameters(self) -> int:
+        import math
+
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def build_config(kept: dict[str, Any]) -> Any:
+    """The architecture's configuration from what was kept of config.json. Raises UnsafeModel where the library refuses it."""
+    import transformers
+
+    settings = dict(kept)
+    try:
+        return transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    except Exception as error:  # each architecture checks in its own way
+        raise _no_model(kept, error) from error
+
+
+def blueprint(kept: dict[str, Any]) -> Blueprint:
+    """The weights that a classifier of this configuration has. Takes no memory for them. Raises UnsafeModel."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = build_config(kept)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    except MemoryError:
+        raise
+    except Exception as error:  # sizes that do not divide each other
+        raise _no_model(kept, error) from error
+    return Blueprint({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, model.base_model_prefix)
+
+
+def _no_model(kept: dict[str, Any], error: Exception) -> UnsafeModel:
+    reason = str(error).strip().partition("\n")[0][:200]
+    return UnsafeModel(f"Refused: config.json makes no model of the architecture {kept['model_type']!r}: {reason}", "config.value", "config.json")
+
+
+def match(
+    plan: Blueprint, files: Mapping[Path, Mapping[str, Stored]], kept: dict[str, Any], limits: VettingConfig = VettingConfig()
+) -> tuple[dict[str, Weight], list[str]]:
+    """Which tensor of which file is which weight, and the names of those that are left out because they belong to another task.
+
+    Raises UnsafeModel where a weight is missing, comes twice, has another shape, is no float, or where a tensor is unknown. An encoder
+    that does not call itself a classifier needs none of the classifier's head.
+    """
+    if plan.parameters * 4 > limits.megabytes << 20:
+        size = plan.parameters * 4 >> 20
+        raise UnsafeModel(
+            f"Refused: config.json describes a model of {size} megabytes; {limits.megabytes} are allowed. Give a smaller model.", "size.memory", "config.json"
+        )
+    found: dict[str, Weight] = {}
+    left: list[str] = []
+    for path, tensors in files.items():
+        for stored, tensor in tensors.items():
+            name = _current(stored, plan)
+            if name is None:
+                if not LEFT_OVER.fullmatch(stored):
+                    raise UnsafeModel(
+                        f"Refused: {path.name} holds a tensor {stored[:100]!r} that a model of the architecture {kept['model_type']!r} has not. "
+                        f"Load the model where you trust it, and save it again with save_pretrained.",
+                        "weights.unknown",
+                        path.name,
+                    )
+                left.append(stored)
+                continue
+            if name in found:
+                raise UnsafeModel(f"Refused: {path.name} holds {stored[:100]!r}, which came before.", "weights.duplicate", path.name)
+            if tensor.shape != plan.shapes[name]:
+                raise UnsafeModel(
+                    f"Refused: {stored!r} of {path.name} has the shape {list(tensor.shape)}, and config.json makes it {list(plan.shapes[name])}. "
+                    f"Give the config.json that was saved with these weights.",
+                    "weights.mismatch",
+                    path.name,
+                )
+            if tensor.dtype not in FLOATS:
+                raise UnsafeModel(
+                    f"Refused: {stored!r} of {path.name} is stored as {tensor.dtype}. Expected float16, bfloat16, float32 or float64: "
+                    f"load the model where you trust it and save it again without quantisation.",
+                    "weights.dtype",
+                    path.name,
+                )
+            found[name] = Weight(path, stored)
+    is_classifier = any("ForSequenceClassification" in name for name in kept.get("architectures") or ["ForSequenceClassification"])
+    if missing := [name for name in plan.shapes if name not in found and (is_classifier or _is_of_encoder(name, plan))]:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise UnsafeModel(f"Refused: the model has no weights for {missing[0]!r}{more}: {INCOMPLETE}", "weights.missing", next(iter(files)).name)
+    return found, left
+
+
+INCOMPLETE = "files are missing, or config.json belongs to another model. Give all files that save_pretrained wrote."
+
+
+def _current(stored: str, plan: Blueprint) -> str | None:
+    """The name of a stored tensor in the library's model; None where it has none."""
+    for old, new in (("", ""), *OLD_NAMES):
+        name = stored.removesuffix(old) + new if stored.endswith(old) else stored
+        for candidate in (name, f"{plan.encoder}.{name}"):
+            if candidate in plan.shapes:
+                return candidate
+    return None
+
+
+def _is_of_encoder(name: str, plan: Blueprint) -> bool:
+    return name.startswith(f"{plan.encoder}.") and ".pooler." not in name

@@ -1,0 +1,139 @@
+"""What becomes of a file by its name alone: what is read, what could run code, what a model works without.
+
+A name decides what is read, never what is believed: what is read is judged by its content too. Lists of bad names are tripwires; what
+protects is that nothing but the allow-list is ever opened.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from mbtsad_core.models.checks import shows
+
+READ = {  # besides *.safetensors and *.safetensors.index.json
+    "config.json": "Settings of the model.",
+    "tokenizer.json": "The tokenizer.",
+    "tokenizer_config.json": "Settings of the tokenizer.",
+    "special_tokens_map.json": "Special tokens of the tokenizer.",
+    "added_tokens.json": "Further tokens of the tokenizer.",
+    "vocab.txt": "Vocabulary of the tokenizer.",
+    "vocab.json": "Vocabulary of the tokenizer.",
+    "merges.txt": "Merges of the tokenizer.",
+}
+TORCH = (".bin", ".pt", ".pth", ".ckpt")
+PICKLES = (*TORCH, ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz")
+GGUF = (".gguf", ".ggml")
+ONNX = (".onnx", ".ort")
+OTHER_FORMATS = (*GGUF, *ONNX, ".h5", ".hdf5", ".keras", ".msgpack", ".tflite", ".pb", ".mlmodel", ".ot", ".nemo", ".mar")
+CODE = (
+    *(".py", ".pyc", ".pyd", ".pyx", ".pyw", ".pyz", ".ipynb", ".whl", ".egg", ".so", ".dll", ".dylib", ".exe", ".com", ".msi", ".wasm", ".class", ".jar"),
+    *(".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".js", ".mjs", ".rb", ".pl", ".php", ".lua", ".desktop"),
+)
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
+LEFT_OVER = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")  # of a training; no weights
+SYSTEM = (".ds_store", "._*", ".git*", "thumbs.db", "desktop.ini")
+FOR_READERS = ("readme*", "license*", "licence*", "notice*", "*.md", "*.jinja", "*.png", "*.jpg", "*.jpeg", "*.svg", "*.pdf", "*.html")
+LOGS = ("events.out.tfevents*", "*.log", "*.csv", "*_results.*", "trainer_state.json", "training_args.*", "generation_config.json")
+WEIGHTS = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+
+Kind = Literal["zip", "file"]
+Verdict = Literal["accepted", "refused", "ignored", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """What becomes of one file of a model.
+
+    name     as it came: to be shown through `printable`, and escaped
+    verdict  "ignored": the model works without it, it is not read; "inconclusive": it could not be judged
+    reason   for people; of a refused file it says what to do
+    rule     short and stable, a key of `mbtsad_core.models.rules.RULES`: "format.pickle", "zip.path", "zip.ratio"
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    rule: str
+
+
+def printable(text: str, longest: int = 120) -> str:
+    """Text of a visitor as it can be shown: control, direction and broken characters as escapes; beyond `longest` characters its middle
+    is left out. HTML is not escaped."""
+    if len(text) > longest:
+        text = f"{text[: longest - 41]}…{text[-40:]}"
+    return "".join(c if shows(c) else f"\\u{ord(c):04x}" for c in text)
+
+
+def classify(path: str, kind: Kind) -> FileVerdict:
+    """The verdict on a file by its name; `path` has "/" between folders. `kind`: where it came in."""
+    base = base_name(path)
+    low, shown = base.lower().rstrip(" ."), printable(base)
+    say = partial(FileVerdict, path)
+    if "__MACOSX" in path.split("/")[:-1] or like(low, SYSTEM):
+        return say("ignored", "A file of the operating system or of git.", "ignore.system")
+    if low.endswith(PICKLES):
+        is_one = "can hold a pickle" if low.endswith((".npy", ".npz")) else "is a pickle"
+        return say("refused", f"{shown} {is_one} and could run code.", "format.pickle")
+    if low.endswith(OTHER_FORMATS):
+        return say("refused", f"{shown} is in another format than safetensors.", "format.other")
+    if low.endswith(CODE):
+        return say("refused", f"{shown} is code that came with the model. Remove it, and any auto_map in config.json; code is never run.", "format.code")
+    if low.endswith(ARCHIVES):
+        remedy = "Unpack it, and zip the model's files alone." if kind == "zip" else "Upload the model's files, or one .zip of them and nothing else."
+        return say("refused", f"{shown} is an archive within the upload. {remedy}", f"{kind}.nested")
+    if base.endswith((".safetensors", ".safetensors.index.json")):
+        if not re.fullmatch(WEIGHTS, base):
+            return say("refused", f"{shown} is no name of weights that is read. Rename it, to model.safetensors if it is the only one.", f"{kind}.name")
+        if base.endswith(".json"):
+            return say("accepted", "Says which weights stand in which file.", "accept.index")
+        return say("accepted", "Weights.", "accept.weights")
+    if base in READ:
+        return say("accepted", READ[base], "accept.settings")
+    if like(low, FOR_READERS):
+        return say("ignored", "A text for readers; the model works without it.", "ignore.text")
+    if like(low, LOGS):
+        return say("ignored", "A trace of the training; the model works without it.", "ignore.log")
+    if low.endswith(".model"):
+        return say("ignored", "A sentencepiece model is not read. tokenizer.save_pretrained writes tokenizer.json: upload that too.", "ignore.sentencepiece")
+    return say("ignored", "Nothing that is read goes by this name. Rename it if it is part of the model.", "ignore.unknown")
+
+
+def what_to_do(base: str, weights: str) -> str:
+    """What to do with a file of a refused format, where the model's weights are `weights` ("": none are there)."""
+    low = base.lower().rstrip(" .")
+    if like(low, LEFT_OVER):
+        return "Remove it: it is left over from training."
+    if weights:
+        return f"Remove it: {weights} is all that is read of weights."
+    apart = "where you trust it, in a container without network and secrets, for loading it can run code"
+    if low.endswith(GGUF):
+        return (
+            f"Give the model that it was made from: GGUF is for text generation, and is quantised. If there is none, convert it {apart}: "
+            f"from_pretrained(folder, gguf_file=...) of transformers, then save_pretrained, and give model.safetensors."
+        )
+    if low.endswith(ONNX):
+        return (
+            "An ONNX graph is no model that can be trained: give the model that it was exported from, "
+            "saved with model.save_pretrained, which writes model.safetensors."
+        )
+    if low.endswith((".h5", ".hdf5", ".keras", ".msgpack")):
+        return f"Convert it {apart}, with transformers 4 (from_pretrained(folder, from_tf=True or from_flax=True), then save_pretrained), and give model.safetensors."
+    if low.endswith(TORCH):
+        return (
+            f"Convert it {apart}, with PyTorch 2.10 or later: "
+            f"AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new), and give model.safetensors."
+        )
+    return f"Convert it with model.save_pretrained {apart}, and give model.safetensors."
+
+
+def base_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def like(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,98 @@
+"""Reading JSON that came with a model: bounded before it is parsed, and nothing in it said twice.
+
+Python's parser is safe, but it takes memory many times the size of some inputs, goes down a level of the stack for every bracket, takes
+the last of two values of a key where other readers take the first, and knows numbers (NaN, Infinity) that JSON has not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from mbtsad_core.errors import CouldNotTell, UnsafeModel
+
+DEPTH = 64  # brackets within each other; a tokenizer.json has about 8
+VALUES = 4_000_000  # strings and brackets: a vocabulary of a million words has about as many
+LARGEST_CONFIG = 1 << 20  # bytes
+
+# Possessive (*+): a string is never gone back into, so that any input takes time in proportion to its length.
+TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a regular file, `most` of them at most. Raises UnsafeModel, or CouldNotTell where it cannot be read."""
+    name = path.name
+    try:
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:  # a pipe would never open
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnsafeModel(f"Refused: {name} is no regular file.", "file.special", name)
+            data = file.read(most + 1)
+    except IsADirectoryError as error:
+        raise UnsafeModel(f"Refused: {name} is a folder. Expected a file.", "file.special", name) from error
+    except OSError as error:
+        raise CouldNotTell(
+            f"{name} could not be read ({error.strerror or type(error).__name__}), so it could not be judged.", "vet.unreadable", name
+        ) from error
+    if len(data) > most:
+        raise UnsafeModel(f"Refused: {name} is larger than {most} bytes. Give the file that save_pretrained wrote.", "size.json", name)
+    return data
+
+
+def read_object(path: Path, most: int = LARGEST_CONFIG) -> dict[str, Any]:
+    """The JSON object that a file holds. Raises UnsafeModel, or CouldNotTell where the file cannot be read."""
+    return parse_object(read_bytes(path, most), path.name)
+
+
+def parse_object(data: bytes, name: str) -> dict[str, Any]:
+    """The JSON object in UTF-8 that `data` is. Raises UnsafeModel."""
+    _bound(data, name)
+    try:
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+    except _Twice as error:
+        raise UnsafeModel(
+            f"Refused: {name} gives a value for {str(error)[:100]!r} twice. Readers differ in which they take.", "json.duplicate", name
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UnsafeModel(f"{name} is not valid JSON: {str(error)[:200]}", "json.malformed", name) from error
+    if not isinstance(values, dict):
+        raise UnsafeModel(f"{name} does not hold a JSON object.", "json.malformed", name)
+    return values
+
+
+def _bound(data: bytes, name: str) -> None:
+    depth = deepest = count = 0
+    for token in TOKENS.finditer(data):
+        count += 1
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in b"]}":
+            depth -= 1
+        if deepest > DEPTH:
+            raise UnsafeModel(f"{name} is not valid JSON of a model: it is nested deeper than {DEPTH} levels.", "json.depth", name)
+        if count > VALUES:
+            raise UnsafeModel(f"{name} is not valid JSON of a model: it holds more than {VALUES} strings and lists.", "json.size", name)
+
+
+class _Twice(Exception):
+    """A key that an object has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen = set[str]()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Twice(key)
+            seen.add(key)
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
