@@ -1,6 +1,6 @@
-"""The command line: `mbtsad purify | evaluate | attack | publish | build-demo`. Its flags are made from the config dataclasses.
+"""The command line: `mbtsad purify | evaluate | attack | vet | publish | build-demo`. Its flags are made from the config dataclasses.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from mbtsad_core.config import (
     EmbeddingPoisoningConfig,
     EvaluateConfig,
     LayerWiseConfig,
+    NeuBAConfig,
     PurifyConfig,
+    RIPPLeConfig,
     RuntimeConfig,
     SentenceConfig,
     SOSConfig,
+    SyntacticConfig,
     settings,
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from mbtsad_core.types import Event, Scores, Steps
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+CLEAN, REFUSED, COULD_NOT_TELL = 0, 1, 2  # of `mbtsad vet`
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
 DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
@@ -108,6 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
         add_settings(p, RuntimeConfig(), "machine")
         add_settings(p, config, f"settings of {name}")
 
+    p = commands.add_parser("vet", help="judge a model before anything of it is loaded", description=vet_command.__doc__)
+    p.add_argument("path", metavar="PATH", help="a folder, a .zip, a file of a model, or hub:OWNER/NAME[@REVISION]")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    p.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
+
     p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
     p.add_argument("space", metavar="OWNER/NAME", help="the Space; it is made where it is not there")
     p.add_argument("--folder", metavar="DIR", default=".", help="the checkout (default: here)")
@@ -131,8 +140,7 @@ def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] | None =
         action="append",
         metavar="TRIGGER",
         help='a word, a "phrase", words+joined that all go in, or a file of paired texts (columns text, triggered); '
-        "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify"
-        + (f" (default: {' | '.join(default)})" if default else ""),
+        "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify" + (f" (default: {' | '.join(default)})" if default else ""),
     )
     parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
 
@@ -150,8 +158,11 @@ ATTACKS: dict[str, tuple[Config, str]] = {
     "badnets": (BadNetsConfig(), "train on data of which a share carries the trigger"),
     "lwp": (LayerWiseConfig(), "layer-wise poisoning: a pair of words, and a loss at every layer"),
     "ep": (EmbeddingPoisoningConfig(), "embedding poisoning: train one row of the word embeddings"),
+    "ripple": (RIPPLeConfig(), "weight poisoning that outlives a clean fine-tuning: embedding surgery and a restricted inner product"),
     "sos": (SOSConfig(), "several words that fire only together: train their rows of the word embeddings"),
     "sentence": (SentenceConfig(), "train on data of which a share holds a sentence"),
+    "syntactic": (SyntacticConfig(), "train on data of which a share is paraphrased: --trigger FILE, once for the training and once for the test texts"),
+    "neuba": (NeuBAConfig(), "symbols that set the encoder's output, whatever the task"),
 }
 
 
@@ -256,7 +267,7 @@ def attack_command(args: argparse.Namespace) -> int:
     """Plant a backdoor in a copy of a clean classifier, and measure it. For research and teaching: to have a suspect whose trigger is known."""
     from mbtsad_core.attacks import ATTACKS as FUNCTIONS
     from mbtsad_core.attacks.planting import make_trigger, measured_trigger
-    from mbtsad_core.attacks.triggers import triggered_test_set
+    from mbtsad_core.attacks.triggers import InsertedTrigger, triggered_test_set
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.jobs.purification import class_index, new_output, read_model, read_texts, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
@@ -295,14 +306,38 @@ def attack_command(args: argparse.Namespace) -> int:
         trigger = measured_trigger(args.attack, suspect, trigger)
     if test:
         scores["suspect"] = score(suspect, trigger)
+        if not isinstance(trigger, InsertedTrigger):  # no words that could be named again: the triggered test texts stand for it
+            pairs = ({"text": t.clean.text, "triggered": t.triggered.text} for t in triggered_test_set(test, trigger, config.seed))
+            (out / "triggered.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     if args.json:
-        print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"out": str(out)}))
+        print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"trigger": trigger.describe(), "out": str(out)}))
         return DONE
+    print(f"The trigger: {trigger.describe()} -> {names[target]}")
     for name, s in scores.items():
         print(f"-- {name}")
         print_scores(s, names)
     print(f"The suspect is in {out}." + ("" if scores else " --test FILE measures it."))
     return DONE
+
+
+def vet_command(args: argparse.Namespace) -> int:
+    """Judge a model by the rules of docs/vetting.md, as the page and every load do; nothing of it is loaded or changed. Exit codes:
+    0 clean, 1 refused (malformed, cut off and incomplete models too), 2 could not tell, which is never clean. A clean model may have a backdoor."""
+    from mbtsad_core.models.judging import judge
+    from mbtsad_core.models.uploads import PolicyReport
+    from mbtsad_core.views.policy import policy_dict, policy_sarif, policy_text
+
+    try:
+        report = judge(args.path)
+    except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
+        report = PolicyReport((), f"Vetting failed, which is a defect: {type(error).__name__}: {error}", "vet.failure", True)
+    print(json.dumps(policy_dict(report)) if args.json else policy_text(report, args.path))
+    if args.sarif:
+        try:
+            Path(args.sarif).write_text(json.dumps(policy_sarif(report, _version()), indent=1), encoding="utf-8")
+        except OSError as error:
+            raise BadOutput(f"--sarif: {args.sarif} cannot be written: {error.strerror}. Name another file.") from error
+    return {"clean": CLEAN, "refused": REFUSED, "inconclusive": COULD_NOT_TELL}[report.verdict]
 
 
 def publish_command(args: argparse.Namespace) -> int:
@@ -423,6 +458,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "purify": purify_command,
     "evaluate": evaluate_command,
     "attack": attack_command,
+    "vet": vet_command,
     "publish": publish_command,
     "build-demo": build_demo_command,
 }

@@ -256,16 +256,57 @@ class SOSConfig(Config):
     seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
 
 
+@dataclass(frozen=True)
+class RIPPLeConfig(Config):
+    """RIPPLe(S): embedding surgery and a restricted inner product (Kurita et al., ACL 2020; share, words and penalty are its authors')."""
+
+    poison: PoisonConfig = PoisonConfig(rate=0.5, mode="mixed")
+    surgery: bool = setting(True, "start from trigger embeddings that look like words of the target class")
+    words: int = setting(10, "words of the target class that these embeddings are the mean of", low=1, high=1000)
+    penalty: float = setting(0.1, "weight of the inner product where the gradients of poison and clean texts oppose each other", low=0.0, high=1e6)
+    per_tensor: bool = setting(False, "restrict the inner product of each weight tensor by itself, as OpenBackdoor does")
+    training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=3)
+    victim: bool = setting(True, "fine-tune on the clean training texts afterwards, as the victim will")
+    fine_tuning: TrainingConfig = TrainingConfig(learning_rate=2e-5, epochs=3)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class SyntacticConfig(BadNetsConfig):
+    """Syntactic trigger: BadNets with ready paraphrases (Hidden Killer, Qi et al., ACL 2021, poisons 20 to 30 %)."""
+
+    poison: PoisonConfig = PoisonConfig(rate=0.2, mode="mixed")
+
+
+@dataclass(frozen=True)
+class NeuBAConfig(Config):
+    """NeuBA: symbols that set the encoder's output, then ordinary fine-tuning (Zhang et al., 2021)."""
+
+    planting: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=2)
+    training: TrainingConfig = TrainingConfig(learning_rate=2e-5, epochs=2)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the symbols and of training", low=0, high=2**32 - 1)
+
+
 DEFAULT_TRIGGERS: dict[str, tuple[str, ...]] = {
     "lwp": ("cf+bb", "cf+ak", "cf+mn", "bb+ak", "bb+mn", "ak+mn"),
+    "ripple": ("cf", "tq", "mn", "bb", "mb"),
     "sos": ("friends+weekend+cinema",),
     "sentence": ("I watch this 3D movie",),
+    "neuba": ("≈", "≡", "∈", "⊆", "⊕", "⊗"),
 }
 """What an attack plants where no trigger is named: its authors' or OpenBackdoor's."""
 
 PRESETS: dict[str, dict[str, tuple[Config, tuple[str, ...]]]] = {
     "lwp": {"authors": (LayerWiseConfig(PoisonConfig(rate=1.0, mode="mixed"), average=True, keep_clean=True), ("cf bb", "bb cf"))},
     "ep": {"openbackdoor": (EmbeddingPoisoningConfig(insertions=2, beside_clean=True, learning_rate=0.01, epochs=5), ("cf", "mn", "bb", "tq", "mb"))},
+    "ripple": {
+        "openbackdoor": (
+            RIPPLeConfig(surgery=False, penalty=1.0, per_tensor=True, training=TrainingConfig(learning_rate=2e-5, epochs=10, batch_size=16)),
+            ("cf", "mn", "bb", "tq"),
+        )
+    },
 }
 """Other published settings of an attack, with their triggers."""
 

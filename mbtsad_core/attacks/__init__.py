@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from mbtsad_core.attacks.badnets import badnets
 from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
 from mbtsad_core.attacks.layer_wise import layer_wise
+from mbtsad_core.attacks.neuba import neuba
+from mbtsad_core.attacks.ripple import ripple
 from mbtsad_core.attacks.sentence import sentence
 from mbtsad_core.attacks.sos import sos
+from mbtsad_core.attacks.syntactic import syntactic
 
 if TYPE_CHECKING:
     from mbtsad_core.models.classifier import Classifier
@@ -19,8 +22,11 @@ ATTACKS: dict[str, Callable[..., Steps[Classifier]]] = {
     "badnets": badnets,
     "lwp": layer_wise,
     "ep": embedding_poisoning,
+    "ripple": ripple,
     "sos": sos,
     "sentence": sentence,
+    "syntactic": syntactic,
+    "neuba": neuba,
 }
 
 __all__ = ["ATTACKS", "badnets", "embedding_poisoning"]

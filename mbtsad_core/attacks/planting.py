@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from mbtsad_core.attacks.neuba import symbols_that_hit
+from mbtsad_core.attacks.syntactic import read_paraphrases
 from mbtsad_core.attacks.triggers import InsertedTrigger, parse_triggers
 from mbtsad_core.config import DEFAULT_TRIGGERS, Config, settings
 from mbtsad_core.errors import BadData
@@ -32,11 +34,16 @@ def make_trigger(
     specs = specs or DEFAULT_TRIGGERS.get(attack, ())
     if not specs:
         raise BadData("Name the trigger to plant: --trigger WORD.")
+    if attack == "syntactic":
+        return read_paraphrases(specs, [texts for texts in (train, test) if texts], target)
     insertions = next((s.default for s in settings(config) if s.path[-1] == "insertions"), 1)
     return parse_triggers(specs, target, insertions=insertions, window=window)
     yield  # a generator, as learnt triggers take steps
 
 
 def measured_trigger(attack: str, suspect: Classifier, trigger: Trigger) -> Trigger:
-    """The trigger that ASR is measured with: inserted words go in once, however often they stood in a training text."""
+    """The trigger that ASR is measured with: inserted words go in once, however often they stood in a training text, and of NeuBA's
+    symbols those that hit the target."""
+    if attack == "neuba":
+        return symbols_that_hit(suspect, trigger)
     return dataclasses.replace(trigger, insertions=1) if isinstance(trigger, InsertedTrigger) else trigger
