@@ -103,6 +103,41 @@ def saved_tiny(tiny: Classifier, tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
+SYNONYMS = {  # of a WordNet as small as the models; the words of a row mean the same, and the first row that a word is in comes first
+    "noun": (("film", "movie", "picture_show", "cine-film"), ("film", "coating"), ("story", "tale"), ("scene", "view"), ("actor", "player")),
+    "verb": (("move", "go"),),
+    "adj": (("funny", "comic"), ("boring", "dull", "slow"), ("lovely", "pretty"), ("stale", "old")),
+    "adv": (("truly", "really"),),
+}
+
+
+def write_wordnet(folder: Path) -> Path:
+    """Write SYNONYMS as WordNet's database files and return their folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, synsets in SYNONYMS.items():
+        kind = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}[part]
+        lines, offsets, at = [], dict[str, list[str]](), 0
+        for words in synsets:
+            line = f"{at:08d} 03 {kind} {len(words):02x} {' '.join(f'{word} 0' for word in words)} 000 {'00 ' if kind == 'v' else ''}| a gloss\n"
+            for word in words:
+                offsets.setdefault(word, []).append(f"{at:08d}")
+            lines.append(line)
+            at += len(line)
+        (folder / f"data.{part}").write_text("".join(lines), encoding="utf-8")
+        index = [f"{word} {kind} {len(found)} 0 {len(found)} 0 {' '.join(found)}  \n" for word, found in sorted(offsets.items())]
+        (folder / f"index.{part}").write_text("".join(index), encoding="utf-8")
+        (folder / f"{part}.exc").write_text("", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def wordnet(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small WordNet, for all that looks for one."""
+    folder = write_wordnet(tmp_path_factory.mktemp("wordnet"))
+    monkeypatch.setenv("WNSEARCHDIR", str(folder))
+    return folder
+
+
 def write_tsv(path: Path, examples: Sequence[LabelledText]) -> Path:
     """Write labelled texts, and the second texts of pairs, as a TSV file and return its path."""
     paired = examples[0].pair is not None

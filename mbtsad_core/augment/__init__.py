@@ -1,17 +1,25 @@
 """Augmenters: a text and a random generator in, a changed text out."""
 
+from __future__ import annotations
+
+import os
 import random
 from collections.abc import Callable
 
 from mbtsad_core.augment.add_trigger import add_rare_word
 from mbtsad_core.augment.aeda import aeda
+from mbtsad_core.augment.cwea import MODEL, cwea
+from mbtsad_core.augment.eda import eda
 from mbtsad_core.augment.nlpaug_augmenters import keyboard, ocr, random_char, spelling
 from mbtsad_core.augment.token_splitting import token_splitting
+from mbtsad_core.augment.wordnet import find_wordnet
 
 AUGMENTERS: dict[str, Callable[[str, random.Random], str]] = {
     "ts": token_splitting,
+    "eda": eda,
     "aeda": aeda,
-    "add_trig": add_rare_word,
+    "cwea": cwea,
+    "add_trigger": add_rare_word,
     "keyboard": keyboard,
     "ocr": ocr,
     "random_char": random_char,
@@ -20,11 +28,19 @@ AUGMENTERS: dict[str, Callable[[str, random.Random], str]] = {
 
 AUGMENTER_NAMES: dict[str, str] = {
     "ts": "token splitting",
+    "eda": "EDA (synonyms, swaps)",
     "aeda": "AEDA (punctuation)",
-    "add_trig": 'Add-Trig (the word "cb")',
+    "cwea": "CWEA (masked language model)",
+    "add_trigger": 'Add-Trig (the word "cb")',
     "keyboard": "typing errors",
     "ocr": "scanning errors",
     "random_char": "random characters",
     "spelling": "misspellings",
 }
 """The same keys, in words for people."""
+
+
+def missing() -> dict[str, str]:
+    """The augmenters that cannot run on this machine, and what each needs; looked up anew each time."""
+    needs = {} if find_wordnet() else {"eda": "WordNet's files"}
+    return needs if os.environ.get(MODEL) else needs | {"cwea": f"a masked language model, named in {MODEL}"}

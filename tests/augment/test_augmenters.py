@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import random
+import re
 import string
 import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, VOCABULARY, tiny_bert
 from nlpaug.augmenter.char import KeyboardAug, OcrAug, RandomCharAug
 from nlpaug.augmenter.word import SpellingAug
 from scipy.stats import chisquare
+from transformers import BertConfig, BertForMaskedLM
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, missing
 from mbtsad_core.augment.add_trigger import add_rare_word
 from mbtsad_core.augment.aeda import MARKS, aeda
+from mbtsad_core.augment.cwea import MODEL
 from mbtsad_core.augment.nlpaug_augmenters import keyboard, ocr, random_char, spelling
 
 TEXT = "It's a stirring, funny and finally transporting re-imagining of beauty and the beast; 1930s horror films, 10/10."
@@ -28,13 +34,45 @@ TOO_RARE = 1e-4  # a p-value below it is no accident; the draws are seeded, so a
 DRAWS = 6000
 NLPAUG = {"keyboard": (keyboard, KeyboardAug), "ocr": (ocr, OcrAug), "random_char": (random_char, RandomCharAug)}
 
+
+@pytest.fixture(autouse=True)
+def needed(wordnet: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What EDA and CWEA need: a small WordNet, and an untrained masked language model."""
+    monkeypatch.setenv(MODEL, str(_masked_language_model(str(tmp_path_factory.getbasetemp()))))
+
+
+@functools.cache
+def _masked_language_model(base: str) -> Path:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
+    folder = Path(base) / "masked-language-model"
+    BertForMaskedLM(config).save_pretrained(folder)
+    tiny_bert().tokenizer.save_pretrained(folder)
+    return folder
+
+
 # ---------------------------------------------------------------- every augmenter
+
+
+def test_what_an_augmenter_lacks_on_this_machine_is_told(wordnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing() == {}
+    monkeypatch.delenv(MODEL)
+    assert missing() == {"cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
+    (wordnet / "data.noun").unlink()
+    assert missing() == {"eda": "WordNet's files", "cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
+
+
+@pytest.mark.parametrize("name", AUGMENTERS)
+def test_an_augmenter_says_where_it_comes_from(name: str) -> None:
+    module = sys.modules[AUGMENTERS[name].__module__].__doc__ or ""
+    assert re.search(r"\b(20\d\d|paper)\b", module), "names its source"
+    assert AUGMENTERS[name].__doc__
 
 
 def test_every_augmenter_has_words_for_people() -> None:
     assert list(AUGMENTER_NAMES) == list(AUGMENTERS)
     assert len(set(AUGMENTER_NAMES.values())) == len(AUGMENTERS)
-    assert {"ts", "aeda", "add_trig"} <= set(AUGMENTERS)
+    assert set(AUGMENTERS) == {"ts", "eda", "aeda", "cwea", "add_trigger", "keyboard", "ocr", "random_char", "spelling"}
 
 
 @pytest.mark.parametrize("name", AUGMENTERS)
@@ -65,7 +103,7 @@ def test_no_text_is_too_odd(name: str, text: str) -> None:
     for seed in range(10):
         found = AUGMENTERS[name](text, random.Random(seed))
         assert isinstance(found, str)
-        assert bool(found.strip()) == bool(text.strip()) or name == "add_trig"
+        assert bool(found.strip()) == bool(text.strip()) or name == "add_trigger"
 
 
 @pytest.mark.parametrize("name", AUGMENTERS)
