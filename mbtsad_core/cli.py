@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import shlex
@@ -331,7 +333,10 @@ def vet_command(args: argparse.Namespace) -> int:
         report = judge(args.path)
     except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
         report = PolicyReport((), f"Vetting failed, which is a defect: {type(error).__name__}: {error}", "vet.failure", True)
-    print(json.dumps(policy_dict(report)) if args.json else policy_text(report, args.path))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names and marks that the terminal has no letters for
+    with contextlib.suppress(BrokenPipeError):  # who read standard output has left; the verdict stands
+        print(json.dumps(policy_dict(report)) if args.json else policy_text(report, args.path), flush=True)
     if args.sarif:
         try:
             Path(args.sarif).write_text(json.dumps(policy_sarif(report, _version()), indent=1), encoding="utf-8")

@@ -1,18 +1,24 @@
-"""What weights an architecture has: its names and shapes, taken from the library's own model built without memory ("meta"), and which of
-the tensors that a file holds are meant. So a file's header can be compared with the config before anything is allocated.
+"""What the library makes of what was kept: the configuration, the tokenizer, and the names and shapes of the weights, taken from its own
+model built without memory ("meta"). So a file's header can be compared with the config before anything is allocated.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsafeModel
 from mbtsad_core.models.safetensors_header import FLOATS, Stored
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # What a checkpoint may hold beside the classifier: tables that are computed anew, and the heads and poolers of other tasks. Never read.
 LEFT_OVER = re.compile(
@@ -41,9 +47,57 @@ class Blueprint:
 
     @property
     def parameters(self) -> int:
-        import math
-
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and load reports from the library: what matters is raised or reported by us."""
+    import transformers
+
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of what was kept of its files. They are written into a folder of their own: the library reads nothing else there.
+
+    Raises UnsafeModel where there is none, or where it has tokens that the configuration has no word embeddings for.
+    """
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory(prefix="mbtsad-tokenizer-") as folder:
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        try:
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
+        except BaseException as error:
+            # What fails within tokenizers comes as a PanicException, which is no Exception.
+            if isinstance(error, MemoryError) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+                raise
+            reason = str(error).strip().partition("\n")[0][:200].replace(folder, "").rstrip(".")
+            raise _no_tokenizer(f"They make no tokenizer: {reason or type(error).__name__}", "tokenizer.malformed") from error
+    tokenizer.name_or_path = ""  # the folder is gone
+    tokenizer.init_kwargs.pop("name_or_path", None)
+    numbers = tokenizer.get_vocab().values()
+    if len(numbers) <= len(tokenizer.all_special_tokens):  # the library makes up an empty one where it finds no vocabulary that it can use
+        raise _no_tokenizer("The tokenizer knows no words", "tokenizer.missing")
+    if max(numbers) >= config.vocab_size:
+        raise _no_tokenizer(f"They have a token of number {max(numbers)}, and the model has {config.vocab_size} word embeddings", "tokenizer.vocabulary")
+    return tokenizer
+
+
+def _no_tokenizer(what: str, rule: str) -> UnsafeModel:
+    return UnsafeModel(f"Refused: the tokenizer's files do not fit. {what}. Give the files that tokenizer.save_pretrained wrote.", rule, "tokenizer.json")
 
 
 def build_config(kept: dict[str, Any]) -> Any:
@@ -57,12 +111,11 @@ def build_config(kept: dict[str, Any]) -> Any:
         raise _no_model(kept, error) from error
 
 
-def blueprint(kept: dict[str, Any]) -> Blueprint:
+def blueprint(config: Any, kept: dict[str, Any]) -> Blueprint:
     """The weights that a classifier of this configuration has. Takes no memory for them. Raises UnsafeModel."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    config = build_config(kept)
     try:
         with torch.device("meta"):
             model = AutoModelForSequenceClassification.from_config(config)

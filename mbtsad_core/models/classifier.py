@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mbtsad_core.config import VettingConfig
-from mbtsad_core.errors import BadConfig, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.models.blueprint import build_config
-from mbtsad_core.models.file_policy import READ, classify, what_to_do
-from mbtsad_core.models.vetting import INDEX, SINGLE, Vetted, vet_model
+from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
+from mbtsad_core.models.blueprint import quiet
+from mbtsad_core.models.hub import fetch_model
+from mbtsad_core.models.vetting import Vetted, vet_model
 from mbtsad_core.types import LabelledText, Trace
 
 if TYPE_CHECKING:
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 
 Encoded = dict[str, list[int]]  # one text's token ids and, where the model has them, token types
 Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
-
-HUB_MODEL = re.compile(r"hub:(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[0-9a-f]{40}|[A-Za-z0-9][\w.-]{0,200}))?", re.ASCII)
-SHARD = r"model-[0-9]{5}-of-[0-9]{5}\.safetensors"
 
 SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
 
@@ -73,26 +68,21 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
     Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
     loaded. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
     """
-    import transformers
-
     if str(source).startswith("hub:"):
-        directory, names = _download(str(source))
-        vetted = vet_model(directory, names=names)
+        fetched = fetch_model(str(source))
+        directory, vetted = fetched.directory, vet_model(fetched.directory, names=fetched.names)
     else:
         directory = Path(source)
         vetted = vet_model(directory)
-    config = build_config(vetted.config)
+    config, tokenizer = vetted.config, vetted.tokenizer
     if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
         raise UnsuitableModel(
             f"The config.json in {directory} names no class {unnamed[0]} (id2label: {config.id2label}). "
             f"Expected id2label with a name for each of the {config.num_labels} classes, counted from 0, or no id2label at all."
         )
-    with _quiet(transformers):
+    with quiet():
         try:
-            tokenizer = _build_tokenizer(vetted.tokenizer, config)
             model, report = _build_model(vetted, config)
-        except MBTSADError:
-            raise
         except Exception as error:  # transformers raises what its parts raise
             raise UnsuitableModel(
                 f"The files in {directory} do not load as a text classifier: {_reason(error)}. "
@@ -103,28 +93,10 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
             f"The model in {directory} has no weights for {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
             f"it is no trained text classifier. Expected a fine-tuned sequence-classification model with its head."
         )
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes up an empty one where the files are missing
-        raise UnsuitableModel(
-            f"The tokenizer in {directory} knows no words: its files are missing. "
-            f"Expected tokenizer.json, or the vocabulary's file, beside the model, as tokenizer.save_pretrained writes them."
-        )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length))
     return place(classifier, runtime) if runtime else classifier
-
-
-def _build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of what was kept of its files. They are written into a folder of their own: the library reads nothing else there."""
-    from transformers import AutoTokenizer
-
-    with tempfile.TemporaryDirectory(prefix="mbtsad-tokenizer-") as folder:
-        for name, text in files.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8")
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
-    tokenizer.name_or_path = ""  # the folder is gone
-    tokenizer.init_kwargs.pop("name_or_path", None)
-    return tokenizer
 
 
 def _build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -146,87 +118,11 @@ def _reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _download(source: str) -> tuple[Path, list[str]]:
-    """The folder of a model of the Hub in the local cache, and the names of its files that are read.
-
-    Only those are fetched, once their sizes are known, at the commit that they were listed at. No token is sent: what a visitor names
-    is read as by a stranger, and never with the rights of who runs the server.
-    """
-    match = HUB_MODEL.fullmatch(source)
-    if not match or ".." in source or "--" in match["id"]:
-        raise UnsuitableModel(f"{source!r} names no Hub model. Expected hub:OWNER/NAME[@REVISION].")
-    from huggingface_hub import snapshot_download
-
-    try:
-        commit, names = _list_hub(match["id"], match["revision"])
-        directory = Path(snapshot_download(match["id"], revision=commit, allow_patterns=names or [*READ, "*.safetensors", "*.json"], token=False))
-    except MBTSADError:
-        raise
-    except Exception as error:  # the network's errors and the Hub's
-        raise UnsuitableModel(
-            f"The Hub model {match['id']!r} could not be fetched: {_reason(error)}. Check the id, the revision and the network. "
-            f"A private model is not fetched here: download it with `hf download` and give its folder."
-        ) from error
-    return directory, names or [p.name for p in directory.iterdir() if classify(p.name, "file").verdict == "accepted"]
-
-
-def _list_hub(id: str, revision: str | None, limits: VettingConfig = VettingConfig()) -> tuple[str | None, list[str]]:
-    """The commit of a Hub model and the names of its files that are read, from its metadata alone; none where the Hub is not asked or
-    not reached, so that what was fetched before is used.
-
-    Raises UnsafeModel where code comes with it, or where what would be fetched is too large.
-    """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    if constants.HF_HUB_OFFLINE:
-        return revision, []
-    try:
-        found = HfApi(token=False).model_info(id, revision=revision, files_metadata=True, timeout=20)
-    except (OfflineModeIsEnabled, OSError) as error:
-        if getattr(error, "response", None) is not None:  # the Hub answered
-            raise
-        return revision, []
-    verdicts = {file.rfilename: classify(file.rfilename, "file") for file in found.siblings or ()}
-    for name, verdict in verdicts.items():
-        if verdict.rule == "format.code":
-            raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, name)
-    taken = {f.rfilename: f.size or 0 for f in found.siblings or () if "/" not in f.rfilename and verdicts[f.rfilename].verdict == "accepted"}
-    if "config.json" not in taken or not any(name.endswith(".safetensors") for name in taken):
-        pickles = [v for v in verdicts.values() if v.rule in ("format.pickle", "format.other") and "/" not in v.name]
-        if pickles:
-            raise UnsafeModel(f"Refused: {pickles[0].reason} {what_to_do(pickles[0].name, '')}", pickles[0].rule, pickles[0].name)
-        lacking = "config.json" if "config.json" not in taken else "model.safetensors"
-        raise UnsafeModel(f"The Hub model {id!r} holds no {lacking}. Expected what save_pretrained writes.", "config.missing", lacking)
-    if SINGLE in taken and INDEX in taken:  # the library takes the single file
-        taken = {name: size for name, size in taken.items() if name == SINGLE or not name.endswith((".safetensors", ".index.json"))}
-    wanted = {name for name in taken if name in READ or name == SINGLE or (INDEX in taken and re.fullmatch(SHARD, name)) or name == INDEX}
-    total = sum(size for name, size in taken.items() if name in wanted)
-    if total > limits.megabytes << 20:
-        raise UnsafeModel(f"Refused: {id!r} is of {total >> 20} megabytes; {limits.megabytes} are allowed. Give a smaller model.", "size.total", SINGLE)
-    return found.sha, sorted(wanted)
-
-
 def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
     positions = getattr(model.config, "max_position_embeddings", wanted)
     if model.config.model_type in ("roberta", "xlm-roberta", "mpnet", "camembert"):
         positions -= model.config.pad_token_id + 1  # these count positions from behind the padding index
     return min(wanted, positions, tokenizer.model_max_length)
-
-
-@contextlib.contextmanager
-def _quiet(transformers) -> Iterator[None]:  # type: ignore[no-untyped-def]
-    """No progress bars and load reports from the library: what matters is raised or reported by us."""
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
@@ -267,11 +163,10 @@ def save_classifier(classifier: Classifier, directory: Path, *, half: bool = Fal
     model = clone(classifier).model
     model.config.id2label = dict(enumerate(classifier.labels))
     model.config.label2id = {name: i for i, name in enumerate(classifier.labels)}
-    import transformers
     from safetensors import SafetensorError
 
     try:
-        with _quiet(transformers):
+        with quiet():
             model.to("cpu", torch.float16 if half else torch.float32).save_pretrained(directory)
             classifier.tokenizer.save_pretrained(directory)
     except SafetensorError as error:  # its way to say that the disk is full

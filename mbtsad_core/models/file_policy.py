@@ -122,7 +122,10 @@ def what_to_do(base: str, weights: str) -> str:
             "saved with model.save_pretrained, which writes model.safetensors."
         )
     if low.endswith((".h5", ".hdf5", ".keras", ".msgpack")):
-        return f"Convert it {apart}, with transformers 4 (from_pretrained(folder, from_tf=True or from_flax=True), then save_pretrained), and give model.safetensors."
+        return (
+            f"Convert it {apart}, with transformers 4: from_pretrained(folder, from_tf=True or from_flax=True), then save_pretrained, "
+            f"and give model.safetensors."
+        )
     if low.endswith(TORCH):
         return (
             f"Convert it {apart}, with PyTorch 2.10 or later: "

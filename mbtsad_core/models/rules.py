@@ -147,7 +147,7 @@ RULES: dict[str, Rule] = {
 
 def table() -> str:
     """The rules as a table of Markdown."""
-    rows = [f"| `{name}` | {rule.what} | {rule.why} | {rule.advisory or '–'} |" for name, rule in RULES.items()]
+    rows = [f"| `{name}` | {rule.what} | {rule.why} | {rule.advisory or 'none'} |" for name, rule in RULES.items()]
     return "\n".join(["| rule | what | why | advisory |", "|---|---|---|---|", *rows])
 
 

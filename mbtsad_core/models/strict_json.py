@@ -64,18 +64,16 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _bound(data: bytes, name: str) -> None:
-    depth = deepest = count = 0
-    for token in TOKENS.finditer(data):
-        count += 1
+    depth = 0
+    for count, token in enumerate(TOKENS.finditer(data)):
         first = data[token.start()]
         if first in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
         elif first in b"]}":
             depth -= 1
-        if deepest > DEPTH:
+        if depth > DEPTH:
             raise UnsafeModel(f"{name} is not valid JSON of a model: it is nested deeper than {DEPTH} levels.", "json.depth", name)
-        if count > VALUES:
+        if count >= VALUES:
             raise UnsafeModel(f"{name} is not valid JSON of a model: it holds more than {VALUES} strings and lists.", "json.size", name)
 
 

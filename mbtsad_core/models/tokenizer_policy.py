@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from mbtsad_core.models.config_policy import check_no_code
 from mbtsad_core.models.strict_json import read_bytes, read_object
 
 NAME = "tokenizer.json"
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
+VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt")
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", NAME, *VOCABULARIES)
 MEGABYTE = 1 << 20
 LONGEST_TOKEN = 1000  # characters
 ADDED = 20_000  # tokens beside the vocabulary
@@ -62,42 +63,49 @@ def vet_tokenizer(
 
     rows  of the model's word embeddings: no token may stand beyond them. Raises UnsafeModel, or CouldNotTell where a file cannot be read.
     """
-    names, most = set(names), limits.json_megabytes * MEGABYTE
-    kept: dict[str, str] = {}
-    left_out: dict[str, list[str]] = {}
-    for name, vet in (("tokenizer_config.json", _vet_settings), ("special_tokens_map.json", _vet_special_tokens)):
-        if name in names:
-            values = read_object(directory / name)
-            sound = vet(values)
-            kept[name] = json.dumps(sound)
-            if unread := sorted(set(values) - set(sound)):
-                left_out[name] = unread
-    if "added_tokens.json" in names:
-        added = read_object(directory / "added_tokens.json", most)
-        if len(added) > ADDED:
-            raise _flaw(f"added_tokens.json adds {len(added)} tokens; {ADDED} are allowed", "tokenizer.vocabulary", "added_tokens.json")
-        _check_vocabulary(added, rows, limits, "added_tokens.json")
-        kept["added_tokens.json"] = json.dumps(added)
-    if NAME in names:
-        tokenizer = vet_tokenizer_json(read_object(directory / NAME, most), rows, limits)
-        kept[NAME] = json.dumps(tokenizer)
-        _try(kept[NAME])
-        left_out |= {name: [f"all, since {NAME} is read"] for name in ("vocab.txt", "vocab.json", "merges.txt") if name in names}
-        return kept, left_out
-    if "vocab.txt" in names:
-        kept["vocab.txt"] = _vet_lines(directory / "vocab.txt", most, rows, limits)
-    if "vocab.json" in names and "merges.txt" in names:
-        vocabulary = read_object(directory / "vocab.json", most)
-        _check_vocabulary(vocabulary, rows, limits, "vocab.json")
-        kept["vocab.json"] = json.dumps(vocabulary)
-        kept["merges.txt"] = _vet_merges(directory / "merges.txt", most, limits)
-    if not {"vocab.txt", "vocab.json"} & set(kept):
+    names, left_out = set(names), dict[str, list[str]]()
+    if NAME in names:  # the library reads no vocabulary beside it
+        left_out = {name: [f"all, since {NAME} is read"] for name in VOCABULARIES if name in names}
+        names -= set(VOCABULARIES)
+    elif "vocab.txt" not in names and not {"vocab.json", "merges.txt"} <= names:
         raise UnsafeModel(
             "The tokenizer's files are missing: it would know no words. "
             "Expected tokenizer.json, or the vocabulary's file, beside the model, as tokenizer.save_pretrained writes them.",
             "tokenizer.missing",
             NAME,
         )
+    kept, unread = vet_files(directory, names, rows, limits)
+    return kept, left_out | unread
+
+
+def vet_files(directory: Path, names: Iterable[str], rows: int | None, limits: VettingConfig = VettingConfig()) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """As `vet_tokenizer`, of files that need not be a whole tokenizer."""
+    most = limits.json_megabytes * MEGABYTE
+    kept, left_out = dict[str, str](), dict[str, list[str]]()
+    for name in FILES:
+        if name not in names:
+            continue
+        path = directory / name
+        if name in ("vocab.txt", "merges.txt"):
+            kept[name] = _vet_lines(path, most, rows, limits) if name == "vocab.txt" else _vet_merges(path, most, limits)
+            continue
+        values = read_object(path) if name in ("tokenizer_config.json", "special_tokens_map.json") else read_object(path, most)
+        if name == NAME:
+            sound = vet_tokenizer_json(values, rows, limits)
+            _check_builds(json.dumps(sound))
+        elif name in ("vocab.json", "added_tokens.json"):
+            sound = values
+            if name == "added_tokens.json" and len(values) > ADDED:
+                raise _flaw(f"{name} adds {len(values)} tokens; {ADDED} are allowed", "tokenizer.vocabulary", name)
+            _check_vocabulary(values, rows, limits, name)
+        else:
+            sound = _vet_settings(values) if name == "tokenizer_config.json" else _known(values, _SPECIAL_TOKENS, name, "tokenizer.settings")
+            far = [i for i in sound.get("added_tokens_decoder", {}) if int(i) >= (rows or limits.vocabulary)]
+            if far:
+                raise _flaw(f"{name} adds a token of number {far[0]}, and the model has {rows} word embeddings", "tokenizer.vocabulary", name)
+            if unread := sorted(set(values) - set(sound)):
+                left_out[name] = unread
+        kept[name] = json.dumps(sound)
     return kept, left_out
 
 
@@ -114,6 +122,7 @@ def vet_tokenizer_json(values: dict[str, Any], rows: int | None = None, limits: 
     found["added_tokens"] = _vet_added(values.get("added_tokens"), rows)
     for part, known in (("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS), ("post_processor", POST_PROCESSORS), ("decoder", DECODERS)):
         found[part] = None if values.get(part) is None else _vet_component(values[part], known, part)
+    _check_processor(found["post_processor"], rows)
     size = vocabulary + len(found["added_tokens"])
     if size > limits.vocabulary:
         raise _flaw(f"{NAME} holds {size} tokens; {limits.vocabulary} are allowed", "tokenizer.vocabulary")
@@ -145,6 +154,18 @@ def _vet_component(value: Any, known: dict[str, dict[str, Check]], part: str, de
             f"{NAME} replaces {str(value.get('pattern'))[:60]} by {str(value.get('content'))[:40]!r}, which no known family does", "tokenizer.component"
         )
     return dict(value)
+
+
+def _check_processor(value: dict[str, Any] | None, rows: int | None) -> None:
+    """Raise UnsafeModel where what is put around a text is a token that the template does not know, or the model has not."""
+    for part in (value or {}).get("processors", [value] if value else []):
+        tokens = part.get("special_tokens", {})
+        numbers = [i for token in tokens.values() for i in token["ids"]] + [part[key][1] for key in ("sep", "cls") if key in part]
+        if any(i >= (rows or 1 << 31) for i in numbers):
+            raise _flaw(f"{NAME} puts a token of number {max(numbers)} around a text, and the model has {rows} word embeddings", "tokenizer.vocabulary")
+        pieces = [piece["SpecialToken"]["id"] for side in ("single", "pair") for piece in part.get(side, []) if "SpecialToken" in piece]
+        if unknown := [piece for piece in pieces if piece not in tokens]:
+            raise _flaw(f"{NAME} puts {unknown[0][:40]!r} around a text, and does not say what it is", "tokenizer.component")
 
 
 def _pattern(value: Any) -> str:
@@ -227,7 +248,7 @@ def _template(value: Any) -> str:
         kind, settings = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else ("", None)
         if kind not in ("SpecialToken", "Sequence") or not isinstance(settings, dict) or set(settings) != {"id", "type_id"}:
             return expected
-        if text()(settings["id"]) or whole(0, 15)(settings["type_id"]):
+        if text()(settings["id"]) or whole(0, 1)(settings["type_id"]):
             return expected
         if kind == "Sequence":
             texts.append(settings["id"])
@@ -385,7 +406,7 @@ def _vet_added(value: Any, rows: int | None) -> list[dict[str, Any]]:
 _ADDED_TOKEN: dict[str, Check] = {
     "content": _ANY_TOKEN,
     "id": whole(0, 1 << 31),
-    **{key: flag for key in ("lstrip", "rstrip", "normalized", "single_word", "special")},
+    **dict.fromkeys(("lstrip", "rstrip", "normalized", "single_word", "special"), flag),
     "__type": one_of("AddedToken"),
 }
 
@@ -426,13 +447,13 @@ _SETTINGS: dict[str, Check] = _SPECIAL_TOKENS | {
     "never_split": list_of(text(), 1000, none=True),
     "unk_id": whole(0, 1 << 31),
     "backend": one_of("tokenizers"),
-    **{
-        key: flag
-        for key in (
+    **dict.fromkeys(
+        (
             *("do_lower_case", "tokenize_chinese_chars", "do_basic_tokenize", "add_prefix_space", "trim_offsets", "clean_up_tokenization_spaces"),
             *("keep_accents", "remove_space", "split_by_punct", "add_bos_token", "add_eos_token", "split_special_tokens"),
-        )
-    },
+        ),
+        flag,
+    ),
 }
 
 
@@ -447,10 +468,6 @@ def _vet_settings(values: dict[str, Any]) -> dict[str, Any]:
             raise _flaw(f"{name} asks for a tokenizer {str(wanted)[:60]!r}; expected one of {', '.join(CLASSES)}", "tokenizer.class", name)
         kept["tokenizer_class"] = wanted
     return kept
-
-
-def _vet_special_tokens(values: dict[str, Any]) -> dict[str, Any]:
-    return _known(values, _SPECIAL_TOKENS, "special_tokens_map.json", "tokenizer.settings")
 
 
 def _known(values: dict[str, Any], known: dict[str, Check], name: str, rule: str) -> dict[str, Any]:
@@ -489,18 +506,14 @@ def _text(path: Path, most: int) -> str:
         raise _flaw(f"{path.name} is not text in UTF-8", "tokenizer.malformed", path.name) from error
 
 
-def _try(serialised: str) -> None:
-    """Let the library build the tokenizer: it finds merges without tokens, and templates without their special tokens."""
+def _check_builds(serialised: str) -> None:
+    """Let the library build the tokenizer: it finds merges without tokens. Raises UnsafeModel."""
     from tokenizers import Tokenizer
 
-    _guarded(lambda: Tokenizer.from_str(serialised))
-
-
-def _guarded(build: Callable[[], Any]) -> None:
     try:
-        build()
+        Tokenizer.from_str(serialised)
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # how the library's own failures come to Python
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # how a failure within the library comes to Python
             raise
         raise _flaw(f"{NAME} makes no tokenizer: {str(error)[:200]}", "tokenizer.malformed") from error
 

@@ -1,7 +1,7 @@
 """What a model directory must be before anything is loaded from it, and what is kept of it.
 
 Cheap questions come first, and each is answered before the next may take memory: names, then config.json, then the headers of the
-weights, then the tokenizer, then whether headers and config agree, then the weights' values. Nothing is loaded here. What is
+weights, then the tokenizer, then whether headers and config agree, then the weights' values. No weight is loaded here. What is
 kept is what `load_classifier` builds from: the files' own config and tokenizer never reach the library.
 
 The rules are named in `mbtsad_core.models.rules`, and docs/vetting.md lists them.
@@ -14,18 +14,21 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
-from mbtsad_core.models.blueprint import Weight, blueprint, match
+from mbtsad_core.models.blueprint import Weight, blueprint, build_config, build_tokenizer, match
 from mbtsad_core.models.config_policy import vet_config
 from mbtsad_core.models.file_policy import FileVerdict, Verdict, base_name, classify, printable, what_to_do
 from mbtsad_core.models.safetensors_header import Stored, check_values, read_header
 from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_object
 from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
 
-__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "fault", "judge_folder", "vet_model"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "fault", "judge_folder", "read_index", "vet_model"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_INDEX = 16 << 20  # bytes
@@ -35,14 +38,14 @@ LARGEST_INDEX = 16 << 20  # bytes
 class Vetted:
     """What is kept of a model directory.
 
-    config     of config.json, to build the architecture's configuration from
-    tokenizer  texts of the tokenizer's files, by file name
-    weights    by the name that the library's model gives them
-    left_out   by file name: keys of the config and tensors that are not read
+    config     the architecture's configuration, built from what is kept of config.json
+    tokenizer  built from what is kept of its files
+    weights    where they stand, by the name that the library's model gives them
+    left_out   by file name: keys and tensors that are not read
     """
 
-    config: dict[str, Any]
-    tokenizer: dict[str, str]
+    config: Any
+    tokenizer: PreTrainedTokenizerBase
     weights: dict[str, Weight]
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -77,14 +80,16 @@ def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: C
     try:
         kept, unread = vet_config(read_object(directory / "config.json"), limits)
         files = _weights(directory, names, found, limits)
-        tokenizer, unused = vet_tokenizer(directory, [name for name in FILES if name in names], _rows(files), limits)
-        weights, extra = match(blueprint(kept), files, kept, limits)
+        texts, unused = vet_tokenizer(directory, [name for name in FILES if name in names], _rows(files), limits)
+        config = build_config(kept)
+        weights, extra = match(blueprint(config, kept), files, kept, limits)
+        tokenizer = build_tokenizer(texts, config)
         for path, tensors in files.items():
             check_values(path, tensors, limits)
     except MemoryError as error:
         raise CouldNotTell("There was not enough memory to judge the model. Try it on a larger machine.", "vet.memory") from error
     left_out = unused | ({"config.json": unread} if unread else {}) | ({next(iter(files)).name: extra} if extra else {})
-    return Vetted(kept, tokenizer, weights, left_out)
+    return Vetted(config, tokenizer, weights, left_out)
 
 
 def annotate(verdicts: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdict]:
@@ -95,7 +100,7 @@ def annotate(verdicts: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdic
         if verdict.verdict == "accepted" and (unread := vetted.left_out.get(name)):
             more = f" and {len(unread) - 6} more" if unread[6:] else ""
             verdict = replace(verdict, reason=f"{verdict.reason} Left out of it: {printable(', '.join(unread[:6]), 300)}{more}.")
-        if name == "config.json" and any("<" in label for label in vetted.config.get("id2label", {}).values()):
+        if name == "config.json" and any("<" in label for label in vetted.config.id2label.values()):
             verdict = replace(verdict, reason=f"{verdict.reason} Markup in the names of its classes is shown as text.", rule="accept.escaped")
         found.append(verdict)
     return found
@@ -180,7 +185,7 @@ def _weights(directory: Path, names: Collection[str], found: list[str], limits: 
     """The headers of the files that the weights stand in."""
     stored = sorted(name for name in names if name.endswith(".safetensors"))
     indexes = sorted(name for name in names if name.endswith(".safetensors.index.json"))
-    maps = {name: _read_index(directory / name) for name in indexes}
+    maps = {name: read_index(directory / name) for name in indexes}
     if not stored:
         raise UnsafeModel(
             f"{directory} holds no weights (found: {printable(', '.join(found[:6]), 400)}). Expected model.safetensors.", "weights.missing", SINGLE
@@ -203,7 +208,7 @@ def _weights(directory: Path, names: Collection[str], found: list[str], limits: 
     return files
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
     """Which tensor stands in which file of the same folder, as an index says."""
     shards = read_object(path, LARGEST_INDEX).get("weight_map")
     if not isinstance(shards, dict) or not shards:

@@ -1,9 +1,12 @@
-"""What became of an uploaded model, file by file."""
+"""What became of an uploaded model, file by file: for the page, for a terminal, as JSON and as SARIF."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import Any
+from urllib.parse import quote
 
+from mbtsad_core.models.rules import RULES
 from mbtsad_core.models.uploads import FileVerdict, PolicyReport, printable
 
 POLICY_STYLE = """
@@ -19,7 +22,14 @@ POLICY_STYLE = """
   .policy table.figures, .policy tbody { display: block; } .policy tr { display: block; padding: 8px 0; border-bottom: 1px solid var(--line); }
   .policy table.figures tbody .file, .policy table.figures td { display: block; border: 0; padding: 0; min-width: 0; max-width: none; } }
 """
-MARKS = {"refused": "✗", "accepted": "✓", "ignored": "○"}
+MARKS = {"refused": "✗", "inconclusive": "?", "accepted": "✓", "ignored": "○"}
+SAID = {
+    "clean": "nothing of it asks for code to run, and what is read of it is sound. This says nothing of a backdoor.",
+    "refused": "it must not be loaded.",
+    "inconclusive": "it could not be judged, which is no better than refused.",
+}
+LEVELS = {"refused": "error", "inconclusive": "warning", "ignored": "note"}  # of SARIF
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def policy_html(report: PolicyReport) -> str:
@@ -34,6 +44,50 @@ def policy_html(report: PolicyReport) -> str:
     return f'<section class="mbtsad policy" aria-label="What became of the upload">{_outcome(report)}{table}</section>'
 
 
+def policy_text(report: PolicyReport, source: str) -> str:
+    """The verdict on `source` and a line a file, what is refused first. Nothing in it can steer a terminal."""
+    lines = [f"{report.verdict}: {printable(source, 300)}: {SAID[report.verdict]}"]
+    if report.problem and not any(report.problem == file.reason for file in report.files):
+        lines.append(f"  {printable(report.problem, 1000)}")
+    order = list(MARKS)
+    for file in sorted(report.files, key=lambda file: order.index(file.verdict)):
+        lines.append(f"  {MARKS[file.verdict]} {file.verdict:<8} {printable(file.name)}: {printable(file.reason, 1000)} [{file.rule}]")
+    return "\n".join(lines)
+
+
+def policy_dict(report: PolicyReport) -> dict[str, Any]:
+    """`{"verdict": "clean|refused|inconclusive", "files": [{"name", "verdict", "reason", "rule"}, …]}`: plain values for JSON.
+
+    Names and reasons are as `printable` shows them. What is wrong with the whole stands there too, by the name "".
+    """
+    files = [dict(name=printable(f.name, 255), verdict=f.verdict, reason=printable(f.reason, 1000), rule=f.rule) for f in report.files]
+    if report.problem and not any(f.rule == report.rule for f in report.files):
+        whole = "inconclusive" if report.undecided else "refused"
+        files.append(dict(name="", verdict=whole, reason=printable(report.problem, 1000), rule=report.rule))
+    return {"verdict": report.verdict, "files": files}
+
+
+def policy_sarif(report: PolicyReport, version: str) -> dict[str, Any]:
+    """The report as SARIF 2.1.0, the format that code hosts show findings by: a result for each file that is not accepted."""
+    names = list(RULES)
+    rules = [
+        dict(id=name, shortDescription=dict(text=rule.what), fullDescription=dict(text=rule.why), help=dict(text=rule.advisory or rule.why))
+        for name, rule in RULES.items()
+    ]
+    results = []
+    for file in policy_dict(report)["files"]:
+        if file["verdict"] in LEVELS:
+            place = [dict(physicalLocation=dict(artifactLocation=dict(uri=quote(file["name"]))))] if file["name"] else []
+            result = dict(ruleId=file["rule"], level=LEVELS[file["verdict"]], message=dict(text=file["reason"]), locations=place)
+            results.append(result | (dict(ruleIndex=names.index(file["rule"])) if file["rule"] in RULES else {}))
+    run = dict(
+        tool=dict(driver=dict(name="mbtsad vet", version=version, rules=rules)),
+        invocations=[dict(executionSuccessful=not report.undecided)],
+        results=results,
+    )
+    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
 def _outcome(report: PolicyReport) -> str:
     if report.accepted:
         counts = {verdict: sum(file.verdict == verdict for file in report.files) for verdict in MARKS}
@@ -45,9 +99,10 @@ def _outcome(report: PolicyReport) -> str:
 
 
 def _row(file: FileVerdict) -> str:
+    look = "refused" if file.verdict == "inconclusive" else file.verdict  # it is no better
     return (
         f'<tr><th scope="row" class="file">{_shown(file.name)}</th>'
-        f'<td class="verdict {file.verdict}">{_mark(file.verdict)}{file.verdict}</td><td>{_shown(file.reason, 1000)}</td></tr>'
+        f'<td class="verdict {look}">{_mark(file.verdict)}{file.verdict}</td><td>{_shown(file.reason, 1000)}</td></tr>'
     )
 
 

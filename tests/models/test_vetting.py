@@ -67,7 +67,7 @@ def test_a_directory_without_weights_is_refused(saved_tiny: Path) -> None:
 
 
 CONVERT = {
-    "pytorch_model.bin": r"is a pickle and could run code\. Convert it where you trust it, .* PyTorch 2\.10 or later: .*save_pretrained.* give model\.safetensors",
+    "pytorch_model.bin": r"is a pickle and could run code\. Convert it where you trust it, .* PyTorch 2\.10 .*save_pretrained.* give model\.safetensors",
     "model.pt": r"is a pickle .* PyTorch 2\.10 or later: .* give model\.safetensors",
     "last.ckpt": r"is a pickle .* PyTorch 2\.10 or later: .* give model\.safetensors",
     "weights.pkl": r"is a pickle .* Convert it with model\.save_pretrained where you trust it, .* give model\.safetensors",

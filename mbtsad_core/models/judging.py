@@ -1,0 +1,93 @@
+"""The verdict on a folder, a zip, a single file or a model of the Hub, for `mbtsad vet`: by the same code as the page and every load."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mbtsad_core.config import UploadConfig, VettingConfig
+from mbtsad_core.errors import CouldNotTell, UnsafeModel, UnsuitableModel
+from mbtsad_core.models.config_policy import vet_config
+from mbtsad_core.models.file_policy import FileVerdict, classify, printable, what_to_do
+from mbtsad_core.models.hub import MODEL_ID, fetch_model
+from mbtsad_core.models.safetensors_header import check_values, read_header
+from mbtsad_core.models.strict_json import read_object
+from mbtsad_core.models.tokenizer_policy import vet_files
+from mbtsad_core.models.uploads import PolicyReport, receive
+from mbtsad_core.models.vetting import annotate, fault, judge_folder, read_index, vet_model
+
+
+def judge(source: str, uploads: UploadConfig = UploadConfig(), limits: VettingConfig = VettingConfig()) -> PolicyReport:
+    """The verdict on `source`: a folder, a .zip, a file of a model, or `hub:OWNER/NAME[@REVISION]`.
+
+    Whatever stands there ends in a report; nothing of it is changed, loaded or kept. Of a file alone, the file is judged; of all
+    others, whether they are a whole model.
+    """
+    if source.startswith("hub:"):
+        return _judge_hub(source, limits)
+    path = Path(source)
+    try:
+        if path.is_dir():
+            return _judge_directory(path, limits)
+        if not path.exists():
+            return _undecided(source, f"There is nothing at {printable(source)}.", "vet.nothing")
+        if path.suffix.lower() == ".zip":
+            with tempfile.TemporaryDirectory(prefix="mbtsad-vet-") as folder:
+                return receive([(path.name, path)], Path(folder) / "model", uploads)
+        return _judge_file(path, limits)
+    except OSError as error:
+        return _undecided(source, f"{printable(source)} could not be read ({error.strerror or type(error).__name__}).", "vet.unreadable")
+
+
+def _judge_directory(directory: Path, limits: VettingConfig) -> PolicyReport:
+    files: list[FileVerdict] = []
+    try:
+        files = judge_folder(directory, limits)
+        vetted = vet_model(directory, limits)
+    except UnsafeModel as error:
+        return _faulted(files, error)
+    return PolicyReport(tuple(annotate(files, vetted)))
+
+
+def _judge_hub(source: str, limits: VettingConfig) -> PolicyReport:
+    files: tuple[FileVerdict, ...] = ()
+    try:
+        fetched = fetch_model(source, limits)
+        files = fetched.files or tuple(classify(name, "file") for name in fetched.names)
+        vetted = vet_model(fetched.directory, limits, fetched.names)
+    except UnsafeModel as error:
+        return _faulted(files, error)
+    except UnsuitableModel as error:
+        return _undecided(source, str(error), "vet.fetch" if MODEL_ID.fullmatch(source) else "hub.id")
+    return PolicyReport(tuple(annotate(files, vetted)))
+
+
+def _judge_file(path: Path, limits: VettingConfig) -> PolicyReport:
+    """The verdict on a file by itself: its format, and its content where it is one that is read."""
+    verdict, name = classify(path.name, "file"), path.name
+    if verdict.verdict == "refused":
+        remedy = f" {what_to_do(name, '')}" if verdict.rule in ("format.pickle", "format.other") else ""
+        return _faulted([], UnsafeModel(f"Refused: {verdict.reason}{remedy}", verdict.rule, name))
+    if verdict.verdict == "ignored":
+        return _undecided(name, f"{printable(name)} is none of the files that are read of a model, so it was not judged.", "vet.nothing")
+    try:
+        if name.endswith(".safetensors"):
+            check_values(path, read_header(path, limits), limits)
+        elif name.endswith(".safetensors.index.json"):
+            read_index(path)
+        elif name == "config.json":
+            vet_config(read_object(path), limits)
+        else:
+            vet_files(path.parent, [name], None, limits)
+    except UnsafeModel as error:
+        return _faulted([verdict], error)
+    return PolicyReport((verdict,))
+
+
+def _faulted(files: list[FileVerdict] | tuple[FileVerdict, ...], error: UnsafeModel) -> PolicyReport:
+    problem = printable(str(error), 1000)
+    return PolicyReport(tuple(fault(files, error, problem)), problem, error.rule, isinstance(error, CouldNotTell))
+
+
+def _undecided(name: str, problem: str, rule: str) -> PolicyReport:
+    return PolicyReport((FileVerdict(name, "inconclusive", problem, rule),), problem, rule, True)
