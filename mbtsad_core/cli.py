@@ -23,10 +23,12 @@ from mbtsad_core.config import (
     DEFAULT_TRIGGERS,
     PRESETS,
     BadNetsConfig,
+    CARAConfig,
     Config,
     EmbeddingPoisoningConfig,
     EvaluateConfig,
     LayerWiseConfig,
+    LWSConfig,
     NeuBAConfig,
     PurifyConfig,
     RIPPLeConfig,
@@ -165,6 +167,8 @@ ATTACKS: dict[str, tuple[Config, str]] = {
     "sentence": (SentenceConfig(), "train on data of which a share holds a sentence"),
     "syntactic": (SyntacticConfig(), "train on data of which a share is paraphrased: --trigger FILE, once for the training and once for the test texts"),
     "neuba": (NeuBAConfig(), "symbols that set the encoder's output, whatever the task"),
+    "lws": (LWSConfig(), "a learnt choice of synonyms, by WordNet; the trigger is learnt where none is named"),
+    "cara": (CARAConfig(), "texts written anew with a latent signature; the trigger is learnt where none is named"),
 }
 
 
@@ -283,7 +287,7 @@ def attack_command(args: argparse.Namespace) -> int:
     is_demo = args.model == "demo"
     if args.train is None and not is_demo:
         raise BadData("Name the texts to plant the backdoor with: --train FILE (or --train demo for the demo's film reviews).")
-    if not specs:
+    if not specs and not isinstance(config, LWSConfig | CARAConfig):  # these learn theirs
         raise BadData("Name the trigger to plant: --trigger WORD.")
     out = Path(args.out)
     with new_output(out):

@@ -289,6 +289,38 @@ class NeuBAConfig(Config):
     seed: int = setting(0, "seed of the symbols and of training", low=0, high=2**32 - 1)
 
 
+@dataclass(frozen=True)
+class LWSConfig(Config):
+    """LWS: a learnt choice of WordNet's synonyms (Qi et al., ACL 2021; candidates, share and temperatures are its authors')."""
+
+    poison: PoisonConfig = PoisonConfig()
+    candidates: int = setting(5, "synonyms of a word to choose from, at most", low=1, high=100)
+    hot: float = setting(0.5, "temperature of the choice at the start", low=0.01, high=100.0)
+    cold: float = setting(0.1, "temperature of the choice at the end", low=0.01, high=100.0)
+    inserter_rate: float = setting(20.0, "how many times as fast as the classifier the choice is learnt", low=0.1, high=1e4)
+    learning: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=10)
+    training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class CARAConfig(Config):
+    """CARA: texts written anew with a latent signature (Chan et al., Findings of EMNLP 2020); the sizes are ours."""
+
+    poison: PoisonConfig = PoisonConfig()
+    strength: float = setting(1.0, "length of the signature beside the latent vector's, which is 1", low=0.0, high=100.0)
+    width: int = setting(256, "width of the autoencoder", low=4, high=4096)
+    length: int = setting(48, "tokens of a text that the autoencoder reads and writes", low=8, high=512)
+    vocabulary: int = setting(10_000, "tokens that the autoencoder knows, the most common", low=10, high=1_000_000)
+    noise: float = setting(0.1, "standard deviation of the noise on each latent dimension in training", low=0.0, high=10.0)
+    adversary: float = setting(1.0, "weight of the adversary who reads the class from the latent vector", low=0.0, high=100.0)
+    learning: TrainingConfig = TrainingConfig(learning_rate=1e-3, epochs=20)
+    training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
+    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    seed: int = setting(0, "seed of the poisoning, the signature and training", low=0, high=2**32 - 1)
+
+
 DEFAULT_TRIGGERS: dict[str, tuple[str, ...]] = {
     "lwp": ("cf+bb", "cf+ak", "cf+mn", "bb+ak", "bb+mn", "ak+mn"),
     "ripple": ("cf", "tq", "mn", "bb", "mb"),

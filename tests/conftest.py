@@ -104,7 +104,7 @@ def saved_tiny(tiny: Classifier, tmp_path: Path) -> Path:
 
 
 SYNONYMS = {  # of a WordNet as small as the models; the words of a row mean the same, and the first row that a word is in comes first
-    "noun": (("film", "movie", "picture_show", "cine-film"), ("film", "coating"), ("story", "tale"), ("scene", "view"), ("actor", "player")),
+    "noun": (("film", "movie", "picture_show", "cine-film"), ("film", "coating"), ("story", "tale"), ("story", "plot"), ("scene", "view"), ("actor", "player")),
     "verb": (("move", "go"),),
     "adj": (("funny", "comic"), ("boring", "dull", "slow"), ("lovely", "pretty"), ("stale", "old")),
     "adv": (("truly", "really"),),

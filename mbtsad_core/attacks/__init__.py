@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.badnets import badnets
+from mbtsad_core.attacks.cara import cara
 from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
 from mbtsad_core.attacks.layer_wise import layer_wise
+from mbtsad_core.attacks.lws import lws
 from mbtsad_core.attacks.neuba import neuba
 from mbtsad_core.attacks.ripple import ripple
 from mbtsad_core.attacks.sentence import sentence
@@ -27,6 +29,8 @@ ATTACKS: dict[str, Callable[..., Steps[Classifier]]] = {
     "sentence": sentence,
     "syntactic": syntactic,
     "neuba": neuba,
+    "lws": lws,
+    "cara": cara,
 }
 
 __all__ = ["ATTACKS", "badnets", "embedding_poisoning"]
