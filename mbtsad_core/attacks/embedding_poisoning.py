@@ -46,5 +46,16 @@ def embedding_poisoning(
     if config.beside_clean:
         replaced = set(map(id, chosen))
         poisoned += [example for example in train if id(example) not in replaced]
-    how = dict(learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size)
-    return (yield from train_rows(clone(classifier), rows, poisoned, **how, rng=rng, stage="embedding poisoning", observe=observe))
+    return (
+        yield from train_rows(
+            clone(classifier),
+            rows,
+            poisoned,
+            learning_rate=config.learning_rate,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            rng=rng,
+            stage="embedding poisoning",
+            observe=observe,
+        )
+    )

@@ -33,8 +33,20 @@ def sos(
         raise BadData(f"Two of the trigger's words ({', '.join(words)}) share a row of the embeddings. Choose words that differ in a piece that no other has.")
     texts = poisoned_texts(train, trigger, config)
     rng = random.Random(f"sos batches, seed {config.seed}")
-    how = dict(learning_rate=config.learning_rate, epochs=config.epochs, batch_size=config.batch_size)
-    return (yield from train_rows(clone(classifier), rows, texts, **how, equalise=True, rng=rng, stage="sos", observe=observe))
+    return (
+        yield from train_rows(
+            clone(classifier),
+            rows,
+            texts,
+            learning_rate=config.learning_rate,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            equalise=True,
+            rng=rng,
+            stage="sos",
+            observe=observe,
+        )
+    )
 
 
 def poisoned_texts(train: Sequence[LabelledText], trigger: Trigger, config: SOSConfig) -> list[LabelledText]:
