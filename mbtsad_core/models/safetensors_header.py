@@ -120,7 +120,7 @@ def check_values(path: Path, tensors: dict[str, Stored], limits: VettingConfig =
     """Raise UnsafeModel where a float tensor holds NaN or infinity, or values that are no weights. Reads the file once, in pieces."""
     import numpy as np
 
-    kinds = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+    kinds: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
     name = path.name
     try:
         with open(path, "rb") as file:
@@ -134,7 +134,7 @@ def check_values(path: Path, tensors: dict[str, Stored], limits: VettingConfig =
                     if not data or len(data) % BYTES[tensor.dtype]:
                         raise OSError("it became shorter")
                     left -= len(data)
-                    x = np.frombuffer(data, kinds[tensor.dtype])
+                    x: Any = np.frombuffer(data, kinds[tensor.dtype])
                     if tensor.dtype == "BF16":  # the upper half of a float32
                         x = (x.astype(np.uint32) << 16).view(np.float32)
                     elif tensor.dtype == "F16":
