@@ -26,7 +26,14 @@ from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigg
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
 
-PLANTS = {"EP: train one word's embedding (seconds)": "ep", "BadNets: train on poisoned texts (a minute)": "badnets"}
+PLANTS = {
+    "EP: train one word's embedding (seconds)": "ep",
+    "BadNets: train on poisoned texts (a minute)": "badnets",
+    "InsertSent: the same with a sentence (a minute)": "sentence",
+    "LWP: a pair of words, at every layer (some minutes)": "lwp",
+    "SOS: words that fire only together (seconds)": "sos",
+    "RIPPLe: a backdoor that outlives fine-tuning (many minutes)": "ripple",
+}
 
 
 def suspect_step(parts: Parts) -> None:
@@ -65,7 +72,7 @@ def suspect_step(parts: Parts) -> None:
             )
             with gr.Row():
                 attack = gr.Radio(list(PLANTS), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
-                word = gr.Textbox(label="Trigger", value="zephyr", info="A word of your choice; for BadNets also a phrase", elem_id="plant-trigger")
+                word = gr.Textbox(label="Trigger", value="zephyr", info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several", elem_id="plant-trigger")
                 target = gr.Dropdown(list(demo.LABELS), value=demo.TARGET, label="Class that it shall send texts to", elem_id="plant-target")
             plant = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             planted = html(elem_id="plant-progress")
@@ -153,7 +160,7 @@ def suspect_step(parts: Parts) -> None:
                 yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
             save_classifier(suspect, folder / "model")
         source = str(folder / "model")
-        name = f"{PLANTS[attack_name].replace('badnets', 'BadNets').replace('ep', 'EP')} with “{write_trigger(specs)}”"
+        name = f"{attack_name.partition(':')[0]} with “{write_trigger(specs)}”"
         session = Session(session.visitor).with_suspect(source, name, site.model(source), specs, target_name)
         yield session, _progress("Planted. It is the suspect now.", 1.0)
 
