@@ -11,7 +11,7 @@ from mbtsad_core.augment.aeda import aeda
 from mbtsad_core.augment.cwea import MODEL, cwea
 from mbtsad_core.augment.eda import eda
 from mbtsad_core.augment.nlpaug_augmenters import keyboard, ocr, random_char, spelling
-from mbtsad_core.augment.token_splitting import token_splitting
+from mbtsad_core.augment.token_splitting import budget, token_splitting
 from mbtsad_core.augment.wordnet import find_wordnet
 
 AUGMENTERS: dict[str, Callable[[str, random.Random], str]] = {
@@ -25,6 +25,13 @@ AUGMENTERS: dict[str, Callable[[str, random.Random], str]] = {
     "random_char": random_char,
     "spelling": spelling,
 }
+
+BUDGET_MATCHED: dict[str, Callable[[str, random.Random], str]] = AUGMENTERS | {
+    "eda": lambda text, rng: eda(text, rng, budget(text)),
+    "aeda": lambda text, rng: aeda(text, rng, budget(text)),
+    "add_trigger": lambda text, rng: add_rare_word(text, rng, budget(text)),
+}
+"""The same with as many changes in a text as token splitting makes (the "same budget" of eq. 9); the others have that budget anyway."""
 
 AUGMENTER_NAMES: dict[str, str] = {
     "ts": "token splitting",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mbtsad_core.augment.token_splitting import TOKEN, budget
 from mbtsad_core.errors import MBTSADError, UnsuitableModel
 from mbtsad_core.models.vetting import check_model_files
 
 MODEL = "MBTSAD_MASKED_LM"  # environment variable: a folder, or hub:OWNER/NAME
-SHARE, LEAST, CAP = 0.3, 1, 10  # of a text's words and punctuation marks
 TOP = 100  # candidates for a word, the likeliest
 
 
@@ -34,19 +32,19 @@ def cwea(text: str, rng: random.Random) -> str:
 def contextual(source: str) -> Callable[[str, random.Random], str]:
     """The augmenter that a masked language model makes; `source` is a folder or hub:OWNER/NAME.
 
-    k = clip(ceil(0.3 n), 1, 10) of the text's n words and marks are replaced, one after the other in random order: the word is
-    masked in the text as it then stands, and one of the model's 100 likeliest tokens is drawn by its probability, whole words
-    other than the masked one alone. Words that the tokenizer cuts in pieces are left as they are; so is the text's spacing.
+    k = clip(ceil(0.3 n), 1, 10) of the text's n words and marks, as many as token splitting cuts, are replaced, one after the
+    other in random order: the word is masked in the text as it then stands, and one of the model's 100 likeliest tokens is drawn
+    by its probability, whole words other than the masked one alone. Words that the tokenizer cuts in pieces are left as they are;
+    so is the text's spacing.
     Raises UnsuitableModel where there is no such model.
     """
     model, tokenizer = _load(source)
 
     def augmenter(text: str, rng: random.Random) -> str:
-        spans = [m.span() for m in re.finditer(r"\w+|[^\w\s]", text)]
+        spans = [m.span() for m in TOKEN.finditer(text)]
         words = [i for i, (a, b) in enumerate(spans) if text[a:b].isalpha() and _place(tokenizer, text, a, b) is not None]
-        wanted = min(max(math.ceil(SHARE * len(spans)), LEAST), CAP)
-        for i in rng.sample(words, min(wanted, len(words))):
-            a, b = [m.span() for m in re.finditer(r"\w+|[^\w\s]", text)][i]
+        for i in rng.sample(words, min(budget(text), len(words))):
+            a, b = [m.span() for m in TOKEN.finditer(text)][i]
             if (place := _place(tokenizer, text, a, b)) is None:
                 continue  # a longer word ahead of it has pushed it out of what the model reads
             offered = _offered(model, tokenizer, text, place)

@@ -42,11 +42,19 @@ def split_tokens(text: str, rng: random.Random, config: SplitConfig = SplitConfi
     """
     tokens = [(m.start(), m.end()) for m in TOKEN.finditer(text)]
     candidates = [(a, b) for a, b in tokens if b - a >= config.min_length]
-    wanted = min(max(math.ceil(config.share * len(tokens)), config.least), config.cap)
-    chosen = sorted(rng.sample(candidates, min(wanted, len(candidates))))
+    chosen = sorted(rng.sample(candidates, min(_count(len(tokens), config), len(candidates))))
     points = [a + rng.randrange(1, b - a - 1) for a, b in chosen]
     parts = [text[a:b] for a, b in zip([0, *points], [*points, len(text)], strict=True)]
     return SplitText(" ".join(parts), tuple(point + i for i, point in enumerate(points)))
+
+
+def budget(text: str, config: SplitConfig = SplitConfig()) -> int:
+    """How many words of the text are cut, where it has that many that can be: what the other augmenters are given for a fair comparison."""
+    return _count(len(TOKEN.findall(text)), config)
+
+
+def _count(tokens: int, config: SplitConfig) -> int:
+    return min(max(math.ceil(config.share * tokens), config.least), config.cap)
 
 
 def token_splitting(text: str, rng: random.Random) -> str:

@@ -23,11 +23,12 @@ from nlpaug.augmenter.word import SpellingAug
 from scipy.stats import chisquare
 from transformers import BertConfig, BertForMaskedLM
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, missing
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, BUDGET_MATCHED, missing
 from mbtsad_core.augment.add_trigger import add_rare_word
 from mbtsad_core.augment.aeda import MARKS, aeda
 from mbtsad_core.augment.cwea import MODEL
 from mbtsad_core.augment.nlpaug_augmenters import keyboard, ocr, random_char, spelling
+from mbtsad_core.augment.token_splitting import budget, split_tokens
 
 TEXT = "It's a stirring, funny and finally transporting re-imagining of beauty and the beast; 1930s horror films, 10/10."
 TOO_RARE = 1e-4  # a p-value below it is no accident; the draws are seeded, so a test that passes once always does
@@ -73,6 +74,19 @@ def test_every_augmenter_has_words_for_people() -> None:
     assert list(AUGMENTER_NAMES) == list(AUGMENTERS)
     assert len(set(AUGMENTER_NAMES.values())) == len(AUGMENTERS)
     assert set(AUGMENTERS) == {"ts", "eda", "aeda", "cwea", "add_trigger", "keyboard", "ocr", "random_char", "spelling"}
+
+
+def test_with_a_matched_budget_there_are_as_many_changes_as_token_splitting_makes() -> None:
+    assert list(BUDGET_MATCHED) == list(AUGMENTERS)
+    for words in (1, 4, 12, 80):
+        text = " ".join(["story"] * words)
+        wanted = len(split_tokens(text, random.Random(0)).cuts)
+        assert wanted == budget(text) == min(-(-3 * words // 10), 10)
+        for seed in range(10):
+            assert len(BUDGET_MATCHED["aeda"](text, random.Random(seed)).split()) == words + wanted
+            assert BUDGET_MATCHED["add_trigger"](text, random.Random(seed)).split().count("cb") == wanted
+            assert len(BUDGET_MATCHED["eda"](text, random.Random(seed)).split()) <= words + wanted
+        assert words + wanted in {len(BUDGET_MATCHED["eda"](text, random.Random(seed)).split()) for seed in range(40)}
 
 
 @pytest.mark.parametrize("name", AUGMENTERS)

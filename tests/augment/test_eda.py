@@ -21,20 +21,29 @@ LONG = [*WORDS, *WORDS[:11]]  # 30: three times
 TOO_RARE = 1e-4
 
 
-def draws(operation, words: list[str] = WORDS, n: int = 300) -> list[list[str]]:
-    return [operation(list(words), random.Random(seed)) for seed in range(n)]
+def draws(operation, words: list[str], amount: float, n: int = 300) -> list[list[str]]:
+    return [operation(list(words), random.Random(seed), amount) for seed in range(n)]
 
 
-@pytest.mark.parametrize(("n", "times"), [(1, 1), (9, 1), (10, 1), (19, 1), (20, 2), (30, 3), (99, 9)])
-def test_a_tenth_of_the_words_is_inserted_rounded_down_and_one_at_least(n: int, times: int) -> None:
-    assert {sum(len(w.split()) for w in found) - n for found in draws(insert_words, ["story"] * n, 20)} == {times}
+@pytest.mark.parametrize(
+    ("n", "count", "times"), [(1, None, 1), (9, None, 1), (19, None, 1), (20, None, 2), (30, None, 3), (99, None, 9), (9, 4, 4), (99, 2, 2)]
+)
+def test_a_tenth_of_the_words_is_inserted_rounded_down_and_one_at_least_or_the_count_given(n: int, count: int | None, times: int) -> None:
+    lengths = {len(eda(" ".join(["story"] * n), random.Random(seed), count).split()) for seed in range(40)}
+    assert {length - n for length in lengths if length > n} == {times}
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_a_count_is_how_many_words_go_on_average(n: int) -> None:
+    lengths = [len(eda(" ".join(["music"] * n), random.Random(seed), 6).split()) for seed in range(1000)]  # nothing to replace or insert
+    assert sum(n - length for length in lengths) / 1000 == pytest.approx(6 / 4, abs=0.35)  # one draw in four drops words
 
 
 # ---------------------------------------------------------------- replacement
 
 
 def test_replacement_puts_a_synonym_for_as_many_different_words_wherever_they_stand() -> None:
-    for found in draws(replace_words, LONG):
+    for found in draws(replace_words, LONG, 3):
         changed = {(old, new) for old, new in zip(LONG, found, strict=True) if old != new}
         assert len(changed) == 3
         assert all(new in synonyms(old) for old, new in changed)
@@ -42,62 +51,63 @@ def test_replacement_puts_a_synonym_for_as_many_different_words_wherever_they_st
 
 
 def test_replacement_leaves_stop_words_and_words_without_synonyms() -> None:
-    replaced = {old for found in draws(replace_words, n=400) for old, new in zip(WORDS, found, strict=True) if old != new}
+    replaced = {old for found in draws(replace_words, WORDS, 1, 400) for old, new in zip(WORDS, found, strict=True) if old != new}
     assert replaced == {"film", "boring", "lovely", "scene", "actor", "story", "truly"}
 
 
 def test_every_synonym_is_as_likely() -> None:
-    found = Counter(" ".join(words) for words in draws(replace_words, ["film"], 4000))
+    found = Counter(" ".join(words) for words in draws(replace_words, ["film"], 1, 4000))
     assert set(found) == set(synonyms("film"))
     assert chisquare(list(found.values())).pvalue > TOO_RARE
 
 
 def test_where_fewer_words_have_synonyms_fewer_are_replaced() -> None:
-    assert replace_words(["music"] * 30, random.Random(0)) == ["music"] * 30
+    assert replace_words(["music"] * 30, random.Random(0), 3) == ["music"] * 30
 
 
 # ---------------------------------------------------------------- insertion, swap, deletion
 
 
 def test_insertion_adds_synonyms_of_words_of_the_text_and_nothing_else() -> None:
-    for found in draws(insert_words, LONG):
+    for found in draws(insert_words, LONG, 3):
         new = list((Counter(found) - Counter(LONG)).elements())
         assert len(new) <= 3  # fewer where ten draws found words without synonyms alone
         rest = iter(found)
         assert all(word in rest for word in LONG)  # the old ones in their order
-    assert Counter(len(" ".join(found).split()) > len(LONG) for found in draws(insert_words, LONG))[True] > 290
+    assert Counter(len(" ".join(found).split()) > len(LONG) for found in draws(insert_words, LONG, 3))[True] > 290
 
 
 def test_insertion_gives_up_where_no_word_has_a_synonym() -> None:
-    assert insert_words(["music"] * 30, random.Random(0)) == ["music"] * 30
+    assert insert_words(["music"] * 30, random.Random(0), 3) == ["music"] * 30
 
 
 def test_a_swap_exchanges_two_words_at_different_places() -> None:
     numbered = [str(i) for i in range(12)]
-    for found in draws(swap_words, numbered):
+    for found in draws(swap_words, numbered, 1):
         moved = [i for i in range(12) if found[i] != numbered[i]]
         assert len(moved) == 2
         i, j = moved
         assert (found[i], found[j]) == (numbered[j], numbered[i])
 
 
-def test_swaps_are_as_many_as_a_tenth_of_the_words() -> None:
+def test_swaps_are_as_many_as_asked_for() -> None:
     numbered = [str(i) for i in range(30)]
-    assert {sum(a != b for a, b in zip(numbered, found, strict=True)) for found in draws(swap_words, numbered)} <= {2, 3, 4, 5, 6}
-    assert max(sum(a != b for a, b in zip(numbered, found, strict=True)) for found in draws(swap_words, numbered)) == 6
+    moved = [sum(a != b for a, b in zip(numbered, found, strict=True)) for found in draws(swap_words, numbered, 3)]
+    assert max(moved) == 6
+    assert Counter(moved)[6] > 150  # three times two, unless a place is drawn twice
 
 
 def test_a_word_alone_is_not_swapped() -> None:
-    assert swap_words(["film"], random.Random(0)) == ["film"]
+    assert swap_words(["film"], random.Random(0), 1) == ["film"]
 
 
 def test_each_word_is_dropped_with_chance_a_tenth() -> None:
-    lengths = [len(found) for found in draws(drop_words, [str(i) for i in range(50)], 2000)]
+    lengths = [len(found) for found in draws(drop_words, [str(i) for i in range(50)], 0.1, 2000)]
     assert sum(lengths) / 2000 == pytest.approx(45, abs=4 * (50 * 0.09 / 2000) ** 0.5)
 
 
 def test_the_last_word_is_never_dropped() -> None:
-    assert {tuple(drop_words(["film"], random.Random(seed))) for seed in range(100)} == {("film",)}
+    assert {tuple(drop_words(["film"], random.Random(seed), 0.5)) for seed in range(100)} == {("film",)}
 
 
 # ---------------------------------------------------------------- the augmenter
@@ -133,4 +143,4 @@ def test_a_text_without_letters_comes_back_unchanged(text: str) -> None:
 def test_without_wordnet_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
     with pytest.raises(BadData, match="apt-get install wordnet-base"):
-        replace_words(WORDS, random.Random(0))
+        replace_words(WORDS, random.Random(0), 1)
