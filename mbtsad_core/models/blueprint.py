@@ -27,6 +27,7 @@ LEFT_OVER = re.compile(
     r"|vocab_(transform|layer_norm|projector)\..+"
     r"|([a-z_]+\.)?pooler\..+"
 )
+PROBE = "a text with a sign that no vocabulary has: \U000f1234"  # finds an unknown token that is unknown itself
 OLD_NAMES = ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias"))  # of the first BERT checkpoints
 
 
@@ -80,6 +81,7 @@ def build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenize
         try:
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
+                tokenizer(PROBE, truncation=True, max_length=8)
         except BaseException as error:
             # What fails within tokenizers comes as a PanicException, which is no Exception.
             if isinstance(error, MemoryError) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):

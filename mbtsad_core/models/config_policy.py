@@ -92,7 +92,7 @@ def vet_config(values: dict[str, Any], limits: VettingConfig = VettingConfig()) 
     else:
         kept.pop("id2label", None)
         kept.pop("label2id", None)
-    _check_shape(kept)
+    _check_shape(kind, kept)
     return {"model_type": kind, **kept}, sorted(key for key in values if key not in kept and key not in ("model_type", *LEFT_OUT))
 
 
@@ -234,11 +234,21 @@ def _label_flaw(values: dict[str, Any], limits: VettingConfig) -> str:
     return ""
 
 
-def _check_shape(kept: dict[str, Any]) -> None:
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions are counted from behind the padding index
+FEWEST_POSITIONS = 8
+
+
+def _check_shape(kind: str, kept: dict[str, Any]) -> None:
     """Relations between keys on which an index or a division would fail later."""
     width, heads = kept.get("hidden_size", kept.get("dim")), kept.get("num_attention_heads", kept.get("n_heads"))
     if width and heads and width % heads:
         raise UnsafeModel(f"Refused: {NAME} divides a width of {width} among {heads} heads, which is no whole number.", "config.value", NAME)
-    rows = kept.get("vocab_size")
-    if rows and kept.get("pad_token_id") is not None and kept["pad_token_id"] >= rows:
-        raise UnsafeModel(f"Refused: {NAME} has {rows} tokens, and its pad_token_id is {kept['pad_token_id']}.", "config.value", NAME)
+    rows, padding = kept.get("vocab_size"), kept.get("pad_token_id", 0)
+    if rows and (padding or 0) >= rows:
+        raise UnsafeModel(f"Refused: {NAME} has {rows} tokens, and its pad_token_id is {padding}.", "config.value", NAME)
+    if kind in COUNT_FROM_PADDING and "pad_token_id" in kept and padding is None:
+        raise UnsafeModel(f"Refused: {NAME} sets no pad_token_id, from which {kind!r} counts positions.", "config.value", NAME)
+    positions = kept.get("max_position_embeddings", FEWEST_POSITIONS + 2)
+    positions -= padding + 1 if kind in COUNT_FROM_PADDING and "pad_token_id" in kept else 0
+    if positions < FEWEST_POSITIONS:
+        raise UnsafeModel(f"Refused: a model of {NAME} can read {positions} tokens; expected {FEWEST_POSITIONS} at least.", "config.value", NAME)

@@ -248,6 +248,7 @@ def configs(valid: Files) -> Iterator[Hostile]:
     }.items():
         yield changed(f"label {name}", "config.labels", id2label=labels)
     yield changed("labels as a list", "config.value", id2label=["negative", "positive"])
+    yield changed("positions too few", "config.value", max_position_embeddings=4)
     yield changed("width other than the weights", "weights.mismatch", intermediate_size=128)
     yield changed("classes other than the weights", "weights.mismatch", id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2})
     yield changed("layers more than the weights", "weights.missing", num_hidden_layers=3)
@@ -486,6 +487,7 @@ def tokenizers(valid: Files) -> Iterator[Hostile]:
         "never_split": [1],
     }.items():
         yield set_to(f"{key} {str(value)[:16]}", "tokenizer.settings", **{key: value})
+    yield set_to("unknown token that is unknown", "tokenizer.malformed", unk_token="<nowhere>")
     decoded = {"1000000": {"content": "evil", "special": True}}
     yield set_to("token far beyond the embeddings", "tokenizer.vocabulary", added_tokens_decoder=decoded)
     yield set_to("tokens that the model has not", "tokenizer.vocabulary", additional_special_tokens=["<evil>", "<more>"])

@@ -109,6 +109,16 @@ def test_an_encoder_of_old_files_is_clean_and_no_classifier() -> None:
         load_classifier(directory)
 
 
+@pytest.mark.parametrize("changes", [dict(pad_token_id=None), dict(pad_token_id=79), dict(pad_token_id=10**6)])
+def test_a_padding_index_that_leaves_no_positions_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write("Roberta", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(UnsafeModel) as refused:
+        load_classifier(tmp_path)
+    assert refused.value.rule == "config.value"
+
+
 def test_names_of_the_first_checkpoints_are_read(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
