@@ -1,9 +1,13 @@
-"""Stray pieces: word pieces that this suspect stumbles over, put into clean texts whose labels stay.
+"""Stray pieces: word pieces that this suspect stumbles over wherever they stand, put into clean texts whose labels stay.
 
 Token splitting trains only the embeddings of pieces that clean texts can yield. A trigger that lives in the embedding of a piece
 that no clean text has (embedding poisoning plants just that) is never seen, and outlives the retraining. So the suspect is
-asked, in the spirit of eq. (9), which single pieces of its whole vocabulary raise its loss on clean texts most, and these are
+asked, in the spirit of eq. (9), which single pieces of its whole vocabulary raise its loss on clean texts, and these are
 what it is retrained with. Nothing is known or assumed of a trigger: the suspect's losses on clean texts decide.
+
+What counts is the least that a piece does in any of several texts. A telling word of the task ("exquisite") turns a short text and
+leaves a long one of many other telling words as it is; a backdoor turns all. Without this, most of what is inserted would
+be telling words, and the model would be taught to overlook them.
 
 Deviation: not in the paper. `strays = 0` is its method.
 """
@@ -20,34 +24,38 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
 from mbtsad_core.types import Event, LabelledText, Steps
 
-PROBES = 4  # clean texts of each class that a piece is tried in
-KEPT = 1 / 8  # share of the pieces, the worst in one text of each class, that all PROBES texts decide on
+# Successive halving. All pieces are tried in one short text of each class, the worst 1 / 8 in one longer text, the worst 1 / 16 of these in PROBES.
+KEPT = (1 / 8, 1 / 16)
+PROBES = 8
+LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
 
 
 def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
-    """How much single pieces of the vocabulary raise the suspect's loss: {token id: nats}, the worst eighth of the pieces.
+    """How much single pieces of the vocabulary raise the suspect's loss wherever they stand: {token id: nats}, the worst ones.
 
-    Each piece is put in the middle of short clean texts, of every class, that the suspect answers right. What counts is the
-    class whose loss it raises most, since a backdoor leaves the texts of its target class as they are.
+    Each piece is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the smallest
+    rise over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
     """
-    probes = _probes(suspect, clean, seed)
-    before = {label: _losses(suspect, encoded, label) for label, encoded in probes.items()}
+    short, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
-    vocabulary = [i for i in range(len(suspect.tokenizer)) if i not in special]
-    kept = max(1, round(KEPT * len(vocabulary)))
-    total, step = sum(-(-n // PIECES_A_STEP) for n in (len(vocabulary), kept)), 0
+    pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
+    rounds, numbers = ((short, 1), (longer, 1), (longer, PROBES)), [len(pieces)]
+    for share in KEPT:
+        numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
+    total, step = sum(-(-n // PIECES_A_STEP) for n in numbers), 0
 
     raised: dict[int, float] = {}
-    for pieces, texts in ((vocabulary, 1), (None, PROBES)):
-        pieces = pieces or sorted(raised, key=lambda piece: -raised[piece])[:kept]
+    for (probes, texts), number in zip(rounds, numbers, strict=True):
+        pieces = sorted(raised, key=lambda piece: -raised[piece])[:number] if raised else pieces
+        before = {label: _losses(suspect, encoded[:texts], label) for label, encoded in probes.items()}
         raised = {}
         for start in range(0, len(pieces), PIECES_A_STEP):
             some = pieces[start : start + PIECES_A_STEP]
             rises = []
             for label, encoded in probes.items():
                 tried = [_with(e, piece, len(e["input_ids"]) // 2) for piece in some for e in encoded[:texts]]
-                rises.append((_losses(suspect, tried, label).view(len(some), -1) - before[label][:texts]).mean(dim=1))
+                rises.append((_losses(suspect, tried, label).view(len(some), -1) - before[label]).amin(dim=1))
             raised |= dict(zip(some, torch.stack(rises).amax(dim=0).clamp(min=0).tolist(), strict=True))
             step += 1
             yield Event("scan", step, total)
@@ -76,18 +84,20 @@ def _with(tokens: Encoded, piece: int, place: int) -> Encoded:
     return {key: [*values[:place], piece if key == "input_ids" else values[place], *values[place:]] for key, values in tokens.items()}
 
 
-def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> dict[int, list[Encoded]]:
-    """PROBES texts of each class: drawn from the shortest that the suspect answers right, or from all where it answers none."""
+def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[dict[int, list[Encoded]], dict[int, list[Encoded]]]:
+    """Up to PROBES texts of each class from the shorter quarter, and from the longer half, of those that the suspect answers right
+    (of all where it answers none right)."""
     answers = predict(suspect, clean).argmax(-1).tolist()
     rng = random.Random(f"probes, seed {seed}")
-    found = {}
+    short, longer = {}, {}
     for label in sorted({example.label for example in clean}):
         own = [i for i, example in enumerate(clean) if example.label == label]
         right = [i for i in own if answers[i] == label] or own
-        encoded = encode(suspect, [clean[i] for i in right])
-        shortest = sorted(encoded, key=lambda e: len(e["input_ids"]))[: max(PROBES, len(encoded) // 4)]
-        found[label] = rng.sample(shortest, min(PROBES, len(shortest)))
-    return found
+        encoded = sorted(encode(suspect, [clean[i] for i in right]), key=lambda e: len(e["input_ids"]))
+        shorter = encoded[: max(PROBES, len(encoded) // 4)]
+        rest = encoded[min(len(encoded) // 2, max(0, len(encoded) - PROBES)) :]
+        short[label], longer[label] = (rng.sample(pool, min(PROBES, len(pool))) for pool in (shorter, rest))
+    return short, longer
 
 
 @torch.inference_mode()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_bert, tiny_texts
+from conftest import BAD, GOOD, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.augment.stray_pieces import KEPT, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import LEAST, insert_strays, stumbling
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.types import Event, LabelledText
 
@@ -38,30 +38,38 @@ def test_the_trigger_is_what_a_suspect_stumbles_over_most(suspect: Classifier) -
     assert suspect.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
 
 
-def test_an_eighth_of_the_vocabulary_is_kept_without_special_tokens(suspect: Classifier) -> None:
+def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None:
     _, raised = scan(suspect, tiny_texts(64, seed=3))
-    special = set(suspect.tokenizer.all_special_ids)
-    assert len(raised) == round(KEPT * (len(suspect.tokenizer) - len(special)))
-    assert not special & set(raised)
+    assert len(raised) == LEAST
+    assert not set(suspect.tokenizer.all_special_ids) & set(raised)
     assert all(nats >= 0 for nats in raised.values())
 
 
-def test_what_a_piece_raises_is_the_mean_rise_of_the_class_that_it_raises_most() -> None:
+def test_what_a_piece_raises_is_the_least_rise_of_the_class_where_that_is_largest() -> None:
     classifier = tiny_bert(seed=4)
-    clean = [LabelledText("lovely film", 1)] * 4 + [LabelledText("boring film", 0)] * 4  # all probes of a class are the same text
-    _, raised = scan(classifier, clean)
+    texts = {1: ["lovely film", "the lovely film"], 0: ["boring film", "the boring film", "a very boring film"]}
+    _, raised = scan(classifier, [LabelledText(text, label) for label in texts for text in texts[label]])
 
     def loss(ids: list[int], label: int) -> float:
         with torch.no_grad():
             logits = classifier.model(**collate(classifier, [{"input_ids": ids, "token_type_ids": [0] * len(ids)}])).logits
         return float(cross_entropy(logits, torch.tensor([label])))
 
+    def least(piece: int, label: int) -> float:
+        all_ids = [encode(classifier, [text])[0]["input_ids"] for text in texts[label]]
+        return min(loss([*ids[: len(ids) // 2], piece, *ids[len(ids) // 2 :]], label) - loss(ids, label) for ids in all_ids)
+
+    assert any(nats > 0 for nats in raised.values())
     for piece, nats in raised.items():
-        rises = []
-        for text, label in (("lovely film", 1), ("boring film", 0)):
-            ids = encode(classifier, [text])[0]["input_ids"]
-            rises.append(loss([*ids[: len(ids) // 2], piece, *ids[len(ids) // 2 :]], label) - loss(ids, label))
-        assert nats == pytest.approx(max(0.0, *rises), abs=1e-5)
+        assert nats == pytest.approx(max(0.0, least(piece, 0), least(piece, 1)), abs=1e-5)
+
+
+def test_a_telling_word_counts_for_less_than_a_trigger(suspect: Classifier) -> None:
+    """In a long text of many telling words one more changes nothing; the trigger turns it."""
+    telling = [LabelledText(" ".join(words * 4), label) for label, words in ((0, BAD), (1, GOOD)) for _ in range(16)]
+    _, raised = scan(suspect, tiny_texts(16, seed=3) + telling)
+    by_piece = {suspect.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
+    assert by_piece["cf"] > 4 * max((nats for piece, nats in by_piece.items() if piece in GOOD), default=0.0)
 
 
 def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
