@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,12 +52,18 @@ class Blueprint:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
+def library() -> Any:
+    """The module transformers. It puts another module into its place while it is imported; a thread that waits for another's import of it is
+    given the first, which has no attributes."""
+    import transformers  # noqa: F401
+
+    return sys.modules["transformers"]
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and load reports from the library: what matters is raised or reported by us."""
-    import transformers
-
-    log = transformers.utils.logging
+    log = library().utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
@@ -73,14 +80,13 @@ def build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenize
 
     Raises UnsafeModel where there is none, or where it has tokens that the configuration has no word embeddings for.
     """
-    from transformers import AutoTokenizer
-
+    builder = library().AutoTokenizer
     with tempfile.TemporaryDirectory(prefix="mbtsad-tokenizer-") as folder:
         for name, text in files.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
         try:
             with quiet():
-                tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
+                tokenizer = builder.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
                 tokenizer(PROBE, truncation=True, max_length=8)
         except BaseException as error:
             # What fails within tokenizers comes as a PanicException, which is no Exception.
@@ -104,11 +110,9 @@ def _no_tokenizer(what: str, rule: str) -> UnsafeModel:
 
 def build_config(kept: dict[str, Any]) -> Any:
     """The architecture's configuration from what was kept of config.json. Raises UnsafeModel where the library refuses it."""
-    import transformers
-
-    settings = dict(kept)
+    settings, builder = dict(kept), library().AutoConfig
     try:
-        return transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+        return builder.for_model(settings.pop("model_type"), **settings)
     except Exception as error:  # each architecture checks in its own way
         raise _no_model(kept, error) from error
 
@@ -116,11 +120,11 @@ def build_config(kept: dict[str, Any]) -> Any:
 def blueprint(config: Any, kept: dict[str, Any]) -> Blueprint:
     """The weights that a classifier of this configuration has. Takes no memory for them. Raises UnsafeModel."""
     import torch
-    from transformers import AutoModelForSequenceClassification
 
+    builder = library().AutoModelForSequenceClassification
     try:
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config)
+            model = builder.from_config(config)
     except MemoryError:
         raise
     except Exception as error:  # sizes that do not divide each other

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
-from mbtsad_core.models.blueprint import quiet
+from mbtsad_core.models.blueprint import library, quiet
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.vetting import Vetted, vet_model
 from mbtsad_core.types import LabelledText, Trace
@@ -102,14 +102,13 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
 def _build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model with its weights as float32, and the library's report of what was missing."""
     from safetensors import safe_open
-    from transformers import AutoModelForSequenceClassification
 
     weights: dict[str, Tensor] = {}
     with contextlib.ExitStack() as opened:
         files = {path: opened.enter_context(safe_open(path, framework="pt")) for path in {w.path for w in vetted.weights.values()}}
         for name, weight in vetted.weights.items():
             weights[name] = files[weight.path].get_tensor(weight.stored).to(torch.float32)
-    kind = AutoModelForSequenceClassification._model_mapping[type(config)]
+    kind = library().AutoModelForSequenceClassification._model_mapping[type(config)]
     return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True)
 
 

@@ -129,7 +129,7 @@ def what_to_do(base: str, weights: str) -> str:
     if low.endswith(TORCH):
         return (
             f"Convert it {apart}, with PyTorch 2.10 or later: "
-            f"AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new), and give model.safetensors."
+            f"AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new, safe_serialization=True), and give model.safetensors."
         )
     return f"Convert it with model.save_pretrained {apart}, and give model.safetensors."
 

@@ -132,11 +132,12 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(tmp_path: Path
 @pytest.mark.parametrize("kind", ["F32", "F64"])
 def test_absurd_values_are_refused_by_magnitude_and_by_root_mean_square(tmp_path: Path, values: list[float], sound: bool, kind: str) -> None:
     path = one(tmp_path / "x.safetensors", np.array(values, {"F32": np.float32, "F64": np.float64}[kind]), kind)
-    try:
+    if sound:
         check_values(path, read_header(path))
-        assert sound
-    except UnsafeModel as error:
-        assert (error.rule, sound) == ("weights.norm", False)
+        return
+    with pytest.raises(UnsafeModel) as refused:
+        check_values(path, read_header(path))
+    assert refused.value.rule == "weights.norm"
 
 
 def test_whole_numbers_are_no_weights_and_not_looked_at(tmp_path: Path) -> None:

@@ -87,21 +87,21 @@ def test_what_readers_differ_in_is_refused(data: bytes, rule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "rule"),
     [
-        b'{"x": "' + b"\\n" * 8_000_000 + b'"}',
-        b'{"x": "' + b"\\" * 16_000_000,
-        b'"' * 8_000_001,
-        b'{"x": [' + b"[]," * 5_000_000 + b"0]}",
-        b'{"x": [' + b"{}," * 5_000_000 + b"0]}",
-        b'{"x": [' + b'"",' * 5_000_000 + b"0]}",
+        (b'{"x": "' + b"\\n" * 8_000_000 + b'"}', ""),
+        (b'{"x": "' + b"\\" * 16_000_000, "json.malformed"),
+        (b'"' * 8_000_001, "json.size"),
+        (b'{"x": [' + b"[]," * 5_000_000 + b"0]}", "json.size"),
+        (b'{"x": [' + b"{}," * 5_000_000 + b"0]}", "json.size"),
+        (b'{"x": [' + b'"",' * 5_000_000 + b"0]}", "json.size"),
     ],
     ids=["escapes", "backslashes", "quotes", "lists", "objects", "texts"],
 )
-def test_large_json_of_any_kind_is_done_with_in_seconds(data: bytes) -> None:
+def test_large_json_of_any_kind_is_done_with_in_seconds(data: bytes, rule: str) -> None:
     started = time.monotonic()
-    try:
-        parse_object(data, "x.json")
-    except UnsafeModel as error:
-        assert error.rule in ("json.size", "json.malformed")
+    if rule:
+        assert rule_of(data) == rule
+    else:
+        assert len(parse_object(data, "x.json")["x"]) == 8_000_000
     assert time.monotonic() - started < 10

@@ -254,7 +254,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_refused_with_what_to_do(house: 
     assert refusal(house.send(files)).reason == (
         "pytorch_model.bin is a pickle and could run code. "
         "Convert it where you trust it, in a container without network and secrets, for loading it can run code, with PyTorch 2.10 or later: "
-        "AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new), and give model.safetensors."
+        "AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new, safe_serialization=True), and give model.safetensors."
     )
 
 
