@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
 from mbtsad_core.models.blueprint import library, quiet
 from mbtsad_core.models.hub import fetch_model
@@ -62,18 +63,18 @@ class Classifier:
         return f"{name} {config.num_hidden_layers}x{config.hidden_size}, {size:.1f} M parameters, {len(self.labels)} classes"
 
 
-def load_classifier(source: str | Path, *, max_length: int = 128, runtime: RuntimeConfig | None = None) -> Classifier:
+def load_classifier(source: str | Path, *, max_length: int = 128, runtime: RuntimeConfig | None = None, limits: VettingConfig = VettingConfig()) -> Classifier:
     """Load a classifier from a directory or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
 
     Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
     loaded. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
     """
     if str(source).startswith("hub:"):
-        fetched = fetch_model(str(source))
-        directory, vetted = fetched.directory, vet_model(fetched.directory, names=fetched.names)
+        fetched = fetch_model(str(source), limits)
+        directory, vetted = fetched.directory, vet_model(fetched.directory, limits, fetched.names)
     else:
         directory = Path(source)
-        vetted = vet_model(directory)
+        vetted = vet_model(directory, limits)
     config, tokenizer = vetted.config, vetted.tokenizer
     if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
         raise UnsuitableModel(

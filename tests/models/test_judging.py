@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, mbtsad, tiny_bert
+from conftest import ROOT, VOCABULARY, mbtsad, tiny_bert
 
 from mbtsad_core.config import UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
@@ -278,6 +278,46 @@ def test_a_folder_of_too_many_files_is_refused(saved_tiny: Path) -> None:
     with pytest.raises(UnsafeModel, match="holds more than 3 files") as refused:
         check_model_files(saved_tiny, VettingConfig(files=3))
     assert refused.value.rule == "folder.entries"
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule"),
+    [
+        (VettingConfig(layers=1), "config.value"),
+        (VettingConfig(hidden=31), "config.value"),
+        (VettingConfig(heads=3), "config.value"),
+        (VettingConfig(vocabulary=50), "config.value"),
+        (VettingConfig(positions=63), "config.value"),
+        (VettingConfig(labels=1), "config.labels"),
+        (VettingConfig(label_length=7), "config.labels"),
+        (VettingConfig(tensors=10), "weights.count"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_load_holds_the_limits_that_it_is_given(saved_tiny: Path, limits: VettingConfig, rule: str) -> None:
+    """The tiny model has 2 layers of 32 in 4 heads, 57 tokens, 64 positions, and "negative" of 8 letters; each limit is just below."""
+    load_classifier(saved_tiny)
+    with pytest.raises(UnsafeModel) as refused:
+        load_classifier(saved_tiny, limits=limits)
+    assert refused.value.rule == rule
+
+
+def test_memory_is_limited_before_it_is_taken(tmp_path: Path) -> None:
+    """A model of 1.1 megabytes as float32, stored in half of that."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tiny = tiny_bert()
+    config = BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=32, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64
+    )
+    model = BertForSequenceClassification(config)
+    assert 1 << 20 < 4 * sum(p.numel() for p in model.parameters()) < 2 << 20
+    model.half().save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    check_model_files(tmp_path, VettingConfig(megabytes=2))
+    with pytest.raises(UnsafeModel) as refused:
+        check_model_files(tmp_path, VettingConfig(megabytes=1))
+    assert refused.value.rule == "size.memory"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
