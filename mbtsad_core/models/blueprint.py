@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import VettingConfig
-from mbtsad_core.errors import UnsafeModel
+from mbtsad_core.errors import CouldNotTell, UnsafeModel
 from mbtsad_core.models.safetensors_header import FLOATS, Stored
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenize
                 tokenizer(PROBE, truncation=True, max_length=8)
         except BaseException as error:
             # What fails within tokenizers comes as a PanicException, which is no Exception.
+            if isinstance(error, ImportError):
+                raise CouldNotTell(f"The tokenizer could not be built here: {str(error).strip().partition(chr(10))[0][:300]}", "vet.library") from error
             if isinstance(error, MemoryError) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
                 raise
             reason = str(error).strip().partition("\n")[0][:200].replace(folder, "").rstrip(".")

@@ -124,6 +124,7 @@ RULES: dict[str, Rule] = {
     "hub.id": Rule("what is no owner/name[@revision]", "nothing else may reach an address or a path"),
     # Could not tell
     "vet.unreadable": Rule("a file that cannot be read here", "what is not judged is not clean"),
+    "vet.library": Rule("a library that the tokenizer needs is not installed", "what is not judged is not clean"),
     "vet.memory": Rule("not enough memory to judge", "what is not judged is not clean"),
     "vet.storage": Rule("no room to unpack an upload", "what is not judged is not clean"),
     "vet.nothing": Rule("nothing there that is judged here", "what is not judged is not clean"),
