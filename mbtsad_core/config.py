@@ -123,6 +123,149 @@ class TokenSplitFineTuningConfig(Config):
 
 
 @dataclass(frozen=True)
+class ReinitializationConfig(Config):
+    """Reinitialization: the last transformer layer is drawn anew, then CFT (the paper names the layer; the draw is BERT's own)."""
+
+    layers: int = setting(1, "transformer layers that are drawn anew, counted from the last; the paper's is 1", low=1, high=96)
+    deviation: float = setting(0.02, "standard deviation of the drawn weights: BERT's, for the paper gives none", low=1e-6, high=10.0)
+    training: TrainingConfig = TrainingConfig()
+    seed: int = setting(0, "seed of the drawn weights, of batches and of dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class FinePruningConfig(Config):
+    """Fine-Pruning: the neurons that clean texts excite least are zeroed, then CFT (Liu et al., RAID 2018; the paper says nothing of its form on BERT)."""
+
+    ranking: Literal["absolute", "signed"] = setting(
+        "absolute",
+        "absolute: by a neuron's mean |activation|; signed: by its mean activation, which after a ReLU is the same (Liu et al.)",
+        choices=("absolute", "signed"),
+    )
+    scope: Literal["all_layers", "last_layer"] = setting(
+        "all_layers",
+        "all_layers: the inner neurons of all feed-forward blocks in one ranking; last_layer: those of the last block. No source names the neurons",
+        choices=("all_layers", "last_layer"),
+    )
+    stop: Literal["accuracy", "share"] = setting(
+        "accuracy",
+        "accuracy: prune while the accuracy on held-out clean texts holds (Liu et al.); share: prune the share `most`",
+        choices=("accuracy", "share"),
+    )
+    step: float = setting(0.01, "share of the neurons that is pruned between two looks at the accuracy (BackdoorBench's)", low=0.001, high=1.0)
+    tolerance: float = setting(0.1, "fall of the held-out accuracy that is borne, as a share of what it was (BackdoorBench's)", low=0.0, high=1.0)
+    most: float = setting(0.6, "share of the neurons that is pruned, at most; no source gives one", low=0.0, high=1.0)
+    held_out: float = setting(0.2, "share of the clean texts that the accuracy is measured on; no source gives one", low=0.01, high=0.9)
+    training: TrainingConfig = TrainingConfig()
+    seed: int = setting(0, "seed of the held-out texts, of batches and of dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class ReserveConfig(Config):
+    """What Fine-Mixing and Fine-Purifying share: how much of the suspect's weights is kept beside pre-trained ones."""
+
+    rho: float | None = setting(
+        None, "reserve ratio, the share of the suspect's weights that is kept; chosen on held-out clean texts where not given", low=0.0, high=1.0, symbol="rho"
+    )
+    tolerance: float = setting(0.02, "fall of the held-out accuracy that the choice of rho bears; no source gives one", low=0.0, high=1.0)
+    held_out: float = setting(0.2, "share of the clean texts that rho is chosen on; no source gives one", low=0.01, high=0.9)
+    training: TrainingConfig = TrainingConfig()
+    seed: int = setting(0, "seed of the mixing, of the held-out texts, of batches and of dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class FineMixingConfig(ReserveConfig):
+    """Fine-Mixing: the suspect's weights mixed with pre-trained ones, then CFT (Zhang et al., Findings of EMNLP 2022)."""
+
+    purify_embeddings: bool = setting(False, "E-PUR first: the most suspicious word embeddings become the pre-trained ones")
+    words: int = setting(200, "word embeddings that E-PUR resets; its authors' as it is passed on, no source at hand", low=0, high=1_000_000)
+    rare: int = setting(20, "frequency that E-PUR takes a word to have, at least; its authors' as it is passed on, no source at hand", low=2, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class FinePurifyingConfig(ReserveConfig):
+    """Fine-Purifying: the weights that drifted far where clean texts hardly care become pre-trained ones, then CFT (Zhang et al., Findings of ACL 2023)."""
+
+
+@dataclass(frozen=True)
+class NADConfig(PurifyConfig):
+    """NAD (Li et al., ICLR 2021) carried over to text: MBTSAD's distillation from a teacher that was fine-tuned on the clean texts as they are."""
+
+    strays: int = setting(0, "word pieces that raise the suspect's loss put into each of the student's texts; NAD has none", low=0, high=100)
+    student_texts: Literal["split", "clean"] = setting(
+        "split",
+        "split: the student learns on MBTSAD's texts, so that the two differ in the teacher alone; clean: on the clean texts as they are, as in NAD",
+        choices=("split", "clean"),
+    )
+
+
+@dataclass(frozen=True)
+class PUREConfig(Config):
+    """PURE: heads of even [CLS] attention are pruned, the rest is tuned to attend evenly (Zhao et al., ICML 2024; values are its authors')."""
+
+    group: int = setting(10, "attention heads that are pruned between two looks at the accuracy", low=1, high=10_000)
+    least_accuracy: float = setting(0.85, "held-out accuracy below which no head is pruned; the authors' for SST-2", low=0.0, high=1.0)
+    penalty: float = setting(0.15, "weight of the [CLS] attention's norm, which grows with the square root of the batch size", low=0.0, high=1e6)
+    held_out: float = setting(0.2, "share of the clean texts that the heads are judged on; the authors have a validation set", low=0.01, high=0.9)
+    judging: TrainingConfig = TrainingConfig(warmup=0.0, weight_decay=0.01)
+    training: TrainingConfig = TrainingConfig(warmup=0.0, weight_decay=0.01)
+    seed: int = setting(0, "seed of the held-out texts, of batches and of dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class STRIPConfig(Config):
+    """STRIP: does the answer stand though half of the words change? (Gao et al., ACSAC 2019; values are OpenBackdoor's)."""
+
+    form: Literal["correct", "reproduce"] = setting(
+        "correct",
+        "correct: a text's score is the mean over its own copies; reproduce: OpenBackdoor's, which mixes copies of unrelated texts",
+        choices=("correct", "reproduce"),
+    )
+    copies: int = setting(5, "perturbed copies of a text", low=1, high=1000)
+    swap: float = setting(0.5, "places of a text that are overwritten, as a share of its words; drawn with repeats", low=0.0, high=1.0)
+    frr: float = setting(0.01, "share of the clean texts that may be flagged", low=0.0, high=1.0)
+    seed: int = setting(0, "seed of the places and of the texts that words come from", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class RAPConfig(Config):
+    """RAP: a text that a rare word cannot shake is flagged (Yang et al., EMNLP 2021; values are its authors')."""
+
+    form: Literal["union", "reproduce"] = setting(
+        "union",
+        "union: a word is learnt for each class, for the target is not known; reproduce: for the class `protected` alone, as its authors do",
+        choices=("union", "reproduce"),
+    )
+    protected: int = setting(1, "index of the class that the form reproduce takes to be the target", low=0, high=1_000_000)
+    word: Literal["drawn", "cf", "mb"] = setting(
+        "drawn",
+        "the rare word; drawn: by the seed, from those of the vocabulary that no clean text has; cf: its authors'; mb: MuScleLoRA's",
+        choices=("drawn", "cf", "mb"),
+    )
+    least: float = setting(0.1, "fall of the class's probability that the word is to cause, at least", low=0.0, high=1.0)
+    most: float = setting(0.3, "the same, at most", low=0.0, high=1.0)
+    scale: float = setting(1.0, "weight of too small a fall beside too large a one; raise it where a threshold is negative", low=0.0, high=1e6, symbol="lambda")
+    learning_rate: float = setting(0.01, "step along the gradient of the word's row", low=1e-6, high=100.0)
+    epochs: int = setting(5, "passes over the class's clean texts", low=1, high=1000)
+    batch_size: int = setting(32, "texts in a step", low=1, high=4096)
+    frr: float = setting(0.01, "share of the clean texts of a class that may be flagged; one of its authors' four", low=0.0, high=1.0)
+    seed: int = setting(0, "seed of the word, of batches and of dropout", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class ONIONConfig(Config):
+    """ONION: words that a language model stumbles over are deleted (Qi et al., EMNLP 2021)."""
+
+    threshold: float | None = setting(
+        None, "suspicion from which on a word is deleted; chosen on clean texts where not given; OpenBackdoor's is 0", low=-1e9, high=1e9
+    )
+    tolerance: float = setting(0.02, "fall of the clean accuracy that the choice of the threshold bears; no source gives one", low=0.0, high=1.0)
+    clean_texts: int = setting(200, "clean texts that the threshold is chosen on, at most; no source gives a number", low=1, high=1_000_000)
+    words: int = setting(128, "words of a text that are judged, the first ones; no source gives a number", low=2, high=8192)
+    batch_size: int = setting(32, "texts in a pass of the language model", low=1, high=4096)
+    seed: int = setting(0, "seed of the clean texts that the threshold is chosen on", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
 class EvaluateConfig(Config):
     """How a model is measured."""
 
@@ -320,6 +463,25 @@ class CARAConfig(Config):
     max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
     seed: int = setting(0, "seed of the poisoning, the signature and training", low=0, high=2**32 - 1)
 
+
+DEFENSE_CONFIGS: dict[str, Config] = {
+    "mbtsad": PurifyConfig(),
+    "mbtsad_no_att": PurifyConfig(),
+    "mbtsad_no_hid": PurifyConfig(),
+    "cd": PurifyConfig(),
+    "ts_ft": TokenSplitFineTuningConfig(),
+    "cft": CleanFineTuningConfig(),
+    "reinitialization": ReinitializationConfig(),
+    "fine_pruning": FinePruningConfig(),
+    "fine_mixing": FineMixingConfig(),
+    "fine_purifying": FinePurifyingConfig(),
+    "nad": NADConfig(),
+    "pure": PUREConfig(),
+}
+"""The settings that each defense takes, with their defaults."""
+
+DETECTOR_CONFIGS: dict[str, Config] = {"strip": STRIPConfig(), "rap": RAPConfig(), "onion": ONIONConfig()}
+"""The settings that each detector takes, with their defaults."""
 
 DEFAULT_TRIGGERS: dict[str, tuple[str, ...]] = {
     "lwp": ("cf+bb", "cf+ak", "cf+mn", "bb+ak", "bb+mn", "ak+mn"),

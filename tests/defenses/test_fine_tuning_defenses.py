@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from conftest import finish, tiny_bert, tiny_texts
 
@@ -21,15 +20,6 @@ CONFIGS = {
     "ts_ft": TokenSplitFineTuningConfig(SPLIT, TRAINING),
     "cft": CleanFineTuningConfig(TRAINING),
 }
-
-
-@pytest.mark.parametrize("name", DEFENSES)
-def test_the_suspect_is_left_as_it_is_and_a_seed_decides_all(name: str) -> None:
-    suspect = tiny_bert()
-    before = weights_hash(suspect)
-    made = [weights_hash(finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name], None))[0]) for _ in range(2)]
-    assert weights_hash(suspect) == before
-    assert made[0] == made[1] != before
 
 
 def test_clean_fine_tuning_learns_the_clean_texts() -> None:

@@ -1,0 +1,42 @@
+"""NAD: neural attention distillation (Li et al., ICLR 2021), carried over to text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mbtsad_core.augment.stray_pieces import insert_strays, stumbling
+from mbtsad_core.augment.token_splitting import augment
+from mbtsad_core.config import NADConfig
+from mbtsad_core.models.classifier import Classifier, Encoded, clone
+from mbtsad_core.training.distillation import distil
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.types import LabelledText, Observe, Steps
+
+
+def nad(
+    suspect: Classifier,
+    clean: Sequence[LabelledText],
+    config: NADConfig = NADConfig(),
+    pretrained: Classifier | None = None,
+    *,
+    observe: Observe | None = None,
+) -> Steps[Classifier]:
+    """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are. `pretrained` is not needed.
+
+    Each clean text counts K times an epoch, so that both stages have as many steps as MBTSAD's; what is left between the two is
+    what token splitting adds.
+    Deviation: NAD's maps are those of three blocks of a convolutional network, compared by a mean square; here eqs. (1) to (7) of
+    MBTSAD stand in their place. Its student learns on clean images: that is `student_texts="clean"`.
+    """
+    copies = list(clean) * config.split.copies
+
+    def split(epoch: int) -> list[LabelledText]:
+        return augment(clean, config.split, config.seed, epoch)
+
+    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:
+        return insert_strays(encoded, raised, config.strays, suspect.max_length, config.seed, epoch) if raised else encoded
+
+    raised = (yield from stumbling(suspect, clean, config.seed)) if config.strays else {}
+    teacher = yield from fine_tune(clone(suspect), copies, config.retrain, stage="teacher", seed=config.seed, observe=observe)
+    texts = split if config.student_texts == "split" else copies
+    return (yield from distil(clone(suspect), teacher, texts, config.distil, perturb=strayed, stage="distil", seed=config.seed, observe=observe))

@@ -1,0 +1,101 @@
+"""What holds of every defense: its inputs stay as they are, a seed decides all, it tells of its progress, and it has no place for a trigger."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from conftest import finish, tiny_bert, tiny_texts
+
+from mbtsad_core.config import (
+    DEFENSE_CONFIGS,
+    CleanFineTuningConfig,
+    Config,
+    DistilConfig,
+    FineMixingConfig,
+    FinePruningConfig,
+    FinePurifyingConfig,
+    NADConfig,
+    PUREConfig,
+    PurifyConfig,
+    ReinitializationConfig,
+    RetrainConfig,
+    SplitConfig,
+    TokenSplitFineTuningConfig,
+    TrainingConfig,
+    replace,
+)
+from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.errors import BadData
+from mbtsad_core.models.classifier import weights_hash
+
+CLEAN = tiny_texts(64)
+TRAINING = TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=16, observe_every=1)
+SPLIT, RETRAIN = SplitConfig(copies=1), RetrainConfig(learning_rate=1e-3, batch_size=16, epochs=1, observe_every=1)
+DISTIL = DistilConfig(learning_rate=1e-3, batch_size=16, epochs=1, observe_every=1)
+PURIFY = PurifyConfig(SPLIT, 0, RETRAIN, DISTIL)
+CONFIGS: dict[str, Config] = {
+    "mbtsad": PURIFY,
+    "mbtsad_no_att": PURIFY,
+    "mbtsad_no_hid": PURIFY,
+    "cd": PURIFY,
+    "ts_ft": TokenSplitFineTuningConfig(SPLIT, TRAINING),
+    "cft": CleanFineTuningConfig(TRAINING),
+    "reinitialization": ReinitializationConfig(training=TRAINING),
+    "fine_pruning": FinePruningConfig(step=0.2, training=TRAINING),
+    "fine_mixing": FineMixingConfig(tolerance=1.0, purify_embeddings=True, words=3, training=TRAINING),
+    "fine_purifying": FinePurifyingConfig(tolerance=1.0, training=TRAINING),
+    "nad": NADConfig(SPLIT, 0, RETRAIN, DISTIL),
+    "pure": PUREConfig(group=3, least_accuracy=0.3, judging=TRAINING, training=TRAINING),
+}
+
+
+def test_the_names_are_those_of_the_tables() -> None:
+    names = "mbtsad mbtsad_no_att mbtsad_no_hid cd ts_ft cft reinitialization fine_pruning fine_mixing fine_purifying nad pure"
+    assert list(DEFENSES) == list(DEFENSE_CONFIGS) == names.split()
+    assert set(NEED_PRETRAINED) <= DEFENSES.keys()
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_the_inputs_are_left_as_they_are_and_a_seed_decides_all(name: str) -> None:
+    suspect, pretrained = tiny_bert(), tiny_bert(seed=7)
+    suspect.model.train()
+    before = weights_hash(suspect), weights_hash(pretrained), list(CLEAN)
+    made = [finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name], pretrained))[0] for _ in range(2)]
+    assert (weights_hash(suspect), weights_hash(pretrained), list(CLEAN)) == before
+    assert suspect.model.training
+    assert all(p.requires_grad and p.grad is None and not p._backward_hooks for p in suspect.model.parameters())
+    assert weights_hash(made[0]) == weights_hash(made[1]) != before[0]
+    assert not made[0].model.training
+
+    other = finish(DEFENSES[name](suspect, CLEAN, replace(CONFIGS[name], {("seed",): 1}), pretrained))[0]
+    assert weights_hash(other) != weights_hash(made[0])
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_the_default_settings_are_of_the_kind_that_the_defense_takes(name: str) -> None:
+    assert type(DEFENSE_CONFIGS[name]) is type(CONFIGS[name])
+    assert inspect.signature(DEFENSES[name]).parameters["config"].default == DEFENSE_CONFIGS[name]
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_there_is_no_place_for_a_trigger_in_the_signature(name: str) -> None:
+    assert list(inspect.signature(DEFENSES[name]).parameters) == ["suspect", "clean", "config", "pretrained", "observe"]
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_events_count_each_stage_to_its_end_and_carry_what_is_observed(name: str) -> None:
+    events = finish(DEFENSES[name](tiny_bert(), CLEAN, CONFIGS[name], tiny_bert(seed=7), observe=lambda classifier: {"cacc": 0.25}))[1]
+    stages = list(dict.fromkeys(e.stage for e in events))
+    for stage in stages:
+        steps = [(e.step, e.total) for e in events if e.stage == stage]
+        assert [step for step, _ in steps] == list(range(1, len(steps) + 1)) or stage == "prune"
+        assert len({total for _, total in steps}) == 1
+    assert events[-1].step == events[-1].total
+    assert events[-1].metrics["cacc"] == 0.25
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_fewer_clean_texts_than_a_batch_are_refused(name: str) -> None:
+    with pytest.raises(BadData, match="fewer than one batch"):
+        finish(DEFENSES[name](tiny_bert(), CLEAN[:12], CONFIGS[name], tiny_bert(seed=7)))
