@@ -36,6 +36,7 @@ from mbtsad_core.config import (
     SentenceConfig,
     SOSConfig,
     SyntacticConfig,
+    VettingConfig,
     settings,
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
@@ -120,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("path", metavar="PATH", help="a folder, a .zip, a file of a model, or hub:OWNER/NAME[@REVISION]")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     p.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
+    add_settings(p, VettingConfig(), "limits of a model")
 
     p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
     p.add_argument("space", metavar="OWNER/NAME", help="the Space; it is made where it is not there")
@@ -333,8 +335,9 @@ def vet_command(args: argparse.Namespace) -> int:
     from mbtsad_core.models.uploads import PolicyReport
     from mbtsad_core.views.policy import policy_dict, policy_sarif, policy_text
 
+    limits = read_settings(args, VettingConfig())
     try:
-        report = judge(args.path)
+        report = judge(args.path, limits=limits)
     except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
         report = PolicyReport((), f"Vetting failed, which is a defect: {type(error).__name__}: {error}", "vet.failure", True)
     if isinstance(sys.stdout, io.TextIOWrapper):

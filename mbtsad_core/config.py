@@ -324,8 +324,8 @@ class VettingConfig(Config):
     label_length: int = setting(256, "characters of a class name, at most", low=1, high=10_000)
     tensors: int = setting(10_000, "tensors of a file of weights, at most", low=1, high=1_000_000)
     megabytes: int = setting(8192, "megabytes of memory that the weights may take as float32", low=1, high=1_000_000)
-    largest: float = setting(1e5, "largest magnitude of a weight", low=1.0, high=1e38)
-    root_mean_square: float = setting(1e3, "largest root mean square of a tensor of weights", low=1.0, high=1e38)
+    largest: float = setting(1e5, "largest magnitude of a weight", low=1.0, high=1e12)
+    root_mean_square: float = setting(1e3, "largest root mean square of a tensor of weights", low=1.0, high=1e12)
     json_megabytes: int = setting(32, "megabytes of a file of the tokenizer, at most", low=1, high=1024)
     files: int = setting(10_000, "files and folders of a model's folder, at most", low=1, high=1_000_000)
 

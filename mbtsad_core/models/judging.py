@@ -33,7 +33,7 @@ def judge(source: str, uploads: UploadConfig = UploadConfig(), limits: VettingCo
             return _undecided(source, f"There is nothing at {printable(source)}.", "vet.nothing")
         if path.suffix.lower() == ".zip":
             with tempfile.TemporaryDirectory(prefix="mbtsad-vet-") as folder:
-                return receive([(path.name, path)], Path(folder) / "model", uploads)
+                return receive([(path.name, path)], Path(folder) / "model", uploads, limits)
         return _judge_file(path, limits)
     except OSError as error:
         return _undecided(source, f"{printable(source)} could not be read ({error.strerror or type(error).__name__}).", "vet.unreadable")

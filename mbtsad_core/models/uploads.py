@@ -84,10 +84,11 @@ class _Part:
     taken: Callable[[], int] | None = None
 
 
-def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig = UploadConfig()) -> PolicyReport:
+def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig = UploadConfig(), limits: VettingConfig | None = None) -> PolicyReport:
     """Judge an upload and write what is accepted into `directory`: flat, modes 0700 and 0600, vetted by `vet_model`.
 
     sources    (name that the visitor gave, where the bytes are): one .zip, or the separate files
+    limits     of the model itself; where not given the usual ones, with those of `config` for text
     directory  is made: it must not exist yet and its parent must (OSError). It is removed again unless the report is one of acceptance
 
     Whatever is uploaded ends in a report, and so does a disk that is full.
@@ -95,7 +96,7 @@ def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: Upload
     directory.mkdir(mode=0o700)
     report = PolicyReport((), "not judged")
     try:
-        report = _receive(sources, directory, config)
+        report = _receive(sources, directory, config, limits or VettingConfig(json_megabytes=config.json_megabytes))
     except OSError as error:  # of writing; what cannot be read is a verdict
         reason = error.strerror or type(error).__name__
         report = PolicyReport(
@@ -107,14 +108,14 @@ def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: Upload
     return report
 
 
-def _receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig) -> PolicyReport:
+def _receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig, limits: VettingConfig) -> PolicyReport:
     if not sources:
         return PolicyReport((), f"No file came. {EXPECTED}.", "file.missing")
     if len(sources) == 1 and sources[0][0].lower().endswith(".zip"):
-        return _unpack(*sources[0], directory, config)
+        return _unpack(*sources[0], directory, config, limits)
     if len(sources) > config.entries:
         return PolicyReport((), f"{len(sources)} files came, and an upload may have {config.entries}. {EXPECTED}.", "file.entries")
-    return _take([_Part(name, partial(io.FileIO, path), _absence(name, path)) for name, path in sources], directory, config, "file")
+    return _take([_Part(name, partial(io.FileIO, path), _absence(name, path)) for name, path in sources], directory, config, limits, "file")
 
 
 def _absence(name: str, path: Path) -> Flaw | None:
@@ -174,7 +175,7 @@ def _clash(name: str, seen: dict[str, str], kind: Kind) -> Flaw | None:
 # ---------------------------------------------------------------- bytes
 
 
-def _take(parts: Sequence[_Part], directory: Path, config: UploadConfig, kind: Kind) -> PolicyReport:
+def _take(parts: Sequence[_Part], directory: Path, config: UploadConfig, limits: VettingConfig, kind: Kind) -> PolicyReport:
     """Judge the parts, write those that are accepted, and vet what was written."""
     files = [(part, verdict) for part, verdict in zip(parts, _judge(parts, kind), strict=True) if verdict]
     verdicts = [verdict for _, verdict in files]
@@ -189,7 +190,7 @@ def _take(parts: Sequence[_Part], directory: Path, config: UploadConfig, kind: K
                 return _refused([*verdicts[: at + 1], *map(_unread, verdicts[at + 1 :])])
             total += written
     try:
-        vetted = vet_model(directory, VettingConfig(json_megabytes=config.json_megabytes))
+        vetted = vet_model(directory, limits)
     except UnsafeModel as error:
         problem = printable(str(error).replace(str(directory), "The upload"), 600)
         return PolicyReport(tuple(fault(verdicts, error, problem)), problem, error.rule, isinstance(error, CouldNotTell))
@@ -298,7 +299,7 @@ class _ListTooLong(Exception):
     pass
 
 
-def _unpack(name: str, path: Path, directory: Path, config: UploadConfig) -> PolicyReport:
+def _unpack(name: str, path: Path, directory: Path, config: UploadConfig, limits: VettingConfig) -> PolicyReport:
     """Take the files of a zip."""
     shown = printable(name)
     flaw = _absence(name, path)
@@ -319,7 +320,7 @@ def _unpack(name: str, path: Path, directory: Path, config: UploadConfig) -> Pol
         overlapping = _overlapping(entries)
         # orig_filename is all of the name: `filename` ends at a NUL
         parts = [_Part(e.orig_filename, partial(archive.open, e), _entry_flaw(e, overlapping), e.file_size, lambda: file.taken) for e in entries]
-        return _take(parts, directory, config, "zip")
+        return _take(parts, directory, config, limits, "zip")
 
 
 def _entry_flaw(entry: zipfile.ZipInfo, overlapping: set[int]) -> Flaw | None:

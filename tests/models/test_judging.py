@@ -108,13 +108,22 @@ def test_an_incomplete_folder_is_refused_at_the_file_that_is_not_there(saved_tin
     assert (code, rules(report, "refused")) == (1, [("model.safetensors", "weights.missing")])
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_the_limits_are_flags(saved_tiny: Path, tmp_path: Path, pack: bool) -> None:
+    path = Path(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)) if pack else saved_tiny
+    assert vetted(path, "--layers", "2")[0] == 0
+    code, report = vetted(path, "--layers", "1")
+    assert (code, [f[1] for f in rules(report, "refused")]) == (1, ["config.value"])
+    assert mbtsad("vet", path, "--layers", "0").returncode == 2
+
+
 def test_wrong_arguments_are_no_verdict() -> None:
     assert mbtsad("vet").returncode == 2
     assert mbtsad("vet", ".", "--no-such-flag").returncode == 2
 
 
 def test_a_defect_of_vetting_is_no_refusal(saved_tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(source: str) -> PolicyReport:
+    def fail(source: str, limits: VettingConfig) -> PolicyReport:
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr("mbtsad_core.models.judging.judge", fail)
