@@ -695,7 +695,7 @@ def test_no_damage_to_a_zip_ends_in_anything_but_a_report(house: House, model: F
     path = house.place(valid)
     headers = [i for i in range(len(valid)) if any(mark in valid[max(0, i - 60) : i + 4] for mark in (b"PK\1\2", b"PK\3\4", b"PK\5\6"))]
     refused = 0
-    for _ in range(1500):
+    for _ in range(800):
         data = bytearray(valid)
         for _ in range(rng.randint(1, 4)):
             data[rng.choice(headers) if rng.random() < 0.8 else rng.randrange(len(data))] = rng.choice((0, 1, 255, rng.randrange(256)))
@@ -705,7 +705,7 @@ def test_no_damage_to_a_zip_ends_in_anything_but_a_report(house: House, model: F
         report = house.receive([("model.zip", path)])
         refused += not report.accepted
         shutil.rmtree(house.target, ignore_errors=True)
-    assert refused > 700
+    assert refused > 370
 
 
 # ---------------------------------------------------------------- files and disks
