@@ -98,7 +98,7 @@ def test_reinitialization_is_clean_fine_tuning_of_the_redrawn_model() -> None:
 
 
 def test_more_layers_than_there_are_cannot_be_drawn() -> None:
-    with pytest.raises(BadConfig, match="Asked to draw 3 layers anew, but the model has 2. Set layers to at most 2"):
+    with pytest.raises(BadConfig, match=r"Asked to draw 3 layers anew, but the model has 2\. Set layers to at most 2"):
         finish(DEFENSES["reinitialization"](tiny_bert(), CLEAN, ReinitializationConfig(layers=3)))
 
 

@@ -146,7 +146,7 @@ def test_pure_prunes_what_the_tuned_copy_says_and_keeps_it_pruned(suspect: Class
     expected = finish(heads_to_prune(judged, held_out, head_variance(judged, held_out), CONFIG))[0]
     assert expected.any()
     assert pruned_in(made) == [row.nonzero().flatten().tolist() for row in expected]
-    assert [s for s in dict.fromkeys(e.stage for e in events)] == ["judge heads", "prune", "pure"]
+    assert list(dict.fromkeys(e.stage for e in events)) == ["judge heads", "prune", "pure"]
     assert all(e.metrics["loss"] == pytest.approx(e.metrics["classification"] + 0.15 * e.metrics["attention"], rel=1e-5) for e in events if e.stage == "pure")
 
 
