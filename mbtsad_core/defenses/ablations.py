@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from mbtsad_core.config import PurifyConfig
+from mbtsad_core.config import PurifyConfig, replace
 from mbtsad_core.defenses.mbtsad import mbtsad_student
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.types import LabelledText, Observe, Steps
@@ -20,7 +19,7 @@ def mbtsad_no_att(
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
     """MBTSAD without attention transfer: alpha is 0, whatever `config` says. `pretrained` is not needed."""
-    return (yield from mbtsad_student(suspect, clean, weighted(config, alpha=0.0), observe=observe))
+    return (yield from mbtsad_student(suspect, clean, replace(config, {("distil", "alpha"): 0.0}), observe=observe))
 
 
 def mbtsad_no_hid(
@@ -32,7 +31,7 @@ def mbtsad_no_hid(
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
     """MBTSAD without the hidden-state loss: beta is 0, whatever `config` says. `pretrained` is not needed."""
-    return (yield from mbtsad_student(suspect, clean, weighted(config, beta=0.0), observe=observe))
+    return (yield from mbtsad_student(suspect, clean, replace(config, {("distil", "beta"): 0.0}), observe=observe))
 
 
 def cd(
@@ -44,9 +43,4 @@ def cd(
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
     """CD: the classification loss alone, from the same start and on the same texts; alpha and beta are 0. `pretrained` is not needed."""
-    return (yield from mbtsad_student(suspect, clean, weighted(config, alpha=0.0, beta=0.0), observe=observe))
-
-
-def weighted(config: PurifyConfig, **weights: float) -> PurifyConfig:
-    """The settings with other weights in eq. (1)."""
-    return dataclasses.replace(config, distil=dataclasses.replace(config.distil, **weights))
+    return (yield from mbtsad_student(suspect, clean, replace(config, {("distil", "alpha"): 0.0, ("distil", "beta"): 0.0}), observe=observe))

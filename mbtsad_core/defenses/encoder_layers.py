@@ -51,7 +51,7 @@ def encoder_layers(classifier: Classifier) -> list[EncoderLayer]:
 class Zeros:
     """Which entries of a parameter are pruned: `where` is True there, and broadcasts to the parameter's shape."""
 
-    parameter: nn.Parameter
+    parameter: Tensor
     where: Tensor
 
 
