@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from conftest import finish, tiny_bert, tiny_texts
+from conftest import ROOT, finish, tiny_bert, tiny_texts
+from families import FAMILIES, tiny_model
 
 from mbtsad_core.config import (
     DEFENSE_CONFIGS,
@@ -27,7 +28,7 @@ from mbtsad_core.config import (
 )
 from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
 from mbtsad_core.errors import BadData
-from mbtsad_core.models.classifier import weights_hash
+from mbtsad_core.models.classifier import predict, weights_hash
 
 CLEAN = tiny_texts(64)
 TRAINING = TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=16, observe_every=1)
@@ -54,6 +55,11 @@ def test_the_names_are_those_of_the_tables() -> None:
     names = "mbtsad mbtsad_no_att mbtsad_no_hid cd ts_ft cft reinitialization fine_pruning fine_mixing fine_purifying nad pure"
     assert list(DEFENSES) == list(DEFENSE_CONFIGS) == names.split()
     assert set(NEED_PRETRAINED) <= DEFENSES.keys()
+
+
+def test_each_has_its_row_in_the_readme() -> None:
+    rows = [line.split("|")[2] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| defense |")]
+    assert [name for name in DEFENSES if not any(f"`{name}`" in row for row in rows)] == []
 
 
 @pytest.mark.parametrize("name", DEFENSES)
@@ -99,3 +105,13 @@ def test_events_count_each_stage_to_its_end_and_carry_what_is_observed(name: str
 def test_fewer_clean_texts_than_a_batch_are_refused(name: str) -> None:
     with pytest.raises(BadData, match="fewer than one batch"):
         finish(DEFENSES[name](tiny_bert(), CLEAN[:12], CONFIGS[name], tiny_bert(seed=7)))
+
+
+@pytest.mark.parametrize("name", ["reinitialization", "fine_pruning", "fine_mixing", "fine_purifying", "pure"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_reaches_into_the_model_works_on_every_family(family: str, name: str) -> None:
+    suspect, pretrained = tiny_model(family), tiny_model(family, seed=1)
+    before = weights_hash(suspect)
+    made = finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name], pretrained))[0]
+    assert weights_hash(suspect) == before != weights_hash(made)
+    assert predict(made, CLEAN).isfinite().all()

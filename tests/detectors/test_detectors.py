@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import finish, tiny_bert, tiny_texts
+from conftest import ROOT, finish, tiny_bert, tiny_texts
 from language import save_language_model
 
 from mbtsad_core.config import DETECTOR_CONFIGS, Config, ONIONConfig, RAPConfig, STRIPConfig
@@ -30,6 +30,11 @@ def language_model(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 def test_the_names_are_those_of_the_tables() -> None:
     assert list(DETECTORS) == list(DETECTOR_CONFIGS) == ["strip", "rap", "onion"]
     assert [type(DETECTOR_CONFIGS[name]) for name in DETECTORS] == [type(CONFIGS[name]) for name in DETECTORS]
+
+
+def test_each_has_its_row_in_the_readme() -> None:
+    rows = [line.split("|")[2] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| detector |")]
+    assert [name for name in DETECTORS if not any(f"`{name}`" in row for row in rows)] == []
 
 
 @pytest.mark.parametrize("name", DETECTORS)
