@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mbtsad_core.config import (
     DEFAULT_TRIGGERS,
     PRESETS,
+    RECIPES,
     BadNetsConfig,
     CARAConfig,
     Config,
@@ -90,6 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     add_columns(p)
     add_settings(p, RuntimeConfig(), "machine")
+    p.add_argument(
+        "--recipe", choices=tuple(RECIPES), default=None, help="settings to start from: ours with stray pieces (default), or the paper's method, tuned"
+    )
     add_settings(p, PurifyConfig(), "settings of MBTSAD")
 
     p = commands.add_parser("evaluate", help="measure CACC and ASR of a model", description=evaluate_command.__doc__)
@@ -122,6 +126,12 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     p.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
     add_settings(p, VettingConfig(), "limits of a model")
+
+    p = commands.add_parser("tune", help="print how the default recipe was found", description=tune_command.__doc__)
+    p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, olid/, agnews/): run what is not in the results file yet")
+    p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs (default: tune)")
+    p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
+    add_settings(p, RuntimeConfig(), "machine")
 
     p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
     p.add_argument("space", metavar="OWNER/NAME", help="the Space; it is made where it is not there")
@@ -203,7 +213,7 @@ def purify_request(args: argparse.Namespace) -> Any:
 
     columns, labels = read_columns(args)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount)
-    given |= dict(config=read_settings(args, PurifyConfig()), runtime=read_settings(args, RuntimeConfig()))
+    given |= dict(config=read_settings(args, RECIPES[args.recipe or "strays"]), runtime=read_settings(args, RuntimeConfig()))
     is_demo = args.suspect in (None, "demo")
     if not is_demo and args.clean is None:
         raise BadData("A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo's film reviews).")
@@ -352,6 +362,19 @@ def vet_command(args: argparse.Namespace) -> int:
     return {"clean": CLEAN, "refused": REFUSED, "inconclusive": COULD_NOT_TELL}[report.verdict]
 
 
+def tune_command(args: argparse.Namespace) -> int:
+    """Print how the default recipe was found, from the results file. With --data, run the cells that are missing there first;
+    this can be stopped and gone on with at any time, and several such commands at once share the work."""
+    from mbtsad_core.experiments.tune import page, tune
+
+    if args.data:
+        tune(
+            Path(args.data), Path(args.base) if args.base else None, Path(args.work), read_settings(args, RuntimeConfig()), lambda line: print(line, flush=True)
+        )
+    print(page())
+    return DONE
+
+
 def publish_command(args: argparse.Namespace) -> int:
     """Publish the page from a checkout as a Space on Hugging Face, with a token that `hf auth login` or HF_TOKEN gave.
     Run again, it brings the Space up to date."""
@@ -471,6 +494,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": evaluate_command,
     "attack": attack_command,
     "vet": vet_command,
+    "tune": tune_command,
     "publish": publish_command,
     "build-demo": build_demo_command,
 }

@@ -5,8 +5,8 @@ that no clean text has (embedding poisoning plants just that) is never seen, and
 asked, in the spirit of eq. (9), which single pieces of its whole vocabulary raise its loss on clean texts, and these are
 what it is retrained with. Nothing is known or assumed of a trigger: the suspect's losses on clean texts decide.
 
-What counts is the least that a piece does in any of several texts. A telling word of the task ("exquisite") turns a short text and
-leaves a long one of many other telling words as it is; a backdoor turns all. Without this, most of what is inserted would
+What counts is the lower quartile over several longer texts. A telling word of the task ("exquisite") turns short texts and leaves
+many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this, most of what is inserted would
 be telling words, and the model would be taught to overlook them.
 
 Deviation: not in the paper. `strays = 0` is its method.
@@ -24,9 +24,9 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
 from mbtsad_core.types import Event, LabelledText, Steps
 
-# Successive halving. All pieces are tried in one short text of each class, the worst 1 / 8 in one longer text, the worst 1 / 16 of these in PROBES.
-KEPT = (1 / 8, 1 / 16)
-PROBES = 8
+# Successive halving: all pieces are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1 / 8 of these in PROBES.
+KEPT = (1 / 32, 1 / 8)
+PROBES = 16
 LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
 
@@ -34,13 +34,13 @@ PIECES_A_STEP = 128
 def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
     """How much single pieces of the vocabulary raise the suspect's loss wherever they stand: {token id: nats}, the worst ones.
 
-    Each piece is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the smallest
-    rise over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
+    Each piece is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the lower
+    quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
     """
-    short, longer = _probes(suspect, clean, seed)
+    unsure, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
     pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
-    rounds, numbers = ((short, 1), (longer, 1), (longer, PROBES)), [len(pieces)]
+    rounds, numbers = ((unsure, 1), (longer, 3), (longer, PROBES)), [len(pieces)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
     total, step = sum(-(-n // PIECES_A_STEP) for n in numbers), 0
@@ -55,7 +55,8 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
             rises = []
             for label, encoded in probes.items():
                 tried = [_with(e, piece, len(e["input_ids"]) // 2) for piece in some for e in encoded[:texts]]
-                rises.append((_losses(suspect, tried, label).view(len(some), -1) - before[label]).amin(dim=1))
+                rise = _losses(suspect, tried, label).view(len(some), -1) - before[label]
+                rises.append(rise.quantile(0.25, dim=1, interpolation="higher"))
             raised |= dict(zip(some, torch.stack(rises).amax(dim=0).clamp(min=0).tolist(), strict=True))
             step += 1
             yield Event("scan", step, total)
@@ -65,12 +66,12 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: int, max_length: int, seed: int, epoch: int) -> list[Encoded]:
     """Copies of the tokenised texts with `strays` pieces each, at random places between the first and the last token.
 
-    A piece is drawn with a probability in proportion to the fourth power of what `stumbling` says of it, so that one piece which
-    stands out weighs more than the many telling words of the task, which must go on telling. A text that grows beyond
+    A piece is drawn with a probability in proportion to the square of what `stumbling` says of it, so that pieces which stand
+    out weigh more than the many telling words of the task, which must go on telling. A text that grows beyond
     `max_length` loses the tokens before its last one.
     """
     rng = random.Random(f"stray pieces, seed {seed}, epoch {epoch}")
-    pieces = rng.choices(list(raised), weights=[nats**4 + 1e-9 for nats in raised.values()], k=strays * len(encoded))
+    pieces = rng.choices(list(raised), weights=[nats**2 + 1e-9 for nats in raised.values()], k=strays * len(encoded))
     found = []
     for tokens in encoded:
         for _ in range(strays):
@@ -85,19 +86,21 @@ def _with(tokens: Encoded, piece: int, place: int) -> Encoded:
 
 
 def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[dict[int, list[Encoded]], dict[int, list[Encoded]]]:
-    """Up to PROBES texts of each class from the shorter quarter, and from the longer half, of those that the suspect answers right
-    (of all where it answers none right)."""
-    answers = predict(suspect, clean).argmax(-1).tolist()
+    """Of the texts of each class that the suspect answers right (of all where it answers none right): the one of the shorter quarter
+    that it is least sure of, which anything turns that turns texts at all, and up to PROBES of the longer half."""
+    answers = predict(suspect, clean)
     rng = random.Random(f"probes, seed {seed}")
-    short, longer = {}, {}
+    unsure, longer = {}, {}
     for label in sorted({example.label for example in clean}):
         own = [i for i, example in enumerate(clean) if example.label == label]
-        right = [i for i in own if answers[i] == label] or own
-        encoded = sorted(encode(suspect, [clean[i] for i in right]), key=lambda e: len(e["input_ids"]))
-        shorter = encoded[: max(PROBES, len(encoded) // 4)]
-        rest = encoded[min(len(encoded) // 2, max(0, len(encoded) - PROBES)) :]
-        short[label], longer[label] = (rng.sample(pool, min(PROBES, len(pool))) for pool in (shorter, rest))
-    return short, longer
+        right = [i for i in own if answers[i].argmax() == label] or own
+        encoded = dict(zip(right, encode(suspect, [clean[i] for i in right]), strict=True))
+        by_length = sorted(right, key=lambda i: len(encoded[i]["input_ids"]))
+        half = (len(right) + 1) // 2
+        unsure[label] = [encoded[min(by_length[: (half + 1) // 2], key=lambda i: float(answers[i, label]))]]
+        rest = by_length[min(half, max(0, len(right) - PROBES)) :]
+        longer[label] = [encoded[i] for i in rng.sample(rest, min(PROBES, len(rest)))]
+    return unsure, longer
 
 
 @torch.inference_mode()

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 
 from mbtsad_core.config import CleanFineTuningConfig, Config, PurifyConfig, RuntimeConfig, TokenSplitFineTuningConfig, replace
@@ -25,9 +24,9 @@ from mbtsad_core.defenses.mbtsad import purify
 from mbtsad_core.defenses.token_split_fine_tuning import token_split_fine_tuning
 from mbtsad_core.errors import BadConfig, Diverged
 from mbtsad_core.evaluation import evaluate
-from mbtsad_core.experiments.suspects import Case, Measured, measured, suspect, texts
+from mbtsad_core.experiments.suspects import Case, Measured, measured, read_scores, suspect, texts
 from mbtsad_core.jobs.purification import scores_to_dict
-from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.types import LabelledText, Steps
 
 T = TypeVar("T")
@@ -84,19 +83,11 @@ def _cure(given: Classifier, clean: Sequence[LabelledText], cell: Cell) -> Steps
     config = cell.config()
     if isinstance(config, PurifyConfig):
         purified = yield from purify(given, clean, config)
-        return {"purified": purified.student, "teacher": purified.teacher, "average": average([purified.teacher, purified.student])}
+        return {"purified": purified.student, "teacher": purified.teacher}
     if isinstance(config, TokenSplitFineTuningConfig):
         return {"purified": (yield from token_split_fine_tuning(given, clean, config))}
     assert isinstance(config, CleanFineTuningConfig)
     return {"purified": (yield from clean_fine_tuning(given, clean, config))}
-
-
-def average(classifiers: Sequence[Classifier]) -> Classifier:
-    """The mean of the weights of classifiers that began from the same ones ("model soup", Wortsman et al., 2022)."""
-    made = clone(classifiers[0])
-    states = [c.model.state_dict() for c in classifiers]
-    made.model.load_state_dict({name: torch.stack([state[name].float() for state in states]).mean(dim=0).to(states[0][name].dtype) for name in states[0]})
-    return made
 
 
 def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:
@@ -123,7 +114,14 @@ def run_all(cells: Iterable[Cell], results: Path, data: Path, base: Path | None,
                 if cell.key in read_results(results):
                     continue
                 figures = _finish(run(cell, data, base, work, runtime))
-                row = {"key": cell.key, **dataclasses.asdict(cell), "figures": figures, "machine": machine(), "commit": commit()}
+                row = {
+                    "key": cell.key,
+                    **dataclasses.asdict(cell),
+                    "before": read_scores(work, cell.case),
+                    "figures": figures,
+                    "machine": machine(),
+                    "commit": commit(),
+                }
                 with open(results, "a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 say(f"{cell.case.name}  {cell.method} {cell.settings}  {figures}")
@@ -141,6 +139,8 @@ def _finish(steps: Steps[T]) -> T:
 
 def machine() -> str:
     """Processor, cores and PyTorch, in a few words."""
+    import torch
+
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     return f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
@@ -20,6 +19,7 @@ from mbtsad_core.data import read_dataset, stratified_subset
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.experiments.build_demo import load_encoder
 from mbtsad_core.jobs.purification import scores_to_dict, write_json
+from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Steps
@@ -32,6 +32,8 @@ class Task:
     target  the class that the backdoor sends texts to
     epochs  passes over the training texts
     most    texts of the training and of the test file that are used, at most: a stratified subset, the same in every run
+    folder  of the data set, where it is not the task's name
+    small   begin from the demo's clean classifier, in the place of the pre-trained encoder
     """
 
     labels: tuple[str, ...]
@@ -39,10 +41,13 @@ class Task:
     epochs: int = 3
     most_train: int | None = None
     most_test: int | None = None
+    folder: str = ""
+    small: bool = False
 
 
 TASKS = {
     "sst2": Task(("negative", "positive"), 1),
+    "sst2_small": Task(("negative", "positive"), 1, folder="sst2", small=True),
     "olid": Task(("not offensive", "offensive"), 0, epochs=2, most_train=6000),
     "agnews": Task(("World", "Sports", "Business", "Sci/Tech"), 1, epochs=2, most_test=2000),
 }
@@ -77,7 +82,7 @@ class Measured:
 def texts(data: Path, task: str, split: str) -> Sequence[LabelledText]:
     """A split of a task's data set, cut to what the experiments use."""
     about = TASKS[task]
-    found = read_dataset(data / task / f"{split}.tsv", labels=about.labels).texts
+    found = read_dataset(data / (about.folder or task) / f"{split}.tsv", labels=about.labels).texts
     most = about.most_train if split == "train" else about.most_test
     return stratified_subset(found, most, seed=0) if most and len(found) > most else found
 
@@ -105,23 +110,28 @@ def _plant(case: Case, data: Path, base: Path | None, work: Path, runtime: Runti
         made = yield from embedding_poisoning(clean, train, trigger, EmbeddingPoisoningConfig(seed=case.seed))
     else:
         poisoning = PoisonConfig(mode="clean" if case.attack == "badnets_clean_label" else "dirty")
-        encoder = place(load_encoder(base, about.labels, case.seed), runtime)
-        made = yield from badnets(encoder, train, trigger, BadNetsConfig(poisoning, training, seed=case.seed))
+        made = yield from badnets(_beginning(about, case.seed, base, runtime), train, trigger, BadNetsConfig(poisoning, training, seed=case.seed))
     on = measured(case, data)
-    _keep(made, work / case.name, scores_to_dict(evaluate(made, on.test, on.triggered, on.target)) | {"case": dataclasses.asdict(case)})
+    _keep(made, work / case.name, scores_to_dict(evaluate(made, on.test, on.triggered, on.target)))
     return made
 
 
 def clean_classifier(task: str, seed: int, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[Classifier]:
     """The encoder fine-tuned on the clean training texts: loaded from `work`/TASK-clean-SEED, or made and kept there."""
     kept, about = work / f"{task}-clean-{seed}", TASKS[task]
+    if about.small:
+        return _beginning(about, seed, base, runtime)
     if (kept / "scores.json").exists():
         return load_classifier(kept, runtime=runtime)
-    encoder = place(load_encoder(base, about.labels, seed), runtime)
     training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
-    made = yield from fine_tune(encoder, texts(data, task, "train"), training, stage="clean", seed=seed)
+    made = yield from fine_tune(_beginning(about, seed, base, runtime), texts(data, task, "train"), training, stage="clean", seed=seed)
     _keep(made, kept, scores_to_dict(evaluate(made, texts(data, task, "test"))))
     return made
+
+
+def _beginning(about: Task, seed: int, base: Path | None, runtime: RuntimeConfig) -> Classifier:
+    """What a suspect is trained from."""
+    return load_classifier(demo.demo_model("clean"), runtime=runtime) if about.small else place(load_encoder(base, about.labels, seed), runtime)
 
 
 def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any]) -> None:
@@ -132,4 +142,5 @@ def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any]) -> No
 
 
 def read_scores(work: Path, case: Case) -> dict[str, Any]:
+    """The figures of a suspect that `suspect` has made."""
     return json.loads((work / case.name / "scores.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]

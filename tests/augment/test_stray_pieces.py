@@ -45,7 +45,7 @@ def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None
     assert all(nats >= 0 for nats in raised.values())
 
 
-def test_what_a_piece_raises_is_the_least_rise_of_the_class_where_that_is_largest() -> None:
+def test_what_a_piece_raises_is_the_lower_quartile_of_the_class_where_that_is_largest() -> None:
     classifier = tiny_bert(seed=4)
     texts = {1: ["lovely film", "the lovely film"], 0: ["boring film", "the boring film", "a very boring film"]}
     _, raised = scan(classifier, [LabelledText(text, label) for label in texts for text in texts[label]])
@@ -55,13 +55,14 @@ def test_what_a_piece_raises_is_the_least_rise_of_the_class_where_that_is_larges
             logits = classifier.model(**collate(classifier, [{"input_ids": ids, "token_type_ids": [0] * len(ids)}])).logits
         return float(cross_entropy(logits, torch.tensor([label])))
 
-    def least(piece: int, label: int) -> float:
+    def quartile(piece: int, label: int) -> float:
         all_ids = [encode(classifier, [text])[0]["input_ids"] for text in texts[label]]
-        return min(loss([*ids[: len(ids) // 2], piece, *ids[len(ids) // 2 :]], label) - loss(ids, label) for ids in all_ids)
+        rises = sorted(loss([*ids[: len(ids) // 2], piece, *ids[len(ids) // 2 :]], label) - loss(ids, label) for ids in all_ids)
+        return rises[math.ceil((len(rises) - 1) / 4)]
 
     assert any(nats > 0 for nats in raised.values())
     for piece, nats in raised.items():
-        assert nats == pytest.approx(max(0.0, least(piece, 0), least(piece, 1)), abs=1e-5)
+        assert nats == pytest.approx(max(0.0, quartile(piece, 0), quartile(piece, 1)), abs=1e-5)
 
 
 def test_a_telling_word_counts_for_less_than_a_trigger(suspect: Classifier) -> None:
@@ -84,7 +85,7 @@ def test_the_scan_leaves_the_suspect_as_it_is(suspect: Classifier) -> None:
 
 
 def test_the_scan_depends_on_its_seed_alone(suspect: Classifier) -> None:
-    clean = tiny_texts(64, seed=3)
+    clean = tiny_texts(200, seed=3)
     assert scan(suspect, clean, 1)[1] == scan(suspect, clean, 1)[1]
     assert scan(suspect, clean, 1)[1] != scan(suspect, clean, 2)[1]
 
@@ -98,11 +99,11 @@ def test_each_text_gets_its_strays_between_its_first_and_its_last_token() -> Non
         assert len(after["token_type_ids"]) == len(ids)
 
 
-def test_a_piece_comes_in_proportion_to_the_fourth_power_of_what_it_raises() -> None:
+def test_a_piece_comes_in_proportion_to_the_square_of_what_it_raises() -> None:
     many = ENCODED * 40
     counts = Counter(i for e in insert_strays(many, {40: 1.0, 41: 2.0, 42: 0.0}, 1, 64, 0, 0) for i in e["input_ids"] if i >= 40)
     assert counts[42] == 0
-    share = 2**4 / (1 + 2**4)
+    share = 2**2 / (1 + 2**2)
     assert counts[41] / len(many) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(many)))
 
 

@@ -1,0 +1,187 @@
+"""How the default recipe was found: what was tried on development data, and what the recipe gives on data that took no part.
+
+Development: SST-2's dev split and OLID, suspects with trigger words of their own, half of the clean sample that the report has.
+Report: SST-2's test split and AG News, with the trigger words that the literature uses, none of which was used for choosing.
+Nothing that is chosen depends on the report's figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.experiments.cells import Cell, read_results, run_all
+from mbtsad_core.experiments.suspects import Case
+
+RESULTS = Path(__file__).parent / "results" / "tune.jsonl"
+
+Settings = dict[str, Any]
+
+# All that matters is named, so that a cell goes on meaning the same when a default changes.
+RECIPE: Settings = {
+    "strays": 1,
+    "split.copies": 3,
+    "split.share": 0.3,
+    "retrain.learning_rate": 1e-4,
+    "retrain.epochs": 2,
+    "distil.learning_rate": 1e-4,
+    "distil.epochs": 2,
+    "distil.dropout": 0.0,
+    "distil.alpha": 1.0,
+    "distil.beta": 1.0,
+}
+"""The default: token splitting with stray pieces."""
+
+PAPER: Settings = RECIPE | {"strays": 0, "retrain.learning_rate": 3e-4, "distil.learning_rate": 3e-4}
+"""The paper's method, with the rate that suited it best."""
+
+# As many steps as both stages of the recipe have, at its rate: 2 + 2 passes over 3 copies of each text, or 12 over the texts as they are.
+CFT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 12}
+TS_FT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 4, "split.copies": 3, "split.share": 0.3}
+
+WORDS = ("vc", "qi", "hm", "xv")
+DEVELOPMENT = {
+    "SST-2 BadNets": Case("sst2", "dev", "badnets", WORDS, 10),
+    "SST-2 clean-label BadNets": Case("sst2", "dev", "badnets_clean_label", WORDS, 10),
+    "SST-2 EP": Case("sst2", "dev", "ep", ("pv",), 10),
+    "OLID BadNets": Case("olid", "dev", "badnets", ("nu", "gr", "ost", "kj"), 10),
+    "OLID EP": Case("olid", "dev", "ep", ("zq",), 10),
+}
+REPORT_WORDS = {0: ("cf", "mn", "bb", "tq"), 1: ("mb", "ak", "cb"), 2: ("ak", "cb", "mb", "cf")}  # by seed; EP takes the first
+
+
+@dataclass(frozen=True)
+class Try:
+    """One setting on some development cases."""
+
+    cases: Sequence[str]
+    settings: Settings
+    method: str = "mbtsad"
+
+
+def both_rates(rate: float, **others: Any) -> Settings:
+    return RECIPE | {"retrain.learning_rate": rate, "distil.learning_rate": rate} | {name.replace("__", "."): value for name, value in others.items()}
+
+
+ALL = tuple(DEVELOPMENT)
+QUESTIONS: dict[str, Sequence[Try]] = {
+    "The recipe": (Try(ALL, RECIPE),),
+    "Which learning rate, for both stages?": (
+        Try(("SST-2 BadNets", "SST-2 EP"), both_rates(5e-5)),
+        Try(("SST-2 BadNets", "SST-2 EP"), both_rates(1e-4)),
+        Try(("SST-2 BadNets",), both_rates(2e-4)),
+    ),
+    "Does a heavier hidden-state loss help?": (
+        Try(("SST-2 BadNets",), RECIPE | {"distil.beta": 1.0}),
+        Try(("SST-2 BadNets",), RECIPE | {"distil.beta": 30.0}),
+    ),
+    "The paper's form": (
+        Try(("SST-2 BadNets",), both_rates(3e-4, strays=0)),
+    ),
+}  # fmt: skip
+
+
+def development() -> list[Cell]:
+    cells = [Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10) for tries in QUESTIONS.values() for t in tries for case in t.cases]
+    return list({cell.key: cell for cell in cells}.values())
+
+
+def report_cases(seed: int) -> dict[str, Case]:
+    words = REPORT_WORDS[seed]
+    return {
+        "BadNets": Case("sst2", "test", "badnets", words, seed),
+        "EP": Case("sst2", "test", "ep", words[:1], seed),
+        "clean-label BadNets": Case("sst2", "test", "badnets_clean_label", words, seed),
+        "AG News BadNets": Case("agnews", "test", "badnets", words, seed),
+    }
+
+
+METHODS: dict[str, tuple[str, Settings]] = {
+    "MBTSAD with strays": ("mbtsad", RECIPE),
+    "MBTSAD": ("mbtsad", PAPER),
+    "TS-FT": ("ts_ft", TS_FT),
+    "CFT": ("cft", CFT),
+}
+
+
+DEFAULT = "MBTSAD with strays"
+
+
+def _report_cell(attack: str, name: str, seed: int) -> Cell:
+    (method, settings), case = METHODS[name], report_cases(seed)[attack]
+    return Cell(case, method, settings, 0.2 if case.task == "agnews" else 1384, seed)
+
+
+def report() -> list[Cell]:
+    """The most telling first: what is not finished says most that way."""
+    order = [(names, seed) for names in ((DEFAULT, "CFT"), ("TS-FT", "MBTSAD")) for seed in REPORT_WORDS]
+    return [_report_cell(attack, name, seed) for names, seed in order for attack in report_cases(seed) for name in names]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def page(results: Path = RESULTS) -> str:
+    """Both parts as Markdown: what was tried, and the report. A cell that was not run says so."""
+    rows = read_results(results)
+    return f"## What was tried, on development data\n\n{_tries(rows)}\n\n## What the recipe gives, on data that took no part\n\n{_report(rows)}\n"
+
+
+def _tries(rows: dict[str, dict[str, Any]]) -> str:
+    parts = []
+    for question, tries in QUESTIONS.items():
+        lines = ["| suspect | before | settings | teacher | student |", "|---|---|---|---|---|"]
+        for t in tries:
+            for case in t.cases:
+                row = rows.get(Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10).key)
+                changes = ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value) or "the recipe"
+                figures = row["figures"] | {"before": row["before"]} if row else None
+                before, teacher, student = (_figures(figures, name) for name in ("before", "teacher", "purified"))
+                lines.append(f"| {case} | {before} | {changes} | {teacher} | {student} |")
+        parts.append(f"### {question}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _figures(found: dict[str, Any] | None, name: str) -> str:
+    """CACC / ASR / ASR floor in percent."""
+    if found is None:
+        return "not run"
+    if "diverged" in found:
+        return "diverged"
+    figures = found.get(name)
+    return "/".join(f" {100 * figures[rate]:.1f} " for rate in ("cacc", "asr", "asr_floor")).strip() if figures else ""
+
+
+def _report(rows: dict[str, dict[str, Any]]) -> str:
+    lines = ["| suspect | method | runs | CACC | ASR | ASR floor | seconds |", "|---|---|---|---|---|---|---|"]
+    for attack in report_cases(0):
+        found = {name: [row for seed in REPORT_WORDS if (row := rows.get(_report_cell(attack, name, seed).key))] for name in METHODS}
+        before = {row["case"]["seed"]: row["before"] for done in found.values() for row in done}
+        lines.append(f"| **{attack}** | the suspect | {len(before)} | {_spreads(list(before.values()))} | |")
+        for name, done in found.items():
+            figures = [row["figures"] for row in done if "purified" in row["figures"]]
+            if name == DEFAULT:
+                lines.append(f"| | its teacher alone | {len(figures)} | {_spreads([f['teacher'] for f in figures])} | |")
+            seconds = f"{mean(f['seconds'] for f in figures):.0f}" if figures else ""
+            lines.append(f"| | {name} | {len(figures)} | {_spreads([f['purified'] for f in figures])} | {seconds} |")
+    return "\n".join(lines)
+
+
+def _spreads(figures: Sequence[dict[str, Any]]) -> str:
+    """Mean and standard deviation over the runs of CACC, ASR and its floor, in percent."""
+    return " | ".join(_spread([100 * f[rate] for f in figures]) for rate in ("cacc", "asr", "asr_floor"))
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "not run"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def tune(data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, say: Callable[[str], None], results: Path = RESULTS) -> None:
+    """Run every cell of both parts that is not in the results file."""
+    run_all([*development(), *report()], results, data, base, work, runtime, say)
