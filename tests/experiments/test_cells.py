@@ -1,0 +1,105 @@
+"""Cells of the experiments: computed once, whoever runs them, and said as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from conftest import finish, tiny_bert, tiny_texts
+
+from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.errors import BadConfig
+from mbtsad_core.experiments import cells as cells_module
+from mbtsad_core.experiments.cells import Cell, read_results, run_all
+from mbtsad_core.experiments.suspects import Case, measured, read_scores, suspect
+from mbtsad_core.models.classifier import save_classifier, weights_hash
+from mbtsad_core.types import LabelledText
+
+CASE = Case("sst2", "test", "badnets", ("cf",), 0)
+QUICK = {"split.copies": 1, "strays": 0, "retrain.epochs": 1, "distil.epochs": 1, "retrain.batch_size": 16, "distil.batch_size": 16}
+RUNTIME = RuntimeConfig(device="cpu", threads=1)
+
+
+def write(texts: list[LabelledText], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text\tlabel\n" + "".join(f"{t.text}\t{t.label}\n" for t in texts), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/sst2 and a tiny encoder in base/."""
+    folder = tmp_path_factory.mktemp("experiments")
+    write(tiny_texts(320), folder / "data" / "sst2" / "train.tsv")
+    write(tiny_texts(60, seed=1), folder / "data" / "sst2" / "test.tsv")
+    save_classifier(tiny_bert(), folder / "base")
+    return folder
+
+
+def run(place: Path, cells: list[Cell], results: Path) -> list[str]:
+    said: list[str] = []
+    run_all(cells, results, place / "data", place / "base", place / "work", RUNTIME, said.append)
+    return said
+
+
+def test_a_cell_is_computed_once_and_gives_the_figures_of_student_and_teacher(place: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    cells = [Cell(CASE, "mbtsad", QUICK, 64, 1), Cell(CASE, "cft", {"training.epochs": 1}, 64, 1)]
+    assert len(run(place, cells, results)) == 2
+    assert run(place, cells, results) == []
+    first, second = (read_results(results)[cell.key] for cell in cells)
+    assert set(first["figures"]) == {"purified", "teacher", "seconds"}
+    assert set(second["figures"]) == {"purified", "seconds"}
+    assert first["figures"]["purified"]["asr_n"] == 30  # negatives of the test set
+    assert first["before"] == read_scores(place / "work", CASE)
+    assert (first["case"]["words"], first["settings"], first["amount"], first["seed"]) == (["cf"], QUICK, 64, 1)
+    assert first["machine"]
+
+
+def test_a_suspect_is_made_once(place: Path) -> None:
+    made = [weights_hash(finish(suspect(CASE, place / "data", place / "base", place / "work", RUNTIME))[0]) for _ in range(2)]
+    assert made[0] == made[1]
+    assert sorted(p.name for p in (place / "work").glob(f"{CASE.name}*")) == [CASE.name, f"{CASE.name}.lock"]
+    assert len(measured(CASE, place / "data").triggered) == 30
+
+
+def test_a_line_that_a_kill_cut_off_is_computed_again(place: Path, tmp_path: Path) -> None:
+    results, cell = tmp_path / "results.jsonl", Cell(CASE, "cft", {"training.epochs": 1}, 64, 2)
+    run(place, [cell], results)
+    whole = results.read_text(encoding="utf-8")
+    results.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    assert read_results(results) == {}
+
+
+def test_the_key_is_of_all_that_decides_the_figures_and_of_nothing_else() -> None:
+    cell = Cell(CASE, "mbtsad", {"strays": 0, "split.copies": 2}, 64, 1)
+    assert cell.key == Cell(CASE, "mbtsad", {"split.copies": 2, "strays": 0}, 64, 1).key
+    others = [
+        dataclasses.replace(cell, settings={"strays": 1, "split.copies": 2}),
+        dataclasses.replace(cell, method="ts_ft"),
+        dataclasses.replace(cell, amount=65),
+        dataclasses.replace(cell, seed=2),
+        dataclasses.replace(cell, case=dataclasses.replace(CASE, seed=1)),
+        dataclasses.replace(cell, case=dataclasses.replace(CASE, words=("mn",))),
+    ]
+    assert len({cell.key, *(other.key for other in others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(("method", "settings"), [("mbtsad", {"split.copy": 2}), ("cft", {"training.epochs": 0}), ("no such", {})])
+def test_a_wrong_cell_is_told_before_anything_is_run(method: str, settings: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(BadConfig):
+        run(tmp_path, [Cell(CASE, method, settings, 64, 0)], tmp_path / "results.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_goes_to_the_config_of_its_method() -> None:
+    config = Cell(CASE, "mbtsad", {"retrain.learning_rate": 0.5, "distil.beta": 7.0}, 64, 9).config()
+    assert isinstance(config, cells_module.PurifyConfig)
+    assert (config.retrain.learning_rate, config.distil.beta, config.seed) == (0.5, 7.0, 9)
+
+
+def test_a_row_is_one_line_of_json(place: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    run(place, [Cell(CASE, "cft", {"training.epochs": 1}, 64, seed) for seed in (3, 4)], results)
+    assert [json.loads(line)["seed"] for line in results.read_text(encoding="utf-8").splitlines()] == [3, 4]
