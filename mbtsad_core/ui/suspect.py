@@ -72,7 +72,12 @@ def suspect_step(parts: Parts) -> None:
             )
             with gr.Row():
                 attack = gr.Radio(list(PLANTS), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
-                word = gr.Textbox(label="Trigger", value="zephyr", info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several", elem_id="plant-trigger")
+                word = gr.Textbox(
+                    label="Trigger",
+                    value="zephyr",
+                    info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several",
+                    elem_id="plant-trigger",
+                )
                 target = gr.Dropdown(list(demo.LABELS), value=demo.TARGET, label="Class that it shall send texts to", elem_id="plant-target")
             plant = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             planted = html(elem_id="plant-progress")
