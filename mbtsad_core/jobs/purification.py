@@ -32,7 +32,7 @@ from typing import Any
 from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
 from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.config import PurifyConfig, RuntimeConfig
+from mbtsad_core.config import PurifyConfig, RuntimeConfig, VettingConfig
 from mbtsad_core.data import Columns, Dataset, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
@@ -140,9 +140,17 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
     return Dataset(tuple(dataclasses.replace(t, label=order[demo.LABELS[t.label]]) for t in data.texts), tuple(labels), data.source)
 
 
-def read_model(source: str, demo_name: str, max_length: int, runtime: RuntimeConfig, labels: tuple[str, ...] | None = None) -> Classifier:
+def read_model(
+    source: str,
+    demo_name: str,
+    max_length: int,
+    runtime: RuntimeConfig,
+    labels: tuple[str, ...] | None = None,
+    limits: VettingConfig = VettingConfig(),
+) -> Classifier:
     """The classifier that a source names, its classes called `labels` where given; "demo" is the packaged one of that name."""
-    return named(load_classifier(demo.demo_model(demo_name) if source == "demo" else source, max_length=max_length, runtime=runtime), labels)
+    place = demo.demo_model(demo_name) if source == "demo" else source
+    return named(load_classifier(place, max_length=max_length, runtime=runtime, limits=limits), labels)
 
 
 def named(classifier: Classifier, labels: tuple[str, ...] | None) -> Classifier:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig
+from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
@@ -94,7 +94,8 @@ class Site:
         """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
 
         def load() -> Classifier:
-            classifier = read_model(source, "suspect", max_length, self.own_runtime)
+            limits = VettingConfig(megabytes=2 * self.uploads.megabytes)  # as float32, of files in float16; for models of the Hub, which are no uploads
+            classifier = read_model(source, "suspect", max_length, self.own_runtime, limits=limits)
             check_suitable(classifier)
             return classifier
 
