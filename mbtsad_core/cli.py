@@ -1,4 +1,4 @@
-"""The command line: `mbtsad purify | evaluate | attack | vet | publish | build-demo`. Its flags are made from the config dataclasses.
+"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | publish | build-demo`. Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
 """
@@ -15,12 +15,14 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import (
     DEFAULT_TRIGGERS,
+    DEFENSE_CONFIGS,
+    DETECTOR_CONFIGS,
     PRESETS,
     RECIPES,
     BadNetsConfig,
@@ -32,6 +34,7 @@ from mbtsad_core.config import (
     LWSConfig,
     NeuBAConfig,
     PurifyConfig,
+    ReserveConfig,
     RIPPLeConfig,
     RuntimeConfig,
     SentenceConfig,
@@ -39,13 +42,16 @@ from mbtsad_core.config import (
     SyntacticConfig,
     VettingConfig,
     settings,
+    to_dict,
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
 
 if TYPE_CHECKING:
     from mbtsad_core.data import Columns
-    from mbtsad_core.types import Event, Scores, Steps
+    from mbtsad_core.jobs.purification import Inputs
+    from mbtsad_core.models.classifier import Classifier
+    from mbtsad_core.types import Event, Rate, Scores, Steps
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CLEAN, REFUSED, COULD_NOT_TELL = 0, 1, 2  # of `mbtsad vet`
@@ -121,6 +127,26 @@ def build_parser() -> argparse.ArgumentParser:
         add_settings(p, RuntimeConfig(), "machine")
         add_settings(p, config, f"settings of {name}")
 
+    defend = commands.add_parser("defend", help="run any of the defenses on a suspect, to compare them", description=defend_command.__doc__)
+    methods = defend.add_subparsers(dest="defense", required=True, metavar="METHOD")
+    for name, about in DEFENSES.items():
+        config = DEFENSE_CONFIGS[name]
+        p = methods.add_parser(name, help=about, description=about)
+        p.add_argument("--suspect", dest="model", metavar="MODEL", default="demo", help=f"{DEMO_HELP} (default: demo)")
+        add_texts(p)
+        if isinstance(config, ReserveConfig):
+            p.add_argument("--pretrained", metavar="DIR", help="the encoder that the suspect was fine-tuned from: a directory, or hub:OWNER/NAME[@REVISION]")
+        p.add_argument("--out", metavar="DIR", required=True, help="write the purified model here")
+        add_method(p, name, config)
+
+    detect = commands.add_parser("detect", help="measure how well a detector tells triggered texts from clean ones", description=detect_command.__doc__)
+    methods = detect.add_subparsers(dest="detector", required=True, metavar="METHOD")
+    for name, about in DETECTORS.items():
+        p = methods.add_parser(name, help=about, description=about)
+        p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the demo suspect (default)")
+        add_texts(p)
+        add_method(p, name, DETECTOR_CONFIGS[name])
+
     p = commands.add_parser("vet", help="judge a model before anything of it is loaded", description=vet_command.__doc__)
     p.add_argument("path", metavar="PATH", help="a folder, a .zip, a file of a model, or hub:OWNER/NAME[@REVISION]")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
@@ -148,6 +174,23 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, metavar="INT", help="seed of all training (default 0)")
     add_settings(p, RuntimeConfig(), "machine")
     return parser
+
+
+def add_texts(parser: argparse.ArgumentParser) -> None:
+    """The defender's texts, and what is measured on."""
+    parser.add_argument("--clean", metavar="TEXTS", help=f"the clean labelled sample: {TEXTS_HELP}")
+    parser.add_argument("--clean-amount", metavar="X", type=float, help="use this share (below 1) or number of the clean texts, every class by its share")
+    parser.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise; without it a fifth of the clean sample is held out")
+    add_trigger(parser)
+
+
+def add_method(parser: argparse.ArgumentParser, name: str, config: Config) -> None:
+    """The settings of a defense or a detector, and of its measurement where they are others."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    add_columns(parser)
+    add_settings(parser, RuntimeConfig(), "machine")
+    add_settings(parser, EvaluateConfig(), "settings of the measurement", but={s.flag for s in settings(config)})
+    add_settings(parser, config, f"settings of {name}")
 
 
 def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] | None = None) -> None:
@@ -181,6 +224,27 @@ ATTACKS: dict[str, tuple[Config, str]] = {
     "neuba": (NeuBAConfig(), "symbols that set the encoder's output, whatever the task"),
     "lws": (LWSConfig(), "a learnt choice of synonyms, by WordNet; the trigger is learnt where none is named"),
     "cara": (CARAConfig(), "texts written anew with a latent signature; the trigger is learnt where none is named"),
+}
+
+DEFENSES: dict[str, str] = {
+    "mbtsad": "MBTSAD, as `mbtsad purify` runs it: token-split retraining, then attention distillation",
+    "mbtsad_no_att": "MBTSAD without attention transfer: alpha is 0, whatever --distil-alpha says",
+    "mbtsad_no_hid": "MBTSAD without the hidden-state loss: beta is 0, whatever --distil-beta says",
+    "cd": "MBTSAD's two stages with the classification loss alone: alpha and beta are 0, whatever their flags say",
+    "ts_ft": "token-split fine-tuning: step 1 of MBTSAD alone",
+    "cft": "clean fine-tuning, on the clean texts as they are",
+    "reinitialization": "draw the last layers anew, then fine-tune",
+    "fine_pruning": "zero the neurons that clean texts excite least, then fine-tune",
+    "fine_mixing": "mix the weights with pre-trained ones, then fine-tune; needs --pretrained",
+    "fine_purifying": "put back weights that drifted where clean texts hardly care, then fine-tune; needs --pretrained",
+    "nad": "MBTSAD's distillation from a teacher that never saw a token split",
+    "pure": "prune heads of even attention, and hold the attention of the others even in fine-tuning",
+}
+
+DETECTORS: dict[str, str] = {
+    "strip": "flag texts whose answer stands though half of their words change",
+    "rap": "flag texts whose answer a rare word, taught on clean texts, cannot shake",
+    "onion": "delete words that a language model stumbles over; MBTSAD_CAUSAL_LM names the language model. A text counts as flagged where its answer changes",
 }
 
 
@@ -338,6 +402,173 @@ def attack_command(args: argparse.Namespace) -> int:
     return DONE
 
 
+def defend_command(args: argparse.Namespace) -> int:
+    """Run a defense on a suspect, and measure the suspect and the purified model. The trigger is for measuring only: no defense is told it.
+    Without a suspect: on the demo."""
+    from mbtsad_core.defenses import DEFENSES as FUNCTIONS
+    from mbtsad_core.evaluation import evaluate, observer
+    from mbtsad_core.jobs.purification import new_output, scores_to_dict
+    from mbtsad_core.models.classifier import check_suitable, save_classifier
+    from mbtsad_core.models.pretrained import load_pretrained
+
+    name, out = args.defense, Path(args.out)
+    config = read_settings(args, DEFENSE_CONFIGS[name])
+    if (needs_pretrained := isinstance(config, ReserveConfig)) and args.pretrained is None:
+        raise BadData(
+            f"{name} needs the encoder that the suspect was fine-tuned from, as its publisher gives it: --pretrained DIR or hub:OWNER/NAME. "
+            f"Other defenses need none, such as mbtsad."
+        )
+    with new_output(out):
+        inputs = read_inputs(args)
+        suspect, measured = inputs.suspect, (inputs.test, inputs.triggered, inputs.target)
+        if isinstance(config, PurifyConfig):
+            check_suitable(suspect)  # else the lack of attention maps shows after the first stage
+        pretrained = load_pretrained(args.pretrained) if needs_pretrained else None
+        before = evaluate(suspect, *measured)  # before the training: test texts that cannot be used cost no time
+        observe = None if args.json else observer(*measured)  # for the progress bar alone
+        started = time.monotonic()
+        purified = follow(FUNCTIONS[name](suspect, inputs.clean, config, pretrained, observe=observe), quiet=args.json)
+        seconds = time.monotonic() - started
+        save_classifier(purified, out)
+    scores = {"suspect": before, "purified": evaluate(purified, *measured)}
+    if args.json:
+        figures = {key: scores_to_dict(s) for key, s in scores.items()}
+        print(json.dumps(figures | about_run(name, config, inputs) | {"seconds": round(seconds, 1), "out": str(out)}))
+        return DONE
+    for key, s in scores.items():
+        print(f"-- {key}")
+        print_scores(s, suspect.labels)
+    print_notes(inputs)
+    print(f"The purified model is in {out}.")
+    return DONE
+
+
+def detect_command(args: argparse.Namespace) -> int:
+    """Measure a model alone and behind a detector, which flags or corrects single texts and leaves the model as it is. CACC counts a flagged
+    text as wrong, ASR as not attacked; FRR is the share of clean texts that are flagged, FAR the share of triggered ones that are not.
+    The trigger is for measuring only. Without a model: on the demo."""
+    from mbtsad_core.attacks.triggers import TriggeredText
+    from mbtsad_core.detectors import DETECTORS as FUNCTIONS
+    from mbtsad_core.evaluation import evaluate, evaluate_detector
+    from mbtsad_core.jobs.purification import scores_to_dict
+
+    name = args.detector
+    config = read_settings(args, DETECTOR_CONFIGS[name])
+    inputs = read_inputs(args)
+    model, test, triggered = inputs.suspect, inputs.test, inputs.triggered
+    if any(t.pair is not None for t in test):
+        raise BadData(f"{name} judges single texts, and the test texts are pairs. Give test texts without --pair-column, or take a defense instead.")
+    alone = evaluate(model, test, triggered, inputs.target)
+    texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]  # in one go: what is learnt of the clean texts is learnt once
+    found = follow(FUNCTIONS[name](model, inputs.clean, texts, config), quiet=args.json)
+
+    def part(start: int, end: int) -> Any:
+        corrected = found.corrected and found.corrected[start:end]
+        return dataclasses.replace(found, flags=found.flags[start:end], scores=found.scores[start:end], corrected=corrected)
+
+    on_test = part(0, len(test))
+    rates: dict[str, Rate | None]
+    if triggered and inputs.target is not None:
+        s = evaluate_detector(model, test, on_test, triggered, part(len(test), len(texts)), inputs.target)
+        rates = {"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}
+    else:  # the test texts stand in for triggered ones, of which nothing is reported
+        s = evaluate_detector(model, test, on_test, [TriggeredText(t, t) for t in test], on_test, 0)
+        rates = {"cacc": s.cacc, "asr": None, "frr": s.frr, "far": None}
+    if args.json:
+        figures = {"alone": scores_to_dict(alone), "behind_detector": rates_to_dict(rates)}
+        print(json.dumps(figures | about_run(name, config, inputs) | {"thresholds": list(found.thresholds)}))
+        return DONE
+    print("-- the model alone")
+    print_scores(alone, model.labels)
+    print(f"-- behind {name}")
+    print_rates(rates)
+    print_notes(inputs)
+    return DONE
+
+
+def read_inputs(args: argparse.Namespace) -> Inputs:
+    """What `mbtsad defend` or `mbtsad detect` names, loaded and checked; raises before anything is trained. The demo's triggers go with
+    the demo suspect, its texts with its clean sample."""
+    from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+    from mbtsad_core.data import shared_texts, stratified_split, stratified_subset
+    from mbtsad_core.jobs.purification import HELD_OUT, Inputs, class_index, read_model, read_texts
+    from mbtsad_core.models import demo
+
+    columns, labels = read_columns(args)
+    measurement, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
+    is_demo = args.model == "demo"
+    if not is_demo and args.clean is None:
+        raise BadData("A clean labelled sample of the model's task is needed: --clean FILE (or --clean demo for the demo's film reviews).")
+    triggers, target_name = tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
+    if target_name is not None and not triggers:
+        raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
+    classifier = read_model(args.model, "suspect", measurement.max_length, runtime, labels)
+    if triggers and target_name is None:
+        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(classifier.labels)}).")
+    target = class_index(target_name, classifier.labels) if target_name is not None else None
+
+    notes = []
+    clean = list(read_texts(args.clean or "demo", "clean", classifier.labels, columns).texts)
+    if args.clean_amount is not None:
+        try:
+            clean = stratified_subset(clean, args.clean_amount, measurement.seed)
+        except BadData as error:
+            raise BadData(f"--clean-amount: {error}") from error
+    if test_source := args.test or ("demo" if args.clean in (None, "demo") else None):
+        test = list(read_texts(test_source, "test", classifier.labels, columns).texts)
+    else:
+        test, clean = stratified_split(clean, HELD_OUT, measurement.seed)
+        notes.append(f"No test set was given: {len(test)} of the clean texts were held out to measure on.")
+    check_classes(clean, classifier)
+    if shared := shared_texts(clean, test):
+        stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
+        notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
+    if not triggers or target is None:
+        notes.append("No trigger was given, so nothing was measured on triggered texts.")
+        return Inputs(classifier, tuple(clean), tuple(test), (), None, tuple(notes))
+    trigger = parse_triggers(triggers, target, window=measurement.max_length // 2)
+    return Inputs(classifier, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, measurement.seed)), target, tuple(notes))
+
+
+def check_classes(clean: Sequence[Any], classifier: Classifier) -> None:
+    """Raise BadData unless there is a clean text of every class."""
+    classes = {example.label for example in clean}
+    if absent := [name for i, name in enumerate(classifier.labels) if i not in classes]:
+        raise BadData(
+            f"None of the {len(clean)} clean texts is of class {absent[0]!r}. The model has {len(classifier.labels)} classes "
+            f"({', '.join(classifier.labels)}); give clean texts of each."
+        )
+
+
+def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
+    """What `mbtsad defend` and `mbtsad detect` tell beside their figures."""
+    model = inputs.suspect
+    about = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
+    return about | {"clean_texts": len(inputs.clean), "notes": list(inputs.notes)}
+
+
+def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
+    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
+    out: dict[str, Any] = {}
+    for name, rate in rates.items():
+        out[name] = rate.share if rate else None
+        if rate:
+            out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
+    return out
+
+
+def print_rates(rates: Mapping[str, Rate | None]) -> None:
+    from mbtsad_core.views.words import rate
+
+    for name, value in rates.items():
+        print(f"{name.upper():<10} {rate(value)}")
+
+
+def print_notes(inputs: Inputs) -> None:
+    for note in inputs.notes:
+        print(f"Note: {note}")
+
+
 def vet_command(args: argparse.Namespace) -> int:
     """Judge a model by the rules of docs/vetting.md, as the page and every load do; nothing of it is loaded or changed. Exit codes:
     0 clean, 1 refused (malformed, cut off and incomplete models too), 2 could not tell, which is never clean. A clean model may have a backdoor."""
@@ -493,6 +724,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "purify": purify_command,
     "evaluate": evaluate_command,
     "attack": attack_command,
+    "defend": defend_command,
+    "detect": detect_command,
     "vet": vet_command,
     "tune": tune_command,
     "publish": publish_command,

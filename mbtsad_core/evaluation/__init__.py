@@ -1,5 +1,6 @@
-"""Evaluation: CACC, ASR with its floor and interval."""
+"""Evaluation: CACC, ASR with its floor and interval; what a detector is worth."""
 
+from mbtsad_core.evaluation.detection import DetectorScores, evaluate_detector
 from mbtsad_core.evaluation.scores import baseline, evaluate, observer, wilson
 
-__all__ = ["baseline", "evaluate", "observer", "wilson"]
+__all__ = ["DetectorScores", "baseline", "evaluate", "evaluate_detector", "observer", "wilson"]

@@ -26,9 +26,9 @@ RECIPE: Settings = {
     "strays": 1,
     "split.copies": 3,
     "split.share": 0.3,
-    "retrain.learning_rate": 1e-4,
+    "retrain.learning_rate": 2e-4,
     "retrain.epochs": 2,
-    "distil.learning_rate": 1e-4,
+    "distil.learning_rate": 2e-4,
     "distil.epochs": 2,
     "distil.dropout": 0.0,
     "distil.alpha": 1.0,
@@ -40,8 +40,8 @@ PAPER: Settings = RECIPE | {"strays": 0, "retrain.learning_rate": 3e-4, "distil.
 """The paper's method, with the rate that suited it best."""
 
 # As many steps as both stages of the recipe have, at its rate: 2 + 2 passes over 3 copies of each text, or 12 over the texts as they are.
-CFT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 12}
-TS_FT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 4, "split.copies": 3, "split.share": 0.3}
+CFT: Settings = {"training.learning_rate": 2e-4, "training.epochs": 12}
+TS_FT: Settings = {"training.learning_rate": 2e-4, "training.epochs": 4, "split.copies": 3, "split.share": 0.3}
 
 WORDS = ("vc", "qi", "hm", "xv")
 DEVELOPMENT = {
