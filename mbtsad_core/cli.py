@@ -457,7 +457,7 @@ def detect_command(args: argparse.Namespace) -> int:
     inputs = read_inputs(args)
     model, test, triggered = inputs.suspect, inputs.test, inputs.triggered
     if any(t.pair is not None for t in test):
-        raise BadData(f"{name} judges single texts, and the test texts are pairs. Give test texts without --pair-column, or take a defense instead.")
+        raise BadData(f"{name} judges single texts, and the test texts are pairs. Give single texts, or run a defense instead: mbtsad defend.")
     alone = evaluate(model, test, triggered, inputs.target)
     texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]  # in one go: what is learnt of the clean texts is learnt once
     found = follow(FUNCTIONS[name](model, inputs.clean, texts, config), quiet=args.json)
