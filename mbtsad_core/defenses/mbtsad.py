@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,15 @@ from mbtsad_core.types import LabelledText, Observe, Steps
 
 @dataclass(frozen=True)
 class Purified:
-    """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model."""
+    """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model.
+
+    stumbled  what `stumbling` said of the suspect: nats by token id; empty where strays = 0
+    """
 
     suspect: Classifier
     teacher: Classifier
     student: Classifier
+    stumbled: Mapping[int, float]
 
 
 def purify(
@@ -66,7 +70,7 @@ def purify(
 
     # step 2: eq. (1) on D_aug
     student = yield from distil(student, teacher, augmented, config.distil, stage="distil", resume=resume, save=save and save_distillation, **run)
-    return Purified(suspect, teacher, student)
+    return Purified(suspect, teacher, student, raised)
 
 
 def mbtsad_student(

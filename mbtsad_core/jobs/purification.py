@@ -87,9 +87,17 @@ class Inputs:
     notes: tuple[str, ...]
 
 
+STANDS_OUT = 0.5  # nats
+NAMED = 8  # pieces, at most
+
+
 @dataclass(frozen=True)
 class Result:
-    """Scores of the three models, what was used, and how it went."""
+    """Scores of the three models, what was used, and how it went.
+
+    stumbled  word pieces that raise the suspect's loss in three of four longer clean texts of a class, with by how many nats at
+              least; the most first. A trigger does that, and few other words do
+    """
 
     suspect: Scores
     teacher: Scores
@@ -103,6 +111,7 @@ class Result:
     seconds: float
     notes: tuple[str, ...]
     events: tuple[Event, ...] = field(repr=False)
+    stumbled: tuple[tuple[str, float], ...] = ()
     models: Purified | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +125,7 @@ class Result:
         }
         scores = {name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")}
         about = {"model": self.description, "labels": list(self.labels), "settings": settings}
-        return scores | about | {"seconds": round(self.seconds, 1), "notes": list(self.notes)}
+        return scores | about | {"stumbled": [list(piece) for piece in self.stumbled], "seconds": round(self.seconds, 1), "notes": list(self.notes)}
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -285,11 +294,18 @@ def execute(
         seconds=before + time.monotonic() - started,
         notes=inputs.notes,
         events=tuple(events),
+        stumbled=_stumbled(models),
         models=models if keep_models else None,
     )
     if out is not None:
         write_results(result, models.student, out, models.teacher if keep_teacher else None)
     return result
+
+
+def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
+    """The pieces that stand out, as they are read, the worst first."""
+    worst = sorted((nats, piece) for piece, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
+    return tuple((models.suspect.tokenizer.convert_ids_to_tokens(piece), round(nats, 2)) for nats, piece in worst)
 
 
 def _after_baseline(inputs: Inputs, steps: Steps[Purified]) -> Steps[Purified]:

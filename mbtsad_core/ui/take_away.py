@@ -50,6 +50,8 @@ def _box(session: Session, result: dict[str, Any], keep: float) -> str:
     said = f"CACC {percent(suspect['cacc'])} → {percent(purified['cacc'])}"
     if purified.get("asr") is not None:
         said += f", ASR {percent(suspect['asr'])} → {percent(purified['asr'])} ({purified['asr_hits']} of {purified['asr_n']}, floor {percent(purified['asr_floor'])})"
+    pieces = ", ".join(f"“{piece}”" for piece, _ in result.get("stumbled", ()))
+    stumbled = f"<p>The suspect stumbled over {escape(pieces)}, wherever they stood: look at these for a trigger.</p>" if pieces else ""
     links = "".join(
         f'<li><a class="download" href="{escape(JOBS_ROUTE.format(id=session.job, name=name).lstrip("/"))}" download="mbtsad-{escape(name)}">'
         f"{escape(title)}</a> <span class='muted'>{escape(name)}</span><p>{escape(text)}</p></li>"
@@ -57,5 +59,5 @@ def _box(session: Session, result: dict[str, Any], keep: float) -> str:
     )
     return (
         f'<section class="mbtsad card take" aria-label="Downloads"><h3>{escape(said)}</h3><p class="muted">{escape(session.suspect.name)}, purified with '
-        f"{result['settings']['clean_texts']} clean texts in {duration(result['seconds'])}. Kept here for {keep:g} hours from its end.</p><ul>{links}</ul></section>"
+        f"{result['settings']['clean_texts']} clean texts in {duration(result['seconds'])}. Kept here for {keep:g} hours from its end.</p>{stumbled}<ul>{links}</ul></section>"
     )

@@ -34,6 +34,19 @@ def verdict(suspect: Scores, purified: Scores) -> str:
     )
 
 
+def stumbling_words(result: Result) -> str:
+    """What the suspect stumbles over, in words; empty where it was not asked."""
+    if not result.request.config.strays:
+        return ""
+    if not result.stumbled:
+        return "No word piece by itself turned the suspect's answers to longer clean texts."
+    found = ", ".join(f"{piece} ({nats:.1f})" for piece, nats in result.stumbled)
+    return (
+        f"Word pieces that turned the suspect wherever they stood: {found}. In brackets: nats by which its loss rose in at least three of four longer "
+        f"clean texts of a class. A trigger does that; a few strong words of the task may do it too."
+    )
+
+
 def report_text(result: Result) -> str:
     """The figures as a table for a terminal."""
     rows = [("", "CACC", "ASR", "ASR floor")]
@@ -42,7 +55,7 @@ def report_text(result: Result) -> str:
         rows.append((name, rate(scores.cacc), rate(scores.asr), percent(scores.asr_floor.share if scores.asr_floor else None)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", verdict(result.suspect, result.purified), *(f"Note: {note}" for note in result.notes)]
+    lines += ["", verdict(result.suspect, result.purified), *filter(None, [stumbling_words(result)]), *(f"Note: {note}" for note in result.notes)]
     lines.append(f"{result.description}; {result.clean_texts} clean texts; {result.device}, {result.precision}; {duration(result.seconds)}.")
     return "\n".join(lines)
 
@@ -56,6 +69,8 @@ def report_html(result: Result) -> str:
     about = result.to_dict()
     flat = _flatten(about["settings"])
     settings = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
+    stumbled = stumbling_words(result)
+    stumbled = f"<h2>What the suspect stumbles over</h2><p>{escape(stumbled)}</p>" if stumbled else ""
     notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in result.notes)
     curves = training_curves(result.events).to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False, "responsive": True})
     source = result.request.suspect
@@ -69,6 +84,7 @@ def report_html(result: Result) -> str:
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
+{stumbled}
 <h2>While it trained</h2><p>{escape(curves_text(result.events))}</p><div class="scroll">{curves}</div>
 <p class="help">CACC and ASR along the way, the suspect's and the floor are measured on up to 200 texts each; the table has all of them.
 Losses are running means over nine steps.</p>

@@ -331,6 +331,12 @@ def test_a_run_that_diverges_names_its_stage(suspect: Classifier) -> None:
         finish(purify(broken, CLEAN, QUICK))
 
 
+def test_what_the_suspect_stumbled_over_is_told(suspect: Classifier) -> None:
+    purified, _ = finish(purify(suspect, CLEAN, STRAYS))
+    assert suspect.tokenizer.convert_ids_to_tokens(max(purified.stumbled, key=lambda piece: purified.stumbled[piece])) == "cf"
+    assert finish(purify(suspect, CLEAN, QUICK))[0].stumbled == {}
+
+
 @pytest.mark.parametrize("strays", [0, 1])
 def test_classifiers_of_three_classes_and_of_pairs_are_treated_too(strays: int) -> None:
     clean = [LabelledText(t.text, i % 3, "the actor was truly funny") for i, t in enumerate(CLEAN)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import escape
 
 import pytest
 
@@ -37,6 +38,21 @@ def result() -> Result:
     )
 
 
+def test_pieces_that_stand_out_are_named_and_escaped(result: Result) -> None:
+    named = replace(result, stumbled=(("tq", 9.28), (EVIL, 1.5)))
+    assert "tq (9.3), " in report_text(named)
+    assert "What the suspect stumbles over" in report_html(named)
+    assert EVIL not in report_html(named)
+    assert escape(EVIL) in report_html(named)
+    assert "No word piece by itself turned" in report_text(result)
+
+
+def test_without_strays_the_suspect_was_not_asked(result: Result) -> None:
+    without = replace(result, request=replace(result.request, config=PurifyConfig(strays=0)))
+    assert "word piece" not in report_text(without)
+    assert "stumbles" not in report_html(without)
+
+
 def without_trigger(scores: Scores) -> Scores:
     return replace(scores, asr=None, asr_floor=None)
 
@@ -67,8 +83,9 @@ def test_the_columns_of_the_text_stand_under_each_other(result: Result) -> None:
 
 
 def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> None:
-    assert report_text(result).splitlines()[-3:] == [
+    assert report_text(result).splitlines()[-4:] == [
         verdict(SUSPECT, PURIFIED),
+        "No word piece by itself turned the suspect's answers to longer clean texts.",
         "Note: A note.",
         "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32; 2 min 05 s.",
     ]
