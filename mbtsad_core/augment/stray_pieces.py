@@ -9,12 +9,18 @@ What counts is the lower quartile over several longer texts. A telling word of t
 many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this, most of what is inserted would
 be telling words, and the model would be taught to overlook them.
 
+Their embeddings are drawn toward the mean one first. Training alone leaves a part of a backdoor alive: the few clean texts are learnt by
+heart, with or without the strays in them, and on other texts the trigger goes on working a little. What is seldom seen in clean texts
+and turns the suspect has no clean meaning that would be lost.
+
 Deviation: not in the paper. `strays = 0` is its method.
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -45,22 +51,41 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
     total, step = sum(-(-n // PIECES_A_STEP) for n in numbers), 0
 
-    raised: dict[int, float] = {}
+    rises: dict[int, Tensor] = {}  # of each piece, (classes,)
     for (probes, texts), number in zip(rounds, numbers, strict=True):
-        pieces = sorted(raised, key=lambda piece: -raised[piece])[:number] if raised else pieces
+        pieces = _worst(rises, number) if rises else pieces
         before = {label: _losses(suspect, encoded[:texts], label) for label, encoded in probes.items()}
-        raised = {}
+        rises = {}
         for start in range(0, len(pieces), PIECES_A_STEP):
             some = pieces[start : start + PIECES_A_STEP]
-            rises = []
+            found = []
             for label, encoded in probes.items():
                 tried = [_with(e, piece, len(e["input_ids"]) // 2) for piece in some for e in encoded[:texts]]
                 rise = _losses(suspect, tried, label).view(len(some), -1) - before[label]
-                rises.append(rise.quantile(0.25, dim=1, interpolation="higher"))
-            raised |= dict(zip(some, torch.stack(rises).amax(dim=0).clamp(min=0).tolist(), strict=True))
+                found.append(rise.quantile(0.25, dim=1, interpolation="higher"))
+            rises |= dict(zip(some, torch.stack(found, dim=1), strict=True))
             step += 1
             yield Event("scan", step, total)
-    return raised
+    return {piece: max(0.0, float(rise.max())) for piece, rise in rises.items()}
+
+
+def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
+    """The `number` worst pieces, as many of each class: the telling words of one would else crowd out what turns another."""
+    rankings = [sorted(rises, key=lambda piece: -float(rises[piece][label])) for label in range(len(next(iter(rises.values()))))]
+    return list(dict.fromkeys(piece for same_rank in zip(*rankings, strict=True) for piece in same_rank))[:number]
+
+
+@torch.no_grad()
+def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: dict[int, float]) -> None:
+    """Draw the word embeddings e of the pieces toward the mean one, in place: e becomes e + (1 - exp(-nats)) / (1 + n) * (mean - e).
+
+    n is how often clean texts have the piece: what they have, they teach the model to read.
+    """
+    counts = Counter(token for e in encode(classifier, clean) for token in e["input_ids"])
+    rows = classifier.model.get_input_embeddings().weight
+    pieces = torch.tensor(list(raised), device=rows.device)
+    share = torch.tensor([(1 - math.exp(-nats)) / (1 + counts[piece]) for piece, nats in raised.items()], device=rows.device)
+    rows[pieces] += share[:, None] * (rows.mean(dim=0) - rows[pieces])
 
 
 def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: int, max_length: int, seed: int, epoch: int) -> list[Encoded]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mbtsad_core.augment.stray_pieces import insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import draw_to_mean, insert_strays, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, clone
@@ -61,6 +61,9 @@ def purify(
         raised = dict(resume.numbers["raised"])
     elif config.strays:
         raised = yield from stumbling(suspect, clean, config.seed)
+    if raised:
+        for copy in (teacher, student):
+            draw_to_mean(copy, clean, raised)
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
         teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run)

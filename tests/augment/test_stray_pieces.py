@@ -12,7 +12,7 @@ import torch
 from conftest import BAD, GOOD, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.augment.stray_pieces import LEAST, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import LEAST, _worst, draw_to_mean, insert_strays, stumbling
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.types import Event, LabelledText
 
@@ -123,3 +123,23 @@ def test_the_tokenised_texts_are_not_changed() -> None:
     given = copy.deepcopy(ENCODED)
     insert_strays(given, {40: 1.0}, 2, 4, 0, 0)
     assert given == ENCODED
+
+
+def test_rows_are_drawn_to_the_mean_by_what_they_raise_and_less_where_clean_texts_have_them() -> None:
+    classifier = tiny_bert()
+    word = classifier.tokenizer.convert_tokens_to_ids
+    rows = classifier.model.get_input_embeddings().weight
+    before, mean = rows.detach().clone(), rows.detach().mean(dim=0)
+    draw_to_mean(classifier, [LabelledText("the film the", 0)], {word("cf"): 2.0, word("the"): 2.0, word("film"): 0.0})
+    share = 1 - math.exp(-2.0)
+    torch.testing.assert_close(rows[word("cf")].detach(), before[word("cf")] + share * (mean - before[word("cf")]))
+    torch.testing.assert_close(rows[word("the")].detach(), before[word("the")] + share / 3 * (mean - before[word("the")]))
+    others = [i for i in range(len(before)) if i not in (word("cf"), word("the"))]
+    assert torch.equal(rows[others].detach(), before[others])
+
+
+def test_what_turns_one_class_is_not_crowded_out_by_the_telling_words_of_another() -> None:
+    rises = {1: torch.tensor([0.1, 9.0]), 2: torch.tensor([0.2, 8.0]), 3: torch.tensor([0.4, 0.0]), 4: torch.tensor([0.3, 7.0])}
+    assert _worst(rises, 2) == [3, 1]
+    assert _worst(rises, 3) == [3, 1, 4]
+    assert sorted(_worst(rises, 4)) == [1, 2, 3, 4]
