@@ -2,7 +2,7 @@
 
 Each field carries its help, its range, and the paper's symbol. No default here is the paper's unless its help says so:
 the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta. Those of MBTSAD were chosen on the demo
-(docs/settings.md).
+(docs/recipe.md).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RetrainConfig(TrainingConfig):
     """Step 1: token-split retraining."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(2e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
+    learning_rate: float = setting(1e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class DistilConfig(TrainingConfig):
     """Step 2: attention distillation, eqs. (1)-(7)."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(2e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
+    learning_rate: float = setting(1e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
     dropout: float | None = setting(0.0, "dropout while training; attention maps with dropout differ from the teacher's by chance alone", low=0.0, high=0.9)
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")

@@ -14,6 +14,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.errors import BadData
 from mbtsad_core.experiments.cells import Cell, read_results, run_all
 from mbtsad_core.experiments.suspects import Case
 
@@ -26,9 +27,9 @@ RECIPE: Settings = {
     "strays": 1,
     "split.copies": 3,
     "split.share": 0.3,
-    "retrain.learning_rate": 2e-4,
+    "retrain.learning_rate": 1e-4,
     "retrain.epochs": 2,
-    "distil.learning_rate": 2e-4,
+    "distil.learning_rate": 1e-4,
     "distil.epochs": 2,
     "distil.dropout": 0.0,
     "distil.alpha": 1.0,
@@ -40,8 +41,8 @@ PAPER: Settings = RECIPE | {"strays": 0, "retrain.learning_rate": 3e-4, "distil.
 """The paper's method, with the rate that suited it best."""
 
 # As many steps as both stages of the recipe have, at its rate: 2 + 2 passes over 3 copies of each text, or 12 over the texts as they are.
-CFT: Settings = {"training.learning_rate": 2e-4, "training.epochs": 12}
-TS_FT: Settings = {"training.learning_rate": 2e-4, "training.epochs": 4, "split.copies": 3, "split.share": 0.3}
+CFT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 12}
+TS_FT: Settings = {"training.learning_rate": 1e-4, "training.epochs": 4, "split.copies": 3, "split.share": 0.3}
 
 WORDS = ("vc", "qi", "hm", "xv")
 DEVELOPMENT = {
@@ -50,6 +51,8 @@ DEVELOPMENT = {
     "SST-2 EP": Case("sst2", "dev", "ep", ("pv",), 10),
     "OLID BadNets": Case("olid", "dev", "badnets", ("nu", "gr", "ost", "kj"), 10),
     "OLID EP": Case("olid", "dev", "ep", ("zq",), 10),
+    "SST-2 BadNets, demo size": Case("sst2_small", "dev", "badnets", ("nu", "gr", "ki", "wr"), 10),
+    "SST-2 EP, demo size": Case("sst2_small", "dev", "ep", ("hm",), 10),
 }
 REPORT_WORDS = {0: ("cf", "mn", "bb", "tq"), 1: ("mb", "ak", "cb"), 2: ("ak", "cb", "mb", "cf")}  # by seed; EP takes the first
 
@@ -67,22 +70,17 @@ def both_rates(rate: float, **others: Any) -> Settings:
     return RECIPE | {"retrain.learning_rate": rate, "distil.learning_rate": rate} | {name.replace("__", "."): value for name, value in others.items()}
 
 
-ALL = tuple(DEVELOPMENT)
+RATED = ("SST-2 BadNets", "SST-2 EP", "SST-2 BadNets, demo size", "SST-2 EP, demo size")
 QUESTIONS: dict[str, Sequence[Try]] = {
-    "The recipe": (Try(ALL, RECIPE),),
-    "Which learning rate, for both stages?": (
-        Try(("SST-2 BadNets", "SST-2 EP"), both_rates(5e-5)),
-        Try(("SST-2 BadNets", "SST-2 EP"), both_rates(1e-4)),
-        Try(("SST-2 BadNets",), both_rates(2e-4)),
+    "The recipe, on every development suspect": (Try(tuple(DEVELOPMENT), RECIPE),),
+    "Which learning rate, for both stages?": tuple(Try(RATED, both_rates(rate)) for rate in (5e-5, 1e-4, 2e-4)),
+    "Does a heavier attention or hidden-state loss help?": (
+        Try(RATED[:2], RECIPE),
+        Try(RATED[:2], RECIPE | {"distil.alpha": 5.0}),
+        Try(RATED[:2], RECIPE | {"distil.beta": 30.0}),
     ),
-    "Does a heavier hidden-state loss help?": (
-        Try(("SST-2 BadNets",), RECIPE | {"distil.beta": 1.0}),
-        Try(("SST-2 BadNets",), RECIPE | {"distil.beta": 30.0}),
-    ),
-    "The paper's form": (
-        Try(("SST-2 BadNets",), both_rates(3e-4, strays=0)),
-    ),
-}  # fmt: skip
+    "Which rate does the paper's form want?": tuple(Try(RATED[:2], both_rates(rate, strays=0)) for rate in (1e-4, 3e-4, 1e-3)),
+}
 
 
 def development() -> list[Cell]:
@@ -131,6 +129,18 @@ def page(results: Path = RESULTS) -> str:
     return f"## What was tried, on development data\n\n{_tries(rows)}\n\n## What the recipe gives, on data that took no part\n\n{_report(rows)}\n"
 
 
+MARKS = ("<!-- tune -->\n", "<!-- /tune -->")
+
+
+def write_into(document: Path, results: Path = RESULTS) -> None:
+    """Put `page` between the marks of a Markdown file. Raises BadData where it has none."""
+    text = document.read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        raise BadData(f"{document} has no place for the tables: expected the lines {' and '.join(mark.strip() for mark in MARKS)}.")
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    document.write_text(f"{before}{MARKS[0]}{page(results)}{MARKS[1]}{after}", encoding="utf-8")
+
+
 def _tries(rows: dict[str, dict[str, Any]]) -> str:
     parts = []
     for question, tries in QUESTIONS.items():
@@ -139,8 +149,8 @@ def _tries(rows: dict[str, dict[str, Any]]) -> str:
             for case in t.cases:
                 row = rows.get(Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10).key)
                 changes = ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value) or "the recipe"
-                figures = row["figures"] | {"before": row["before"]} if row else None
-                before, teacher, student = (_figures(figures, name) for name in ("before", "teacher", "purified"))
+                before = _figures({"before": row["before"]} if row else None, "before")
+                teacher, student = (_figures(row["figures"] if row else None, name) for name in ("teacher", "purified"))
                 lines.append(f"| {case} | {before} | {changes} | {teacher} | {student} |")
         parts.append(f"### {question}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
