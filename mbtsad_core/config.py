@@ -1,8 +1,8 @@
 """Every setting of every method, once: from here come the command line's flags, the page's controls and the report.
 
 Each field carries its help, its range, and the paper's symbol. No default here is the paper's unless its help says so:
-the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta. Those of MBTSAD were chosen on the demo
-(docs/recipe.md).
+the paper (arXiv 2501.02754) does not print K, the learning rates, the epochs, alpha or beta. Those of MBTSAD were chosen on
+development data (docs/recipe.md).
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PurifyConfig(Config):
     """MBTSAD, Algorithm 1."""
 
     split: SplitConfig = SplitConfig()
-    strays: int = setting(1, "word pieces that raise the suspect's loss put into each text; 0 is the paper's method", low=0, high=100)
+    strays: int = setting(1, "word pieces that turn the suspect, put into each text, their embeddings drawn to the mean one; 0 is the paper's method", low=0, high=100)
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
     max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)

@@ -38,7 +38,11 @@ def model_card(result: Result) -> str:
     changed = "\n".join(f"| `{'.'.join(s.path)}` | {_value(s.default)} | {s.help} |" for s in settings(result.request.config))
     notes = "".join(f"- Note: {literal(note.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
     strays = result.request.config.strays
-    raised = "\n   Word pieces that raise the suspect's loss most on clean texts were put into these, labels kept." if strays else ""
+    raised = (
+        "\n   Word pieces that turned the suspect's answers to clean texts were put into these, labels kept, their embeddings drawn to the mean one before."
+        if strays
+        else ""
+    )
     labels = ", ".join(f"<code>{literal(label)}</code>" for label in result.labels)
     return f"""---
 {_front_matter(result.request)}

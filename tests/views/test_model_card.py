@@ -138,8 +138,8 @@ def test_it_never_claims_that_the_model_is_safe(result: Result) -> None:
 
 def test_strays_are_named_where_they_were_used(result: Result) -> None:
     without = replace(result, request=replace(result.request, config=PurifyConfig(strays=0)))
-    assert "Word pieces that raise" in model_card(result)
-    assert "Word pieces that raise" not in model_card(without)
+    assert "Word pieces that turned" in model_card(result)
+    assert "Word pieces that turned" not in model_card(without)
 
 
 def test_it_says_nothing_of_the_machine_and_quotes_no_text_of_the_data(result: Result) -> None:
