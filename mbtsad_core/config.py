@@ -99,7 +99,7 @@ class PurifyConfig(Config):
     """MBTSAD, Algorithm 1."""
 
     split: SplitConfig = SplitConfig()
-    strays: int = setting(1, "word pieces that turn the suspect, put into each text, their embeddings drawn to the mean one; 0 is the paper's method", low=0, high=100)
+    strays: int = setting(1, "word pieces that turn the suspect, put into each text, their rows drawn to the mean; 0 is the paper's method", low=0, high=100)
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
     max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
