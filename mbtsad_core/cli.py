@@ -50,7 +50,6 @@ from mbtsad_core.flags import add_settings, read_settings
 if TYPE_CHECKING:
     from mbtsad_core.data import Columns
     from mbtsad_core.jobs.purification import Inputs
-    from mbtsad_core.models.classifier import Classifier
     from mbtsad_core.types import Event, Rate, Scores, Steps
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -448,10 +447,9 @@ def detect_command(args: argparse.Namespace) -> int:
     """Measure a model alone and behind a detector, which flags or corrects single texts and leaves the model as it is. CACC counts a flagged
     text as wrong, ASR as not attacked; FRR is the share of clean texts that are flagged, FAR the share of triggered ones that are not.
     The trigger is for measuring only. Without a model: on the demo."""
-    from mbtsad_core.attacks.triggers import TriggeredText
     from mbtsad_core.detectors import DETECTORS as FUNCTIONS
     from mbtsad_core.evaluation import evaluate, evaluate_detector
-    from mbtsad_core.jobs.purification import scores_to_dict
+    from mbtsad_core.jobs.purification import rates_to_dict, scores_to_dict
 
     name = args.detector
     config = read_settings(args, DETECTOR_CONFIGS[name])
@@ -468,13 +466,8 @@ def detect_command(args: argparse.Namespace) -> int:
         return dataclasses.replace(found, flags=found.flags[start:end], scores=found.scores[start:end], corrected=corrected)
 
     on_test = part(0, len(test))
-    rates: dict[str, Rate | None]
-    if triggered and inputs.target is not None:
-        s = evaluate_detector(model, test, on_test, triggered, part(len(test), len(texts)), inputs.target)
-        rates = {"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}
-    else:  # the test texts stand in for triggered ones, of which nothing is reported
-        s = evaluate_detector(model, test, on_test, [TriggeredText(t, t) for t in test], on_test, 0)
-        rates = {"cacc": s.cacc, "asr": None, "frr": s.frr, "far": None}
+    s = evaluate_detector(model, test, on_test, triggered or None, part(len(test), len(texts)), inputs.target)
+    rates = {"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}
     if args.json:
         figures = {"alone": scores_to_dict(alone), "behind_detector": rates_to_dict(rates)}
         print(json.dumps(figures | about_run(name, config, inputs) | {"thresholds": list(found.thresholds)}))
@@ -490,9 +483,7 @@ def detect_command(args: argparse.Namespace) -> int:
 def read_inputs(args: argparse.Namespace) -> Inputs:
     """What `mbtsad defend` or `mbtsad detect` names, loaded and checked; raises before anything is trained. The demo's triggers go with
     the demo suspect, its texts with its clean sample."""
-    from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-    from mbtsad_core.data import shared_texts, stratified_split, stratified_subset
-    from mbtsad_core.jobs.purification import HELD_OUT, Inputs, class_index, read_model, read_texts
+    from mbtsad_core.jobs.purification import check_classes, gather, read_model
     from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
@@ -500,45 +491,23 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     is_demo = args.model == "demo"
     if not is_demo and args.clean is None:
         raise BadData("A clean labelled sample of the model's task is needed: --clean FILE (or --clean demo for the demo's film reviews).")
-    triggers, target_name = tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
-    if target_name is not None and not triggers:
+    triggers, target = tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
+    if target is not None and not triggers:
         raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
-    classifier = read_model(args.model, "suspect", measurement.max_length, runtime, labels)
-    if triggers and target_name is None:
-        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(classifier.labels)}).")
-    target = class_index(target_name, classifier.labels) if target_name is not None else None
-
-    notes = []
-    clean = list(read_texts(args.clean or "demo", "clean", classifier.labels, columns).texts)
-    if args.clean_amount is not None:
-        try:
-            clean = stratified_subset(clean, args.clean_amount, measurement.seed)
-        except BadData as error:
-            raise BadData(f"--clean-amount: {error}") from error
-    if test_source := args.test or ("demo" if args.clean in (None, "demo") else None):
-        test = list(read_texts(test_source, "test", classifier.labels, columns).texts)
-    else:
-        test, clean = stratified_split(clean, HELD_OUT, measurement.seed)
-        notes.append(f"No test set was given: {len(test)} of the clean texts were held out to measure on.")
-    check_classes(clean, classifier)
-    if shared := shared_texts(clean, test):
-        stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
-        notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
-    if not triggers or target is None:
-        notes.append("No trigger was given, so nothing was measured on triggered texts.")
-        return Inputs(classifier, tuple(clean), tuple(test), (), None, tuple(notes))
-    trigger = parse_triggers(triggers, target, window=measurement.max_length // 2)
-    return Inputs(classifier, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, measurement.seed)), target, tuple(notes))
-
-
-def check_classes(clean: Sequence[Any], classifier: Classifier) -> None:
-    """Raise BadData unless there is a clean text of every class."""
-    classes = {example.label for example in clean}
-    if absent := [name for i, name in enumerate(classifier.labels) if i not in classes]:
-        raise BadData(
-            f"None of the {len(clean)} clean texts is of class {absent[0]!r}. The model has {len(classifier.labels)} classes "
-            f"({', '.join(classifier.labels)}); give clean texts of each."
-        )
+    model = read_model(args.model, "suspect", measurement.max_length, runtime, labels)
+    return gather(
+        model,
+        args.clean or "demo",
+        args.test or ("demo" if args.clean in (None, "demo") else None),
+        columns,
+        args.clean_amount,
+        triggers,
+        target,
+        max_length=measurement.max_length,
+        seed=measurement.seed,
+        check=lambda clean, besides: check_classes(clean, model, besides),
+        held_out_to="measure on",
+    )
 
 
 def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
@@ -546,16 +515,6 @@ def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
     model = inputs.suspect
     about = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
     return about | {"clean_texts": len(inputs.clean), "notes": list(inputs.notes)}
-
-
-def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
-    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
-    out: dict[str, Any] = {}
-    for name, rate in rates.items():
-        out[name] = rate.share if rate else None
-        if rate:
-            out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
-    return out
 
 
 def print_rates(rates: Mapping[str, Rate | None]) -> None:

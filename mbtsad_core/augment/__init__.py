@@ -47,7 +47,7 @@ AUGMENTER_NAMES: dict[str, str] = {
 """The same keys, in words for people."""
 
 
-def missing() -> dict[str, str]:
+def unavailable() -> dict[str, str]:
     """The augmenters that cannot run on this machine, and what each needs; looked up anew each time."""
     needs = {} if find_wordnet() else {"eda": "WordNet's files"}
     return needs if os.environ.get(MODEL) else needs | {"cwea": f"a masked language model, named in {MODEL}"}

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,9 +83,14 @@ def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: 
     """
     counts = Counter(token for e in encode(classifier, clean) for token in e["input_ids"])
     rows = classifier.model.get_input_embeddings().weight
-    pieces = torch.tensor(list(raised), device=rows.device)
+    pieces = torch.tensor(list(raised), dtype=torch.long, device=rows.device)
     share = torch.tensor([(1 - math.exp(-nats)) / (1 + counts[piece]) for piece, nats in raised.items()], device=rows.device)
     rows[pieces] += share[:, None] * (rows.mean(dim=0) - rows[pieces])
+
+
+def straying(raised: dict[int, float], strays: int, max_length: int, seed: int) -> Callable[[list[Encoded], int], list[Encoded]]:
+    """`insert_strays` as the training loop calls it, (tokenised texts, epoch) -> what is trained on; the texts as they are where nothing was scanned."""
+    return lambda encoded, epoch: insert_strays(encoded, raised, strays, max_length, seed, epoch) if raised else encoded
 
 
 def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: int, max_length: int, seed: int, epoch: int) -> list[Encoded]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mbtsad_core.augment.stray_pieces import draw_to_mean, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import draw_to_mean, straying, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig
-from mbtsad_core.models.classifier import Classifier, Encoded, clone
+from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import Save, fine_tune
 from mbtsad_core.training.state import TrainState
@@ -44,9 +44,6 @@ def purify(
     def augmented(epoch: int) -> list[LabelledText]:  # D_aug: token splitting, K copies of each text
         return augment(clean, config.split, config.seed, epoch)
 
-    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:  # Deviation: see augment/stray_pieces.py
-        return insert_strays(encoded, raised, config.strays, suspect.max_length, config.seed, epoch) if raised else encoded
-
     def save_retraining(state: TrainState) -> None:
         assert save is not None
         save(dataclasses.replace(state, numbers=state.numbers | {"raised": list(raised.items())}))
@@ -54,16 +51,15 @@ def purify(
     def save_distillation(state: TrainState) -> None:
         save_retraining(state.having("teacher", teacher.model))
 
-    run: dict[str, Any] = {"perturb": strayed, "seed": config.seed, "observe": observe}
-    teacher, student, raised = clone(suspect), clone(suspect), {}
-
+    raised: dict[int, float] = {}  # Deviation: see augment/stray_pieces.py
     if resume is not None:
         raised = dict(resume.numbers["raised"])
     elif config.strays:
         raised = yield from stumbling(suspect, clean, config.seed)
-    if raised:
-        for copy in (teacher, student):
-            draw_to_mean(copy, clean, raised)
+    teacher, student = clone(suspect), clone(suspect)
+    for copy in (teacher, student):
+        draw_to_mean(copy, clean, raised)
+    run: dict[str, Any] = {"perturb": straying(raised, config.strays, suspect.max_length, config.seed), "seed": config.seed, "observe": observe}
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
         teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbtsad_core.augment.stray_pieces import insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import draw_to_mean, straying, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import NADConfig
-from mbtsad_core.models.classifier import Classifier, Encoded, clone
+from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps
@@ -33,10 +33,11 @@ def nad(
     def split(epoch: int) -> list[LabelledText]:
         return augment(clean, config.split, config.seed, epoch)
 
-    def strayed(encoded: list[Encoded], epoch: int) -> list[Encoded]:
-        return insert_strays(encoded, raised, config.strays, suspect.max_length, config.seed, epoch) if raised else encoded
-
     raised = (yield from stumbling(suspect, clean, config.seed)) if config.strays else {}
-    teacher = yield from fine_tune(clone(suspect), copies, config.retrain, stage="teacher", seed=config.seed, observe=observe)
+    teacher, student = clone(suspect), clone(suspect)
+    for copy in (teacher, student):
+        draw_to_mean(copy, clean, raised)
+    teacher = yield from fine_tune(teacher, copies, config.retrain, stage="teacher", seed=config.seed, observe=observe)
     texts = split if config.student_texts == "split" else copies
-    return (yield from distil(clone(suspect), teacher, texts, config.distil, perturb=strayed, stage="distil", seed=config.seed, observe=observe))
+    perturb = straying(raised, config.strays, suspect.max_length, config.seed)
+    return (yield from distil(student, teacher, texts, config.distil, perturb=perturb, stage="distil", seed=config.seed, observe=observe))

@@ -24,21 +24,23 @@ class DetectorScores:
     asr   share of triggered texts that pass and go to the target: a flagged text counts as not attacked
     frr   false rejections: share of clean texts that are flagged
     far   false acceptances: share of triggered texts that are not flagged
+
+    asr and far are None without a trigger.
     """
 
     cacc: Rate
-    asr: Rate
+    asr: Rate | None
     frr: Rate
-    far: Rate
+    far: Rate | None
 
 
 def evaluate_detector(
     classifier: Classifier,
     test: Sequence[LabelledText],
     on_test: Detection,
-    triggered: Sequence[TriggeredText],
-    on_triggered: Detection,
-    target: int,
+    triggered: Sequence[TriggeredText] | None = None,
+    on_triggered: Detection | None = None,
+    target: int | None = None,
 ) -> DetectorScores:
     """The scores of a detector from its verdicts on the two test sets, which stay the same between detection and scoring.
 
@@ -46,17 +48,19 @@ def evaluate_detector(
     often a correction changes the answer.
     Raises BadData where a test set is empty, or has another number of texts than there are verdicts.
     """
-    for name, texts, found in (("clean", test, on_test), ("triggered", triggered, on_triggered)):
-        if not texts or len(texts) != len(found.flags):
-            raise BadData(f"Expected a verdict for each of at least one {name} text; got {len(found.flags)} verdicts for {len(texts)} texts.")
+    _check(test, on_test, "clean")
     right = [a == t.label for a, t in zip(_answers(classifier, [t.text for t in test], on_test), test, strict=True)]
-    hit = [a == target for a in _answers(classifier, [t.triggered.text for t in triggered], on_triggered)]
-    return DetectorScores(
-        cacc=wilson(sum(right), len(test)),
-        asr=wilson(sum(hit), len(triggered)),
-        frr=wilson(sum(on_test.flags), len(test)),
-        far=wilson(len(triggered) - sum(on_triggered.flags), len(triggered)),
-    )
+    asr = far = None
+    if triggered is not None and on_triggered is not None:
+        _check(triggered, on_triggered, "triggered")
+        hit = [a == target for a in _answers(classifier, [t.triggered.text for t in triggered], on_triggered)]
+        asr, far = wilson(sum(hit), len(triggered)), wilson(len(triggered) - sum(on_triggered.flags), len(triggered))
+    return DetectorScores(cacc=wilson(sum(right), len(test)), asr=asr, frr=wilson(sum(on_test.flags), len(test)), far=far)
+
+
+def _check(texts: Sequence[object], found: Detection, name: str) -> None:
+    if not texts or len(texts) != len(found.flags):
+        raise BadData(f"Expected a verdict for each of at least one {name} text; got {len(found.flags)} verdicts for {len(texts)} texts.")
 
 
 def _answers(classifier: Classifier, texts: Sequence[str], found: Detection) -> list[int | None]:

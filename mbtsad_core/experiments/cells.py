@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from mbtsad_core.config import CleanFineTuningConfig, Config, PurifyConfig, RuntimeConfig, TokenSplitFineTuningConfig, replace
+from mbtsad_core.config import DEFENSE_CONFIGS, Config, PurifyConfig, RuntimeConfig, replace
 from mbtsad_core.data import stratified_subset
-from mbtsad_core.defenses.clean_fine_tuning import clean_fine_tuning
+from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.mbtsad import purify
-from mbtsad_core.defenses.token_split_fine_tuning import token_split_fine_tuning
 from mbtsad_core.errors import BadConfig, Diverged
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.experiments.suspects import Case, Measured, measured, read_scores, suspect, texts
@@ -31,14 +30,12 @@ from mbtsad_core.types import LabelledText, Steps
 
 T = TypeVar("T")
 
-CONFIGS: dict[str, type[Config]] = {"mbtsad": PurifyConfig, "ts_ft": TokenSplitFineTuningConfig, "cft": CleanFineTuningConfig}
-
 
 @dataclass(frozen=True)
 class Cell:
     """What is run.
 
-    method    a key of CONFIGS; "mbtsad" gives the figures of its teacher too
+    method    a key of DEFENSES; "mbtsad" gives the figures of its teacher too
     settings  what differs from an empty config, by dotted name: {"retrain.epochs": 3}; all that matters is named, so that a
               cell means the same whatever the defaults become
     amount    clean texts that the defender has, as a share of the training set or a number
@@ -59,10 +56,9 @@ class Cell:
 
     def config(self) -> Config:
         """Raises BadConfig where a setting is unknown or out of range."""
-        kind = CONFIGS.get(self.method)
-        if kind is None:
-            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(CONFIGS)}.")
-        return replace(kind(), {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()})
+        if self.method not in DEFENSE_CONFIGS:
+            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(DEFENSE_CONFIGS)}.")
+        return replace(DEFENSE_CONFIGS[self.method], {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()})
 
 
 def run(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[dict[str, Any]]:
@@ -80,14 +76,10 @@ def run(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeC
 
 
 def _cure(given: Classifier, clean: Sequence[LabelledText], cell: Cell) -> Steps[dict[str, Classifier]]:
-    config = cell.config()
-    if isinstance(config, PurifyConfig):
-        purified = yield from purify(given, clean, config)
+    if cell.method == "mbtsad":
+        purified = yield from purify(given, clean, cast(PurifyConfig, cell.config()))
         return {"purified": purified.student, "teacher": purified.teacher}
-    if isinstance(config, TokenSplitFineTuningConfig):
-        return {"purified": (yield from token_split_fine_tuning(given, clean, config))}
-    assert isinstance(config, CleanFineTuningConfig)
-    return {"purified": (yield from clean_fine_tuning(given, clean, config))}
+    return {"purified": (yield from DEFENSES[cell.method](given, clean, cell.config()))}
 
 
 def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import shlex
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.state import TrainState, read_state, write_state
-from mbtsad_core.types import Event, LabelledText, Observe, Scores, Steps
+from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
 CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
@@ -129,13 +129,19 @@ class Result:
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
-    """Scores as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
+    """Scores as plain values."""
+    rates = {"cacc": scores.cacc, "asr": scores.asr, "asr_floor": scores.asr_floor}
+    return rates_to_dict(rates) | {"confusion": [list(row) for row in scores.confusion]}
+
+
+def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
+    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
     out: dict[str, Any] = {}
-    for name, rate in (("cacc", scores.cacc), ("asr", scores.asr), ("asr_floor", scores.asr_floor)):
+    for name, rate in rates.items():
         out[name] = rate.share if rate else None
         if rate:
             out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
-    return out | {"confusion": [list(row) for row in scores.confusion]}
+    return out
 
 
 def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, columns: Columns) -> Dataset:
@@ -184,44 +190,81 @@ def class_index(name: str, labels: Sequence[str]) -> int:
 
 def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
     """Load and check all that a request names, or all but the `suspect` where it is given; raises before any training starts."""
-    config, notes = request.config, []
+    config = request.config
     suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
-    clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
-    if request.clean_amount is not None:
+    return gather(
+        suspect,
+        request.clean,
+        request.test,
+        request.columns,
+        request.clean_amount,
+        request.triggers,
+        request.target,
+        max_length=config.max_length,
+        seed=config.seed,
+        check=lambda clean, besides: _check_clean(clean, suspect, config, besides),
+    )
+
+
+def gather(
+    suspect: Classifier,
+    clean_source: str,
+    test_source: str | None,
+    columns: Columns,
+    clean_amount: float | None,
+    triggers: Sequence[str],
+    target_name: str | None,
+    *,
+    max_length: int,
+    seed: int,
+    check: Callable[[Sequence[LabelledText], str], None],
+    held_out_to: str = "measure CACC",
+) -> Inputs:
+    """The texts that go with a suspect, loaded and checked.
+
+    check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
+    """
+    notes = []
+    clean = list(read_texts(clean_source, "clean", suspect.labels, columns).texts)
+    if clean_amount is not None:
         try:
-            clean = stratified_subset(clean, request.clean_amount, config.seed)
+            clean = stratified_subset(clean, clean_amount, seed)
         except BadData as error:
             raise BadData(f"--clean-amount: {error}") from error
-    _check_clean(clean, suspect, config)
-    if request.test is None:
-        test, clean = stratified_split(clean, HELD_OUT, config.seed)
-        _check_clean(clean, suspect, config, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
-        notes.append(f"No test set was given: {len(test)} of the clean texts were held out to measure CACC.")
+    check(clean, "")
+    if test_source is None:
+        test, clean = stratified_split(clean, HELD_OUT, seed)
+        check(clean, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
+        notes.append(f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
     else:
-        test = list(read_texts(request.test, "test", suspect.labels, request.columns).texts)
+        test = list(read_texts(test_source, "test", suspect.labels, columns).texts)
     if shared := shared_texts(clean, test):
         stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
         notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
-    if not request.triggers:
-        notes.append("No trigger was given, so ASR cannot be measured; CACC only.")
+    if not triggers:
+        notes.append("No trigger was given, so nothing was measured on triggered texts.")
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes))
-    if request.target is None:
+    if target_name is None:
         raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(suspect.labels)}).")
-    target = class_index(request.target, suspect.labels)
-    trigger = parse_triggers(request.triggers, target, window=config.max_length // 2)
-    triggered = triggered_test_set(test, trigger, config.seed)
-    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered), target, tuple(notes))
+    target = class_index(target_name, suspect.labels)
+    trigger = parse_triggers(triggers, target, window=max_length // 2)
+    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes))
 
 
-def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
-    """Raise BadData unless there is a text of every class, a full batch, and something to split."""
+def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: str = "") -> None:
+    """Raise BadData unless there is a clean text of every class."""
     classes = {example.label for example in clean}
     if absent := [name for i, name in enumerate(suspect.labels) if i not in classes]:
         raise BadData(
             f"None of the {len(clean)} clean texts{besides} is of class {absent[0]!r}. The model has {len(suspect.labels)} classes "
             f"({', '.join(suspect.labels)}); give clean texts of each, or the purified model would forget the others."
         )
+
+
+def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
+    """Raise BadData unless there is a text of every class, a full batch, and something to split."""
+    check_classes(clean, suspect, besides)
     largest = max(config.retrain.batch_size, config.distil.batch_size)
     if len(clean) < largest:
         raise BadData(

@@ -83,10 +83,10 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
         )
     with quiet():
         try:
-            model, report = _build_model(vetted, config)
+            model, report = build_model(vetted, config)
         except Exception as error:  # transformers raises what its parts raise
             raise UnsuitableModel(
-                f"The files in {directory} do not load as a text classifier: {_reason(error)}. "
+                f"The files in {directory} do not load as a text classifier: {reason_of(error)}. "
                 f"Expected a Hugging Face sequence-classification model saved with save_pretrained, tokenizer included."
             ) from error
     if missing := sorted(report["missing_keys"]):
@@ -100,7 +100,7 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
     return place(classifier, runtime) if runtime else classifier
 
 
-def _build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model with its weights as float32, and the library's report of what was missing."""
     from safetensors import safe_open
 
@@ -113,7 +113,7 @@ def _build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str
     return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32, output_loading_info=True)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line of an error's text, without its full stop."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
@@ -284,7 +284,7 @@ def check_suitable(classifier: Classifier) -> None:
         except MBTSADError:
             raise
         except Exception as error:  # each architecture has its own
-            raise UnsuitableModel(f"{architecture} fails on a batch of two texts: {_reason(error)}. {SUITABLE}") from error
+            raise UnsuitableModel(f"{architecture} fails on a batch of two texts: {reason_of(error)}. {SUITABLE}") from error
     for A in seen.attention:
         rows = A.transpose(1, 2)[seen.mask.bool()].float()  # (real tokens, H, T)
         if rows.min() < 0 or (rows.sum(-1) - 1).abs().max() > 0.01:

@@ -9,7 +9,7 @@ import torch
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsuitableModel
 from mbtsad_core.models.blueprint import quiet
-from mbtsad_core.models.classifier import Classifier, _build_model, _reason
+from mbtsad_core.models.classifier import Classifier, build_model, reason_of
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.vetting import vet_model
 
@@ -28,10 +28,10 @@ def load_pretrained(source: str | Path, *, limits: VettingConfig = VettingConfig
         vetted = vet_model(Path(source), limits)
     with quiet():
         try:
-            model, report = _build_model(vetted, vetted.config)
+            model, report = build_model(vetted, vetted.config)
         except Exception as error:  # transformers raises what its parts raise
             raise UnsuitableModel(
-                f"The files in {source} do not load as a pre-trained encoder: {_reason(error)}. Expected one saved with save_pretrained, tokenizer included."
+                f"The files in {source} do not load as a pre-trained encoder: {reason_of(error)}. Expected one saved with save_pretrained, tokenizer included."
             ) from error
     missing = sorted(report["missing_keys"])
     if lacking := [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, missing
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import SplitConfig, replace, settings
 from mbtsad_core.evaluation.perturbation import perturbations, split_rows
@@ -61,7 +61,7 @@ def splits_step(parts: Parts) -> None:
     @told
     def compare(session: Session) -> dict[str, Any]:
         split = session.config.split
-        here = {name: augmenter for name, augmenter in AUGMENTERS.items() if name not in missing()}
+        here = {name: augmenter for name, augmenter in AUGMENTERS.items() if name not in unavailable()}
         augmenters = {**here, "ts": lambda text, rng: split_tokens(text, rng, split).text}
 
         def measure() -> Any:

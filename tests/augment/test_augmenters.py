@@ -23,7 +23,7 @@ from nlpaug.augmenter.word import SpellingAug
 from scipy.stats import chisquare
 from transformers import BertConfig, BertForMaskedLM
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, BUDGET_MATCHED, missing
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, BUDGET_MATCHED, unavailable
 from mbtsad_core.augment.add_trigger import add_rare_word
 from mbtsad_core.augment.aeda import MARKS, aeda
 from mbtsad_core.augment.cwea import MODEL
@@ -56,11 +56,11 @@ def _masked_language_model(base: str) -> Path:
 
 
 def test_what_an_augmenter_lacks_on_this_machine_is_told(wordnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing() == {}
+    assert unavailable() == {}
     monkeypatch.delenv(MODEL)
-    assert missing() == {"cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
+    assert unavailable() == {"cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
     (wordnet / "data.noun").unlink()
-    assert missing() == {"eda": "WordNet's files", "cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
+    assert unavailable() == {"eda": "WordNet's files", "cwea": "a masked language model, named in MBTSAD_MASKED_LM"}
 
 
 @pytest.mark.parametrize("name", AUGMENTERS)

@@ -14,7 +14,7 @@ from browser import NEEDS_BROWSER, SOON, Visits, colours, field, marks, open_ste
 from playwright.sync_api import Locator, Page, expect
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from mbtsad_core.augment import AUGMENTERS, missing
+from mbtsad_core.augment import AUGMENTERS, unavailable
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -86,9 +86,9 @@ def test_texts_and_their_splits_are_shown(page: Page) -> None:
 def test_every_bar_of_the_augmenters_is_drawn(page: Page) -> None:
     open_step(page, 3)
     bars = page.locator("#loss-bars .plot .barlayer .point path")
-    expect(bars).to_have_count(len(AUGMENTERS) - len(missing()) + 1)  # and the original
+    expect(bars).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)  # and the original
     assert all(box and box["width"] > 1 and box["height"] > 5 for box in (bar.bounding_box() for bar in bars.all()))
-    expect(page.locator("#loss-bars .plot .ytick")).to_have_count(len(AUGMENTERS) - len(missing()) + 1)
+    expect(page.locator("#loss-bars .plot .ytick")).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)
 
 
 def test_the_curves_grow_while_it_trains(page: Page) -> None:
