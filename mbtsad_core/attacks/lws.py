@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, gumbel_softmax
+from torch.nn.functional import cross_entropy, embedding, gumbel_softmax
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import InsertedTrigger
@@ -73,7 +73,7 @@ class Inserter(nn.Module):
         ids  (B, T);  E  (V, D), the word embeddings;  the result is (B, T, K+1)
         """
         T = ids.shape[1]
-        e = E[self.candidates[ids]]  # (B, T, K+1, D)
+        e = embedding(self.candidates[ids], E)  # (B, T, K+1, D); E[...] sums its gradient in an order that differs from run to run
         s = torch.einsum("btkd,td->btk", e - e[:, :, :1], self.rate * self.q[:T]) + self.rate * self.b[:T]
         next_goes_on = torch.cat([self.goes_on[ids[:, 1:]], self.goes_on.new_zeros(len(ids), 1)], dim=1)
         allowed = self.known[ids] & ~next_goes_on[:, :, None]
@@ -138,8 +138,8 @@ def learn_synonyms(classifier: Classifier, train: Sequence[LabelledText], target
         E = joint.model.get_input_embeddings().weight
         ids = batch["input_ids"]
         weights = gumbel_softmax(inserter.scores(ids, E), tau=temperature)  # (B, T, K+1)
-        mixed = torch.einsum("btk,btkd->btd", weights, E[inserter.candidates[ids]])
-        embedded = torch.where(soft[:, None, None], mixed, E[ids])
+        mixed = torch.einsum("btk,btkd->btd", weights, embedding(inserter.candidates[ids], E))
+        embedded = torch.where(soft[:, None, None], mixed, embedding(ids, E))
         rest = {key: value for key, value in batch.items() if key != "input_ids"}
         logits = joint.model(inputs_embeds=embedded, **rest).logits.float()
         terms = cross_entropy(logits, torch.where(soft, target, numbers), reduction="none")
