@@ -143,7 +143,13 @@ def commit() -> str:
     here = Path(__file__).parent
     try:
         name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--", "mbtsad_core"], cwd=here.parents[1], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "mbtsad_core", ":!mbtsad_core/experiments/results"],
+            cwd=here.parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return name + ("+" if changed.stdout.strip() else "")
