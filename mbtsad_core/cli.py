@@ -154,7 +154,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("tune", help="print how the default recipe was found", description=tune_command.__doc__)
     p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, olid/, agnews/): run what is not in the results file yet")
-    p.add_argument("--into", metavar="FILE", help="write the tables between the marks of this Markdown file and print nothing")
+    p.add_argument(
+        "--into",
+        metavar="FILE",
+        help="write the tables between the marks of this Markdown file, and the curves to pictures/recipe.svg beside it; print nothing",
+    )
     p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs (default: tune)")
     p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
     add_settings(p, RuntimeConfig(), "machine")
@@ -556,6 +560,7 @@ def vet_command(args: argparse.Namespace) -> int:
 def tune_command(args: argparse.Namespace) -> int:
     """Print how the default recipe was found, from the results file. With --data, run the cells that are missing there first;
     this can be stopped and gone on with at any time, and several such commands at once share the work."""
+    from mbtsad_core.experiments.sensitivity import draw
     from mbtsad_core.experiments.tune import page, tune, write_into
 
     if args.data:
@@ -564,6 +569,7 @@ def tune_command(args: argparse.Namespace) -> int:
         )
     if args.into:
         write_into(Path(args.into))
+        draw(Path(args.into).parent / "pictures" / "recipe.svg")
     else:
         print(page())
     return DONE

@@ -71,21 +71,40 @@ def both_rates(rate: float, **others: Any) -> Settings:
 
 
 RATED = ("SST-2 BadNets", "SST-2 EP", "SST-2 BadNets, demo size", "SST-2 EP, demo size")
+SWEPT = RATED[2:]  # the demo-size model is cheap enough to turn every knob
 QUESTIONS: dict[str, Sequence[Try]] = {
     "The recipe, on every development suspect": (Try(tuple(DEVELOPMENT), RECIPE),),
     "Which learning rate, for both stages?": tuple(Try(RATED, both_rates(rate)) for rate in (5e-5, 1e-4, 2e-4)),
-    "Does a heavier attention or hidden-state loss help?": (
-        Try(RATED[:2], RECIPE),
-        Try(RATED[:2], RECIPE | {"distil.alpha": 5.0}),
-        Try(RATED[:2], RECIPE | {"distil.beta": 30.0}),
-    ),
     "Which rate does the paper's form want?": tuple(Try(RATED[:2], both_rates(rate, strays=0)) for rate in (1e-4, 3e-4, 1e-3)),
 }
 
 
+def _one(name: str, *values: float) -> dict[float, Settings]:
+    return {value: RECIPE | {name: value} for value in values}
+
+
+SWEEPS: dict[str, dict[float, Settings]] = {
+    "learning rate, both stages": {rate: both_rates(rate) for rate in (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4)},
+    "copies of a text, K": _one("split.copies", 1, 2, 3, 6),
+    "share of tokens split": _one("split.share", 0.1, 0.3, 0.6),
+    "stray pieces a text": _one("strays", 0, 1, 2, 3),
+    "epochs, both stages": {n: RECIPE | {"retrain.epochs": n, "distil.epochs": n} for n in (1, 2, 4)},
+    "alpha, of the attention loss": _one("distil.alpha", 0.0, 1.0, 5.0),
+    "beta, of the hidden-state loss": _one("distil.beta", 0.0, 1.0, 30.0),
+    "dropout while distilling": _one("distil.dropout", 0.0, 0.1),
+}
+"""One setting at a time, all others as in the recipe, on SWEPT: how much each matters."""
+
+
 def development() -> list[Cell]:
-    cells = [Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10) for tries in QUESTIONS.values() for t in tries for case in t.cases]
+    tries = [t for group in QUESTIONS.values() for t in group] + [Try(SWEPT, settings) for sweep in SWEEPS.values() for settings in sweep.values()]
+    cells = [development_cell(case, t) for t in tries for case in t.cases]
     return list({cell.key: cell for cell in cells}.values())
+
+
+def development_cell(case: str, t: Try) -> Cell:
+    """A try on one of the development suspects: half of the clean sample, seed 10."""
+    return Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10)
 
 
 def report_cases(seed: int) -> dict[str, Case]:
@@ -147,7 +166,7 @@ def _tries(rows: dict[str, dict[str, Any]]) -> str:
         lines = ["| suspect | before | settings | teacher | student |", "|---|---|---|---|---|"]
         for t in tries:
             for case in t.cases:
-                row = rows.get(Cell(DEVELOPMENT[case], t.method, t.settings, 692, 10).key)
+                row = rows.get(development_cell(case, t).key)
                 changes = ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value) or "the recipe"
                 before = _figures({"before": row["before"]} if row else None, "before")
                 teacher, student = (_figures(row["figures"] if row else None, name) for name in ("teacher", "purified"))
