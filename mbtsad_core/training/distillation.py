@@ -72,4 +72,10 @@ def distil(
             target = trace(teacher, batch)
         return distillation_loss(target, trace(student, batch), labels, config)
 
-    return (yield from fine_tune(student, texts, config, loss=loss, perturb=perturb, stage=stage, seed=seed, observe=observe, resume=resume, save=save))
+    def share(terms: dict[str, Tensor], texts: float, tokens: float) -> dict[str, Tensor]:  # eq. (6) is a mean over tokens, the others over texts
+        attention, hidden, classification = terms["attention"] * texts, terms["hidden"] * tokens, terms["classification"] * texts
+        loss = config.alpha * attention + config.beta * hidden + classification
+        return {"loss": loss, "attention": attention, "hidden": hidden, "classification": classification}
+
+    steps = fine_tune(student, texts, config, loss=loss, share=share, perturb=perturb, stage=stage, seed=seed, observe=observe, resume=resume, save=save)
+    return (yield from steps)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 import random
 import time
@@ -13,14 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from mbtsad_core.config import TrainingConfig
-from mbtsad_core.errors import BadData, Diverged
+from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, predict
 from mbtsad_core.training.batching import batches
-from mbtsad_core.training.state import TrainState, capture, restore
+from mbtsad_core.training.state import TrainState, capture, generators, restore, set_generators
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 Loss = Callable[[Classifier, Batch, Tensor], dict[str, Tensor]]
 """(classifier, batch, labels (B,)) -> scalar terms; "loss" is minimised, "classification" watched for divergence."""
+
+Share = Callable[[dict[str, Tensor], float, float], dict[str, Tensor]]
+"""(terms of a part of a batch, its share of the batch's texts, of its real tokens) -> what the part adds to the terms of the whole batch."""
 
 Epochs = Callable[[int], Sequence[LabelledText]]
 """The training texts of an epoch; the same number in each."""
@@ -40,12 +46,18 @@ def classification_loss(classifier: Classifier, batch: Batch, labels: Tensor) ->
     return {"loss": loss, "classification": loss}
 
 
+def by_texts(terms: dict[str, Tensor], texts: float, tokens: float) -> dict[str, Tensor]:
+    """The `Share` of terms that are means over the texts of a batch."""
+    return {name: term * texts for name, term in terms.items()}
+
+
 def fine_tune(
     classifier: Classifier,
     texts: Sequence[LabelledText] | Epochs,
     config: TrainingConfig,
     *,
     loss: Loss = classification_loss,
+    share: Share | None = None,
     perturb: Perturb | None = None,
     stage: str = "fine-tune",
     seed: int = 0,
@@ -56,11 +68,19 @@ def fine_tune(
     """Train all weights of `classifier`, in place, and return it: AdamW, linear warm-up, linear decay.
 
     An Event follows every step. `save` gets the state every `config.save_every` seconds, and when the caller closes the
-    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run.
-    Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing.
+    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Writing them takes a tenth of
+    the time, at most: where it is slow, they are further apart.
+
+    Where the memory does not hold a batch, the step is done again in parts of half as many texts, and so are those that follow;
+    events say so as metric "texts_at_once". The gradient is the same mean, `share` sees to that; with dropout the masks differ.
+    Without one (any `loss` but the default brings its own) what cannot be held cannot be trained.
+
+    Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing; BadConfig where the
+    memory does not hold one text; BadData where `resume` was saved while training on other texts.
     """
     epoch_texts: Epochs = texts if callable(texts) else (lambda epoch: texts)
-    per_epoch = len(epoch_texts(0))
+    first_texts = epoch_texts(0)
+    per_epoch = len(first_texts)
     if per_epoch < config.batch_size:
         raise BadData(
             f"{per_epoch} training texts are fewer than one batch of {config.batch_size}. Give more clean texts, more copies of each, or a smaller batch size."
@@ -71,16 +91,30 @@ def fine_tune(
     model = classifier.model
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     torch.manual_seed(seed)
-    step = 0
+    step, at_once, trained_on = 0, config.batch_size, texts_hash(first_texts)
+    share = by_texts if loss is classification_loss else share
+    watch = DivergenceWatch(classifier, stage, total)
     if resume is not None:
+        if resume.numbers.get("texts_sha256", trained_on) != trained_on:
+            raise BadData(
+                f"The run cannot go on from step {resume.step} of the stage {stage!r}: its checkpoint was saved while training on other texts. "
+                f"Give the clean texts, the seed and the settings that it began with, or start a new run."
+            )
         restore(resume, model, optimizer)
-        step = resume.step
+        step, at_once = resume.step, min(resume.numbers.get("texts_at_once", at_once), at_once)
+    if resume is None or not watch.resume(resume):
+        watch.first = mean_loss(classifier, first_texts[:: max(1, len(first_texts) // PROBED)])
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = config.dropout
     model.train()
-    watch, saved = DivergenceWatch(classifier, stage, step, total, epoch_texts(0)), time.monotonic()
+
+    def state() -> TrainState:
+        numbers = {"texts_sha256": trained_on, "texts_at_once": at_once}
+        return watch.kept(dataclasses.replace(capture(stage, step, model, optimizer), numbers=numbers))
+
+    saved, saving = time.monotonic(), 0.0
     try:
         for epoch in range(step // steps_per_epoch, config.epochs):
             texts_now = epoch_texts(epoch)
@@ -88,33 +122,91 @@ def fine_tune(
             encoded = perturb(encoded, epoch) if perturb else encoded
             order = batches([len(e["input_ids"]) for e in encoded], config.batch_size, random.Random(f"batches, seed {seed}, epoch {epoch}"))
             for chosen in order[step % steps_per_epoch if epoch == step // steps_per_epoch else 0 :]:
-                batch = collate(classifier, [encoded[i] for i in chosen])
+                batch = [encoded[i] for i in chosen]
                 labels = torch.tensor([texts_now[i].label for i in chosen], device=classifier.device)
-                with autocast(classifier):
-                    terms = loss(classifier, batch, labels)
-                optimizer.zero_grad(set_to_none=True)
-                terms["loss"].backward()
+                drawn = generators(model)
+                while (terms := gradient(classifier, batch, labels, loss, share, at_once)) is None:  # the memory does not hold so many
+                    at_once = _fewer(min(at_once, len(batch)), batch, stage, step + 1, share)
+                    set_generators(drawn, model)
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * schedule(step, total, config.warmup)
                 optimizer.step()
                 step += 1
                 metrics = {name: float(term.detach()) for name, term in terms.items()}
+                if at_once < config.batch_size:
+                    metrics["texts_at_once"] = at_once
                 watch.check(metrics, step)
                 if observe is not None and _is_due(step, total, config):
                     model.eval()
                     metrics |= observe(classifier)
                     model.train()
                 yield Event(stage, step, total, metrics)
-                if save is not None and time.monotonic() - saved >= config.save_every:  # after the event: who resumes here has it
-                    save(capture(stage, step, model, optimizer))
+                now = time.monotonic()
+                if save is not None and now - saved >= (max(config.save_every, 9 * saving) if config.save_every else 0.0):
+                    save(state())  # after the event: who resumes here has it
                     saved = time.monotonic()
+                    saving = saved - now
     except GeneratorExit:  # the caller stops here, between two steps
         if save is not None:
-            save(capture(stage, step, model, optimizer))
+            save(state())
         raise
     model.eval()
     return classifier
+
+
+def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, loss: Loss, share: Share | None, at_once: int) -> dict[str, Tensor] | None:
+    """Put the gradient of the batch's loss, `at_once` texts at a time, in the place of the weights' old one; labels is (B,).
+
+    Returns the terms of the whole batch, without gradients, or None where the memory does not hold them.
+    """
+    model, tokens = classifier.model, sum(len(e["input_ids"]) for e in batch)
+    terms, totals = dict[str, Tensor](), dict[str, Tensor]()
+    model.zero_grad(set_to_none=True)
+    try:
+        for start in range(0, len(batch), at_once):
+            part = batch[start : start + at_once]
+            with autocast(classifier):
+                terms = loss(classifier, collate(classifier, part), labels[start : start + at_once])
+                if len(part) < len(batch):
+                    assert share is not None, "what has no shares is never parted"
+                    terms = share(terms, len(part) / len(batch), sum(len(e["input_ids"]) for e in part) / tokens)
+            terms["loss"].backward()
+            totals = {name: totals[name] + term.detach() if name in totals else term.detach() for name, term in terms.items()}
+        return totals
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+    terms.clear()  # out here: for as long as the error lives, so does all that filled the memory
+    model.zero_grad(set_to_none=True)
+    if classifier.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this is PyTorch's, or Python's, way to say that the memory is full."""
+    words = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
+
+
+def _fewer(at_once: int, batch: Sequence[Encoded], stage: str, step: int, share: Share | None) -> int:
+    """Half as many texts; raises BadConfig where there is no half."""
+    longest = max(len(e["input_ids"]) for e in batch)
+    where = f"The memory does not hold step {step} of the stage {stage!r}: {at_once} {'text' if at_once == 1 else 'texts'} of up to {longest} tokens"
+    if at_once == 1:
+        raise BadConfig(f"{where}, and fewer there cannot be. Lower --max-length, give a smaller model, or use a machine with more memory.")
+    if share is None:
+        raise BadConfig(f"{where}, and its loss cannot be taken in parts. Use a smaller batch size or a smaller --max-length.")
+    return (at_once + 1) // 2
+
+
+def texts_hash(texts: Sequence[LabelledText]) -> str:
+    """SHA-256 over texts, second texts and labels, in their order."""
+    digest = hashlib.sha256()
+    for example in texts:
+        digest.update(json.dumps([example.text, example.pair, example.label]).encode())
+    return digest.hexdigest()
 
 
 def _is_due(step: int, total: int, config: TrainingConfig) -> bool:
@@ -148,15 +240,34 @@ class DivergenceWatch:
     after a quarter of the steps: a high rate shakes a model at first, and most recover.
     """
 
-    def __init__(self, classifier: Classifier, stage: str, step: int, total: int, texts: Sequence[LabelledText]) -> None:
+    def __init__(self, classifier: Classifier, stage: str, total: int) -> None:
         self.classifier, self.stage = classifier, stage
         self.guessing = math.log(len(classifier.labels))
-        self.window = min(WINDOW, total - step)
+        self.window = min(WINDOW, total)
         self.quarter = total / 4
-        self.first = mean_loss(classifier, texts[:: max(1, len(texts) // PROBED)])
+        self.first = math.inf  # the loss before the first step
         self.recent: deque[float] = deque(maxlen=self.window)
         self.candidate: dict[str, Tensor] | None = None
         self.best: tuple[float, dict[str, Tensor]] | None = None
+
+    def kept(self, state: TrainState) -> TrainState:
+        """The state with what is watched here, so that a run that goes on judges, and keeps, as if nothing had happened."""
+        best, weights = self.best or (None, {})
+        numbers = {"first": self.first, "recent": list(self.recent), "best": best}
+        kept = {f"candidate/{k}": v for k, v in (self.candidate or {}).items()} | {f"best/{k}": v for k, v in weights.items()}
+        tensors = {k: v.cpu().contiguous() for k, v in kept.items()}  # never written to, so no copy is needed
+        return dataclasses.replace(state, tensors=state.tensors | tensors, numbers=state.numbers | {"watch": numbers})
+
+    def resume(self, state: TrainState) -> bool:
+        """Take up what was watched; returns whether the state has it."""
+        numbers = state.numbers.get("watch")
+        if numbers is None:
+            return False
+        self.first = numbers["first"]
+        self.recent.extend(numbers["recent"])
+        self.candidate = state.part("candidate") or None
+        self.best = None if numbers["best"] is None else (numbers["best"], state.part("best"))
+        return True
 
     def check(self, metrics: dict[str, float], step: int) -> None:
         if not math.isfinite(metrics["loss"]):

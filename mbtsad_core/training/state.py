@@ -45,10 +45,7 @@ def capture(stage: str, step: int, model: nn.Module, optimizer: torch.optim.Opti
     tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in moments.items()}
-    tensors["rng/cpu"] = torch.get_rng_state()
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        tensors["rng/cuda"] = torch.cuda.get_rng_state(device)
+    tensors |= {f"rng/{device}": generator for device, generator in generators(model).items()}
     return TrainState(stage, step, {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()})
 
 
@@ -60,13 +57,25 @@ def restore(state: TrainState, model: nn.Module, optimizer: torch.optim.Optimize
         index, key = name.split("/")
         moments.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(state.tensors["rng/cpu"])
-    if "rng/cuda" in state.tensors:
-        torch.cuda.set_rng_state(state.tensors["rng/cuda"], next(model.parameters()).device)
+    set_generators(state.part("rng"), model)
+
+
+def generators(model: nn.Module) -> dict[str, Tensor]:
+    """The states of the random generators that the model draws from, by kind of device."""
+    device = next(model.parameters()).device
+    on_gpu = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **on_gpu}
+
+
+def set_generators(states: dict[str, Tensor], model: nn.Module) -> None:
+    """Put the generators where `generators` found them."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], next(model.parameters()).device)
 
 
 def write_state(state: TrainState, path: Path) -> None:
-    """Write so that at any moment `path` holds either the old state or the new one, whole."""
+    """Write so that at any moment `path` holds either the old state or the new one, whole, even where the power fails."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -74,11 +83,22 @@ def write_state(state: TrainState, path: Path) -> None:
     new = path.with_suffix(".new")
     try:
         save_file(state.tensors, new, metadata={"state": about})
+        sync(new)
+        os.replace(new, path)
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{new}: {error}") from error
-    with open(new, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)  # what did not come to be whole takes room that is needed
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has what is in a file, or which files are in a directory: a rename alone may be forgotten in a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_state(path: Path) -> TrainState:

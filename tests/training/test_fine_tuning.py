@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -326,6 +327,34 @@ def test_nothing_is_saved_before_the_time_for_it_has_come() -> None:
     assert states == []
 
 
+def test_slow_saves_are_further_apart() -> None:
+    """A save that takes a hundredth of a second, asked for every thousandth: it gets a tenth of the time and no more."""
+    taken: list[float] = []
+
+    def slow(state: TrainState) -> None:
+        start = time.monotonic()
+        while time.monotonic() - start < 0.01:
+            pass
+        taken.append(time.monotonic() - start)
+
+    start = time.monotonic()
+    finish(fine_tune(tiny_bert(), TEXTS, dataclasses.replace(CONFIG, epochs=20, save_every=0.001), save=slow))
+    assert taken
+    assert sum(taken) <= 0.1 * (time.monotonic() - start) + max(taken)
+
+
+@pytest.mark.parametrize("other", [TEXTS[:-1] + tiny_texts(1, seed=8), TEXTS[::-1], [dataclasses.replace(t, label=1 - t.label) for t in TEXTS]])
+def test_a_training_does_not_go_on_with_other_texts(other: list[LabelledText]) -> None:
+    states: list[TrainState] = []
+    training = fine_tune(tiny_bert(), TEXTS, CONFIG, stage="retrain", save=states.append)
+    next(training)
+    training.close()
+    before = weights_hash(student := tiny_bert())
+    with pytest.raises(BadData, match=r"cannot go on from step 1 of the stage 'retrain': .* other texts\. Give the clean texts, the seed and the settings"):
+        finish(fine_tune(student, other, CONFIG, stage="retrain", resume=states[0]))
+    assert weights_hash(student) == before
+
+
 def test_a_training_without_a_place_to_save_can_be_stopped_too() -> None:
     training = fine_tune(tiny_bert(), TEXTS, CONFIG)
     next(training)
@@ -387,6 +416,31 @@ def test_a_training_that_goes_astray_late_gives_back_what_it_had_learnt(good: Cl
         finish(fine_tune(ruined, TEXTS, config, loss=turned(50, -1.0)))  # uphill after 50 steps
     assert caught.value.best is not None
     assert [accuracy(c, tiny_texts(200, seed=2)) > 0.95 for c in (caught.value.best, ruined)] == [True, False]
+
+
+ASTRAY = TrainingConfig(learning_rate=1e-3, epochs=60, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def astray(good: Classifier) -> Diverged:
+    """What a training says that goes uphill after 50 steps."""
+    with pytest.raises(Diverged) as caught:
+        finish(fine_tune(clone(good), TEXTS, ASTRAY, loss=turned(50, -1.0)))
+    return caught.value
+
+
+@pytest.mark.parametrize("step", [1, 20, 45, 60])
+def test_a_training_that_was_stopped_goes_astray_at_the_same_step_with_the_same_best(good: Classifier, astray: Diverged, step: int, tmp_path: Path) -> None:
+    training = fine_tune(clone(good), TEXTS, ASTRAY, loss=turned(50, -1.0), save=lambda state: write_state(state, tmp_path / "state.safetensors"))
+    for _ in range(step):
+        next(training)
+    training.close()
+    with pytest.raises(Diverged) as parted:
+        finish(fine_tune(tiny_bert(), TEXTS, ASTRAY, loss=turned(50 - step, -1.0), resume=read_state(tmp_path / "state.safetensors")))
+    assert str(parted.value) == str(astray)
+    assert astray.best is not None
+    assert parted.value.best is not None
+    assert weights_hash(parted.value.best) == weights_hash(astray.best)
 
 
 def test_a_short_training_that_goes_astray_is_noticed_too(good: Classifier) -> None:
