@@ -51,6 +51,7 @@ class SplitConfig(Config):
     """Token splitting (defaults of nlpaug's SplitAug, which the paper follows)."""
 
     copies: int = setting(3, "token-split variants of each clean text", low=1, high=100, symbol="K")
+    originals: int = setting(0, "times that each clean text is trained on as it is too, in an epoch; 0 in the paper's Algorithm 1", low=0, high=100)
     share: float = setting(0.3, "share of a text's tokens that are split", low=0.0, high=1.0)
     least: int = setting(1, "words split in a text, at least", low=0, high=1000)
     cap: int = setting(10, "words split in a text, at most", low=1, high=1000)

@@ -63,7 +63,8 @@ def token_splitting(text: str, rng: random.Random) -> str:
 
 
 def augment(clean: Sequence[LabelledText], config: SplitConfig, seed: int, epoch: int = 0) -> list[LabelledText]:
-    """D_aug: K token-split variants of every clean text, labels kept; the originals are not among them (Algorithm 1).
+    """D_aug: K token-split variants of every clean text, labels kept; the originals are not among them (Algorithm 1),
+    or `config.originals` times each.
 
     With `config.fresh` each epoch has splits of its own. The result depends on the arguments alone.
     """
@@ -75,4 +76,4 @@ def augment(clean: Sequence[LabelledText], config: SplitConfig, seed: int, epoch
                 pair = None if example.pair is None else split_tokens(example.pair, rng, config).text
                 yield LabelledText(split_tokens(example.text, rng, config).text, example.label, pair)
 
-    return list(variants())
+    return [*variants(), *(config.originals * list(clean))]

@@ -265,6 +265,11 @@ def test_the_originals_are_not_among_the_augmented() -> None:
     assert not set(CLEAN[:2]) & set(augment(CLEAN, SplitConfig(copies=20), seed=0))
 
 
+def test_originals_come_beside_the_copies_where_asked_for() -> None:
+    split, whole = augment(CLEAN, SplitConfig(copies=2), seed=5), augment(CLEAN, SplitConfig(copies=2, originals=2), seed=5)
+    assert whole == [*split, *CLEAN, *CLEAN]
+
+
 def test_the_copies_of_a_text_differ() -> None:
     long = [LabelledText(TEXTS["the cap of ten"], 0)]
     assert len(set(augment(long, SplitConfig(copies=6), seed=0))) == 6
