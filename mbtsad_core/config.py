@@ -340,6 +340,26 @@ class VettingConfig(Config):
 
 
 @dataclass(frozen=True)
+class CageConfig(Config):
+    """What a process may take that reads a stranger's model (jobs/cage.py). The defaults are for the first look at one: read, loaded, asked once."""
+
+    memory: int | None = setting(6144, "megabytes of memory, of all its processes together; all that the machine has where not given", low=256, high=10_000_000)
+    cpu_seconds: int = setting(600, "seconds of CPU time of each of its processes, at most; threads count together", low=1, high=100_000_000)
+    seconds: float = setting(300.0, "seconds by the clock, at most", low=0.1, high=1e8)
+    file_megabytes: int = setting(2048, "megabytes of a file that it writes, at most", low=1, high=10_000_000)
+    open_files: int = setting(256, "files that each of its processes has open at a time, at most", low=16, high=1_000_000)
+    processes: int = setting(32, "processes at a time, at most; threads do not count", low=1, high=100_000)
+
+
+@dataclass(frozen=True)
+class CagesConfig(Config):
+    """The two cages of a server: for the first look at a model, and for a run. A run holds several copies of the model, and their optimiser."""
+
+    check: CageConfig = CageConfig()
+    run: CageConfig = CageConfig(memory=None, cpu_seconds=10 * 86_400, seconds=2 * 86_400.0, file_megabytes=65_536, open_files=1024)
+
+
+@dataclass(frozen=True)
 class PoisonConfig(Config):
     """Which training texts an attack poisons."""
 

@@ -75,7 +75,7 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
     roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), RuntimeConfig(), config.VettingConfig(), *(c for c, _ in cli.ATTACKS.values())]
     roots += [config.DEFENSE_CONFIGS[name] for name in cli.DEFENSES]
     roots += [config.DETECTOR_CONFIGS[name] for name in cli.DETECTORS]
-    served = {config.JobsConfig, config.UploadConfig}  # the page's, whose visitors share one machine
+    served = {config.JobsConfig, config.UploadConfig, config.CagesConfig, config.CageConfig}  # the page's, whose visitors share one machine
     shared = {config.ReserveConfig}  # what two configs have in common, and none by itself
     assert set().union(*map(parts, roots)) == set(KINDS) - served - shared
 

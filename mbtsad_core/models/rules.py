@@ -126,6 +126,7 @@ RULES: dict[str, Rule] = {
     "vet.unreadable": Rule("a file that cannot be read here", "what is not judged is not clean"),
     "vet.library": Rule("a library that the tokenizer needs is not installed", "what is not judged is not clean"),
     "vet.memory": Rule("not enough memory to judge", "what is not judged is not clean"),
+    "vet.cage": Rule("a model that ends, or reaches a limit of, the process that it is first read, loaded and asked in", "what is not judged is not clean"),
     "vet.storage": Rule("no room to unpack an upload", "what is not judged is not clean"),
     "vet.nothing": Rule("nothing there that is judged here", "what is not judged is not clean"),
     "vet.fetch": Rule("a model of the Hub that could not be fetched", "what is not judged is not clean"),

@@ -1,0 +1,177 @@
+"""The first look at a stranger's model: it is judged, loaded and asked once, in a cage, before the server's own process opens it.
+
+`receive` does that with an upload, `attempt` with a folder or a model of the Hub. The caged process is this module's `main`: it reads what
+is asked from standard input and answers in JSON. The answer is a stranger's too: what is taken from it are words, which are shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbtsad_core import errors
+from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig, from_dict, to_dict
+from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
+from mbtsad_core.jobs.cage import OFFLINE, Ended, environment, megabytes, run, said
+from mbtsad_core.models.file_policy import FileVerdict, printable
+from mbtsad_core.models.uploads import PolicyReport
+
+MODEL = "model"  # where a caged process puts the files of an upload
+RAISED = ("UnsafeModel", "CouldNotTell", "UnsuitableModel", "BadConfig")  # that a caged process may report
+TAKEN = PolicyReport(())
+
+
+def receive(
+    sources: Sequence[tuple[str, Path]],
+    directory: Path,
+    uploads: UploadConfig = UploadConfig(),
+    limits: VettingConfig = VettingConfig(),
+    cage: CageConfig = CageConfig(),
+) -> PolicyReport:
+    """`models.uploads.receive` in a cage, where what was taken is also loaded and asked once; `directory` is there only where all of it went well.
+
+    Raises UnsuitableModel where the files are sound, and the model is none that the method can treat.
+    """
+    asked = {"sources": [(name, str(path.absolute())) for name, path in sources], "uploads": to_dict(uploads), "limits": to_dict(limits)}
+    with _folder(directory.parent) as folder:
+        try:
+            report = _ask(asked, folder, cage)
+        except UnsafeModel as error:  # of a model that was accepted by its files
+            return PolicyReport((), str(error), error.rule, isinstance(error, CouldNotTell))
+        if report.accepted:
+            os.rename(folder / MODEL, directory)
+        return report
+
+
+def attempt(source: str | Path, folder: Path, limits: VettingConfig = VettingConfig(), cage: CageConfig = CageConfig()) -> None:
+    """Judge, load and ask a model once, in a cage that has its folder within `folder`; raises as `load_classifier` and `check_suitable` do.
+
+    source  a folder, or `hub:OWNER/NAME@COMMIT` of a model that was fetched before: the cage does not ask the Hub
+    """
+    with _folder(folder) as own:
+        _ask({"source": str(source), "limits": to_dict(limits)}, own, cage)
+
+
+@contextlib.contextmanager
+def _folder(within: Path) -> Iterator[Path]:
+    """A folder for one cage, on the same disk as what it makes, which goes with the cage."""
+    own = Path(tempfile.mkdtemp(prefix="cage-", dir=within))
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _ask(asked: dict[str, Any], folder: Path, cage: CageConfig) -> PolicyReport:
+    """The caged process's report; raises what it found."""
+    more = OFFLINE | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_CACHE": hub_cache()}
+    program = [sys.executable, "-P", "-m", "mbtsad_core.jobs.trial"]
+    ended = run(program, folder, cage, environment(folder, more=more), json.dumps(asked).encode())
+    try:
+        answer = json.loads(ended.out)
+        files = tuple(FileVerdict(**dict.fromkeys(("name", "verdict", "reason", "rule"), "") | file) for file in answer["files"])
+        report = PolicyReport(files, str(answer["problem"]), str(answer["rule"]), bool(answer["undecided"]))
+        error = answer["error"]
+    except (ValueError, TypeError, KeyError) as nothing:
+        raise CouldNotTell(_why(ended, cage), "vet.cage") from nothing
+    if ended.limit or ended.code:
+        raise CouldNotTell(_why(ended, cage), "vet.cage")
+    if error:
+        raise _raised(error)
+    return report
+
+
+def hub_cache() -> str:
+    """Where this process keeps models of the Hub, as huggingface_hub decides it."""
+    from huggingface_hub import constants
+
+    return str(Path(constants.HF_HUB_CACHE).absolute())
+
+
+def _raised(error: dict[str, Any]) -> MBTSADError:
+    """The error that a caged process reports, as one of ours."""
+    name, text = str(error["kind"]), printable(str(error["message"]), 1000)
+    if name not in RAISED:
+        return MBTSADError(text)
+    kind: type[MBTSADError] = getattr(errors, name)
+    return kind(text, str(error["rule"]), str(error["file"])) if issubclass(kind, UnsafeModel) else kind(text)
+
+
+def _why(ended: Ended, cage: CageConfig) -> str:
+    """Why a caged process gave no answer, for who gave the model."""
+    whole = "The model could not be judged: it is first read, loaded and asked in a process of its own with"
+    remedy = "Give a smaller model, or one saved anew with save_pretrained; a higher limit is for whoever runs this program to set."
+    if ended.limit:
+        return f"{whole} {said(ended.limit, cage)}, and it took more. {remedy}"
+    most = f"{megabytes(cage)} megabytes of memory, {cage.file_megabytes} of a file, {cage.open_files} open files"
+    how = f"signal {-ended.code} ended it" if ended.code < 0 else f"it ended with status {ended.code}"
+    return f"{whole} limits ({most}), and {how}. {remedy}"
+
+
+# ---------------------------------------------------------------- the caged process
+
+
+def main() -> int:
+    asked = json.load(sys.stdin)
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+    report, error = TAKEN, None
+    try:
+        report = _look(asked)
+    except UnsafeModel as found:
+        error = dict(kind=type(found).__name__, message=str(found), rule=found.rule, file=found.file)
+    except MBTSADError as found:
+        error = dict(kind=type(found).__name__, message=str(found), rule="", file="")
+        if _lacked_memory(found):
+            error = _no_memory()
+    except Exception as found:  # of a library
+        if not _lacked_memory(found):
+            raise
+        error = _no_memory()
+    files = [dataclasses.asdict(file) for file in report.files]
+    json.dump(dict(files=files, problem=report.problem, rule=report.rule, undecided=report.undecided, error=error), answer)
+    answer.close()
+    return 0
+
+
+def _look(asked: dict[str, Any]) -> PolicyReport:
+    from mbtsad_core.models import uploads
+    from mbtsad_core.models.classifier import check_suitable, load_classifier
+
+    limits, report, source = from_dict(VettingConfig, asked["limits"]), TAKEN, asked.get("source")
+    if source is None:
+        sources = [(name, Path(path)) for name, path in asked["sources"]]
+        report = uploads.receive(sources, Path(MODEL), from_dict(UploadConfig, asked["uploads"]), limits)
+        source = MODEL
+    if report.accepted:
+        check_suitable(load_classifier(source, limits=limits))
+    return report
+
+
+def _lacked_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is a want of memory: Python's, or in PyTorch's and the system's words."""
+    while error:
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in ("allocate memory", "bad alloc", "bad_alloc")):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _no_memory() -> dict[str, str]:
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+    message = f"The model could not be judged: it may take {most} megabytes of memory here, and it took more. Give a smaller model; a higher limit is for whoever runs this program to set."
+    return dict(kind="CouldNotTell", message=message, rule="vet.memory", file="")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
