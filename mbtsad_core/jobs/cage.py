@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import IO, Literal, NoReturn
 
 from mbtsad_core.config import CageConfig, from_dict, to_dict
 
@@ -95,6 +95,14 @@ def environment(folder: Path, *, threads: int = 1, more: Mapping[str, str] | Non
     return found | dict(more or {})
 
 
+def caches() -> dict[str, str]:
+    """Where this process keeps models and data sets of the Hub, for a program that shall find them: its home, and a token in it, are not."""
+    from huggingface_hub import constants
+
+    data = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
+    return {name: str(Path(place).absolute()) for name, place in (("HF_HUB_CACHE", constants.HF_HUB_CACHE), ("HF_DATASETS_CACHE", data))}
+
+
 def start(
     program: Sequence[str],
     folder: Path,
@@ -147,12 +155,19 @@ def end(keeper: subprocess.Popen[bytes]) -> None:
 
 def said(limit: Limit, limits: CageConfig) -> str:
     """What a limit allows, for a message: "at most 300 seconds"."""
-    return {
-        "memory": f"at most {megabytes(limits)} megabytes of memory",
-        "cpu_seconds": f"at most {limits.cpu_seconds} seconds of CPU time",
-        "seconds": f"at most {limits.seconds:g} seconds",
-        "processes": f"at most {limits.processes} {'process' if limits.processes == 1 else 'processes'} at a time",
-    }[limit]
+    return (
+        "at most "
+        + {
+            "memory": f"{megabytes(limits)} megabytes of memory",
+            "cpu_seconds": f"{_seconds(limits.cpu_seconds)} of CPU time",
+            "seconds": _seconds(limits.seconds),
+            "processes": f"{limits.processes} {'process' if limits.processes == 1 else 'processes'} at a time",
+        }[limit]
+    )
+
+
+def _seconds(number: float) -> str:
+    return f"{number:g} {'second' if number == 1 else 'seconds'}"
 
 
 def megabytes(limits: CageConfig) -> int:

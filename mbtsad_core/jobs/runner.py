@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mbtsad_core.config import JobsConfig
+from mbtsad_core.config import CageConfig, CagesConfig, JobsConfig
 from mbtsad_core.errors import WrongState
+from mbtsad_core.jobs.cage import END, ENDS, Limit, caches, end, environment, said, start
 from mbtsad_core.jobs.store import ACTIVE, Job, Measure, Recorded, State, Store, is_held
 from mbtsad_core.jobs.worker import LOG, RUN, work
 from mbtsad_core.types import Event
@@ -36,14 +38,21 @@ Slice = Callable[[str, str, float], Iterator[Event]]
 LOOK = 0.25  # seconds between two looks at the workers
 START = 30.0  # seconds from a claim to the worker's first sign of life, at most
 EXPIRE = 60.0  # seconds between two searches for expired jobs
+REMEDIES: dict[Limit, str] = {
+    "memory": "Use a smaller batch size or a smaller maximal length.",
+    "cpu_seconds": "Use fewer texts or fewer epochs.",
+    "seconds": "Use fewer texts or fewer epochs.",
+    "processes": "The job's log on the server may say what started them.",
+}
 STAGES = ("retrain", "distil")  # of a purification
 DISTIL_COST = 1.5  # time of a distillation step over that of a retraining step, until distillation shows its own pace
 
-# All that a worker gets of the server's environment: no tokens, no passwords.
+HOME = "home"  # a worker's own folder, beside RUN
+
+# What a worker gets of the server's environment besides what every cage passes on: no tokens, no passwords.
 PASSED_ON = (
-    "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "XDG_CACHE_HOME",
-    "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME", "CUBLAS_WORKSPACE_CONFIG",
-    "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
+    "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME", "CUBLAS_WORKSPACE_CONFIG",
+    "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
 )  # fmt: skip
 
 
@@ -157,12 +166,12 @@ def _is_starting(job: Job) -> bool:
 
 
 class DetachedRunner:
-    """Jobs run in child processes that outlive this one; a thread starts them, watches them, and ends them."""
+    """Jobs run in child processes that outlive this one, each in a `cage`; a thread starts them, watches them, and ends them."""
 
     detached = True
 
-    def __init__(self, root: Path, config: JobsConfig = JobsConfig()) -> None:
-        self.store, self.config = Store(root), config
+    def __init__(self, root: Path, config: JobsConfig = JobsConfig(), cage: CageConfig = CagesConfig().run) -> None:
+        self.store, self.config, self.cage = Store(root), config, cage
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
@@ -217,7 +226,7 @@ class DetachedRunner:
         for job in running:
             self._signal(job, signal.SIGKILL)
         for child in self._children.values():
-            child.wait()
+            end(child)
         for job in self.store.in_state(*ACTIVE):  # killed by us, which is not their failure
             if not is_held(self.store.directory(job.id)):
                 with contextlib.suppress(WrongState):  # it did so itself a moment ago
@@ -253,27 +262,23 @@ class DetachedRunner:
             self._wake.clear()
 
     def _start(self, job: Job) -> None:
-        """A process in a session, and so a group, of its own: a signal to the server does not reach it, one to the group ends all of it."""
-        threads = str(self.config.threads or max(1, (os.cpu_count() or 2) - 1))
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), threads)
-        environment |= {"MBTSAD_NICE": str(self.config.nice), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "PYTHONUNBUFFERED": "1"}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        """A process in a cage: in a session of its own, so that a signal to the server does not reach it, with limits and without secrets."""
+        home = self.store.directory(job.id) / HOME
+        shutil.rmtree(home, ignore_errors=True)  # what an attempt before has left
+        home.mkdir(mode=0o700)
+        more = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | caches() | {"MBTSAD_NICE": str(self.config.nice)}
+        env = environment(home, threads=self.config.threads or max(1, (os.cpu_count() or 2) - 1), more=more)
         command = [sys.executable, "-P", "-m", "mbtsad_core.jobs.worker", str(self.store.root), job.id]
         with open(self.store.directory(job.id) / LOG, "ab") as log:
-            self._children[job.id] = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self._children[job.id] = start(command, home, self.cage, env, outlives=True, stdout=log, stderr=log)
 
     def _look_at(self, job: Job) -> None:
         if not self._alive(job):
             child = self._children.get(job.id)
-            if child is not None or not _is_starting(job):
+            if child is not None and (limit := ENDS.get(-child.returncode)) and job.state is not State.CANCELLING:
+                with contextlib.suppress(WrongState):  # it ended a moment before
+                    self.store.fail(job.id, f"A run may take {said(limit, self.cage)} here, and this one took more. {REMEDIES[limit]}")
+            elif child is not None or not _is_starting(job):
                 _give_up_worker(self.store, job, self.config.attempts, _how_it_ended(child))
             return
         now = time.time()
@@ -288,14 +293,16 @@ class DetachedRunner:
         return (child is not None and child.poll() is None) or (job.pid is not None and is_held(self.store.directory(job.id)))
 
     def _signal(self, job: Job, number: signal.Signals) -> None:
-        """To the whole group of the job's process, which leads it. The number is still its own: we have not reaped it, or it holds the lock."""
+        """SIGTERM to the job's process, or SIGKILL to it and all that it started: through its keeper where we started it. A server before us has left
+        its keeper too, which ends the rest once the process is gone. The number is still its own: it holds the lock."""
         if not self._alive(job):
             return
         child = self._children.get(job.id)
-        group = child.pid if child is not None and child.returncode is None else job.pid
-        assert group, "alive, so it is our child or has told its number"
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, number)
+            if child is not None and child.returncode is None:
+                child.send_signal(END if number == signal.SIGKILL else number)
+            elif job.pid:
+                os.killpg(job.pid, number)
 
 
 def _how_it_ended(child: subprocess.Popen[bytes] | None) -> str:

@@ -19,8 +19,8 @@ from typing import Any
 
 from mbtsad_core import errors
 from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig, from_dict, to_dict
-from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.jobs.cage import OFFLINE, Ended, environment, megabytes, run, said
+from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel
+from mbtsad_core.jobs.cage import OFFLINE, Ended, caches, environment, megabytes, run, said
 from mbtsad_core.models.file_policy import FileVerdict, printable
 from mbtsad_core.models.uploads import PolicyReport
 
@@ -72,7 +72,7 @@ def _folder(within: Path) -> Iterator[Path]:
 
 def _ask(asked: dict[str, Any], folder: Path, cage: CageConfig) -> PolicyReport:
     """The caged process's report; raises what it found."""
-    more = OFFLINE | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_CACHE": hub_cache()}
+    more = OFFLINE | caches() | {"CUDA_VISIBLE_DEVICES": ""}
     program = [sys.executable, "-P", "-m", "mbtsad_core.jobs.trial"]
     ended = run(program, folder, cage, environment(folder, more=more), json.dumps(asked).encode())
     try:
@@ -87,13 +87,6 @@ def _ask(asked: dict[str, Any], folder: Path, cage: CageConfig) -> PolicyReport:
     if error:
         raise _raised(error)
     return report
-
-
-def hub_cache() -> str:
-    """Where this process keeps models of the Hub, as huggingface_hub decides it."""
-    from huggingface_hub import constants
-
-    return str(Path(constants.HF_HUB_CACHE).absolute())
 
 
 def _raised(error: dict[str, Any]) -> MBTSADError:
@@ -169,7 +162,10 @@ def _no_memory() -> dict[str, str]:
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
-    message = f"The model could not be judged: it may take {most} megabytes of memory here, and it took more. Give a smaller model; a higher limit is for whoever runs this program to set."
+    message = (
+        f"The model could not be judged: it may take {most} megabytes of memory here, and it took more. "
+        "Give a smaller model; a higher limit is for whoever runs this program to set."
+    )
     return dict(kind="CouldNotTell", message=message, rule="vet.memory", file="")
 
 

@@ -182,6 +182,10 @@ def _explain(error: Exception) -> str:
         return "The machine has not enough memory for this run. Use a smaller batch size or a smaller maximal length."
     if any(words in reason for words in ("No space left", "disk is full", "quota exceeded")):  # Python's and safetensors', SQLite's, the system's
         return "The disk is full, so the run could not be kept. Ask whoever runs this site to make room."
+    if "File too large" in reason:  # the cage's limit on a file
+        return "The run would write a larger file than it may here, so it was stopped. Use a smaller model, or ask whoever runs this site for a higher limit."
+    if "Too many open files" in reason:
+        return "The run would open more files than it may here, so it was stopped. Ask whoever runs this site for a higher limit."
     return "Unknown error: the run stopped for a reason that was not foreseen. The job's log on the server has the details."
 
 

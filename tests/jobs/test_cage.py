@@ -164,6 +164,7 @@ def test_every_limit_is_named_in_words() -> None:
         "at most 8 processes at a time",
     ]
     assert said("processes", CageConfig(processes=1)) == "at most 1 process at a time"
+    assert said("cpu_seconds", CageConfig(cpu_seconds=1)) == "at most 1 second of CPU time"
     assert said("memory", CageConfig(memory=None)) == f"at most {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20} megabytes of memory"
     assert missing() == ()
 

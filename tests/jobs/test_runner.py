@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from example import tiny_request, undisturbed, until, weights
 
-from mbtsad_core.config import JobsConfig
+from mbtsad_core.config import CageConfig, CagesConfig, JobsConfig
 from mbtsad_core.errors import QueueFull, UnknownJob
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.jobs.runner import AttachedRunner, DetachedRunner, Runner, seconds_left
@@ -42,8 +42,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., DetachedRunner]]:
     """Runners on one directory, closed in the end."""
     runners = []
 
-    def new(**changes: object) -> DetachedRunner:
-        runners.append(DetachedRunner(tmp_path / "jobs", dataclasses.replace(CONFIG, **changes)))
+    def new(cage: CageConfig = CagesConfig().run, **changes: object) -> DetachedRunner:
+        runners.append(DetachedRunner(tmp_path / "jobs", dataclasses.replace(CONFIG, **changes), cage))
         return runners[-1]
 
     yield new
@@ -221,6 +221,41 @@ def test_a_job_whose_workers_die_again_and_again_fails(start: Callable[..., Deta
     message = runner.status(id).message
     assert message.startswith("The run was started 3 times, and each time its process was lost: it was killed")
     assert "batch size" in message
+
+
+@pytest.mark.parametrize(
+    ("cage", "message"),
+    [
+        (CageConfig(seconds=0.5), "A run may take at most 0.5 seconds here, and this one took more. Use fewer texts or fewer epochs."),
+        (CageConfig(cpu_seconds=1), "A run may take at most 1 second of CPU time here, and this one took more. Use fewer texts or fewer epochs."),
+    ],
+    ids=["time", "CPU time"],
+)
+def test_a_run_that_reaches_a_limit_of_its_cage_fails_and_is_not_started_again(
+    start: Callable[..., DetachedRunner], request_: Request, cage: CageConfig, message: str
+) -> None:
+    runner = start(cage)
+    id = runner.submit(request_)
+    assert until(lambda: (state := runner.status(id).state) not in (State.QUEUED, State.RUNNING) and state, MINUTES) is State.FAILED
+    assert (runner.status(id).message, runner.job(id).attempts) == (message, 1)
+
+
+def test_a_worker_has_a_home_of_its_own_and_the_servers_cache(
+    start: Callable[..., DetachedRunner], request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/secret")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "texts"))
+    runner = start()
+    pid = pid_of(runner, runner.submit(request_))
+    with open(f"/proc/{pid}/environ") as environ, open(f"/proc/{pid}/limits") as limits:
+        seen = dict(line.split("=", 1) for line in environ.read().split("\0") if line)
+        held = {line[:25].strip(): line[25:].split()[0] for line in limits.read().splitlines()}
+    assert not [name for name in seen if name.startswith("GRADIO_")]
+    home = seen["HOME"]
+    assert Path(home).parent.parent == tmp_path / "jobs"
+    assert os.readlink(f"/proc/{pid}/cwd") == seen["TMPDIR"] == home
+    assert seen["HF_DATASETS_CACHE"] == str(tmp_path / "texts")
+    assert (held["Max cpu time"], held["Max file size"], held["Max open files"], held["Max core file size"]) == ("864000", str(1 << 36), "1024", "0")
 
 
 def test_an_unknown_job_is_refused_everywhere(start: Callable[..., DetachedRunner]) -> None:

@@ -249,6 +249,11 @@ def test_no_room_in_memory_is_said() -> None:
     assert _explain(caught.value).startswith("The machine has not enough memory")
 
 
+@pytest.mark.parametrize(("number", "words"), [(errno.EFBIG, "a larger file than it may"), (errno.EMFILE, "more files than it may")])
+def test_a_limit_of_the_cage_that_an_operation_meets_is_said(number: int, words: str) -> None:
+    assert words in _explain(OSError(number, os.strerror(number)))
+
+
 @pytest.mark.parametrize("left", [[], [".write-test"], ["run.json.new"]])
 def test_a_run_killed_before_it_wrote_anything_begins_anew(request_: Request, expected: str, tmp_path: Path, left: list[str]) -> None:
     out = tmp_path / "run"
