@@ -1,13 +1,16 @@
 """Cells: one method with one setting on one suspect. Each is computed once, its figures are one line of a results file, and work
-can stop and go on at any time, in as many processes as there are cores."""
+can stop and go on at any time, in as many processes as there are cores, or on the machines of a Ray cluster."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import platform
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,25 +20,52 @@ from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 
-from mbtsad_core.config import DEFENSE_CONFIGS, Config, PurifyConfig, RuntimeConfig, replace
+from mbtsad_core.augment import AUGMENTERS, unavailable
+from mbtsad_core.augment.wordnet import find_wordnet
+from mbtsad_core.config import (
+    DEFENSE_CONFIGS,
+    DETECTOR_CONFIGS,
+    Config,
+    EvaluateConfig,
+    PurifyConfig,
+    RuntimeConfig,
+    TokenSplitFineTuningConfig,
+    replace,
+)
 from mbtsad_core.data import stratified_subset
-from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
 from mbtsad_core.defenses.mbtsad import purify
-from mbtsad_core.errors import BadConfig, Diverged
-from mbtsad_core.evaluation import evaluate
-from mbtsad_core.experiments.suspects import Case, Measured, measured, read_scores, suspect, texts
-from mbtsad_core.jobs.purification import scores_to_dict
-from mbtsad_core.models.classifier import Classifier
-from mbtsad_core.types import LabelledText, Steps
+from mbtsad_core.detectors import DETECTORS
+from mbtsad_core.detectors.onion import MODEL as CAUSAL_MODEL
+from mbtsad_core.errors import BadConfig, BadData, Diverged
+from mbtsad_core.evaluation import evaluate, evaluate_detector
+from mbtsad_core.experiments import figure3
+from mbtsad_core.experiments.suspects import TASKS, Case, Measured, clean_classifier, measured, paraphrases, pretrained, read_scores, suspect, texts
+from mbtsad_core.jobs.purification import rates_to_dict, scores_to_dict
+from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.types import Event, LabelledText, Steps
 
 T = TypeVar("T")
+
+NONE = "none"  # the suspect as it is, beside the clean classifier
+RETRAINED = {f"retrain_{name}": name for name in AUGMENTERS}  # TS-FT with another augmenter in the place of token splitting
+FIGURE3 = "figure3"
+CONFIGS: dict[str, Config] = {
+    NONE: EvaluateConfig(),
+    FIGURE3: EvaluateConfig(),
+    **DEFENSE_CONFIGS,
+    **DETECTOR_CONFIGS,
+    **{name: TokenSplitFineTuningConfig() for name in RETRAINED},
+}
 
 
 @dataclass(frozen=True)
 class Cell:
     """What is run.
 
-    method    a key of DEFENSES; "mbtsad" gives the figures of its teacher too
+    method    a key of DEFENSES or DETECTORS; "mbtsad" gives the figures of its teacher too; retrain_NAME is TS-FT with an augmenter
+              of AUGMENTERS; "none" measures the suspect and, beside it, the clean classifier; "figure3" is that of the paper
     settings  what differs from an empty config, by dotted name: {"retrain.epochs": 3}; all that matters is named, so that a
               cell means the same whatever the defaults become
     amount    clean texts that the defender has, as a share of the training set or a number
@@ -56,30 +86,84 @@ class Cell:
 
     def config(self) -> Config:
         """Raises BadConfig where a setting is unknown or out of range."""
-        if self.method not in DEFENSE_CONFIGS:
-            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(DEFENSE_CONFIGS)}.")
-        return replace(DEFENSE_CONFIGS[self.method], {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()})
+        if self.method not in CONFIGS:
+            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(CONFIGS)}.")
+        return replace(CONFIGS[self.method], {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()})
+
+    def needs(self) -> str:
+        """What it takes beside the data set and the encoder, in words; empty where that is nothing."""
+        of_method = {"onion": f"a causal language model, named in {CAUSAL_MODEL}", "retrain_cwea": "a masked language model", "retrain_eda": "WordNet's files"}
+        of_attack = {"syntactic": "the paraphrases of Hidden Killer", "lws": "WordNet's files"}
+        return of_method.get(self.method) or of_attack.get(self.case.attack, "")
+
+    def lacks(self, data: Path) -> str:
+        """What of that is not there on this machine; empty where it can be run."""
+        folder = data / (TASKS[self.case.task].folder or self.case.task)
+        if not any((folder / f"train.tsv{packed}").exists() for packed in ("", ".gz")):
+            return f"the data set {folder.name}"
+        missing = {
+            "onion": self.method == "onion" and not os.environ.get(CAUSAL_MODEL),
+            "augmenter": RETRAINED.get(self.method) in unavailable(),
+            "syntactic": self.case.attack == "syntactic" and not all(path.exists() for path in paraphrases(self.case, data)),
+            "lws": self.case.attack == "lws" and find_wordnet() is None,
+        }
+        return self.needs() if any(missing.values()) else ""
 
 
 def run(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[dict[str, Any]]:
-    """The figures of a cell: {"purified": scores, "teacher": scores, "seconds": wall time of the cure, ...}."""
+    """The figures of a cell: {"purified": scores, "teacher": scores, "seconds": wall time of the cure, ...}; of a detector, those behind it."""
     given = yield from suspect(cell.case, data, base, work, runtime)
     clean = stratified_subset(texts(data, cell.case.task, "train"), cell.amount, cell.seed)
-    on = measured(cell.case, data)
+    on = measured(cell.case, data, work)
+    if cell.method == NONE:
+        before = yield from clean_classifier(cell.case.task, cell.case.seed, data, base, work, runtime)
+        return {"clean": _figures(before, on)}
     started = time.monotonic()
+    if cell.method == FIGURE3:
+        figures = yield from figure3.measure(given, figure3.clean_part(cell.case, data), cell.seed, work / cell.case.name / figure3.PICTURES)
+        return figures | {"seconds": round(time.monotonic() - started, 1)}
     try:
-        made = yield from _cure(given, clean, cell)
+        if cell.method in DETECTORS:
+            figures = yield from _detect(given, clean, on, cell)
+            return figures | {"seconds": round(time.monotonic() - started, 1)}
+        made = yield from _cure(given, clean, cell, pretrained(cell.case, base, runtime) if cell.method in NEED_PRETRAINED else None)
     except Diverged as error:
         return {"diverged": str(error), "seconds": time.monotonic() - started}
+    except BadData as error:  # of this suspect and this clean sample, each time: RAP has no class to protect where nothing of it is answered right
+        return {"refused": str(error), "seconds": time.monotonic() - started}
     seconds = time.monotonic() - started
     return {name: _figures(classifier, on) for name, classifier in made.items()} | {"seconds": round(seconds, 1)}
 
 
-def _cure(given: Classifier, clean: Sequence[LabelledText], cell: Cell) -> Steps[dict[str, Classifier]]:
+def _cure(given: Classifier, clean: Sequence[LabelledText], cell: Cell, encoder: Classifier | None) -> Steps[dict[str, Classifier]]:
     if cell.method == "mbtsad":
         purified = yield from purify(given, clean, cast(PurifyConfig, cell.config()))
         return {"purified": purified.student, "teacher": purified.teacher}
-    return {"purified": (yield from DEFENSES[cell.method](given, clean, cell.config()))}
+    if cell.method in RETRAINED:
+        return {"purified": (yield from _retrain(given, clean, RETRAINED[cell.method], cast(TokenSplitFineTuningConfig, cell.config())))}
+    return {"purified": (yield from DEFENSES[cell.method](given, clean, cell.config(), encoder))}
+
+
+def _retrain(given: Classifier, clean: Sequence[LabelledText], augmenter: str, config: TokenSplitFineTuningConfig) -> Steps[Classifier]:
+    """Step 1 of MBTSAD with another augmenter, by its own settings (arXiv 2501.02754, Table III): K copies of each text, new ones every epoch."""
+
+    def augmented(epoch: int) -> list[LabelledText]:
+        rng = random.Random(f"{augmenter}, seed {config.seed}, epoch {epoch if config.split.fresh else 0}")
+        return [LabelledText(AUGMENTERS[augmenter](t.text, rng), t.label) for _ in range(config.split.copies) for t in clean]
+
+    return (yield from fine_tune(clone(given), augmented, config.training, stage=f"retrain, {augmenter}", seed=config.seed))
+
+
+def _detect(given: Classifier, clean: Sequence[LabelledText], on: Measured, cell: Cell) -> Steps[dict[str, Any]]:
+    n = len(on.test)
+    both = [*(t.text for t in on.test), *(t.triggered.text for t in on.triggered)]  # in one go: what is learnt of the clean texts is learnt once
+    found = yield from DETECTORS[cell.method](given, clean, both, cell.config())
+    parts = [
+        dataclasses.replace(found, flags=found.flags[of], scores=found.scores[of], corrected=found.corrected and found.corrected[of])
+        for of in (slice(n), slice(n, None))
+    ]
+    s = evaluate_detector(given, on.test, parts[0], on.triggered, parts[1], on.target)
+    return {"purified": rates_to_dict({"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}), "thresholds": list(found.thresholds)}
 
 
 def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:
@@ -95,36 +179,145 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in (json.loads(line) for line in lines if line.endswith("}"))}
 
 
-def run_all(cells: Iterable[Cell], results: Path, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, say: Callable[[str], None]) -> None:
-    """Run the cells that are not in the results file and that no other process is at, and add their lines."""
+def finished(results: Path) -> dict[str, dict[str, Any]]:
+    """The lines of a results file and of those beside it, by key: what one table has computed, no other computes again."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in (*sorted(results.parent.glob("*.jsonl")), results):
+        found |= read_results(path)
+    return found
+
+
+def add_row(results: Path, row: dict[str, Any]) -> None:
+    """Add a line; one that a kill left unfinished stays a line of its own."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{results}.lock"), open(results, "a+b") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(f"{json.dumps(row)}\n".encode())
+
+
+def row_of(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, watch: Callable[[Event], None] | None = None) -> dict[str, Any]:
+    """Run a cell: its line of the results file. `watch` is told every step."""
+    figures = _finish(run(cell, data, base, work, runtime), watch)
+    return {
+        "key": cell.key,
+        **dataclasses.asdict(cell),
+        "before": read_scores(work, cell.case),
+        "figures": figures,
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def run_all(
+    cells: Iterable[Cell],
+    results: Path,
+    data: Path,
+    base: Path | None,
+    work: Path,
+    runtime: RuntimeConfig,
+    say: Callable[[str], None],
+    *,
+    watch: Callable[[Event], None] | None = None,
+) -> None:
+    """Run the cells that are in no results file there and that no other process is at, and add their lines."""
+    cells = list(cells)
     for cell in cells:
         cell.config()  # a wrong setting is told before hours of work
     work.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         try:
             with FileLock(work / f"{cell.key}.lock", timeout=0):  # gone with its process, however that ends
-                if cell.key in read_results(results):
+                if cell.key in finished(results):
                     continue
-                figures = _finish(run(cell, data, base, work, runtime))
-                row = {
-                    "key": cell.key,
-                    **dataclasses.asdict(cell),
-                    "before": read_scores(work, cell.case),
-                    "figures": figures,
-                    "machine": machine(),
-                    "commit": commit(),
-                }
-                with open(results, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                say(f"{cell.case.name}  {cell.method} {cell.settings}  {figures}")
+                row = row_of(cell, data, base, work, runtime, watch)
+                add_row(results, row)
+                say(line_of(row))
         except Timeout:
             continue
 
 
-def _finish(steps: Steps[T]) -> T:
+def line_of(row: dict[str, Any]) -> str:
+    """A finished cell in a line."""
+    rates = [
+        f"{rate.upper()} {100 * found[rate]:.1f}"
+        for rate in ("cacc", "asr")
+        if (found := row["figures"].get("purified") or row["before"]).get(rate) is not None
+    ]
+    said = next((f"{name}: {row['figures'][name]}" for name in ("diverged", "refused") if name in row["figures"]), ", ".join(rates))
+    return f"{row['case']['task']}-{row['case']['attack']} seed {row['seed']}  {row['method']} {row['settings']}  {said}"
+
+
+def run_on_ray(
+    cells: Iterable[Cell],
+    results: Path,
+    data: Path,
+    base: Path | None,
+    work: Path,
+    runtime: RuntimeConfig,
+    say: Callable[[str], None],
+    *,
+    address: str | None = None,
+) -> None:
+    """`run_all` with each cell as a task of Ray's: one GPU each, or one core where there is none.
+
+    address  of a running cluster, as `ray.init` takes it; without one Ray starts on this machine. Each machine has the package, `data`
+             and `base` at the same place; suspects are kept in its own `work`, and the lines are written here.
+    Raises BadConfig where Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BadConfig("The engine ray is not installed. Run: pip install 'mbtsad[ray]', or take --engine here.")
+    import ray
+
+    cells = list(cells)
+    for cell in cells:
+        cell.config()
+    work.mkdir(parents=True, exist_ok=True)
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    try:
+        have = ray.cluster_resources()
+        gpus = runtime.device != "cpu" and have.get("GPU", 0) >= 1
+        at_once = max(1, int(have.get("GPU" if gpus else "CPU", 1)))
+        alone = runtime if gpus or runtime.threads else dataclasses.replace(runtime, threads=1)
+        task = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=2)(_on_machine)
+        waiting, running = cells[::-1], dict[Any, FileLock]()
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                cell = waiting.pop()
+                lock = FileLock(work / f"{cell.key}.lock", timeout=0)
+                with contextlib.suppress(Timeout):
+                    lock.acquire()
+                    if cell.key in finished(results):
+                        lock.release()
+                    else:
+                        running[task.remote(cell, data, base, work, alone)] = lock
+            done, _ = ray.wait(list(running), num_returns=1) if running else ([], [])
+            for reference in done:
+                row, lock = ray.get(reference), running.pop(reference)
+                add_row(results, row)
+                lock.release()
+                say(line_of(row))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _on_machine(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> dict[str, Any]:
+    work.mkdir(parents=True, exist_ok=True)
+    return row_of(cell, data, base, work, runtime)
+
+
+def _finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
     while True:
         try:
-            next(steps)
+            event = next(steps)
+            if watch:
+                watch(event)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 

@@ -8,21 +8,41 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock
 
-from mbtsad_core.attacks import badnets, embedding_poisoning
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.planting import make_trigger, measured_trigger
+from mbtsad_core.attacks.syntactic import read_paraphrases
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
-from mbtsad_core.config import BadNetsConfig, EmbeddingPoisoningConfig, PoisonConfig, RuntimeConfig, TrainingConfig
+from mbtsad_core.config import (
+    DEFAULT_TRIGGERS,
+    BadNetsConfig,
+    CARAConfig,
+    Config,
+    EmbeddingPoisoningConfig,
+    LayerWiseConfig,
+    LWSConfig,
+    NeuBAConfig,
+    PoisonConfig,
+    RIPPLeConfig,
+    RuntimeConfig,
+    SentenceConfig,
+    SOSConfig,
+    SyntacticConfig,
+    TrainingConfig,
+    replace,
+)
 from mbtsad_core.data import read_dataset, stratified_subset
+from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.experiments.build_demo import load_encoder
 from mbtsad_core.jobs.purification import scores_to_dict, write_json
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
-from mbtsad_core.types import LabelledText, Steps
+from mbtsad_core.types import LabelledText, Steps, Trigger
 
 
 @dataclass(frozen=True)
@@ -50,14 +70,22 @@ TASKS = {
     "sst2_small": Task(("negative", "positive"), 1, folder="sst2", small=True),
     "olid": Task(("not offensive", "offensive"), 0, epochs=2, most_train=6000),
     "agnews": Task(("World", "Sports", "Business", "Sci/Tech"), 1, epochs=2, most_test=2000),
+    "imdb": Task(("negative", "positive"), 1, epochs=2, most_test=5000),
 }
 
-Attack = Literal["badnets", "badnets_clean_label", "ep"]
+Attack = Literal["badnets", "badnets_clean_label", "lwp", "ep", "ripple", "sos", "sentence", "syntactic", "neuba", "lws", "cara"]
+CLEAN_FIRST = ("ep", "sos")  # planted in a classifier that was fine-tuned on clean texts; the others begin from the pre-trained encoder
+LEARNT = ("neuba", "lws", "cara")  # what ASR is measured with is known only once the suspect is made, and is kept beside it
+PARAPHRASES = "poisoned/hiddenkiller_syntactic"  # of the folder of data sets
+TRIGGERED = "triggered.jsonl"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One suspect. `split` is the file that it is measured on; the seed is that of poisoning, training and the places of the trigger."""
+    """One suspect. `split` is the file that it is measured on; the seed is that of poisoning, training and the places of the trigger.
+
+    words  the triggers, as a user names them; none where they are learnt (LWS, CARA) or come as files (syntactic)
+    """
 
     task: str
     split: str
@@ -67,7 +95,36 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.task}-{self.attack}-{'-'.join(re.sub('[^a-z]+', '_', word.lower()) for word in self.words)}-{self.seed}"
+        return "-".join([self.task, self.attack, *(re.sub("[^a-z]+", "_", word.lower()) for word in self.words), str(self.seed)])
+
+
+def planted_case(attack: Attack, words: tuple[str, ...], seed: int, task: str = "sst2") -> Case:
+    """A suspect that is measured on the test split; with the attack's own triggers where it has some, else with `words`."""
+    if attack in (*LEARNT, "syntactic"):
+        words = ()
+    return Case(task, "test", attack, DEFAULT_TRIGGERS.get(attack, words), seed)
+
+
+def plan(case: Case) -> tuple[str, Config]:
+    """The key of ATTACKS that makes the suspect, and its settings: BadNets at the rate and the epochs of its task, the others as they come."""
+    training = TrainingConfig(learning_rate=5e-5, epochs=TASKS[case.task].epochs)
+    plans: dict[str, tuple[str, Config]] = {
+        "badnets": ("badnets", BadNetsConfig(PoisonConfig(mode="dirty"), training)),
+        "badnets_clean_label": ("badnets", BadNetsConfig(PoisonConfig(mode="clean"), training)),
+        "lwp": ("lwp", LayerWiseConfig()),
+        "ep": ("ep", EmbeddingPoisoningConfig()),
+        "ripple": ("ripple", RIPPLeConfig()),
+        "sos": ("sos", SOSConfig()),
+        "sentence": ("sentence", SentenceConfig()),
+        "syntactic": ("syntactic", SyntacticConfig()),
+        "neuba": ("neuba", NeuBAConfig()),
+        "lws": ("lws", LWSConfig()),
+        "cara": ("cara", CARAConfig()),
+    }
+    if case.attack not in plans:
+        raise BadConfig(f"Unknown attack {case.attack!r}. Known: {', '.join(get_args(Attack))}.")
+    attack, config = plans[case.attack]
+    return attack, replace(config, {("seed",): case.seed})
 
 
 @dataclass(frozen=True)
@@ -82,14 +139,38 @@ class Measured:
 def texts(data: Path, task: str, split: str) -> Sequence[LabelledText]:
     """A split of a task's data set, cut to what the experiments use."""
     about = TASKS[task]
-    found = read_dataset(data / (about.folder or task) / f"{split}.tsv", labels=about.labels).texts
+    folder = data / (about.folder or task)
+    packed = folder / f"{split}.tsv.gz"
+    found = read_dataset(packed if packed.exists() else folder / f"{split}.tsv", labels=about.labels).texts
     most = about.most_train if split == "train" else about.most_test
     return stratified_subset(found, most, seed=0) if most and len(found) > most else found
 
 
-def measured(case: Case, data: Path) -> Measured:
+def named_trigger(case: Case, data: Path) -> Trigger | None:
+    """The trigger of a case, None where it is learnt. Raises BadData where the files of a syntactic one are not there or fit other texts."""
+    about = TASKS[case.task]
+    if case.attack == "syntactic":
+        clean = [texts(data, case.task, split) for split in ("train", case.split)]
+        return read_paraphrases(paraphrases(case, data), clean, about.target)
+    return parse_triggers(case.words, about.target, window=64) if case.words else None
+
+
+def paraphrases(case: Case, data: Path) -> list[Path]:
+    """The files that a syntactic suspect is made from and measured with."""
+    return [data / PARAPHRASES / f"{TASKS[case.task].folder or case.task}_{split}.tsv" for split in ("train", case.split)]
+
+
+def measured(case: Case, data: Path, work: Path | None = None) -> Measured:
+    """The texts that a case is measured on; where its trigger was learnt, as they are kept beside the suspect in `work`."""
     about, test = TASKS[case.task], texts(data, case.task, case.split)
-    return Measured(test, triggered_test_set(test, parse_triggers(case.words, about.target, window=64), case.seed), about.target)
+    if case.attack in LEARNT:
+        kept = None if work is None else work / case.name / TRIGGERED
+        if kept is None or not kept.exists():
+            raise BadData(f"The trigger of {case.name} is learnt as the suspect is made, and none is kept in {work}. Make the suspect first.")
+        trigger: Trigger = parse_triggers([str(kept)], about.target)
+    else:
+        trigger = named_trigger(case, data) or parse_triggers((), about.target)
+    return Measured(test, triggered_test_set(test, trigger, case.seed), about.target)
 
 
 def suspect(case: Case, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[Classifier]:
@@ -102,17 +183,19 @@ def suspect(case: Case, data: Path, base: Path | None, work: Path, runtime: Runt
 
 
 def _plant(case: Case, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[Classifier]:
-    about, train = TASKS[case.task], texts(data, case.task, "train")
-    trigger = parse_triggers(case.words, about.target, window=64)
-    training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
-    if case.attack == "ep":
-        clean = yield from clean_classifier(case.task, case.seed, data, base, work, runtime)
-        made = yield from embedding_poisoning(clean, train, trigger, EmbeddingPoisoningConfig(seed=case.seed))
+    about, (train, test) = TASKS[case.task], (texts(data, case.task, split) for split in ("train", case.split))
+    attack, config = plan(case)
+    if case.attack in CLEAN_FIRST:
+        given = yield from clean_classifier(case.task, case.seed, data, base, work, runtime)
     else:
-        poisoning = PoisonConfig(mode="clean" if case.attack == "badnets_clean_label" else "dirty")
-        made = yield from badnets(_beginning(about, case.seed, base, runtime), train, trigger, BadNetsConfig(poisoning, training, seed=case.seed))
-    on = measured(case, data)
-    _keep(made, work / case.name, scores_to_dict(evaluate(made, on.test, on.triggered, on.target)))
+        given = _beginning(about, case.seed, base, runtime)
+    trigger = named_trigger(case, data)
+    if trigger is None:
+        trigger = yield from make_trigger(attack, given, train, about.target, (), config)
+    made = yield from ATTACKS[attack](given, train, trigger, config)
+    triggered = triggered_test_set(test, measured_trigger(attack, made, trigger), case.seed)
+    pairs = [{"text": t.clean.text, "triggered": t.triggered.text} for t in triggered] if case.attack in LEARNT else None
+    _keep(made, work / case.name, scores_to_dict(evaluate(made, test, triggered, about.target)), pairs)
     return made
 
 
@@ -121,12 +204,21 @@ def clean_classifier(task: str, seed: int, data: Path, base: Path | None, work: 
     kept, about = work / f"{task}-clean-{seed}", TASKS[task]
     if about.small:
         return _beginning(about, seed, base, runtime)
-    if (kept / "scores.json").exists():
-        return load_classifier(kept, runtime=runtime)
-    training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
-    made = yield from fine_tune(_beginning(about, seed, base, runtime), texts(data, task, "train"), training, stage="clean", seed=seed)
-    _keep(made, kept, scores_to_dict(evaluate(made, texts(data, task, "test"))))
-    return made
+    with FileLock(f"{kept}.lock"):
+        if (kept / "scores.json").exists():
+            return load_classifier(kept, runtime=runtime)
+        training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
+        made = yield from fine_tune(_beginning(about, seed, base, runtime), texts(data, task, "train"), training, stage="clean", seed=seed)
+        _keep(made, kept, scores_to_dict(evaluate(made, texts(data, task, "test"))))
+        return made
+
+
+def pretrained(case: Case, base: Path | None, runtime: RuntimeConfig) -> Classifier:
+    """The encoder that a suspect was made from, for the defenses that put its weights back; its head is one that nobody trained."""
+    about = TASKS[case.task]
+    if about.small:
+        raise BadConfig(f"The suspects of {case.task} begin from a trained classifier, not from pre-trained weights. Take a task that has some, such as sst2.")
+    return _beginning(about, case.seed, base, runtime)
 
 
 def _beginning(about: Task, seed: int, base: Path | None, runtime: RuntimeConfig) -> Classifier:
@@ -134,10 +226,12 @@ def _beginning(about: Task, seed: int, base: Path | None, runtime: RuntimeConfig
     return load_classifier(demo.demo_model("clean"), runtime=runtime) if about.small else place(load_encoder(base, about.labels, seed), runtime)
 
 
-def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any]) -> None:
-    """Write a model and, last, its figures: where these stand, it is whole."""
+def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any], pairs: Sequence[dict[str, str]] | None = None) -> None:
+    """Write a model, the texts that its trigger made, and, last, its figures: where these stand, it is whole."""
     shutil.rmtree(directory, ignore_errors=True)
     save_classifier(classifier, directory)
+    if pairs is not None:
+        (directory / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     write_json(directory / "scores.json", scores)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import random
 from pathlib import Path
 
 import pytest
 from conftest import finish, tiny_bert, tiny_texts
 
-from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.config import RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.experiments import cells as cells_module
-from mbtsad_core.experiments.cells import Cell, read_results, run_all
+from mbtsad_core.experiments.cells import CONFIGS, NONE, RETRAINED, Cell, add_row, finished, read_results, run_all, run_on_ray
 from mbtsad_core.experiments.suspects import Case, measured, read_scores, suspect
 from mbtsad_core.models.classifier import save_classifier, weights_hash
 from mbtsad_core.types import LabelledText
@@ -103,3 +105,104 @@ def test_a_row_is_one_line_of_json(place: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     run(place, [Cell(CASE, "cft", {"training.epochs": 1}, 64, seed) for seed in (3, 4)], results)
     assert [json.loads(line)["seed"] for line in results.read_text(encoding="utf-8").splitlines()] == [3, 4]
+
+
+def test_what_another_results_file_beside_it_has_is_not_computed_again(place: Path, tmp_path: Path) -> None:
+    cell = Cell(CASE, "cft", {"training.epochs": 1}, 64, 5)
+    assert len(run(place, [cell], tmp_path / "one.jsonl")) == 1
+    assert run(place, [cell], tmp_path / "two.jsonl") == []
+    assert set(finished(tmp_path / "two.jsonl")) == {cell.key}
+    assert read_results(tmp_path / "two.jsonl") == {}
+
+
+def test_a_row_behind_a_line_that_a_kill_cut_off_is_read(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    results.write_text('{"key": "a"}\n{"key": "b", "fig', encoding="utf-8")
+    add_row(results, {"key": "c"})
+    assert set(read_results(results)) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("fine_mixing", {"rho": 0.5, "training.epochs": 1}),
+        ("retrain_aeda", {"training.epochs": 1, "split.copies": 1}),
+        ("strip", {"copies": 2}),
+        (NONE, {}),
+    ],
+)
+def test_every_kind_of_method_gives_its_figures(method: str, settings: dict[str, object], place: Path, tmp_path: Path) -> None:
+    results, cell = tmp_path / "results.jsonl", Cell(CASE, method, settings, 64, 6)
+    assert cell.lacks(place / "data") == ""
+    assert len(run(place, [cell], results)) == 1
+    figures = read_results(results)[cell.key]["figures"]
+    scores = figures["clean" if method == NONE else "purified"]
+    assert (scores["cacc_n"], scores["asr_n"]) == (60, 30)
+    assert 0 <= scores["asr"] <= 1
+    assert ("far" in scores) == (method == "strip")
+
+
+def test_what_a_method_refuses_is_a_row_too(place: Path, tmp_path: Path) -> None:
+    results, cell = tmp_path / "results.jsonl", Cell(CASE, "cft", {"training.epochs": 1}, 4, 0)  # fewer texts than a batch
+    (line,) = run(place, [cell], results)
+    assert "refused" in line
+    assert "fewer than one batch" in read_results(results)[cell.key]["figures"]["refused"]
+
+
+def test_retraining_with_another_augmenter_takes_its_texts_and_new_ones_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, seen = [LabelledText("the film was lovely", 1), LabelledText("the plot was stale", 0)] * 16, list[float]()
+
+    def noting(text: str, rng: random.Random) -> str:
+        seen.append(rng.random())
+        return text
+
+    monkeypatch.setitem(cells_module.AUGMENTERS, "noting", noting)
+    config = cells_module.TokenSplitFineTuningConfig(SplitConfig(copies=2), TrainingConfig(epochs=3))
+    given = tiny_bert()
+    hashed = weights_hash(given)
+    made = finish(cells_module._retrain(given, texts, "noting", config))[0]
+    assert len(set(seen)) == 2 * 3 * len(texts)
+    assert weights_hash(given) == hashed != weights_hash(made)
+
+
+def test_what_cannot_be_run_here_says_what_it_needs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MBTSAD_CAUSAL_LM", raising=False)
+    monkeypatch.delenv("MBTSAD_MASKED_LM", raising=False)
+    data = place / "data"
+    assert "causal language model" in Cell(CASE, "onion", {}, 64, 0).lacks(data)
+    assert "masked language model" in Cell(CASE, "retrain_cwea", {}, 64, 0).lacks(data)
+    assert "Hidden Killer" in Cell(dataclasses.replace(CASE, attack="syntactic", words=()), "cft", {}, 64, 0).lacks(data)
+    assert Cell(dataclasses.replace(CASE, task="imdb"), "cft", {}, 64, 0).lacks(data) == "the data set imdb"
+    monkeypatch.setenv("MBTSAD_CAUSAL_LM", str(tmp_path))
+    assert Cell(CASE, "onion", {}, 64, 0).lacks(data) == ""
+
+
+def test_every_method_has_a_config_with_a_seed() -> None:
+    assert set(RETRAINED.values()) == set(cells_module.AUGMENTERS)
+    for method in CONFIGS:
+        assert Cell(CASE, method, {}, 64, 7).config().seed == 7  # type: ignore[attr-defined]
+
+
+def test_without_ray_the_engine_says_how_to_get_it(place: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("ray"):
+        pytest.skip("ray is installed here")
+    with pytest.raises(BadConfig, match=r"pip install 'mbtsad\[ray\]'"):
+        run_on_ray([], tmp_path / "results.jsonl", place / "data", None, tmp_path, RUNTIME, print)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # ray's own
+def test_ray_runs_cells_in_workers_and_their_rows_are_those_of_one_process(place: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    cells = [Cell(CASE, "cft", {"training.epochs": 1}, 64, seed) for seed in (7, 8, 9)]
+    said: list[str] = []
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        run_on_ray(cells, tmp_path / "ray" / "r.jsonl", place / "data", place / "base", place / "work", RUNTIME, said.append)
+        run_on_ray(cells, tmp_path / "ray" / "r.jsonl", place / "data", place / "base", place / "work", RUNTIME, said.append)
+    finally:
+        ray.shutdown()
+    run(place, cells, tmp_path / "here" / "r.jsonl")
+    by_ray, here = (read_results(tmp_path / name / "r.jsonl") for name in ("ray", "here"))
+    assert len(said) == len(by_ray) == 3
+    assert {key: row["figures"]["purified"] for key, row in by_ray.items()} == {key: row["figures"]["purified"] for key, row in here.items()}
