@@ -1,12 +1,14 @@
 """Reading JSON that came with a model: bounded before it is parsed, and nothing in it said twice.
 
 Python's parser is safe, but it takes memory many times the size of some inputs, goes down a level of the stack for every bracket, takes
-the last of two values of a key where other readers take the first, and knows numbers (NaN, Infinity) that JSON has not.
+the last of two values of a key where other readers take the first, knows numbers (NaN, Infinity) that JSON has not, takes 1e400 for
+infinity, and takes half a character ("\\ud800") for one, which the library of safetensors refuses.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -21,6 +23,8 @@ LARGEST_CONFIG = 1 << 20  # bytes
 
 # Possessive (*+): a string is never gone back into, so that any input takes time in proportion to its length.
 TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character that is written as two
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -51,7 +55,9 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     """The JSON object in UTF-8 that `data` is. Raises UnsafeModel."""
     _bound(data, name)
     try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        if HALF.search(data):
+            json.dumps(values, ensure_ascii=False).encode("utf-8")  # a UnicodeEncodeError, which is a ValueError, where the other half is missing
     except _Twice as error:
         raise UnsafeModel(
             f"Refused: {name} gives a value for {str(error)[:100]!r} twice. Readers differ in which they take.", "json.duplicate", name
@@ -90,6 +96,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise _Twice(key)
             seen.add(key)
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _no_number(text: str) -> Any:

@@ -91,6 +91,18 @@ def test_what_the_library_cannot_open_is_refused(tmp_path: Path, keep: int) -> N
         read_header(tmp_path / "y.safetensors")
 
 
+@pytest.mark.parametrize("text", ['"\\ud800"', "1e400"])
+def test_a_header_that_python_would_read_and_the_library_would_not_is_refused(tmp_path: Path, text: str) -> None:
+    """The first was found by fuzzing."""
+    header = f'{{"__metadata__": {{"a": {text}}}, "w": {{"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}}}'.encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(SafetensorError), safe_open(tmp_path / "x.safetensors", "pt"):
+        pass
+    with pytest.raises(UnsafeModel) as refused:
+        read_header(tmp_path / "x.safetensors")
+    assert refused.value.rule == "json.malformed"
+
+
 def test_a_file_that_is_not_there_is_not_judged(tmp_path: Path) -> None:
     with pytest.raises(CouldNotTell) as found:
         read_header(tmp_path / "x.safetensors")
@@ -154,11 +166,11 @@ def test_a_header_of_a_hundred_thousand_tensors_costs_little(tmp_path: Path) -> 
 
     header = {f"bert.encoder.layer.{i}.weight": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(100_000)}
     path = write(tmp_path / "x.safetensors", header, bytes(400_000))
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     with pytest.raises(UnsafeModel, match="holds 100000 tensors; 10000 are allowed"):
         read_header(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert peak < 300 << 20

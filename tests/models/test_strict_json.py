@@ -38,6 +38,10 @@ def test_sound_json_is_read_as_python_reads_it(ascii_only: bool) -> None:
         assert parse_object(json.dumps(value, ensure_ascii=ascii_only).encode(), "x.json") == value
 
 
+def test_a_character_may_be_written_in_two_halves_or_as_a_text_about_them() -> None:
+    assert parse_object(b'{"a": "\\ud83d\\ude00", "b": "\\\\ud800"}', "x.json") == {"a": "\U0001f600", "b": "\\ud800"}
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_the_depth_is_exact(opening: str) -> None:
     closing = "]" if opening == "[" else "}"
@@ -72,6 +76,11 @@ def test_deep_json_is_refused_on_a_small_stack_too(depth: int) -> None:
         (b'{"a": NaN}', "json.malformed"),
         (b'{"a": -Infinity}', "json.malformed"),
         (b'{"a": ' + b"1" * 5000 + b"}", "json.malformed"),
+        (b'{"a": 1e400}', "json.malformed"),
+        (b'{"a": [-1.5E+999]}', "json.malformed"),
+        (b'{"a": "\\ud800"}', "json.malformed"),  # half a character: found by fuzzing, the library of safetensors refuses it
+        (b'{"\\uDFFF": 1}', "json.malformed"),
+        (b'{"a": {"b": ["\\ude00\\ud83d"]}}', "json.malformed"),
         (b'{"a": 1}\0', "json.malformed"),
         (b"\xef\xbb\xbf{}", "json.malformed"),
         (b'{"a": "\xff"}', "json.malformed"),
@@ -99,9 +108,9 @@ def test_what_readers_differ_in_is_refused(data: bytes, rule: str) -> None:
     ids=["escapes", "backslashes", "quotes", "lists", "objects", "texts"],
 )
 def test_large_json_of_any_kind_is_done_with_in_seconds(data: bytes, rule: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     if rule:
         assert rule_of(data) == rule
     else:
         assert len(parse_object(data, "x.json")["x"]) == 8_000_000
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
