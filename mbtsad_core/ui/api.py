@@ -30,7 +30,7 @@ from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate as evaluate_scores
 from mbtsad_core.jobs.purification import Request, class_index, read_texts, scores_to_dict
 from mbtsad_core.jobs.store import State
-from mbtsad_core.models.uploads import printable, receive
+from mbtsad_core.models.uploads import printable
 from mbtsad_core.ui.handlers import words
 from mbtsad_core.ui.parts import HEAVY
 from mbtsad_core.ui.session import CleanData, read_trigger
@@ -300,7 +300,7 @@ def add_api(site: Site) -> None:
         sent = [received(file) for file in (files if isinstance(files, list) else [files])]
         site.expire()
         with site.upload() as folder:
-            found = receive(sent, folder / MODEL, site.uploads)
+            found = site.receive(sent, folder / MODEL)
             for _, path in sent:  # Gradio's copies: what is kept stands in our folder
                 path.unlink(missing_ok=True)
             if not found.accepted:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.config import JobsConfig, RuntimeConfig, UploadConfig
+from mbtsad_core.config import CageConfig, CagesConfig, JobsConfig, RuntimeConfig, UploadConfig
 from mbtsad_core.errors import BadConfig, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
 
@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", metavar="DIR", type=Path, default=default_jobs(), help="directory of jobs and uploads (default: %(default)s)")
     add_settings(parser, JobsConfig(), "jobs: queue, quotas, limits")
     add_settings(parser, UploadConfig(), "uploads")
+    add_settings(parser, CagesConfig(), "cages: of a visitor's model when it is first opened (check), and of a run")
     add_settings(parser, RuntimeConfig(), "machine", but=["--threads"])
     return parser
 
@@ -57,14 +58,14 @@ def zero_gpu() -> Callable[..., Any] | None:
     return spaces.GPU  # type: ignore[no-any-return]
 
 
-def make_runner(root: Path, config: JobsConfig) -> Runner:
+def make_runner(root: Path, config: JobsConfig, cage: CageConfig = CagesConfig().run) -> Runner:
     """Jobs in child processes, or, where a GPU is lent for a call at a time, in the visitor's call."""
     from mbtsad_core.jobs.runner import AttachedRunner, DetachedRunner
 
     if lend := zero_gpu():
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a fork has none of the tokenizers' threads, and would wait for them for ever
         return AttachedRunner(root, config, seconds=SLICE, around=lambda slice: lend(duration=60)(slice))
-    return DetachedRunner(root, config)
+    return DetachedRunner(root, config, cage)
 
 
 def routes(site: Site) -> list[Any]:
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     try:
-        config, uploads, runtime = (read_settings(args, kind) for kind in (JobsConfig(), UploadConfig(), RuntimeConfig()))
+        config, uploads, cages, runtime = (read_settings(args, kind) for kind in (JobsConfig(), UploadConfig(), CagesConfig(), RuntimeConfig()))
         runtime = dataclasses.replace(runtime, threads=None)  # --threads is for the jobs
         auth = [_credentials(given) for given in args.auth] if args.auth else None
     except BadConfig as error:
@@ -120,8 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `docker stop` is like Ctrl-C: the runs stop at a checkpoint
-    runner = make_runner(root, config)
-    site = Site(root, runner, config, runtime, uploads)
+    runner = make_runner(root, config, cages.run)
+    site = Site(root, runner, config, runtime, uploads, cages.check)
     page = build_page(site)
     if runner.detached:
         threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()

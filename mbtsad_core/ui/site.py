@@ -8,17 +8,21 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mbtsad_core.config import JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
+from mbtsad_core.config import CageConfig, JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.jobs import cage, trial
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
 from mbtsad_core.jobs.store import State
+from mbtsad_core.models import uploads as plain
 from mbtsad_core.models.classifier import Classifier, check_suitable
+from mbtsad_core.models.hub import fetch_model
+from mbtsad_core.models.uploads import PolicyReport
 from mbtsad_core.ui.session import Session
 
 T = TypeVar("T")
@@ -69,6 +73,7 @@ class Site:
 
     root     directory of the jobs and uploads
     runtime  where jobs run, and the page's own questions are answered where the GPU is the server's own
+    check    the limits of the process that a visitor's model is first read in
     """
 
     def __init__(
@@ -78,8 +83,10 @@ class Site:
         config: JobsConfig = JobsConfig(),
         runtime: RuntimeConfig = RuntimeConfig(),
         uploads: UploadConfig = UploadConfig(),
+        check: CageConfig = CageConfig(),
     ) -> None:
-        self.root, self.runner, self.config, self.runtime, self.uploads = root.absolute(), runner, config, runtime, uploads
+        self.root, self.runner, self.config, self.runtime, self.uploads, self._check = root.absolute(), runner, config, runtime, uploads, check
+        self._limits = VettingConfig(megabytes=2 * uploads.megabytes)  # as float32, of files in float16; for models of the Hub, which are no uploads
         self.own_runtime = runtime if runner.detached else replace(runtime, device="cpu")  # a GPU that is lent to calls is none for the page
         self._models = Kept(MODEL_BYTES, _bytes)
         self._results = Kept(RESULTS)
@@ -94,12 +101,47 @@ class Site:
         """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
 
         def load() -> Classifier:
-            limits = VettingConfig(megabytes=2 * self.uploads.megabytes)  # as float32, of files in float16; for models of the Hub, which are no uploads
-            classifier = read_model(source, "suspect", max_length, self.own_runtime, limits=limits)
+            place = self._tried(source)
+            classifier = read_model(place, "suspect", max_length, self.own_runtime, limits=self._limits)
             check_suitable(classifier)
             return classifier
 
         return self._models.get((source, max_length), load)
+
+    def _tried(self, source: str) -> str:
+        """Where a model is that may be loaded here: a visitor's has been read, loaded and asked in a cage before. Raises what was wrong with it.
+
+        A model of the Hub is then named by its commit, so that what is loaded is what was tried.
+        """
+        hub = source.startswith("hub:")
+        if hub:
+            commit = fetch_model(source, self._limits).directory.name
+            source = f"{source.partition('@')[0]}@{commit}"
+        if self.runner.detached and (hub or Path(source).is_relative_to(self.root / UPLOADS)):
+            self.remembered(("tried", source), lambda: trial.attempt(source, self.root / UPLOADS, self._limits, self._check))
+        return source
+
+    def receive(self, sources: Sequence[tuple[str, Path]], directory: Path) -> PolicyReport:
+        """Judge an upload and keep what is accepted in `directory`, all of it in a cage where the host has one. Raises UnsuitableModel."""
+        if not self.runner.detached:
+            return plain.receive(sources, directory, self.uploads)
+        limits = replace(self._limits, json_megabytes=self.uploads.json_megabytes)
+        report = trial.receive(sources, directory, self.uploads, limits, self._check)
+        if report.accepted:
+            self.needs_no_trial(directory)
+        return report
+
+    def needs_no_trial(self, directory: Path) -> None:
+        """Load what is in this folder without a cage: it has been in one, or this server wrote it itself."""
+        self.remembered(("tried", str(directory)), lambda: None)
+
+    def cage_words(self) -> str:
+        """What is not to be had here of the cage that a visitor's model is first opened in; "" where nothing lacks."""
+        if not self.runner.detached:
+            return "This host allows no processes of its own, so a model is judged here by the same rules and then opened in the page’s own process, without a cage."
+        if lacking := cage.missing():
+            return f"A model is first opened in a process of its own, a cage; on this system that lacks {'; '.join(lacking)}."
+        return ""
 
     def suspect(self, session: Session) -> Classifier:
         """The session's suspect, its classes called as the visitor named them."""

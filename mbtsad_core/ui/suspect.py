@@ -17,7 +17,6 @@ from mbtsad_core.evaluation import evaluate
 from mbtsad_core.jobs.purification import class_index, read_texts
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import save_classifier
-from mbtsad_core.models.uploads import receive
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
@@ -56,6 +55,7 @@ def suspect_step(parts: Parts) -> None:
                 '<p class="mbtsad">A zip, or the separate files, as <code>save_pretrained</code> wrote them: <code>config.json</code>, '
                 "<code>model.safetensors</code> and the tokenizer’s files. Pickles and code are refused; nothing that comes with a model is run.</p>"
             )
+            _say_what_lacks(site.cage_words())
             files = gr.File(label="Zip or files of the model", file_count="multiple", elem_id="model-files", height=140)
             report = html(elem_id="policy-report")
         with gr.Tab("Hugging Face Hub", id="hub"):
@@ -65,6 +65,7 @@ def suspect_step(parts: Parts) -> None:
                 info="Only its safetensors, JSON and text files are fetched",
                 elem_id="hub-id",
             )
+            _say_what_lacks(site.cage_words())
             fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-fetch")
         with gr.Tab("Plant your own", id="plant"):
             html(
@@ -126,7 +127,7 @@ def suspect_step(parts: Parts) -> None:
         if not uploaded:
             return session, ""
         with site.upload() as folder:
-            found = receive([(Path(file).name, Path(file)) for file in uploaded], folder / "model", site.uploads)
+            found = site.receive([(Path(file).name, Path(file)) for file in uploaded], folder / "model")
             for file in uploaded:  # Gradio's copies: what is kept stands in our folder
                 Path(file).unlink(missing_ok=True)
             if not found.accepted:
@@ -164,6 +165,7 @@ def suspect_step(parts: Parts) -> None:
                     break
                 yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
             save_classifier(suspect, folder / "model")
+        site.needs_no_trial(folder / "model")
         source = str(folder / "model")
         name = f"{attack_name.partition(':')[0]} with “{write_trigger(specs)}”"
         session = Session(session.visitor).with_suspect(source, name, site.model(source), specs, target_name)
@@ -207,6 +209,12 @@ def _card(session: Session, scores: Scores | None, problem: str) -> str:
         f'<section class="mbtsad card" aria-label="The suspect"><h3>{escape(suspect.name)}</h3>'
         f'<p class="muted">{escape(suspect.description)}: {escape(labels)}</p>{figures}</section>'
     )
+
+
+def _say_what_lacks(text: str) -> None:
+    """A sentence on the cage, where the host does not give all of it."""
+    if text:
+        html(f'<p class="mbtsad muted cage">{escape(text)}</p>')
 
 
 def _progress(text: str, share: float) -> str:

@@ -281,5 +281,9 @@ def test_hosting_without_background_jobs(browser: Browser, look: Look, suspect_d
         look(page, "without-background-jobs")
         state(page, "done", LATE)
         assert page.locator("#curves .plot .js-line").count() > 0
+        open_step(page, 1)
+        for tab in ("Upload", "Hugging Face Hub"):
+            source(page, "#sources", tab)
+            expect(page.locator("#sources .cage:visible")).to_contain_text("opened in the page’s own process, without a cage.")
         visits.leave()
         visits.close()

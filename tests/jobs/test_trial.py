@@ -1,0 +1,105 @@
+"""A model's first look, in a cage: real processes that judge, load and ask the tiny model; what is wrong with it comes back as an error of ours."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tiny_bert
+
+from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig
+from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
+from mbtsad_core.jobs.cage import Ended
+from mbtsad_core.jobs.trial import _lacked_memory, _raised, _why, attempt, receive
+from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the cage lacks what `missing` says")
+
+
+def sources(directory: Path) -> list[tuple[str, Path]]:
+    return [(path.name, path) for path in sorted(directory.iterdir())]
+
+
+def test_a_sound_upload_is_taken_and_nothing_else_is_left(saved_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no more memory than PyTorch itself needs, and a half."""
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    place = tmp_path / "uploads"
+    place.mkdir()
+    report = receive(sources(saved_tiny), place / "model", cage=CageConfig(memory=1024))
+    assert (report.verdict, sorted(file.name for file in report.files)) == ("clean", sorted(path.name for path in saved_tiny.iterdir()))
+    assert {file.verdict for file in report.files} == {"accepted"}
+    assert [path.name for path in place.iterdir()] == ["model"]
+    assert weights_hash(load_classifier(place / "model")) == weights_hash(load_classifier(saved_tiny))
+    assert {oct(path.stat().st_mode & 0o777) for path in (place / "model").iterdir()} == {"0o600"}
+
+
+def test_a_refused_upload_comes_back_with_its_report_and_is_not_kept(saved_tiny: Path, tmp_path: Path) -> None:
+    (saved_tiny / "evil.py").write_text("raise SystemExit")
+    place = tmp_path / "uploads"
+    place.mkdir()
+    report = receive(sources(saved_tiny), place / "model", UploadConfig(), VettingConfig())
+    assert (report.verdict, report.rule) == ("refused", "format.code")
+    assert [file.name for file in report.files if file.verdict == "refused"] == ["evil.py"]
+    assert list(place.iterdir()) == []
+
+
+def test_a_sound_model_of_one_class_is_unsuitable(tmp_path: Path) -> None:
+    save_classifier(tiny_bert(classes=1), tmp_path / "one")
+    with pytest.raises(UnsuitableModel, match="1 output; expected a classifier of two classes or more"):
+        attempt(tmp_path / "one", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_model_that_reaches_a_limit_is_not_judged_and_the_limit_is_named(saved_tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(CouldNotTell, match=r"at most 0\.1 seconds, and it took more\. Give a smaller model") as caught:
+        attempt(saved_tiny, tmp_path, cage=CageConfig(seconds=0.1))
+    assert caught.value.rule == "vet.cage"
+    report = receive(sources(saved_tiny), tmp_path / "model", cage=CageConfig(seconds=0.1))
+    assert (report.verdict, report.rule, (tmp_path / "model").exists()) == ("inconclusive", "vet.cage", False)
+
+
+def test_memory_is_limited_in_words(saved_tiny: Path, tmp_path: Path) -> None:
+    """256 megabytes are fewer than PyTorch takes before any model."""
+    with pytest.raises(CouldNotTell, match="256 megabytes of memory"):
+        attempt(saved_tiny, tmp_path, cage=CageConfig(memory=256))
+
+
+def test_what_is_refused_while_loading_comes_back_with_its_rule_and_file(saved_tiny: Path, tmp_path: Path) -> None:
+    path = saved_tiny / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-4:] = struct.pack("<f", float("nan"))
+    path.write_bytes(data)
+    with pytest.raises(UnsafeModel, match="holds NaN") as caught:
+        attempt(saved_tiny, tmp_path)
+    assert (type(caught.value), caught.value.rule, caught.value.file) == (UnsafeModel, "weights.finite", "model.safetensors")
+
+
+# ---------------------------------------------------------------- the words of a caged process
+
+
+def test_only_errors_of_ours_are_made_of_its_words_and_they_are_shown_as_text() -> None:
+    assert type(_raised(dict(kind="SystemExit", message="bye\x1b[31m", rule="", file=""))) is MBTSADError
+    assert str(_raised(dict(kind="UnsuitableModel", message="bye\x1b[31m", rule="", file=""))).isprintable()
+    found = _raised(dict(kind="CouldNotTell", message="no", rule="vet.memory", file="a"))
+    assert isinstance(found, CouldNotTell)
+    assert (found.rule, found.file) == ("vet.memory", "a")
+
+
+def test_a_process_that_ends_without_an_answer_is_said_with_its_limits() -> None:
+    said = _why(Ended(-11, None, b"", b""), CageConfig(memory=300, file_megabytes=7, open_files=20))
+    assert "limits (300 megabytes of memory, 7 of a file, 20 open files), and signal 11 ended it." in said
+    assert "it ended with status 3" in _why(Ended(3, None, b"", b""), CageConfig())
+
+
+def test_a_want_of_memory_is_known_behind_other_errors() -> None:
+    def led_to(error: BaseException, cause: BaseException) -> BaseException:
+        error.__cause__ = cause
+        return error
+
+    assert _lacked_memory(led_to(UnsuitableModel("no"), MemoryError()))
+    assert _lacked_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"))
+    assert _lacked_memory(OSError(12, os.strerror(12)))
+    assert not _lacked_memory(UnsuitableModel("no"))
