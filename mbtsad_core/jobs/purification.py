@@ -39,7 +39,7 @@ from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
-from mbtsad_core.training.state import TrainState, read_state, write_state
+from mbtsad_core.training.state import TrainState, read_state, sync, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
@@ -335,7 +335,7 @@ def execute(
         precision=inputs.suspect.precision,
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
-        notes=inputs.notes,
+        notes=(*inputs.notes, *memory_notes(events)),
         events=tuple(events),
         stumbled=_stumbled(models),
         models=models if keep_models else None,
@@ -349,6 +349,16 @@ def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
     """The pieces that stand out, as they are read, the worst first."""
     worst = sorted((nats, piece) for piece, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
     return tuple((models.suspect.tokenizer.convert_ids_to_tokens(piece), round(nats, 2)) for nats, piece in worst)
+
+
+def memory_notes(events: Sequence[Event]) -> tuple[str, ...]:
+    """A sentence for each stage whose batches the memory did not hold."""
+    fewest = {event.stage: int(event.metrics["texts_at_once"]) for event in events if "texts_at_once" in event.metrics}
+    return tuple(
+        f"The memory did not hold a batch of the stage {stage!r}, so its steps were taken {n} {'text' if n == 1 else 'texts'} at a time. "
+        f"Each has the same mean gradient; where there is dropout, its random masks differ."
+        for stage, n in fewest.items()
+    )
 
 
 def _after_baseline(inputs: Inputs, steps: Steps[Purified]) -> Steps[Purified]:
@@ -401,9 +411,13 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
 
 
 def read_events(out: Path) -> list[Event]:
-    """The events that a run has written so far; a line that a kill left unfinished is not among them."""
-    lines = (out / EVENTS).read_text(encoding="utf-8").split("\n") if (out / EVENTS).exists() else []
-    return [Event(**json.loads(line)) for line in lines if line.endswith("}}")]
+    """The events that a run has written so far; a line that a kill left unfinished is not among them, nor what follows a damaged one."""
+    found = []
+    with contextlib.suppress(ValueError, TypeError, FileNotFoundError):  # what comes after a line that a power cut damaged is no older than it
+        for line in (out / EVENTS).read_bytes().split(b"\n"):
+            if line.endswith(b"}}"):
+                found.append(Event(**json.loads(line)))
+    return found
 
 
 def _killed_before_start(out: Path) -> bool:
@@ -444,6 +458,8 @@ def new_output(out: Path) -> Iterator[None]:
             raise BadOutput(f"{out} exists and is not an empty directory. Give a new --out{hint}.")
         made = [p for p in (out, *out.parents) if not p.exists()]
         out.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            sync(directory.parent)
         probe = out / ".write-test"
         probe.touch()
         probe.unlink()
@@ -475,6 +491,7 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -497,14 +514,21 @@ def write_results(result: Result, purified: Classifier, out: Path, teacher: Clas
 
 
 def _save_whole(classifier: Classifier, directory: Path, card: str | None = None) -> None:
-    """Write a model, and its card, so that `directory` never holds a part of it."""
+    """Write a model, and its card, so that `directory` never holds a part of it, even where the power fails."""
     unfinished = directory.with_name(directory.name + ".new")
     shutil.rmtree(unfinished, ignore_errors=True)
-    save_classifier(classifier, unfinished)
-    if card is not None:
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(unfinished, directory)
+    try:
+        save_classifier(classifier, unfinished)
+        if card is not None:
+            (unfinished / "README.md").write_text(card, encoding="utf-8")
+        for path in (*unfinished.iterdir(), unfinished):
+            sync(path)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(unfinished, directory)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # it takes room that is needed
+        raise
+    sync(directory.parent)
 
 
 def model_zip(out: Path) -> Path:
@@ -526,6 +550,7 @@ def model_zip(out: Path) -> Path:
                 entry.external_attr = 0o644 << 16
                 with open(file, "rb") as source, archive.open(entry, "w", force_zip64=True) as kept:
                     shutil.copyfileobj(source, kept, 1 << 20)
+        sync(new)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
@@ -538,5 +563,5 @@ def _diverged(error: Diverged, out: Path | None) -> Diverged:
         return Diverged(f"{error} There is no earlier state worth keeping.")
     if out is None:
         return Diverged(f"{error} With --out the best model so far would have been kept.", error.best)
-    save_classifier(error.best, out / "best")
+    _save_whole(error.best, out / "best")
     return Diverged(f"{error} The model with the lowest loss before that is kept in {out / 'best'}.", error.best)
