@@ -1,4 +1,5 @@
-"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | publish | build-demo`. Its flags are made from the config dataclasses.
+"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | publish | build-demo`.
+Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
 """
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CLEAN, REFUSED, COULD_NOT_TELL = 0, 1, 2  # of `mbtsad vet`
+REPRODUCED = ("table1", "table2", "table3", "table4", "figure3")
+SECONDS_BETWEEN_LOOKS = 60  # at a cell that runs, of `mbtsad reproduce`
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
 DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
@@ -161,6 +164,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs (default: tune)")
     p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
+    add_settings(p, RuntimeConfig(), "machine")
+
+    p = commands.add_parser("reproduce", help="print the paper's tables with our figures beside its own", description=reproduce_command.__doc__)
+    p.add_argument("table", choices=(*REPRODUCED, "all"), help="which of them; figure3 too")
+    p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, imdb/, poisoned/): run what is in no results file yet")
+    p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
+    p.add_argument("--seeds", metavar="N", type=int, default=3, help="suspects, clean samples and trainings of each cell (default: 3)")
+    p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs, and the pictures of figure3 (default: tune)")
+    p.add_argument("--results", metavar="FILE", help="the results file (default: that of the package); finished cells of the others beside it count too")
+    p.add_argument("--only", metavar="TEXT", action="append", default=[], help="run the cells alone that have this in their suspect and method: sst2-ep, cft")
+    p.add_argument("--no-search", action="store_true", help="leave the rivals' settings as published, or as an earlier search chose them")
+    p.add_argument("--engine", choices=("here", "ray"), default="here", help="one cell after the other, or as tasks of Ray (pip install 'mbtsad[ray]')")
+    p.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster (default: Ray on this machine alone)")
+    p.add_argument("--into", metavar="FILE", help="write all tables between the marks of this Markdown file and print nothing")
     add_settings(p, RuntimeConfig(), "machine")
 
     p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
@@ -575,6 +592,69 @@ def tune_command(args: argparse.Namespace) -> int:
     return DONE
 
 
+def reproduce_command(args: argparse.Namespace) -> int:
+    """Print the paper's tables, our mean, spread and interval beside each of its figures, from the results files. With --data, run the cells that
+    are missing first; this can be stopped and gone on with at any time, and several such commands at once share the work."""
+    from mbtsad_core.experiments.tables import RESULTS, page, reproduce, write_into
+
+    if args.seeds < 1:
+        raise BadConfig(f"--seeds: expected a whole number of at least 1, got {args.seeds}.")
+    results, work = Path(args.results) if args.results else RESULTS, Path(args.work)
+    tables = REPRODUCED if args.table == "all" else (args.table,)
+    looked = time.monotonic()
+
+    def watch(event: Event) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            print(f"  {event.stage} {event.step}/{event.total}", file=sys.stderr, flush=True)
+
+    for table in tables if args.data else ():
+        reproduce(
+            table,
+            Path(args.data),
+            Path(args.base) if args.base else None,
+            work,
+            read_settings(args, RuntimeConfig()),
+            lambda line: print(line, file=sys.stderr, flush=True),
+            results=results,
+            seeds=args.seeds,
+            only=args.only,
+            searching=not args.no_search,
+            engine=args.engine,
+            address=args.address,
+            watch=watch,
+        )
+    if "figure3" in tables:
+        draw_figure3(work, args.seeds)
+    if args.into:
+        write_into(Path(args.into), args.seeds, results)
+    else:
+        print(page(args.seeds, results, tables))
+    return DONE
+
+
+def draw_figure3(work: Path, seeds: int) -> None:
+    """Each picture of Figure 3 whose points stand in `work`, as a page of its own."""
+    from mbtsad_core.experiments.figure3 import PICTURES, PROJECTIONS, read_picture
+    from mbtsad_core.experiments.tables import case_of
+
+    for seed in range(seeds):
+        for method in PROJECTIONS:
+            if picture := read_picture(work / case_of("sst2", "BadNets", seed).name / PICTURES, method):
+                import numpy as np
+
+                from mbtsad_core.evaluation.embeddings import Projection
+                from mbtsad_core.views.embeddings import Points, projection_figure
+
+                plane = np.asarray(picture["plane"], np.float32)
+                points = Points(*(tuple(p[key] for p in picture["points"]) for key in ("text", "set", "class")))
+                figure = projection_figure(Projection(method, plane, plane, picture["trustworthiness"], None), points, names=("suspect", ""))
+                path = work / f"figure3-{seed}-{method}.html"
+                figure.write_html(path)
+                print(f"{path}: the suspect's [CLS] vectors, seed {seed}", file=sys.stderr)
+
+
 def publish_command(args: argparse.Namespace) -> int:
     """Publish the page from a checkout as a Space on Hugging Face, with a token that `hf auth login` or HF_TOKEN gave.
     Run again, it brings the Space up to date."""
@@ -697,6 +777,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "detect": detect_command,
     "vet": vet_command,
     "tune": tune_command,
+    "reproduce": reproduce_command,
     "publish": publish_command,
     "build-demo": build_demo_command,
 }

@@ -17,7 +17,7 @@ import numpy as np
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.augment import AUGMENTERS, BUDGET_MATCHED, unavailable
 from mbtsad_core.evaluation.embeddings import cls_vectors, outlying, project
-from mbtsad_core.evaluation.perturbation import ORIGINAL, perturbations
+from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, perturbations
 from mbtsad_core.experiments.suspects import Case, named_trigger, plan, texts
 from mbtsad_core.jobs.purification import rates_to_dict
 from mbtsad_core.models.classifier import Classifier
@@ -50,7 +50,7 @@ def measure(
     here = [name for name in AUGMENTERS if name not in unavailable()]
     differ = [name for name in here if BUDGET_MATCHED[name] is not AUGMENTERS[name]]
     steps = len(here) + len(differ) + 2 + len(projections)
-    found, matched = {}, {}
+    found, matched = dict[str, Perturbation](), dict[str, Perturbation]()
     for name in here:
         found |= perturbations(suspect, clean, {name: AUGMENTERS[name]}, seed=seed)
         yield Event(STAGE, len(found) - 1, steps, {})

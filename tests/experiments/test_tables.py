@@ -1,0 +1,304 @@
+"""The paper's tables: the right cells, chosen without a look at what they report, and printed as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, ended, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
+
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.detectors import DETECTORS
+from mbtsad_core.errors import BadConfig, BadData
+from mbtsad_core.experiments import tables, tune
+from mbtsad_core.experiments.cells import FIGURE3, NONE, Cell, read_results
+from mbtsad_core.experiments.tables import PAPER, TABLE2, TABLE3, TABLE4, Row, case_of, cell_of, cells, chosen, page, search, verdict
+from mbtsad_core.models.classifier import save_classifier
+
+
+def scores(cacc: int, asr: int, floor: float = 0.1, n: int = 1000) -> dict[str, float]:
+    """Of `n` clean and `n` triggered texts."""
+    return {"cacc": cacc / n, "cacc_hits": cacc, "cacc_n": n, "asr": asr / n, "asr_hits": asr, "asr_n": n, "asr_floor": floor}
+
+
+def line(cell: Cell, before: dict[str, float], **figures: object) -> str:
+    return json.dumps({"key": cell.key, **dataclasses.asdict(cell), "before": before, "figures": figures}) + "\n"
+
+
+BEFORE = scores(900, 990)
+
+
+def own(name: str) -> Row:
+    return next(row for row in (*TABLE2, *TABLE3, *TABLE4) if row.name == name)
+
+
+def printed(results: Path, table: str, seeds: int = 3) -> str:
+    return page(seeds, results, [table])
+
+
+# ---------------------------------------------------------------- the paper's figures
+
+
+def test_the_figures_are_whole_numbers_of_sst2s_test_texts_as_often_as_the_papers_are() -> None:
+    """Most of the paper's figures on SST-2 are k of 1821 and k of 912 texts: chance gives 18 % and 9 %, and so would typing errors."""
+    pairs = [pair for name, figures in PAPER.items() if name != "TS" for pair in figures[:3]]  # TS stands in two tables
+    asr = sum(any(round(100 * k / 912, 2) == pair[1] for k in range(913)) for pair in pairs)
+    cacc = sum(any(round(100 * k / 1821, 2) == pair[0] for k in range(1822)) for pair in pairs)
+    assert (len(pairs), asr) == (51, 39)
+    assert cacc >= 40
+    assert PAPER["TS"] == PAPER["TS-FT"][:3]
+
+
+@pytest.mark.parametrize("row", [*TABLE2, *TABLE3, *TABLE4], ids=lambda row: row.name)
+def test_a_row_names_a_line_of_the_paper_or_none(row: Row) -> None:
+    assert row.paper == "" or row.paper in PAPER
+    assert row.pretrained == (row.method in NEED_PRETRAINED)
+
+
+# ---------------------------------------------------------------- what is run
+
+
+def test_every_method_has_its_row() -> None:
+    assert {row.method for row in (*TABLE2, *TABLE4)} == {*DEFENSES, *DETECTORS}
+    assert {tables.plan_name(attack) for attack in tables.PLANTED} == set(ATTACKS)
+
+
+@pytest.mark.parametrize("table", tables.TABLES)
+def test_the_cells_of_a_table_can_be_run(table: str) -> None:
+    found = [*search(table), *cells(table, 4, {})]
+    assert len({cell.key for cell in found}) == len(found)
+    for cell in found:
+        cell.config()
+    tasks = [cell.case.task for cell in found]
+    assert tasks == sorted(tasks, reverse=True)  # SST-2 ahead of IMDb
+
+
+def test_what_the_recipes_report_computes_is_not_computed_again() -> None:
+    shared = {cell.key for cell in tune.report() if cell.case.task == "sst2" and cell.case.attack in ("badnets", "ep")}
+    assert shared <= {cell.key for cell in cells("table2", 3, {})}
+    assert len(shared) == 4 * 2 * 3
+
+
+def test_a_rival_has_as_many_settings_to_choose_from_as_the_recipe_had_rates() -> None:
+    rates = len(tune.QUESTIONS["Which learning rate, for both stages?"])
+    searched = [row for row in TABLE2 if len(row.candidates) > 1]
+    assert {len(row.candidates) for row in searched} == {rates}
+    assert {row.method for row in searched} == {*DEFENSES} - {"mbtsad", "mbtsad_no_att", "mbtsad_no_hid", "cd"}
+    assert own("CFT at MBTSAD's rate and steps").candidates == (tune.CFT,)
+
+
+def test_no_suspect_of_a_table_is_chosen_by() -> None:
+    reported = {cell.case for table in tables.TABLES for cell in cells(table, 3, {})}
+    assert not {cell.case for cell in search("table2")} & reported
+    assert all(cell.case.split == "dev" for cell in search("table2"))
+    assert all(case.split == "test" for case in reported)
+
+
+def tried(row: Row, figures: Sequence[tuple[dict[str, float], dict[str, float]] | None]) -> tables.Rows:
+    """Rows of the search: for each candidate the purified scores on both development suspects."""
+    found = {}
+    for settings, pair in zip(row.candidates, figures, strict=True):
+        for name, purified in zip(tables.DEVELOPED_ON, pair or (), strict=False):
+            cell = tables._tried(row, settings, name)
+            found[cell.key] = {"before": BEFORE, "figures": {"purified": purified}}
+    return found
+
+
+def test_a_rivals_setting_is_the_lowest_asr_of_those_that_keep_the_accuracy() -> None:
+    row = own("Reinit")
+    first, second, third = row.candidates
+    kept, lower, ruined = (scores(895, 500),) * 2, (scores(890, 300), scores(880, 200)), (scores(850, 100), scores(870, 100))
+    assert chosen(row, {}) == (first, False)
+    assert chosen(row, tried(row, (kept, lower, None))) == (first, False)  # half a search decides nothing
+    assert chosen(row, tried(row, (kept, lower, ruined))) == (second, True)  # the third falls by 4 points
+    assert chosen(row, tried(row, (ruined, (scores(800, 1),) * 2, (scores(879, 400),) * 2))) == (third, True)  # all fall by more than 2: the least
+    diverged = tried(row, (kept, lower, ruined))
+    diverged[tables._tried(row, second, tables.DEVELOPED_ON[1]).key]["figures"] = {"diverged": "nan"}
+    assert chosen(row, diverged) == (first, True)
+
+
+def test_what_the_search_decides_decides_the_cells() -> None:
+    row = own("Reinit")
+    rows = tried(row, ((scores(895, 500),) * 2, (scores(890, 300),) * 2, (scores(890, 400),) * 2))
+    settings = {json.dumps(cell.settings) for cell in cells("table2", 3, rows) if cell.method == "reinitialization"}
+    assert settings == {json.dumps(row.candidates[1])}
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+def test_a_verdict_is_of_the_interval_and_says_by_how_much() -> None:
+    found = [scores(900, 100), scores(900, 100)]  # Wilson's intervals of 2000: CACC 88.6 to 91.2, ASR 8.8 to 11.4
+    assert verdict(found, "asr", 9.0, higher=False) == "reached"
+    assert verdict(found, "asr", 15.5, higher=False) == "better by 5.5"
+    assert verdict(found, "asr", 8.0, higher=False) == "short by 2.0"
+    assert verdict(found, "cacc", 91.32, higher=True) == "short by 1.3"
+    assert verdict(found, "cacc", 88.0, higher=True) == "better by 2.0"
+
+
+def test_means_spreads_and_intervals_are_those_of_the_seeds(tmp_path: Path) -> None:
+    results, row = tmp_path / "results.jsonl", own("CFT at MBTSAD's rate and steps")
+    first, second = (cell_of(case_of("sst2", "BadNets", seed), row.method, row.candidates[0]) for seed in (0, 1))
+    results.write_text(line(first, BEFORE, purified=scores(800, 500)) + line(second, BEFORE, purified=scores(900, 700, 0.3)), encoding="utf-8")
+    shown = next(text for text in printed(results, "table2").splitlines() if row.name in text)
+    assert shown == (f"|  | {row.name} | 2 of 3 | 85.0 ± 7.1 [83.4, 86.5] | 91.82 | short by 6.8 | 60.0 ± 14.1 [57.8, 62.1] | 65.02 | better by 5.0 | 20.0 |")
+    assert "| **SST-2, BadNets** | the suspect | 2 of 3 | 90.0 ± 0.0 [88.6, 91.2] | 91.32 | short by 1.3 | 99.0 ± 0.0" in printed(results, "table2")
+
+
+def test_what_is_not_run_says_why_and_is_never_filled(tmp_path: Path) -> None:
+    results, row = tmp_path / "results.jsonl", own("MBTSAD, the paper's form")
+    diverged = cell_of(case_of("sst2", "LWP", 0), row.method, row.candidates[0])
+    results.write_text(line(diverged, BEFORE, diverged="nan"), encoding="utf-8")
+    text = printed(results, "table2")
+    assert "|  | ONION | 0 of 3 | not run: needs a causal language model, named in MBTSAD_CAUSAL_LM |  | | not run |  | | |" in text
+    assert "|  | MBTSAD, the paper's form | 0 of 3 | diverged | 90.72 | | diverged | 15.90 | | |" in text
+    assert "|  | Reinit ° | 0 of 3 | not run | 89.95 | | not run | 27.96 | | |" in text
+    assert "nothing can be said" in text
+
+
+def all_of(names: dict[str, int], cacc: int = 890) -> str:
+    """Lines for the rows of these names on SST-2, three seeds; ASR in thousandths."""
+    found = ""
+    for name, asr in names.items():
+        row = own(name)
+        for attack in ("BadNets", "LWP", "EP"):
+            for seed in range(3):
+                cell = cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+                found += line(cell, BEFORE, purified=scores(cacc, asr))
+    return found
+
+
+def test_the_bars_of_table_2_are_told(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    names = {"MBTSAD with strays (the default)": 150, "TS-FT": 400, "CFT at MBTSAD's rate and steps": 900, "PURE": 300, "Fine-Mixing": 100}
+    results.write_text(all_of(names), encoding="utf-8")
+    text = printed(results, "table2")
+    assert "(the default): mean ASR over the three attacks 15.0 %; the lowest of the methods without pre-trained weights that are run." in text
+    assert "  - LWP: ASR 15.0 %, at most 20 %; CACC +1.0 points below the suspect's, within 2." in text
+    assert "MBTSAD < TS-FT < CFT in mean ASR: yes (MBTSAD with strays (the default) 15.0 %, TS-FT 40.0 %, CFT at MBTSAD's rate and steps 90.0 %)." in text
+    assert "Not run on all three attacks yet: CFT, Reinit, Fine-Pruning, NAD, STRIP, RAP, ONION." in text
+    results.write_text(all_of(names | {"PURE": 120, "TS-FT": 950}, cacc=870), encoding="utf-8")
+    text = printed(results, "table2")
+    assert "below it: PURE (12.0 %)" in text
+    assert "CACC +3.0 points below the suspect's, more than 2" in text
+    assert "MBTSAD < TS-FT < CFT in mean ASR: no" in text
+
+
+def test_an_ablation_that_is_not_worse_is_said_to_be_so(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    with_strays = {"MBTSAD, with strays": 150, "no-att, with strays": 200, "no-hid, with strays": 140}
+    results.write_text(all_of(with_strays), encoding="utf-8")
+    text = printed(results, "table4")
+    assert "- no-att: BadNets worse (ASR +5.0, CACC +0.0); LWP worse" in text
+    assert "- no-hid: BadNets not worse (ASR -1.0, CACC +0.0)" in text
+    assert "- CD: BadNets not run; LWP not run; EP not run." in text
+
+
+def test_the_attacks_are_held_to_their_bars(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    good, weak = (cell_of(tables.attack_case(attack, 0), NONE, {}) for attack in ("sentence", "syntactic"))
+    results.write_text(line(good, scores(890, 950), clean=scores(900, 90)) + line(weak, scores(870, 600), clean=scores(900, 90)), encoding="utf-8")
+    text = printed(results, "table1", 1)
+    rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(tables.PLANTED)
+    assert rows["sentence"].endswith("| no figure at hand | ASR reached, CACC within 1.5 |")
+    assert rows["syntactic"].endswith("| ASR almost 100 % (its authors' abstract) | ASR not reached, CACC 3.0 below |")
+    assert "not run: needs WordNet's files" in rows["lws"]
+
+
+def test_figure_3_prints_each_augmenters_loss_beside_the_papers(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    text = ""
+    for seed, ts in enumerate((0.5, 0.7)):
+        loss = {"original": {"mean": 0.1, "error": 0.01}, "ts": {"mean": ts, "error": 0.01}, "aeda": {"mean": 0.3, "error": 0.01}}
+        outside = {name: {"outside": 0.05, "outside_hits": 50, "outside_n": 1000} for name in ("clean", "ts", "aeda")}
+        text += line(cell_of(case_of("sst2", "BadNets", seed), FIGURE3, {}), BEFORE, texts=6228, loss=loss, matched={"aeda": loss["aeda"]}, outside=outside)
+    results.write_text(text, encoding="utf-8")
+    shown = printed(results, "figure3")
+    assert "| token splitting | 0.600 ± 0.141 |  | 5.0 ± 0.0 [4.1, 6.0] | 0.5333, the largest |" in shown
+    assert "mean over 2 of 3 seeds" in shown
+    assert "the largest is token splitting" in shown
+    assert "Not run: EDA" in shown
+
+
+def test_the_document_has_the_tables_of_the_results_files(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    between = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0]
+    assert between == page(), "run: mbtsad reproduce all --into docs/results.md"
+    (tmp_path / "no marks.md").write_text("nothing", encoding="utf-8")
+    with pytest.raises(BadData, match="no place"):
+        tables.write_into(tmp_path / "no marks.md")
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/sst2 and a tiny encoder in base/."""
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "data" / "sst2").mkdir(parents=True)
+    write_tsv(folder / "data" / "sst2" / "train.tsv", tiny_texts(1600))
+    write_tsv(folder / "data" / "sst2" / "test.tsv", tiny_texts(60, seed=1))
+    save_classifier(tiny_bert(), folder / "base")
+    return folder
+
+
+def arguments(place: Path, results: Path, *more: str) -> list[str | Path]:
+    fixed: list[str | Path] = ["--data", place / "data", "--base", place / "base", "--work", place / "work", "--results", results]
+    return [*fixed, "--device", "cpu", "--threads", "1", *more]
+
+
+def test_a_table_stopped_by_a_kill_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    asked = ["reproduce", "table1", *arguments(place, results, "--seeds", "2", "--only", "sst2-badnets-")]
+    process = start_mbtsad(*asked)
+    assert process.stderr is not None
+    first = next(text for text in process.stderr if text.startswith("[1 of 2"))
+    process.send_signal(signal.SIGKILL)
+    ended(process)
+    assert "sst2-badnets seed 0  none" in first
+    kept = results.read_text(encoding="utf-8")
+    again = mbtsad(*asked)
+    assert again.returncode == 0
+    assert results.read_text(encoding="utf-8").startswith(kept)
+    assert [row["seed"] for row in read_results(results).values()] == [0, 1]
+    assert again.stderr.count(" of 1, about") == 1
+    assert "| `badnets` | 2 of 2 |" in again.stdout
+    assert mbtsad(*asked).stderr.count(" of ") == 0  # nothing is left
+
+
+def test_what_cannot_be_run_here_is_told_and_left_out(place: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    out = mbtsad("reproduce", "table1", *arguments(place, results, "--seeds", "1", "--only", "syntactic", "--only", "imdb"))
+    assert out.returncode == 0
+    assert "1 cell cannot be run here, for want of the paraphrases of Hidden Killer." in out.stderr
+    assert not results.exists()
+
+
+@pytest.mark.parametrize("wrong", [["table5"], ["table1", "--seeds", "0"], ["table1", "--engine", "dask"]])
+def test_a_wrong_request_is_bad_input(wrong: list[str]) -> None:
+    assert mbtsad("reproduce", *wrong).returncode == 2
+
+
+def test_an_unknown_engine_lists_the_known_ones(place: Path) -> None:
+    with pytest.raises(BadConfig, match="here, ray"):
+        tables.reproduce("table1", place, None, place, tables.RuntimeConfig(), print, engine="dask")
+
+
+def test_the_pictures_of_figure_3_are_drawn_from_what_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "work" / case_of("sst2", "BadNets", 0).name / "figure3"
+    kept.mkdir(parents=True)
+    points = [{"text": f"text {i} <b>", "set": name, "class": "negative"} for name in ("clean", "ts") for i in range(3)]
+    (kept / "tsne.json").write_text(json.dumps({"points": points, "plane": [[i, i] for i in range(6)], "trustworthiness": 0.9}), encoding="utf-8")
+    out = mbtsad("reproduce", "figure3", "--seeds", "1", "--work", tmp_path / "work", "--results", tmp_path / "results.jsonl")
+    assert out.returncode == 0
+    drawn = (tmp_path / "work" / "figure3-0-tsne.html").read_text(encoding="utf-8")
+    assert "t-SNE, trustworthiness 0.90" in drawn
+    assert "text 2 <b>" not in drawn  # escaped
+    assert not (tmp_path / "work" / "figure3-0-umap.html").exists()
