@@ -93,6 +93,12 @@ class DistilConfig(TrainingConfig):
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
     power: float = setting(2.0, "power of the attention maps before they are summed over heads", low=1.0, high=4.0, symbol="p")
+    attention: Literal["auto", "plain", "checkpointed", "fused"] = setting(
+        "auto",
+        "how the attention loss is computed, the result but for rounding the same; plain: on the model's maps; checkpointed: on the maps of one layer at a "
+        "time; fused: on a GPU, without maps; auto: what suits model and device",
+        choices=("auto", "plain", "checkpointed", "fused"),
+    )
 
 
 @dataclass(frozen=True)
@@ -302,6 +308,8 @@ class JobsConfig(Config):
     workers: int = setting(1, "runs at the same time", low=1, high=64)
     queue_size: int = setting(20, "runs that wait, at most", low=1, high=10_000)
     quota: int = setting(3, "runs of one visitor that wait or train, at most", low=1, high=10_000)
+    quota_megabytes: int = setting(4096, "megabytes of one visitor's runs that are kept; from there on he cannot start another", low=1, high=100_000_000)
+    room_megabytes: int = setting(1024, "megabytes that must be free on the disk before a run goes on that found it full", low=0, high=100_000_000)
     attempts: int = setting(3, "times that a run is started before it is given up, where its process is lost", low=1, high=100)
     threads: int | None = setting(None, "CPU threads of a run, at most; all cores but one where not given", low=1, high=1024)
     nice: int = setting(10, "how far a run steps back for other processes", low=0, high=19)

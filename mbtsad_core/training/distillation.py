@@ -13,36 +13,29 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import DistilConfig
-from mbtsad_core.models.classifier import Batch, Classifier, trace
+from mbtsad_core.models.classifier import Batch, Classifier
+from mbtsad_core.training.attention_map import Distance, Record, attention_energy, attention_transfer, choose, distance_of_maps
 from mbtsad_core.training.fine_tuning import Epochs, Perturb, Save, fine_tune
 from mbtsad_core.training.state import TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps, Trace
 
+__all__ = ["attention_energy", "attention_transfer", "distil", "distillation_loss", "hidden_state_loss"]
 
-def distillation_loss(teacher: Trace, student: Trace, labels: Tensor, config: DistilConfig) -> dict[str, Tensor]:
-    """Eq. (1): L_AD = alpha * L_att + beta * L_hid + L_cls. All terms are scalars; labels is (B,)."""
-    AE_T, AE_S = ([attention_energy(A, t.mask, config.power) for A in t.attention] for t in (teacher, student))  # eq. (3), a layer
-    attention = torch.stack([attention_transfer(a_T, a_S).mean() for a_T, a_S in zip(AE_T, AE_S, strict=True)]).sum()  # eq. (2)
+
+def distillation_loss(
+    teacher: Trace | Record, student: Trace | Record, labels: Tensor, config: DistilConfig, distance: Distance = distance_of_maps
+) -> dict[str, Tensor]:
+    """Eq. (1): L_AD = alpha * L_att + beta * L_hid + L_cls. All terms are scalars; labels is (B,).
+
+    `distance` is eqs. (3) and (4) of a layer, in the form that suits what teacher and student were looked at with.
+    """
+    layers = zip(teacher.attention, student.attention, strict=True)
+    attention = torch.stack([distance(T, S, student.mask, config.power).mean() for T, S in layers]).sum()  # eq. (2)
     pairs = zip(teacher.hidden, student.hidden, strict=True)  # H_0 ... H_N, eq. (5)
     hidden = torch.stack([hidden_state_loss(H_T, H_S, student.mask) for H_T, H_S in pairs]).sum()  # eq. (6)
     classification = cross_entropy(student.logits.float(), labels)  # eq. (7): the true labels, not the teacher's answers
     loss = config.alpha * attention + config.beta * hidden + classification
     return {"loss": loss, "attention": attention, "hidden": hidden, "classification": classification}
-
-
-def attention_energy(A: Tensor, mask: Tensor, p: float) -> Tensor:
-    """Eq. (3): AE(A)_qk = sum over heads of |A_jqk|^p, (B, H, T, T) -> (B, T, T); rows and columns of padding are zero.
-
-    The maps come out of a softmax, so |A| is A.
-    """
-    real = mask.float()
-    return A.float().pow(p).sum(dim=1) * real[:, :, None] * real[:, None, :]
-
-
-def attention_transfer(AE_T: Tensor, AE_S: Tensor) -> Tensor:
-    """Eq. (4): the L2 distance of the two maps, each scaled to unit Frobenius norm; (B, T, T) x 2 -> (B,), in [0, sqrt 2]."""
-    unit_T, unit_S = (AE.flatten(1) / AE.flatten(1).norm(dim=1, keepdim=True) for AE in (AE_T, AE_S))
-    return torch.linalg.vector_norm(unit_T - unit_S, dim=1)
 
 
 def hidden_state_loss(H_T: Tensor, H_S: Tensor, mask: Tensor) -> Tensor:
@@ -66,11 +59,12 @@ def distil(
 ) -> Steps[Classifier]:
     """Train `student`, in place, towards the frozen `teacher` (step 2 of Algorithm 1), and return it."""
     teacher.model.eval()
+    form = choose(student, config).form
 
     def loss(student: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            target = trace(teacher, batch)
-        return distillation_loss(target, trace(student, batch), labels, config)
+            target = form.look(teacher, batch)
+        return distillation_loss(target, form.look(student, batch), labels, config, form.distance)
 
     def share(terms: dict[str, Tensor], texts: float, tokens: float) -> dict[str, Tensor]:  # eq. (6) is a mean over tokens, the others over texts
         attention, hidden, classification = terms["attention"] * texts, terms["hidden"] * tokens, terms["classification"] * texts
