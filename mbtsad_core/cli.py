@@ -27,6 +27,7 @@ from mbtsad_core.config import (
     PRESETS,
     RECIPES,
     BadNetsConfig,
+    CageConfig,
     CARAConfig,
     Config,
     EmbeddingPoisoningConfig,
@@ -153,7 +154,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("path", metavar="PATH", help="a folder, a .zip, a file of a model, or hub:OWNER/NAME[@REVISION]")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     p.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
+    p.add_argument("--cage", action="store_true", help="judge it in a process with limits, and load it and ask it once there if it is clean")
     add_settings(p, VettingConfig(), "limits of a model")
+    add_settings(p, CageConfig(), "limits of the cage")
 
     p = commands.add_parser("tune", help="print how the default recipe was found", description=tune_command.__doc__)
     p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, olid/, agnews/): run what is not in the results file yet")
@@ -553,13 +556,14 @@ def print_notes(inputs: Inputs) -> None:
 def vet_command(args: argparse.Namespace) -> int:
     """Judge a model by the rules of docs/vetting.md, as the page and every load do; nothing of it is loaded or changed. Exit codes:
     0 clean, 1 refused (malformed, cut off and incomplete models too), 2 could not tell, which is never clean. A clean model may have a backdoor."""
+    from mbtsad_core.jobs import trial
     from mbtsad_core.models.judging import judge
     from mbtsad_core.models.uploads import PolicyReport
     from mbtsad_core.views.policy import policy_dict, policy_sarif, policy_text
 
-    limits = read_settings(args, VettingConfig())
+    limits, cage = read_settings(args, VettingConfig()), read_settings(args, CageConfig())
     try:
-        report = judge(args.path, limits=limits)
+        report = trial.judge(args.path, limits, cage) if args.cage else judge(args.path, limits=limits)
     except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
         report = PolicyReport((), f"Vetting failed, which is a defect: {type(error).__name__}: {error}", "vet.failure", True)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,7 +1,8 @@
 """The first look at a stranger's model: it is judged, loaded and asked once, in a cage, before the server's own process opens it.
 
-`receive` does that with an upload, `attempt` with a folder or a model of the Hub. The caged process is this module's `main`: it reads what
-is asked from standard input and answers in JSON. The answer is a stranger's too: what is taken from it are words, which are shown.
+`receive` does that with an upload, `attempt` with a folder or a model of the Hub; `judge` gives the verdict of `mbtsad vet` from there.
+The caged process is this module's `main`: it reads what is asked from standard input and answers in JSON. The answer is a stranger's too:
+what is taken from it are words, which are shown.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any
 
 from mbtsad_core import errors
 from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig, from_dict, to_dict
-from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel
+from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.jobs.cage import OFFLINE, Ended, caches, environment, megabytes, run, said
+from mbtsad_core.models import judging
 from mbtsad_core.models.file_policy import FileVerdict, printable
+from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.uploads import PolicyReport
 
 MODEL = "model"  # where a caged process puts the files of an upload
@@ -58,6 +61,23 @@ def attempt(source: str | Path, folder: Path, limits: VettingConfig = VettingCon
     """
     with _folder(folder) as own:
         _ask({"source": str(source), "limits": to_dict(limits)}, own, cage)
+
+
+def judge(source: str, limits: VettingConfig = VettingConfig(), cage: CageConfig = CageConfig()) -> PolicyReport:
+    """`models.judging.judge` in a cage, where a whole model that is clean is also loaded and asked once: one that ends the process, or reaches a
+    limit, is inconclusive. Whether the method can treat it is no part of the verdict."""
+    asked: dict[str, Any] = {"judge": source if source.startswith("hub:") else os.path.abspath(source), "limits": to_dict(limits)}
+    if source.startswith("hub:"):
+        try:
+            asked["judge"] = f"{source.partition('@')[0]}@{fetch_model(source, limits).directory.name}"
+        except (UnsafeModel, UnsuitableModel):  # nothing came that could be read
+            return judging.judge(source, limits=limits)
+    with tempfile.TemporaryDirectory(prefix="mbtsad-cage-") as folder:
+        try:
+            return _ask(asked, Path(folder), cage)
+        except UnsafeModel as error:
+            kind, word = ("inconclusive", True) if isinstance(error, CouldNotTell) else ("refused", False)
+            return PolicyReport((FileVerdict(error.file, kind, str(error), error.rule),), str(error), error.rule, word)
 
 
 @contextlib.contextmanager
@@ -140,6 +160,13 @@ def _look(asked: dict[str, Any]) -> PolicyReport:
     from mbtsad_core.models.classifier import check_suitable, load_classifier
 
     limits, report, source = from_dict(VettingConfig, asked["limits"]), TAKEN, asked.get("source")
+    if "judge" in asked:
+        source = asked["judge"]
+        report = judging.judge(source, limits=limits)
+        if report.accepted and (source.startswith("hub:") or Path(source).is_dir()):
+            with contextlib.suppress(UnsuitableModel):
+                check_suitable(load_classifier(source, limits=limits))
+        return report
     if source is None:
         sources = [(name, Path(path)) for name, path in asked["sources"]]
         report = uploads.receive(sources, Path(MODEL), from_dict(UploadConfig, asked["uploads"]), limits)

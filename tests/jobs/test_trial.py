@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import tiny_bert
+from conftest import mbtsad, tiny_bert
 
 from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.jobs.cage import Ended
-from mbtsad_core.jobs.trial import _lacked_memory, _raised, _why, attempt, receive
+from mbtsad_core.jobs.trial import _lacked_memory, _raised, _why, attempt, judge, receive
+from mbtsad_core.models import judging
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
+from mbtsad_core.views.policy import policy_dict
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the cage lacks what `missing` says")
 
@@ -75,6 +79,35 @@ def test_what_is_refused_while_loading_comes_back_with_its_rule_and_file(saved_t
     with pytest.raises(UnsafeModel, match="holds NaN") as caught:
         attempt(saved_tiny, tmp_path)
     assert (type(caught.value), caught.value.rule, caught.value.file) == (UnsafeModel, "weights.finite", "model.safetensors")
+
+
+# ---------------------------------------------------------------- mbtsad vet --cage
+
+
+def vetted(path: Path, *more: str) -> tuple[int, dict[str, Any]]:
+    done = mbtsad("vet", path, "--json", "--cage", *more)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_verdict_from_the_cage_is_that_of_vet(saved_tiny: Path) -> None:
+    assert vetted(saved_tiny) == (0, policy_dict(judging.judge(str(saved_tiny))))
+    (saved_tiny / "evil.py").write_text("")
+    assert vetted(saved_tiny) == (1, policy_dict(judging.judge(str(saved_tiny))))
+
+
+def test_what_the_method_cannot_treat_is_clean_all_the_same(tmp_path: Path) -> None:
+    save_classifier(tiny_bert(classes=1), tmp_path / "one")
+    assert vetted(tmp_path / "one")[1]["verdict"] == "clean"
+
+
+def test_a_limit_of_the_cage_is_a_flag_and_reaching_it_is_no_verdict(saved_tiny: Path) -> None:
+    code, report = vetted(saved_tiny, "--seconds", "0.1")
+    assert (code, report["verdict"], [file["rule"] for file in report["files"]]) == (2, "inconclusive", ["vet.cage"])
+    assert mbtsad("vet", saved_tiny, "--cage", "--open-files", "0").returncode == 2
+
+
+def test_a_model_of_the_hub_that_does_not_come_is_not_judged() -> None:
+    assert judge("hub:nobody/nothing").rule == "vet.fetch"
 
 
 # ---------------------------------------------------------------- the words of a caged process
