@@ -113,10 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = args.jobs.expanduser().absolute()
     os.environ.setdefault("GRADIO_TEMP_DIR", str(root / "received"))  # uploads on their way; never a place that others can read
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ["GRADIO_RUN_HISTORY"] = "False"  # it keeps what is typed in the browser, and lists a local visitor the host's own buckets on the Hub
     os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")  # no visitor reads the host's private models and data
 
+    from mbtsad_core.ui.limits import middleware
     from mbtsad_core.ui.page import build_page
-    from mbtsad_core.ui.site import Site
+    from mbtsad_core.ui.site import UPLOADS, Site
     from mbtsad_core.ui.theme import CSS, PAGE_SCRIPT, theme
 
     if threading.current_thread() is threading.main_thread():
@@ -137,12 +139,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             auth=auth,
             max_file_size=f"{uploads.megabytes}mb",
             show_error=False,
+            enable_monitoring=False,
             ssr_mode=False,
             mcp_server=True,
             footer_links=["api"],
             theme=theme(),
             head=f"<style>{CSS}</style><script>{PAGE_SCRIPT}</script>",  # Gradio's own way for styles loses container queries
-            app_kwargs={"routes": routes(site)},
+            app_kwargs={"routes": routes(site), "middleware": middleware(site.root / UPLOADS, Path(os.environ["GRADIO_TEMP_DIR"]), uploads.megabytes)},
             quiet=False,
         )
     finally:
