@@ -148,7 +148,13 @@ def seconds_left(job: Job) -> float | None:
 
 
 def _submit(store: Store, config: JobsConfig, request: Request, owner: str) -> str:
-    return store.create(request.to_dict(), owner, queue_size=config.queue_size, quota=config.quota, keep=3600 * config.keep)
+    most = config.quota_megabytes * 2**20
+    return store.create(request.to_dict(), owner, queue_size=config.queue_size, quota=config.quota, most_bytes=most, keep=3600 * config.keep)
+
+
+def has_room(store: Store, config: JobsConfig) -> bool:
+    """Whether the disk has room for a run that found it full before."""
+    return shutil.disk_usage(store.root).free >= config.room_megabytes * 2**20
 
 
 def _give_up_worker(store: Store, job: Job, attempts: int, why: str) -> None:
@@ -254,7 +260,7 @@ class DetachedRunner:
                 for id in self._children.keys() - {job.id for job in active}:
                     if self._children[id].poll() is not None:
                         del self._children[id]
-                while len(self.store.in_state(*ACTIVE)) < self.config.workers and (claimed := self.store.claim()):
+                while len(self.store.in_state(*ACTIVE)) < self.config.workers and (claimed := self.store.claim(room=has_room(self.store, self.config))):
                     self._start(claimed)
             except Exception:  # a full disk, say: it may pass, and this thread must outlast it
                 logger.exception("The jobs could not be looked after; trying again.")
@@ -367,7 +373,7 @@ class AttachedRunner:
         The caller's own queue says who comes first: on ZeroGPU that is Gradio's. Raises the host's error where it lends nothing.
         """
         self._mend(id)
-        while self.store.claim(id):
+        while self.store.claim(id, room=has_room(self.store, self.config)):
             try:
                 yield from self._slice(str(self.store.root), id, self.seconds)
             except Exception as error:  # the host's: what comes of the work itself is told in the job

@@ -8,6 +8,7 @@ Server and workers share the file; each change of a job is one transaction, and 
       └─request_cancel──> cancelled
     done, failed, cancelled ──expire──> expired
 
+`postpone` is a `lost` with another message: the disk is full, and the job waits for a time and for room before it is claimed again.
 A job whose process is lost goes back to the queue, or fails for good. Whoever works on a job holds the lock of its directory
 (`hold`), which the system takes from it when it dies in whatever way: a job that is running and whose lock is free is lost.
 A job is found by its id only: the id is the secret in the visitor's link.
@@ -37,7 +38,7 @@ from mbtsad_core.types import Event
 ID_BYTES = 24  # 192 bits of chance
 TOMBSTONES = 30 * 86_400.0  # seconds that an expired job's id is known, so that its link says "expired" and not "unknown"
 LONGEST_TRIGGER, MOST_TRIGGERS = 1000, 1000  # characters of a typed trigger; triggers typed during one run
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -61,7 +62,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     updated    REAL NOT NULL,
     keep       REAL NOT NULL,                      -- seconds from its end to `expires`
     expires    REAL NOT NULL,
-    result     TEXT
+    result     TEXT,
+    wait_until REAL                                -- of a job that was postponed: before then it is not claimed
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, number);
@@ -166,12 +168,14 @@ class Store:
             self._db.execute("PRAGMA foreign_keys = ON")
             with self._write() as db:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version not in (0, VERSION):
+                if version not in range(VERSION + 1):
                     raise BadOutput(f"{root / 'jobs.sqlite'} was written by another version of mbtsad ({version}, expected {VERSION}). Give another directory.")
                 if version == 0:
                     for statement in SCHEMA.split(";\n"):
                         db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
+                if version == 1:
+                    db.execute("ALTER TABLE jobs ADD COLUMN wait_until REAL")
+                db.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         with self._lock:
@@ -190,10 +194,11 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # where the disk is full, SQLite has undone it itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
@@ -205,8 +210,13 @@ class Store:
         """Where a job keeps its files, made if need be; raises UnknownJob, so that an id is never any other path."""
         job = self.get(id)
         directory = self.root / job.id
-        if job.state is not State.EXPIRED:
+        if job.state is not State.EXPIRED and not directory.exists():
             directory.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self.root, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)  # results that were promised are not to be lost with the directory that they are in
+            finally:
+                os.close(descriptor)
         return directory
 
     def get(self, id: str) -> Job:
@@ -218,6 +228,16 @@ class Store:
     def of_owner(self, owner: str) -> list[Job]:
         """The jobs of a visitor, the newest first. Jobs without owner are nobody's."""
         return [_job(row) for row in self._read("SELECT * FROM jobs WHERE owner = ? AND owner != '' ORDER BY number DESC", owner)]
+
+    def kept_bytes(self, owner: str) -> int:
+        """The bytes of all files that are kept of a visitor's jobs; none of those without owner."""
+        found = 0
+        for job in self.of_owner(owner):
+            for folder, _, names in os.walk(self.root / job.id):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):  # a worker has just put it in another's place
+                        found += os.lstat(os.path.join(folder, name)).st_size
+        return found
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in any of these states, in the order in which they came."""
@@ -257,11 +277,18 @@ class Store:
 
     # ------------------------------------------------------------ the visitor's changes
 
-    def create(self, request: Mapping[str, Any], owner: str = "", *, queue_size: int = 20, quota: int = 3, keep: float = 86_400.0) -> str:
-        """Put a job at the end of the queue and return its id. An owner has at most `quota` jobs that wait or run; without an
-        owner only the queue's bound holds. Raises QueueFull."""
+    def create(
+        self, request: Mapping[str, Any], owner: str = "", *, queue_size: int = 20, quota: int = 3, most_bytes: int | None = None, keep: float = 86_400.0
+    ) -> str:
+        """Put a job at the end of the queue and return its id. An owner has at most `quota` jobs that wait or run, and gets another as
+        long as fewer than `most_bytes` of his are kept; without an owner only the queue's bound holds. Raises QueueFull."""
         id, now = secrets.token_urlsafe(ID_BYTES), time.time()
-        with self._write() as db:
+        if owner and most_bytes is not None and (kept := self.kept_bytes(owner)) >= most_bytes:
+            raise QueueFull(
+                f"Your runs take {kept / 2**20:.0f} MB here, and one visitor may keep {most_bytes / 2**20:.0f}. "
+                f"Download what you need; {self._room_comes(owner)}, and you can start another."
+            )
+        with _full_is_told(), self._write() as db:
             waiting = db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
             if waiting >= queue_size:
                 raise QueueFull(f"The queue is full: {waiting} runs are waiting. Try again in a few minutes.")
@@ -274,6 +301,14 @@ class Store:
                 (id, owner, json.dumps(dict(request)), now, now, keep, now + keep),
             )
         return id
+
+    def _room_comes(self, owner: str) -> str:
+        """When the first of a visitor's results goes, in words."""
+        ends = [job.expires for job in self.of_owner(owner) if job.state in ENDED]
+        if not ends:
+            return "once a run has ended and its time is up, its files are removed"
+        hours = max(0.0, min(ends) - time.time()) / 3600
+        return f"in {hours:.0f} hours the oldest results are removed" if hours >= 1.5 else "in about an hour the oldest results are removed"
 
     def request_cancel(self, id: str) -> State:
         """Stop a job: at once where it waits, as soon as its worker hears of it where it runs. Returns the state it is in now."""
@@ -303,14 +338,19 @@ class Store:
 
     # ------------------------------------------------------------ the worker's and the supervisor's changes
 
-    def claim(self, id: str | None = None) -> Job | None:
-        """Take the job that waited longest, or the one with this id, for a worker that is about to start; None where none waits."""
+    def claim(self, id: str | None = None, *, room: bool = True) -> Job | None:
+        """Take the job that waited longest, or the one with this id, for a worker that is about to start; None where none waits.
+
+        room  whether the disk has some: without it, jobs that were postponed stay where they are
+        """
         with self._write() as db:
-            query = "SELECT * FROM jobs WHERE state = 'queued' AND (? IS NULL OR id = ?) ORDER BY number LIMIT 1"
-            if not (rows := db.execute(query, (id, id)).fetchall()):
+            now = time.time()
+            query = """SELECT * FROM jobs WHERE state = 'queued' AND (? IS NULL OR id = ?) AND (wait_until IS NULL OR (? AND wait_until <= ?))
+                ORDER BY number LIMIT 1"""
+            if not (rows := db.execute(query, (id, id, room, now)).fetchall()):
                 return None
             job = _job(rows[0])
-            self._move(db, job, State.RUNNING, attempts=job.attempts + 1, pid=None, heartbeat=time.time())
+            self._move(db, job, State.RUNNING, attempts=job.attempts + 1, pid=None, heartbeat=now, wait_until=None, message="")
         return self.get(job.id)
 
     def begin(self, id: str, pid: int) -> Job:
@@ -378,6 +418,17 @@ class Store:
                 return self._move(db, job, State.FAILED, message=f"The run was started {job.attempts} times, and each time its process was lost: {why}")
             return self._move(db, job, State.QUEUED, pid=None)
 
+    def postpone(self, id: str, message: str, given_up: str, *, attempts: int, seconds: float) -> State:
+        """The worker stopped because the disk is full: back to the queue for so many seconds at least, failed after so many attempts, or
+        cancelled where that was asked for. `message`, or in the end `given_up`, tells the visitor why."""
+        with self._write() as db:
+            job = self._expect(id, "be postponed", *ACTIVE)
+            if job.state is State.CANCELLING:
+                return self._move(db, job, State.CANCELLED)
+            if job.attempts >= attempts:
+                return self._move(db, job, State.FAILED, message=given_up)
+            return self._move(db, job, State.QUEUED, pid=None, message=message, wait_until=time.time() + seconds)
+
     def expire(self, *, waiting: bool = False) -> int:
         """Forget the jobs whose time is up, and with `waiting` also those that waited so long: what they asked, their results and
         their files. Returns how many. Their ids are known for some weeks more."""
@@ -438,6 +489,16 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def _full_is_told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise QueueFull("The disk of this site is full, so no run can be taken. Ask whoever runs it to make room, and try again.") from error
 
 
 def _job(row: sqlite3.Row) -> Job:

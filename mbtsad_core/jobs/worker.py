@@ -32,6 +32,10 @@ RUN, LOG = "run", "worker.log"
 BATCH = 0.3  # seconds between two writes of events, at most where steps are short
 BEAT = 1.0  # seconds between two signs of life
 NOT_KEPT = ("measure", "scan")  # stages before the first checkpoint: who stops there for lack of time gets no further the next time either
+RESERVE = "reserve"  # a file of RESERVED bytes, given up where the disk is full, so that this can be written down
+RESERVED = 1 << 18
+WAIT = 60.0  # seconds before a run that found the disk full is tried again, at least
+ATTEMPTS = 3  # of a run that finds the disk full although there was room again
 PATIENCE = 1.0  # seconds to wait for the lock: a supervisor that looks whether it is held, holds it for a moment
 
 
@@ -50,21 +54,28 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
             return store.get(id).state
         with _heart(store, id):
             try:
+                _write_reserve(store.directory(id))
                 return (yield from _purify(store, job, seconds, stopping))
             except GeneratorExit:
                 store.release(id)
                 raise
-            except MBTSADError as error:
-                store.fail(id, str(error))
-            except Exception as error:  # of a library, of the machine, or ours: the visitor is told, the log has the rest
-                with open(store.directory(id) / LOG, "a", encoding="utf-8") as log:
-                    log.write(traceback.format_exc())
-                store.fail(id, _explain(error))
+            except Exception as error:  # a user's; or of a library, of the machine, or ours: the visitor is told, the log has the rest
+                (store.directory(id) / RESERVE).unlink(missing_ok=True)
+                if lacks_room(error):
+                    return store.postpone(id, NO_ROOM, STILL_NO_ROOM, attempts=ATTEMPTS, seconds=WAIT)
+                if isinstance(error, MBTSADError):
+                    store.fail(id, str(error))
+                else:
+                    with open(store.directory(id) / LOG, "a", encoding="utf-8") as log:
+                        log.write(traceback.format_exc())
+                    store.fail(id, _explain(error))
+            finally:
+                (store.directory(id) / RESERVE).unlink(missing_ok=True)
         return store.get(id).state
 
 
 def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
-    from mbtsad_core.jobs.purification import execute, read_events
+    from mbtsad_core.jobs.purification import execute, memory_notes, read_events
 
     out = store.directory(job.id) / RUN
     if job.state is State.CANCELLING:
@@ -78,6 +89,7 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
     request = _request(job)
     steps = execute(request, out, resume=True, keep_teacher=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
     pending: list[Event] = []
+    in_parts: dict[str, float] = {}  # stages whose batches the memory did not hold, as the visitor was told
     known = False  # whether the store has all events before the pending ones: not where a kill has come before they were written
 
     def flush() -> State:
@@ -98,6 +110,9 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
                 store.finish(job.id, result.to_dict())
                 return State.DONE
             pending.append(event)
+            if (texts := event.metrics.get("texts_at_once")) is not None and in_parts.get(event.stage) != texts:
+                in_parts[event.stage] = texts
+                store.note(job.id, *memory_notes([event]))
             now = time.monotonic()
             spent = 0.0 if seconds is None or event.stage in NOT_KEPT else (now - started) / max(seconds, 1e-9)
             over = spent >= 1 or (spent >= 0.5 and event.step == event.total)  # what follows a stage's end may be long and cannot be cut
@@ -173,15 +188,32 @@ def _heart(store: Store, id: str) -> Iterator[None]:
         thread.join()
 
 
+NO_ROOM = (
+    "The disk is full, so the run could not be kept. What it had saved is safe: it goes on from there by itself once there is room. "
+    "Ask whoever runs this site to make some."
+)
+STILL_NO_ROOM = "The disk was full each time that the run was tried. Start it again once whoever runs this site has made room."
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether this says that the disk, or the user's share of it, is full: in Python's and safetensors' words, in SQLite's, in the system's."""
+    return any(words in str(error) for words in ("No space left", "disk is full", "quota exceeded"))
+
+
+def _write_reserve(directory: Path) -> None:
+    with open(directory / RESERVE, "wb") as file:
+        file.write(bytes(RESERVED))
+
+
 def _explain(error: Exception) -> str:
     """What a visitor is told of an error that is not his."""
-    import torch
+    from mbtsad_core.training.fine_tuning import lacks_memory
 
     reason = str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
+    if lacks_memory(error):
         return "The machine has not enough memory for this run. Use a smaller batch size or a smaller maximal length."
-    if any(words in reason for words in ("No space left", "disk is full", "quota exceeded")):  # Python's and safetensors', SQLite's, the system's
-        return "The disk is full, so the run could not be kept. Ask whoever runs this site to make room."
+    if lacks_room(error):
+        return NO_ROOM
     if "File too large" in reason:  # the cage's limit on a file
         return "The run would write a larger file than it may here, so it was stopped. Use a smaller model, or ask whoever runs this site for a higher limit."
     if "Too many open files" in reason:

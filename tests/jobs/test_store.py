@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -36,6 +37,13 @@ def claimed(store: Store) -> Job:
     job = store.claim()
     assert job is not None
     return store.begin(job.id, os.getpid())
+
+
+def taken(store: Store, id: str | None = None, *, room: bool = True) -> str:
+    """The id of the job that is claimed."""
+    job = store.claim(id, room=room)
+    assert job is not None
+    return job.id
 
 
 # ---------------------------------------------------------------- ids and owners
@@ -125,6 +133,46 @@ def test_a_visitor_has_a_quota_and_the_nameless_have_none(store: Store) -> None:
     store.create({}, "anna", quota=2)
 
 
+def test_a_visitor_has_a_budget_of_bytes_and_others_have_theirs(store: Store) -> None:
+    id = store.create({}, "anna", most_bytes=1000)
+    (store.directory(id) / "run" / "model").mkdir(parents=True)
+    (store.directory(id) / "run" / "model" / "weights").write_bytes(bytes(600))
+    (store.directory(id) / "worker.log").write_bytes(bytes(399))
+    assert store.kept_bytes("anna") == 999
+    other = store.create({}, "anna", most_bytes=1000)  # one byte is left
+    (store.directory(other) / "report").write_bytes(bytes(1))
+    with pytest.raises(QueueFull, match=r"one visitor may keep 0.* once a run has ended and its time is up"):
+        store.create({}, "anna", most_bytes=1000)
+    store.request_cancel(id)
+    with pytest.raises(QueueFull, match=r"Your runs take 0 MB here.* in 24 hours the oldest results are removed"):
+        store.create({}, "anna", most_bytes=1000)
+    assert store.create({}, "bert", most_bytes=1000)
+    assert store.create({}, most_bytes=0)  # the nameless have none
+    assert len(store.of_owner("anna")) == 2
+
+
+def test_what_has_expired_no_longer_counts(store: Store) -> None:
+    id = store.create({}, "anna", keep=0)
+    (store.directory(id) / "model").write_bytes(bytes(5000))
+    store.request_cancel(id)
+    assert store.kept_bytes("anna") == 5000
+    store.expire()
+    assert store.kept_bytes("anna") == 0
+    assert store.create({}, "anna", most_bytes=1000)
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_was_written(store: Store) -> None:
+    """SQLite's own bound on its file says the same as a full disk."""
+    id = store.create({})
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(QueueFull, match=r"The disk of this site is full.* make room"):
+        store.create({"text": "x" * 100_000})
+    store._db.execute("PRAGMA max_page_count = 100000")
+    assert store.create({"text": "x" * 100_000})
+    assert taken(store) == id
+
+
 def test_a_job_is_claimed_once_by_many(store: Store) -> None:
     ids = [store.create({}) for _ in range(20)]
     taken: list[str] = []
@@ -162,6 +210,7 @@ ACTIONS: dict[str, Callable[[Store, str], object]] = {
     "fail": lambda store, id: store.fail(id, "no"),
     "release": lambda store, id: store.release(id),
     "lost": lambda store, id: store.lost(id, attempts=3, why="gone"),
+    "postpone": lambda store, id: store.postpone(id, "full", "still full", attempts=3, seconds=60),
     "request_cancel": lambda store, id: store.request_cancel(id),
     "set_measure": lambda store, id: store.set_measure(id, ["cf"], "positive"),
     "expire": lambda store, id: store.expire(),
@@ -174,6 +223,7 @@ LEADS_TO: dict[State, dict[str, State]] = {
         "fail": State.FAILED,
         "release": State.QUEUED,
         "lost": State.QUEUED,
+        "postpone": State.QUEUED,
         "request_cancel": State.CANCELLING,
     },
     State.CANCELLING: {
@@ -182,6 +232,7 @@ LEADS_TO: dict[State, dict[str, State]] = {
         "fail": State.FAILED,
         "release": State.CANCELLED,
         "lost": State.CANCELLED,
+        "postpone": State.CANCELLED,
     },
     State.DONE: {"expire": State.EXPIRED},
     State.CANCELLED: {"expire": State.EXPIRED},
@@ -208,6 +259,26 @@ def test_every_transition_is_legal_from_the_right_states_only(store: Store, stat
         with pytest.raises(WrongState, match=f"it is {state}"):
             ACTIONS[action](store, id)
         assert store.get(id) == before
+
+
+def test_a_postponed_job_waits_for_its_time_and_for_room(store: Store) -> None:
+    first, second = store.create({}), store.create({})
+    store.claim()
+    assert store.postpone(first, "full", "still full", attempts=3, seconds=3600) is State.QUEUED
+    assert (store.get(first).message, store.get(first).pid) == ("full", None)
+    assert taken(store) == second  # others do not wait for it
+    assert store.claim() is None
+    store.release(second)
+    assert taken(store, second, room=False) == second  # nor for room, before they have found out
+    assert store.postpone(second, "full", "still full", attempts=3, seconds=0) is State.QUEUED
+    assert store.claim(second, room=False) is None
+    job = store.claim(second, room=True)
+    assert job is not None
+    assert (job.id, job.state, job.message) == (second, State.RUNNING, "")
+    store.postpone(second, "full", "still full", attempts=3, seconds=0)
+    store.claim(second)
+    assert store.postpone(second, "full", "still full", attempts=3, seconds=0) is State.FAILED
+    assert store.get(second).message == "still full"
 
 
 def test_attempts_are_counted_and_end(store: Store) -> None:
@@ -344,6 +415,20 @@ def test_a_lock_is_held_by_one_and_goes_with_its_process(tmp_path: Path) -> None
         child.kill()
         child.wait()
     assert not is_held(tmp_path)
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    with Store(tmp_path / "jobs") as store:
+        id = store.create({"suspect": "demo"}, "anna")
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs" / "jobs.sqlite")) as db:
+        db.execute("ALTER TABLE jobs DROP COLUMN wait_until")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+    for _ in range(2):
+        with Store(tmp_path / "jobs") as store:
+            assert [job.id for job in store.of_owner("anna")] == [id]
+    with Store(tmp_path / "jobs") as store:
+        assert taken(store) == id
 
 
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
