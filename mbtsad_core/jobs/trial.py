@@ -10,25 +10,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mbtsad_core import errors
 from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig, from_dict, to_dict
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.jobs.cage import OFFLINE, Ended, caches, environment, megabytes, run, said
 from mbtsad_core.models import judging
-from mbtsad_core.models.file_policy import FileVerdict, printable
+from mbtsad_core.models.file_policy import FileVerdict, Verdict, printable
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.uploads import PolicyReport
 
+logger = logging.getLogger(__name__)
+
 MODEL = "model"  # where a caged process puts the files of an upload
 RAISED = ("UnsafeModel", "CouldNotTell", "UnsuitableModel", "BadConfig")  # that a caged process may report
+VERDICTS = get_args(Verdict)
 TAKEN = PolicyReport(())
 
 
@@ -50,7 +54,7 @@ def receive(
         except UnsafeModel as error:  # of a model that was accepted by its files
             return PolicyReport((), str(error), error.rule, isinstance(error, CouldNotTell))
         if report.accepted:
-            os.rename(folder / MODEL, directory)
+            _take(folder / MODEL, directory)
         return report
 
 
@@ -60,7 +64,7 @@ def attempt(source: str | Path, folder: Path, limits: VettingConfig = VettingCon
     source  a folder, or `hub:OWNER/NAME@COMMIT` of a model that was fetched before: the cage does not ask the Hub
     """
     with _folder(folder) as own:
-        _ask({"source": str(source), "limits": to_dict(limits)}, own, cage)
+        _ask({"source": source if str(source).startswith("hub:") else os.path.abspath(source), "limits": to_dict(limits)}, own, cage)
 
 
 def judge(source: str, limits: VettingConfig = VettingConfig(), cage: CageConfig = CageConfig()) -> PolicyReport:
@@ -72,12 +76,13 @@ def judge(source: str, limits: VettingConfig = VettingConfig(), cage: CageConfig
             asked["judge"] = f"{source.partition('@')[0]}@{fetch_model(source, limits).directory.name}"
         except (UnsafeModel, UnsuitableModel):  # nothing came that could be read
             return judging.judge(source, limits=limits)
-    with tempfile.TemporaryDirectory(prefix="mbtsad-cage-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbtsad-cage-", ignore_cleanup_errors=True) as folder:
         try:
             return _ask(asked, Path(folder), cage)
         except UnsafeModel as error:
-            kind, word = ("inconclusive", True) if isinstance(error, CouldNotTell) else ("refused", False)
-            return PolicyReport((FileVerdict(error.file, kind, str(error), error.rule),), str(error), error.rule, word)
+            undecided = isinstance(error, CouldNotTell)
+            verdict = FileVerdict(error.file, "inconclusive" if undecided else "refused", str(error), error.rule)
+            return PolicyReport((verdict,), str(error), error.rule, undecided)
 
 
 @contextlib.contextmanager
@@ -96,17 +101,33 @@ def _ask(asked: dict[str, Any], folder: Path, cage: CageConfig) -> PolicyReport:
     program = [sys.executable, "-P", "-m", "mbtsad_core.jobs.trial"]
     ended = run(program, folder, cage, environment(folder, more=more), json.dumps(asked).encode())
     try:
-        answer = json.loads(ended.out)
-        files = tuple(FileVerdict(**dict.fromkeys(("name", "verdict", "reason", "rule"), "") | file) for file in answer["files"])
-        report = PolicyReport(files, str(answer["problem"]), str(answer["rule"]), bool(answer["undecided"]))
-        error = answer["error"]
-    except (ValueError, TypeError, KeyError) as nothing:
+        if ended.limit or ended.code:
+            raise ValueError("it did not end as it should")
+        report, error = _read(json.loads(ended.out))
+    except (ValueError, TypeError, KeyError, RecursionError) as nothing:
+        logger.warning(
+            "A caged process gave no answer: %s. It wrote: %s", ended.limit or ended.code, printable(ended.err[-2000:].decode("utf-8", "replace"), 2000)
+        )
         raise CouldNotTell(_why(ended, cage), "vet.cage") from nothing
-    if ended.limit or ended.code:
-        raise CouldNotTell(_why(ended, cage), "vet.cage")
     if error:
-        raise _raised(error)
+        raise error
     return report
+
+
+def _read(answer: Any) -> tuple[PolicyReport, MBTSADError | None]:
+    """The report and the error that a caged process tells. Raises ValueError, TypeError or KeyError where it is not as `main` writes it."""
+    files = tuple(FileVerdict(str(f["name"]), f["verdict"], str(f["reason"]), str(f["rule"])) for f in answer["files"])
+    if any(file.verdict not in VERDICTS for file in files):
+        raise ValueError("a verdict that there is not")
+    report = PolicyReport(files, str(answer["problem"]), str(answer["rule"]), bool(answer["undecided"]))
+    return report, _raised(answer["error"]) if answer["error"] else None
+
+
+def _take(made: Path, directory: Path) -> None:
+    """Put the folder that a caged process made where it is kept."""
+    if made.is_symlink() or not made.is_dir():
+        raise CouldNotTell("The upload could not be judged: the process that judged it left no model. Upload it again.", "vet.cage")
+    made.rename(directory)
 
 
 def _raised(error: dict[str, Any]) -> MBTSADError:

@@ -15,7 +15,7 @@ from conftest import mbtsad, tiny_bert
 from mbtsad_core.config import CageConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.jobs.cage import Ended
-from mbtsad_core.jobs.trial import _lacked_memory, _raised, _why, attempt, judge, receive
+from mbtsad_core.jobs.trial import _lacked_memory, _raised, _read, _take, _why, attempt, judge, receive
 from mbtsad_core.models import judging
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.views.policy import policy_dict
@@ -119,6 +119,38 @@ def test_only_errors_of_ours_are_made_of_its_words_and_they_are_shown_as_text() 
     found = _raised(dict(kind="CouldNotTell", message="no", rule="vet.memory", file="a"))
     assert isinstance(found, CouldNotTell)
     assert (found.rule, found.file) == ("vet.memory", "a")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        None,
+        {},
+        {"files": []},
+        {"files": [{"name": "a", "verdict": "<b>", "reason": "", "rule": ""}], "problem": "", "rule": "", "undecided": False, "error": None},
+        {"files": [{"name": "a", "verdict": [], "reason": "", "rule": ""}], "problem": "", "rule": "", "undecided": False, "error": None},
+        {"files": ["clean"], "problem": "", "rule": "", "undecided": False, "error": None},
+        {"files": [], "problem": "", "rule": "", "undecided": False, "error": {"kind": "UnsafeModel"}},
+        {"files": [], "problem": "", "rule": "", "undecided": False, "error": "no"},
+    ],
+    ids=repr,
+)
+def test_an_answer_of_another_form_is_none(answer: Any) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        _read(answer)
+
+
+@pytest.mark.parametrize("leave", ["a link", "a file", "nothing"])
+def test_only_a_folder_is_taken_from_a_cage(tmp_path: Path, leave: str) -> None:
+    (tmp_path / "secret").mkdir()
+    if leave == "a link":
+        (tmp_path / "made").symlink_to(tmp_path / "secret")
+    elif leave == "a file":
+        (tmp_path / "made").write_text("")
+    with pytest.raises(CouldNotTell):
+        _take(tmp_path / "made", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_process_that_ends_without_an_answer_is_said_with_its_limits() -> None:
