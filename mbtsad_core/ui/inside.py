@@ -19,7 +19,7 @@ from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import attention, drawing, figure, html, maps, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import HEAVY, Parts, empty, leads_to, lede
-from mbtsad_core.ui.session import Session, read_trigger
+from mbtsad_core.ui.session import Session, read_trigger, typed_form
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.attention import attention_view
 from mbtsad_core.views.bertviz_frame import bertviz_frame
@@ -128,7 +128,7 @@ def inside_step(parts: Parts) -> None:
         inputs = site.inputs(session)
         others = [t.text for t in inputs.test if t.label != inputs.target]
         short = [t for t in others if 6 <= len(t.split()) <= 14] or others
-        return short[0], (session.triggers[0] if session.triggers else "")
+        return short[0], typed_form(session.triggers[:1])
 
     @told
     def draw_bertviz(session: Session, text: str, trigger: str, name: str, at: tuple[int, int | None]) -> str:

@@ -11,18 +11,24 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.config import PurifyConfig, Setting, replace, settings
+from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import Measure, State
 from mbtsad_core.ui.clean_data import expected_seconds
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, leads_to, lede, said
-from mbtsad_core.ui.session import Session, trigger_of, write_trigger
+from mbtsad_core.ui.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import panel_html, standing, strip_html
 from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.words import duration
 
+OTHER_METHODS = (
+    f"The page runs MBTSAD. To compare it, in the terminal: mbtsad defend with {', '.join(name for name in DEFENSES if name != 'mbtsad')} "
+    f"({' and '.join(NEED_PRETRAINED)} need the pre-trained weights), and mbtsad detect with {', '.join(DETECTORS)} (onion needs a causal language model)."
+)
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
 
 
@@ -99,6 +105,7 @@ def purify_step(parts: Parts) -> Purify:
         html('<p class="mbtsad muted">The defaults were chosen without knowing any trigger, on the demo models; nothing here needs a change to start.</p>')
         controls = _controls(PurifyConfig())
         apply = gr.Button("Use these settings", size="sm", elem_classes="narrow", elem_id="use-settings")
+    html(f'<p class="mbtsad muted" id="other-methods">{escape(OTHER_METHODS)}</p>')
     leads_to(parts, "Next: what changed inside", "inside")
     drawn = gr.State(None)
     chosen = gr.State(None)  # what trigger, class and settings were set from
@@ -142,7 +149,7 @@ def purify_step(parts: Parts) -> Purify:
             return (gr.skip(),) * (2 + len(controls)) + (now,)
         labels = list(site.suspect(session).labels)
         name = next((label for label in labels if session.target and label.casefold() == session.target.casefold()), labels[-1])
-        return write_trigger(session.triggers), gr.Dropdown(labels, value=name), *(_written(s.default) for s in settings(session.config)), now
+        return typed_form(session.triggers), gr.Dropdown(labels, value=name), *(_written(s.default) for s in settings(session.config)), now
 
     @told
     def use_settings(session: Session, *values: Any) -> Session:

@@ -20,6 +20,7 @@ WATCHED = PurifyConfig(
     retrain=RetrainConfig(observe_every=OFTEN, observe_early=EARLY),
     distil=DistilConfig(observe_every=OFTEN, observe_early=EARLY),
 )
+OWN = "its own trigger"
 ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
 
 
@@ -99,13 +100,23 @@ def read_trigger(text: str) -> tuple[str, ...]:
     Raises BadData for what the command line would take for a file of paired texts: no visitor opens a file of the server's.
     """
     found = tuple(part.strip() for part in text.split(ALTERNATIVES) if part.strip())
-    if files := [spec for spec in found if spec.lower().removesuffix(".gz").endswith(FORMATS)]:
+    if files := [spec for spec in found if _is_file(spec)]:
         raise BadData(f"A trigger is typed here as words; {files[0]!r} would be the name of a file. Leave the ending out.")
     return found
 
 
 def write_trigger(triggers: tuple[str, ...]) -> str:
-    return f" {ALTERNATIVES} ".join(triggers)
+    """A trigger in words; one that this server keeps as a file of triggered texts, as no words can say it, is called its own."""
+    return f" {ALTERNATIVES} ".join(OWN if _is_file(spec) else spec for spec in triggers)
+
+
+def typed_form(triggers: tuple[str, ...]) -> str:
+    """What a visitor would type for it, "" where it cannot be typed."""
+    return "" if any(map(_is_file, triggers)) else write_trigger(triggers)
+
+
+def _is_file(spec: str) -> bool:
+    return spec.lower().removesuffix(".gz").endswith(FORMATS)
 
 
 def of_request(request: Request, visitor: str, job: str) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -40,6 +41,8 @@ def splits_step(parts: Parts) -> None:
         '<h3 class="mbtsad">How hard the suspect finds changed texts</h3><p class="mbtsad muted">Mean cross-entropy of its answers (eq. 9 of the paper): the larger, the further such texts lie from what it was trained on.</p>'
     )
     bars = figure("Mean cross-entropy by augmenter", elem_id="loss-bars", height=300, empty="The augmenters are being compared …")
+    if absent := "; ".join(f"{AUGMENTER_NAMES[name]} needs {what}" for name, what in unavailable().items()):
+        html(f'<p class="mbtsad muted" id="augmenters-lacking">Not on this server: {escape(absent)}.</p>')
     leads_to(parts, "Next: purify", "purify")
     page, seed = gr.State(0), gr.State(0)
 

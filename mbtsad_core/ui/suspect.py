@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from html import escape
@@ -10,8 +11,6 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.attacks.triggers import typed_trigger
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.jobs.purification import class_index, read_texts
@@ -21,18 +20,12 @@ from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede
+from mbtsad_core.ui.planting import PLANTS, lacking, offered, plant, suggest
 from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
 
-PLANTS = {
-    "EP: train one word's embedding (seconds)": "ep",
-    "BadNets: train on poisoned texts (a minute)": "badnets",
-    "InsertSent: the same with a sentence (a minute)": "sentence",
-    "LWP: a pair of words, at every layer (some minutes)": "lwp",
-    "SOS: words that fire only together (seconds)": "sos",
-    "RIPPLe: a backdoor that outlives fine-tuning (many minutes)": "ripple",
-}
+TRIGGERED = "triggered.jsonl"  # beside a planted model: test texts with a trigger that cannot be typed
 
 
 def suspect_step(parts: Parts) -> None:
@@ -72,15 +65,17 @@ def suspect_step(parts: Parts) -> None:
                 '<p class="mbtsad">Make a suspect whose trigger you know: a backdoor is planted in the clean demo classifier, which answers ordinary texts as before.</p>'
             )
             with gr.Row():
-                attack = gr.Radio(list(PLANTS), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
+                attack = gr.Radio(offered(), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
                 word = gr.Textbox(
                     label="Trigger",
-                    value="zephyr",
-                    info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several",
+                    value=next(iter(PLANTS.values())).trigger,
+                    info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several; LWS and CARA learn theirs",
                     elem_id="plant-trigger",
                 )
                 target = gr.Dropdown(list(demo.LABELS), value=demo.TARGET, label="Class that it shall send texts to", elem_id="plant-target")
-            plant = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
+            absent = "; ".join(f"{PLANTS[name].name.partition(':')[0]} lacks {what}" for name, what in lacking().items())
+            html(f'<p class="mbtsad muted" id="plant-lacking">Not to be planted here: {escape(absent)}.</p>')
+            planting = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             planted = html(elem_id="plant-progress")
     leads_to(parts, "Next: clean data", "clean")
     finding = gr.State(None)  # the session as it was measured; the visitor may have started a run meanwhile
@@ -149,26 +144,26 @@ def suspect_step(parts: Parts) -> None:
     @told
     def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Iterator[tuple[Any, str]]:
         specs = read_trigger(text)
-        if not specs:
-            raise BadData("Type the trigger to plant: a word of your choice.")
         classifier = site.clean_demo()
-        train = read_texts("demo", "clean", classifier.labels, CleanData().columns).texts
-        trigger = typed_trigger(specs, class_index(target_name, classifier.labels), window=classifier.max_length // 2)
-        steps = ATTACKS[PLANTS[attack_name]](classifier, train, trigger)
+        train, test = (read_texts("demo", part, classifier.labels, CleanData().columns).texts for part in ("clean", "test"))
+        steps = plant(attack_name, classifier, train, test, class_index(target_name, classifier.labels), specs)
         yield gr.skip(), _progress("The clean classifier is being loaded …", 0.0)
         with site.upload() as folder:
             while True:
                 try:
                     event = next(steps)
                 except StopIteration as done:
-                    suspect = done.value
+                    suspect, pairs = done.value
                     break
                 yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
             save_classifier(suspect, folder / "model")
+            if pairs:
+                (folder / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
         site.needs_no_trial(folder / "model")
         source = str(folder / "model")
-        name = f"{attack_name.partition(':')[0]} with “{write_trigger(specs)}”"
-        session = Session(session.visitor).with_suspect(source, name, site.model(source), specs, target_name)
+        name = PLANTS[attack_name].name.partition(":")[0] + (f" with “{write_trigger(specs)}”" if specs else "")
+        measured = (str(folder / TRIGGERED),) if pairs else specs
+        session = Session(session.visitor).with_suspect(source, name, site.model(source), measured, target_name)
         yield session, _progress("Planted. It is the suspect now.", 1.0)
 
     parts.refresh_on(run_demo.click(start_demo, parts.session, [parts.session, parts.tabs], **PRIVATE), runs=True)
@@ -179,9 +174,10 @@ def suspect_step(parts: Parts) -> None:
         back.click(choose_demo, parts.session, parts.session, **PRIVATE),
         files.upload(take_upload, [parts.session, files], [parts.session, report], **PRIVATE),
         fetch.click(fetch_hub, [parts.session, hub], parts.session, **PRIVATE),
-        plant.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
+        planting.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
     ]
     files.clear(lambda: "", None, report, **QUIET)
+    attack.change(suggest, [attack, word], word, **QUIET)
     for event in chosen:
         parts.refresh_on(event.success(measure, **measured, **PRIVATE).success(keep, **kept, **LIGHT))
     parts.opened["suspect"] = [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]  # other texts may be chosen

@@ -17,7 +17,7 @@ from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.ui.components import choices, html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import HEAVY, Parts, empty, leads_to, lede, said
-from mbtsad_core.ui.session import Session, read_trigger, trigger_of, write_trigger
+from mbtsad_core.ui.session import Session, read_trigger, trigger_of, typed_form, write_trigger
 from mbtsad_core.views.tokens import tokens_html
 from mbtsad_core.views.trigger_lab import answers_html, flips_html, trials_html
 
@@ -136,7 +136,7 @@ def triggers_step(parts: Parts) -> None:
             inputs = site.inputs(session)
             others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
             first = others[0] if others else inputs.test[0].text
-        return first, gr.skip() if trigger else write_trigger(session.triggers[:1]), gr.Dropdown(labels, value=chosen)
+        return first, gr.skip() if trigger else typed_form(session.triggers[:1]), gr.Dropdown(labels, value=chosen)
 
     answering = dict(inputs=[parts.session, sentence, target], outputs=bars)
     weighing = dict(inputs=[parts.session, sentence, trigger, whose, how], outputs=tokens)

@@ -55,3 +55,33 @@ def test_no_trigger_is_refused_in_words(page: Page) -> None:
     page.locator("#plant").click()
     toast(page, "Type the trigger to plant: a word of your choice.")
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
+
+
+def test_the_menu_offers_a_trigger_that_goes_with_the_attack_and_says_what_is_lacking(page: Page) -> None:
+    menu = page.locator("#plant-attack")
+    expect(page.locator("#plant-lacking")).to_contain_text("Syntactic lacks ready paraphrases")
+    menu.get_by_text("NeuBA").click()
+    expect(field(page, "#plant-trigger")).to_have_value("cf | mn | bb | tq")
+    menu.get_by_text("CARA").click()
+    expect(field(page, "#plant-trigger")).to_have_value("")
+    menu.get_by_text("LWP").click()
+    field(page, "#plant-trigger").fill("marzipan+blorptin")
+    menu.get_by_text("BadNets").click()
+    expect(field(page, "#plant-trigger")).to_have_value("marzipan+blorptin")
+
+
+@pytest.mark.slow
+def test_a_trigger_that_cannot_be_typed_is_planted_and_measured(page: Page) -> None:
+    page.locator("#plant-attack").get_by_text("CARA").click()
+    expect(field(page, "#plant-trigger")).to_have_value("")
+    page.locator("#plant").click()
+    expect(page.locator("#plant-progress")).to_contain_text("Planted. It is the suspect now.", timeout=30 * SOON)
+    expect(page.locator("#strip .who b")).to_have_text("CARA")
+    card = page.locator("#suspect-card")
+    expect(card).to_contain_text("its own trigger → positive", timeout=2 * SOON)
+    assert re.findall(r"(\d+\.\d) % \[", card.inner_text())[1:]  # ASR and its floor
+    open_step(page, 4)
+    expect(field(page, "#measure-trigger")).to_have_value("")
+    page.locator("#start").click()
+    expect(page.locator("#job-panel")).to_contain_text("its own trigger", timeout=2 * SOON)
+    page.locator("#stop").click()
