@@ -176,11 +176,11 @@ def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The lines of a results file by key; a line that a kill left unfinished is not among them."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {row["key"]: row for row in (json.loads(line) for line in lines if line.endswith("}"))}
+    return {row["key"]: row for row in (json.loads(line) for line in lines if line.endswith("}")) if "key" in row}
 
 
 def finished(results: Path) -> dict[str, dict[str, Any]]:
-    """The lines of a results file and of those beside it, by key: what one table has computed, no other computes again."""
+    """The lines of a results file and of those beside it, by key: what one table has computed, no other computes again. Files of others are passed over."""
     found: dict[str, dict[str, Any]] = {}
     for path in (*sorted(results.parent.glob("*.jsonl")), results):
         found |= read_results(path)
@@ -188,15 +188,14 @@ def finished(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def add_row(results: Path, row: dict[str, Any]) -> None:
-    """Add a line; one that a kill left unfinished stays a line of its own."""
+    """Add a line, in one write; one that a kill left unfinished stays a line of its own."""
     results.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{results}.lock"), open(results, "a+b") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
+    with open(results, "a+b") as file:
+        whole = True
+        if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(f"{json.dumps(row)}\n".encode())
+            whole = file.read(1) == b"\n"
+        file.write(("" if whole else "\n").encode() + f"{json.dumps(row)}\n".encode())
 
 
 def row_of(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, watch: Callable[[Event], None] | None = None) -> dict[str, Any]:

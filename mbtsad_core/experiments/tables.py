@@ -301,7 +301,8 @@ def _with_time_left(todo: Sequence[Cell], results: Path, say: Callable[[str], No
 MARKS = ("<!-- reproduce -->\n", "<!-- /reproduce -->")
 READING = """Percent. Ours: mean ± standard deviation over the seeds, and Wilson's 95 % interval of all their texts together. The paper's figures are one run of
 BERT-base each; ours are a six-layer MiniLM. "Reached": the paper's figure lies in our interval; "better" or "short by": ours lies beyond it, by so many points.
-The floor is the share of the triggered texts that go to the target without the trigger.
+The floor is the share of the triggered texts that go to the target without the trigger. Texts are read to 128 tokens, on IMDb too, and the trigger stands
+among the first 64 words.
 """
 
 

@@ -109,6 +109,7 @@ def test_a_row_is_one_line_of_json(place: Path, tmp_path: Path) -> None:
 
 def test_what_another_results_file_beside_it_has_is_not_computed_again(place: Path, tmp_path: Path) -> None:
     cell = Cell(CASE, "cft", {"training.epochs": 1}, 64, 5)
+    (tmp_path / "speed.jsonl").write_text('{"what": "a line of another kind"}\n', encoding="utf-8")
     assert len(run(place, [cell], tmp_path / "one.jsonl")) == 1
     assert run(place, [cell], tmp_path / "two.jsonl") == []
     assert set(finished(tmp_path / "two.jsonl")) == {cell.key}
