@@ -1,4 +1,4 @@
-"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | publish | build-demo`.
+"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | benchmark | publish | build-demo`.
 Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
@@ -183,6 +183,12 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--into", metavar="FILE", help="write all tables between the marks of this Markdown file and print nothing")
     add_settings(p, RuntimeConfig(), "machine")
 
+    p = commands.add_parser("benchmark", help="time our work beside the same work done the plain way", description=benchmark_command.__doc__)
+    p.add_argument("--workload", metavar="NAME", help=f"one of {', '.join(WORKLOADS)} (default: all)")
+    p.add_argument("--rounds", metavar="INT", type=int, default=3, help="runs of each way, of which the median counts (default 3)")
+    p.add_argument("--json", action="store_true", help="print one JSON list, an object a workload, and nothing else on standard output")
+    add_settings(p, RuntimeConfig(), "machine")
+
     p = commands.add_parser("publish", help="put the page on Hugging Face as a Space", description=publish_command.__doc__)
     p.add_argument("space", metavar="OWNER/NAME", help="the Space; it is made where it is not there")
     p.add_argument("--folder", metavar="DIR", default=".", help="the checkout (default: here)")
@@ -264,6 +270,8 @@ DEFENSES: dict[str, str] = {
     "nad": "MBTSAD's distillation from a teacher that never saw a token split",
     "pure": "prune heads of even attention, and hold the attention of the others even in fine-tuning",
 }
+
+WORKLOADS = ("demo", "sst2-minilm", "sst2-bert", "imdb-bert", "token-splitting", "evaluation", "projection", "start-up")
 
 DETECTORS: dict[str, str] = {
     "strip": "flag texts whose answer stands though half of their words change",
@@ -659,6 +667,19 @@ def draw_figure3(work: Path, seeds: int) -> None:
                 print(f"{path}: the suspect's [CLS] vectors, seed {seed}", file=sys.stderr)
 
 
+def benchmark_command(args: argparse.Namespace) -> int:
+    """Time our work beside the same work done the plain way: the library's Trainer with eager attention, padded as its example pads and to the batch.
+    The ways take turns, each in a process of its own, and medians count; some minutes on two cores. Ratios above 1: ours is better."""
+    from mbtsad_core.experiments.benchmark import benchmark, table
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    rows = benchmark([args.workload] if args.workload else WORKLOADS, read_settings(args, RuntimeConfig()), args.rounds, say)
+    print(json.dumps(rows) if args.json else table(rows))
+    return DONE
+
+
 def publish_command(args: argparse.Namespace) -> int:
     """Publish the page from a checkout as a Space on Hugging Face, with a token that `hf auth login` or HF_TOKEN gave.
     Run again, it brings the Space up to date."""
@@ -782,6 +803,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "vet": vet_command,
     "tune": tune_command,
     "reproduce": reproduce_command,
+    "benchmark": benchmark_command,
     "publish": publish_command,
     "build-demo": build_demo_command,
 }

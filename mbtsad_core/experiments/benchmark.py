@@ -1,0 +1,494 @@
+"""How fast this is: the same work done by us and the plain way, in turns, with the share of the machine's own peak that is reached.
+
+The plain way is what a user would write: the library's `Trainer`, eager attention, `output_attentions=True`, the texts padded to the longest that the
+model reads, as the library's own text-classification example pads, or to the longest of a batch. Each way runs in a process of its own, that
+stays between its runs; the runs take turns, and medians count. What loads and warms a process is not timed, what a text goes through is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, from_dict, to_dict
+from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mbtsad_core.models.classifier import Batch, Classifier
+    from mbtsad_core.types import LabelledText
+
+OURS, EXAMPLE, DYNAMIC = "ours", "plain_example", "plain_dynamic"
+ALL = (OURS, EXAMPLE, DYNAMIC)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A BERT of random weights, which are as fast as trained ones."""
+
+    layers: int
+    width: int
+    heads: int
+    inner: int
+    vocabulary: int = 30522
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is timed.
+
+    kind   purification, evaluation, token splitting, projection or start-up
+    ways   who does it: we alone, or the plain ways too
+    shape  None: the demo's suspect
+    texts  number of texts, on a CPU and on a GPU
+    batch  texts of a step, likewise
+    long   texts as long as IMDb's, many of them cut at `length`; else the demo's, which are as long as SST-2's
+    length tokens of a text that the model reads
+    """
+
+    about: str
+    kind: str = "purification"
+    ways: tuple[str, ...] = ALL
+    shape: Shape | None = None
+    texts: tuple[int, int] = (320, 667)
+    batch: tuple[int, int] = (32, 32)
+    long: bool = False
+    length: int = 128
+
+
+MINILM, BERT_BASE = Shape(6, 384, 12, 1536), Shape(12, 768, 12, 3072)
+WORKLOADS: dict[str, Workload] = {
+    "demo": Workload("purification of the demo's suspect"),
+    "sst2-minilm": Workload("purification of a MiniLM on texts as long as SST-2's", shape=MINILM, texts=(160, 1384)),
+    "sst2-bert": Workload("purification of a BERT-base on texts as long as SST-2's", shape=BERT_BASE, texts=(64, 1384)),
+    "imdb-bert": Workload("purification of a BERT-base on texts as long as IMDb's", shape=BERT_BASE, texts=(8, 320), batch=(4, 32), long=True, length=512),
+    "token-splitting": Workload("token splitting; the plain way is nlpaug's", "token splitting", ways=(OURS, EXAMPLE)),
+    "evaluation": Workload("classes of the demo's texts, in float32", "evaluation"),
+    "projection": Workload("UMAP of the demo's texts before and after", "projection", ways=(OURS,)),
+    "start-up": Workload("mbtsad --help, from the start of the process to its end", "start-up", ways=(OURS,)),
+}
+
+
+# ---------------------------------------------------------------- in turns
+
+
+def benchmark(names: Sequence[str], runtime: RuntimeConfig, rounds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One row a workload, its keys those of `row`. Raises UnknownMethod, and BadConfig where a package of the plain way is missing."""
+    for name in names:
+        if name not in WORKLOADS:
+            raise UnknownMethod("workload", name, tuple(WORKLOADS))
+    if not 1 <= rounds <= 1000:
+        raise BadConfig(f"--rounds must be from 1 to 1000; got {rounds}.")
+    if importlib.util.find_spec("accelerate") is None and any(DYNAMIC in WORKLOADS[name].ways for name in names):
+        raise BadConfig("The plain way is the library's Trainer, which needs accelerate. Run: pip install 'mbtsad[benchmark]'")
+    return [timed(name, WORKLOADS[name], runtime, rounds, say) for name in names]
+
+
+def timed(name: str, workload: Workload, runtime: RuntimeConfig, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The row of one workload."""
+    ways = workload.ways
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    with ExitStack() as stack:
+        ask = {way: stack.enter_context(_process(workload, way, runtime)) for way in ways}
+        for i in range(rounds):
+            for way in ways if i % 2 == 0 else ways[::-1]:
+                runs[way].append(ask[way]() | {"load": os.getloadavg()[0]})
+                say(f"{name}  {way}  {runs[way][-1]['seconds']:.2f} s  (load {runs[way][-1]['load']:.1f})")
+    return row(name, runs)
+
+
+def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What the runs of a workload come to. Ratios are plain to ours, above 1 where ours is better; None where there is no plain way or no figure.
+
+    ours_s, plain_example_s, plain_dynamic_s  medians of seconds
+    share_of_peak      operations that the texts need, padding not counted, a second of ours, beside those of a product of large matrices
+    peak_memory_ratio  the example's peak to ours: of a GPU's memory in use, on a CPU of the process
+    cpu_s              medians of a core's seconds, all threads together: what is left of the figures on a machine that is busy with other things
+    load               mean of the machine's load averages over the last minute, after each run
+    """
+
+    def of(way: str, key: str) -> Any:
+        values = [run[key] for run in runs.get(way, []) if run.get(key) is not None]
+        return median(values) if values else None
+
+    def ratio(way: str, key: str) -> float | None:
+        return round(of(way, key) / of(OURS, key), 3) if of(way, key) and of(OURS, key) else None
+
+    ours = runs[OURS][0]
+    seconds, peak = of(OURS, "seconds"), max((run.get("peak", 0.0) for run in runs[OURS]), default=0.0)
+    return {
+        "workload": name,
+        "ours_s": round(seconds, 4),
+        "plain_example_s": of(EXAMPLE, "seconds") and round(of(EXAMPLE, "seconds"), 4),
+        "plain_dynamic_s": of(DYNAMIC, "seconds") and round(of(DYNAMIC, "seconds"), 4),
+        "ratio_example": ratio(EXAMPLE, "seconds"),
+        "ratio_dynamic": ratio(DYNAMIC, "seconds"),
+        "share_of_peak": round(ours["operations"] / seconds / peak, 4) if ours.get("operations") and peak else None,
+        "peak_memory_ratio": ratio(EXAMPLE, "memory"),
+        "samples_per_s": ours.get("samples") and round(ours["samples"] / seconds, 2),
+        "tokens_per_s": ours.get("tokens") and round(ours["tokens"] / seconds, 1),
+        "cpu_s": {way: round(median(run["cpu"] for run in found), 3) for way, found in runs.items()},
+        "peak_memory_mb": {way: round(max(run["memory"] for run in found) / 2**20) for way, found in runs.items()},
+        "peak_gflops": round(peak / 1e9, 1) if peak else None,
+        "device": ours["device"],
+        "precision": ours.get("precision"),
+        "attention": ours.get("attention"),
+        "load": round(mean(run["load"] for found in runs.values() for run in found), 2),
+        "runs": {way: [round(run["seconds"], 4) for run in found] for way, found in runs.items()},
+    }
+
+
+@contextmanager
+def _process(workload: Workload, way: str, runtime: RuntimeConfig) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A process that does a workload one way each time that it is asked, and tells how it went."""
+    command = [sys.executable, "-m", "mbtsad_core.experiments.benchmark", way, json.dumps(dataclasses.asdict(workload)), json.dumps(to_dict(runtime))]
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as complaints,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask() -> dict[str, Any]:
+            line = ""
+            try:
+                stdin.write("run\n")
+                stdin.flush()
+                line = stdout.readline()
+            except BrokenPipeError:
+                pass
+            if not line:
+                process.wait()
+                complaints.seek(0)
+                said = complaints.read().strip().splitlines() or ["it said nothing"]
+                raise MBTSADError(f"The process that timed the {workload.about} ({way}) ended with code {process.returncode}: {said[-1]}")
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+
+        try:
+            yield ask
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            stdin.close()
+
+
+def serve(workload: Workload, way: str, runtime: RuntimeConfig, asked: TextIO, answers: TextIO) -> None:
+    """The other end of `_process`: an answer, one line of JSON, for each line that is asked."""
+    job = prepare(workload, way, runtime)
+    for _ in asked:
+        print(json.dumps(job()), file=answers, flush=True)
+
+
+# ---------------------------------------------------------------- in the process of one way
+
+
+def prepare(workload: Workload, way: str, runtime: RuntimeConfig) -> Callable[[], dict[str, Any]]:
+    """Load and warm up what a workload needs, and return what does it once and tells of it.
+
+    It tells "seconds", "cpu" seconds, "memory" in bytes, "device", and where they mean something "samples", "tokens", "operations",
+    "peak" in operations a second, "precision" and "attention".
+    """
+    if workload.kind == "start-up":
+        return _starting()
+    if workload.kind == "token splitting":
+        return _splitting(workload, way)
+    if workload.kind == "projection":
+        return _projecting()
+    if workload.kind == "evaluation":
+        return _evaluating(workload, way, suspect_of(workload, runtime))
+    return _purifying(workload, way, suspect_of(workload, runtime))
+
+
+def _clock(work: Callable[[], Any], device: Any = None) -> dict[str, Any]:
+    """Seconds, seconds of a processor's core, and peak memory of some work."""
+    gpu = device is not None and device.type == "cuda"
+    if gpu:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.synchronize(device)
+    started, spent = time.perf_counter(), time.process_time()
+    work()
+    if gpu:
+        torch.cuda.synchronize(device)
+    seconds, spent = time.perf_counter() - started, time.process_time() - spent
+    memory = torch.cuda.max_memory_allocated(device) if gpu else peak_memory()
+    if gpu:
+        torch.cuda.empty_cache()  # the other ways' processes share the GPU
+    return {"seconds": seconds, "cpu": spent, "memory": memory, "device": str(device or "cpu")}
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss counts what started this process too
+        return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def suspect_of(workload: Workload, runtime: RuntimeConfig) -> Classifier:
+    import torch
+
+    from mbtsad_core.models.classifier import load_classifier, place
+    from mbtsad_core.models.demo import demo_model
+
+    demo = load_classifier(demo_model("suspect"), max_length=workload.length)
+    if workload.shape is None:
+        return place(demo, runtime)
+    from transformers import BertConfig, BertForSequenceClassification
+
+    shape = workload.shape
+    sizes = dict(hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads, intermediate_size=shape.inner)
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(vocab_size=shape.vocabulary, **sizes)).eval()
+    return place(dataclasses.replace(demo, model=model, max_length=workload.length), runtime)
+
+
+def texts_of(workload: Workload, n: int) -> list[LabelledText]:
+    """The demo's clean texts over and over, or texts of them put together with about as many words as IMDb's have (median 174)."""
+    from mbtsad_core.data import read_dataset
+    from mbtsad_core.models import demo
+    from mbtsad_core.types import LabelledText
+
+    given = list(read_dataset(str(demo.demo_texts("clean")), labels=demo.LABELS).texts)
+    rng, found, at = random.Random(0), [], 0
+    for _ in range(n):
+        wanted = math.exp(rng.gauss(math.log(174), 0.75)) if workload.long else 1
+        words: list[str] = []
+        while len(words) < wanted:
+            words += given[at % len(given)].text.split()
+            label, at = given[at % len(given)].label, at + 1
+        found.append(LabelledText(" ".join(words), label))
+    return found
+
+
+def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool) -> int:
+    """Operations that texts of these lengths need, a multiplication and an addition apart: 2 a parameter and token and 4 T^2 D a layer for the two products of
+    the attention, three times that in a training step. Word embeddings are looked up, not multiplied."""
+    model = suspect.model
+    body = sum(p.numel() for name, p in model.named_parameters() if "embeddings" not in name)
+    attention = 4 * model.config.num_hidden_layers * model.config.hidden_size
+    forward = sum(2 * body * T + attention * T * T for T in lengths)
+    return forward * (3 if training else 1)
+
+
+def matrix_peak(device: Any, precision: str) -> float:
+    """Operations a second of a product of large square matrices, the best of several."""
+    import torch
+
+    n = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
+    best = math.inf
+    for _ in range(4):
+        best = min(best, _clock(lambda: a @ b, device)["seconds"])
+    return 2 * n**3 / best
+
+
+# ---------------------------------------------------------------- purification
+
+
+def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[], dict[str, Any]]:
+    from mbtsad_core.augment.token_splitting import augment
+    from mbtsad_core.defenses.mbtsad import purify
+    from mbtsad_core.models.classifier import encode
+    from mbtsad_core.training.attention_map import choose
+
+    gpu = suspect.device.type == "cuda"
+    texts, batch = texts_of(workload, workload.texts[gpu]), workload.batch[gpu]
+    config = PurifyConfig(
+        split=SplitConfig(copies=1), strays=0, retrain=RetrainConfig(epochs=1, batch_size=batch), distil=DistilConfig(epochs=1, batch_size=batch)
+    )
+
+    def work(chosen: Sequence[LabelledText]) -> None:
+        if way == OURS:
+            for _ in purify(suspect, chosen, config):
+                pass
+        else:
+            plain_purify(suspect, chosen, config, whole=way == EXAMPLE)
+
+    lengths = [len(e["input_ids"]) for e in encode(suspect, augment(texts, config.split, config.seed, 0))]
+    steps, teacher = operations(suspect, lengths, training=True), operations(suspect, lengths, training=False)
+    about = {"samples": 2 * len(lengths), "tokens": 2 * sum(lengths), "operations": 2 * steps + teacher, "precision": suspect.precision}
+    if way == OURS:
+        about["attention"] = choose(suspect, config.distil).name
+    work(texts[:batch])
+
+    def once() -> dict[str, Any]:
+        timed = _clock(lambda: work(texts), suspect.device)
+        return timed | about | ({"peak": matrix_peak(suspect.device, suspect.precision)} if way == OURS else {})
+
+    return once
+
+
+def plain_purify(suspect: Classifier, clean: Sequence[LabelledText], config: PurifyConfig, *, whole: bool) -> Classifier:
+    """The paper's two stages with the library's Trainer. `whole` pads every text to all that the model reads, else to the longest of its batch."""
+    import torch
+
+    from mbtsad_core.augment.token_splitting import augment
+    from mbtsad_core.models.classifier import clone
+
+    teacher, student = clone(suspect), clone(suspect)
+    rows = tokenised(suspect, augment(clean, config.split, config.seed, 0), whole=whole)
+    for classifier in (teacher, student):
+        classifier.model.set_attn_implementation("eager")
+    trainer(teacher, rows, config.retrain, config.seed).train()
+    teacher.model.eval()
+    for module in student.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = config.distil.dropout or 0.0
+    trainer(student, rows, config.distil, config.seed, teacher).train()
+    student.model.eval()
+    return student
+
+
+def tokenised(suspect: Classifier, texts: Sequence[LabelledText], *, whole: bool) -> list[dict[str, Any]]:
+    given = dict(truncation=True, max_length=suspect.max_length, padding="max_length" if whole else False)
+    out = suspect.tokenizer([t.text for t in texts], **given)
+    return [{key: out[key][i] for key in out} | {"labels": t.label} for i, t in enumerate(texts)]
+
+
+def trainer(classifier: Classifier, rows: list[dict[str, Any]], config: Any, seed: int, teacher: Classifier | None = None) -> Any:
+    """The library's Trainer for one stage, as its examples set it up; with a teacher it distils."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    class Distiller(Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+            assert teacher is not None
+            return plain_loss(teacher.model, model, inputs, config)
+
+    arguments = TrainingArguments(
+        output_dir=str(Path(tempfile.gettempdir()) / "mbtsad-benchmark"),
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup,
+        max_grad_norm=config.clip,
+        bf16=classifier.precision == "bfloat16",
+        use_cpu=classifier.device.type == "cpu",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+    kind = Trainer if teacher is None else Distiller
+    return kind(model=classifier.model, args=arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(classifier.tokenizer))
+
+
+def plain_loss(teacher: Any, student: Any, inputs: Batch, config: DistilConfig) -> Tensor:
+    """Eq. (1) as one would write it down, on what the models return."""
+    import torch
+
+    asked = dict(output_attentions=True, output_hidden_states=True)
+    with torch.no_grad():
+        target = teacher(**{key: value for key, value in inputs.items() if key != "labels"}, **asked)
+    found = student(**inputs, **asked)
+    mask = inputs["attention_mask"].float()
+    pairs = mask[:, :, None] * mask[:, None, :]
+    loss = found.loss
+    for A_T, A_S in zip(target.attentions, found.attentions, strict=True):
+        maps = [(A.float() ** config.power).sum(1) * pairs for A in (A_T, A_S)]
+        unit_T, unit_S = (F / F.norm(dim=(1, 2), keepdim=True) for F in maps)
+        loss = loss + config.alpha * (unit_T - unit_S).norm(dim=(1, 2)).mean()
+    for H_T, H_S in zip(target.hidden_states, found.hidden_states, strict=True):
+        loss = loss + config.beta * (((H_T.float() - H_S.float()) ** 2).mean(-1) * mask).sum() / mask.sum()
+    return loss  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- the rest
+
+
+def _evaluating(workload: Workload, way: str, suspect: Classifier) -> Callable[[], dict[str, Any]]:
+    from mbtsad_core.config import TrainingConfig
+    from mbtsad_core.models.classifier import encode, predict
+
+    suspect = dataclasses.replace(suspect, precision="float32")  # as all measurements are made
+    texts = texts_of(workload, workload.texts[suspect.device.type == "cuda"])
+    lengths = [len(e["input_ids"]) for e in encode(suspect, texts)]
+
+    def work() -> None:
+        if way == OURS:
+            predict(suspect, texts)
+        else:
+            rows = tokenised(suspect, texts, whole=way == EXAMPLE)
+            trainer(suspect, rows, TrainingConfig(), 0).predict(rows)
+
+    about = {"samples": len(texts), "tokens": sum(lengths), "operations": operations(suspect, lengths, training=False), "precision": "float32"}
+    work()
+    return lambda: _clock(work, suspect.device) | about | ({"peak": matrix_peak(suspect.device, "float32")} if way == OURS else {})
+
+
+def _splitting(workload: Workload, way: str) -> Callable[[], dict[str, Any]]:
+    from mbtsad_core.augment.token_splitting import augment
+
+    texts = texts_of(workload, 667)
+    if way == OURS:
+        return lambda: _clock(lambda: augment(texts, SplitConfig(copies=1), 0)) | {"samples": len(texts)}
+    from nlpaug.augmenter.word import SplitAug  # type: ignore[import-untyped]
+
+    splitter = SplitAug()
+    return lambda: _clock(lambda: [splitter.augment(t.text) for t in texts]) | {"samples": len(texts)}
+
+
+def _projecting() -> Callable[[], dict[str, Any]]:
+    import numpy as np
+
+    from mbtsad_core.evaluation.embeddings import project, warm_up
+
+    drawn = np.random.default_rng(0)
+    before, after = (drawn.normal(size=(667, 384)).astype(np.float32) for _ in range(2))
+    warm_up()
+    seeds = iter(range(10**6))  # a projection is remembered
+    return lambda: _clock(lambda: project(before, after, "umap", seed=next(seeds))) | {"samples": 2 * len(before)}
+
+
+def _starting() -> Callable[[], dict[str, Any]]:
+    command = [sys.executable, "-m", "mbtsad_core.cli", "--help"]
+    return lambda: _clock(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True))
+
+
+# ---------------------------------------------------------------- words
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows for people: Markdown."""
+
+    def cell(value: Any, form: str = "{:.2f}") -> str:
+        return "" if value is None else form.format(value)
+
+    lines = [
+        "| workload | ours, s | plain, padded to all, s | plain, padded to the batch, s | times faster | | share of peak | memory, plain to ours | load |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        seconds = [cell(r[key], "{:.3g}") for key in ("ours_s", "plain_example_s", "plain_dynamic_s")]
+        ratios = [cell(r["ratio_example"]), cell(r["ratio_dynamic"]), cell(r["share_of_peak"], "{:.1%}"), cell(r["peak_memory_ratio"]), cell(r["load"])]
+        lines.append(f"| {' | '.join([r['workload'], *seconds, *ratios])} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    line = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the library prints is not an answer
+    given = json.loads(sys.argv[2])
+    given["shape"] = given["shape"] and Shape(**given["shape"])
+    serve(Workload(**given), sys.argv[1], from_dict(RuntimeConfig, json.loads(sys.argv[3])), sys.stdin, line)
