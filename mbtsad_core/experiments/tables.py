@@ -62,10 +62,12 @@ FIGURE3_TS = 0.5333  # mean cross-entropy of the suspect on token-split texts, t
 
 REPORTED: dict[str, str] = {  # what is reported of an attack, where we have it
     "badnets": "91.32 / 89.88 (this paper's Table II)",
+    "badnets_clean_label": "the same, if the paper's BadNets is clean-label, as OpenBackdoor's is and as its ASR suggests",
     "lwp": "90.66 / 94.41 (this paper's Table II)",
     "ep": "91.21 / 95.17 (this paper's Table II)",
     "syntactic": "ASR almost 100 % (its authors' abstract)",
     "lws": "ASR nearly 100 % (its authors' abstract)",
+    "cara": "ASR over 80 % with 1 % poisoned (its authors' abstract)",
 }
 
 # ---------------------------------------------------------------- what is run
@@ -496,7 +498,7 @@ def _table1(seeds: int, rows: Rows) -> str:
     ]
     for attack in PLANTED:
         wanted = [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds)]
-        reported = REPORTED.get(attack.removesuffix("_clean_label") if attack == "badnets" else attack, "no figure at hand")
+        reported = REPORTED.get(attack, "no figure at hand")
         before, clean = _before(rows, [cell.case for cell in wanted]), _of(rows, wanted, "clean")
         if not before:
             why = f"needs {what}" if (what := wanted[0].needs()) else ""
