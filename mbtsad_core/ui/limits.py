@@ -43,7 +43,9 @@ class Room:
         self.coming += size
         try:
             if await asyncio.to_thread(self._is_full):
-                answer = PlainTextResponse("There is no room for more uploads here at the moment. Try again in some hours, or run MBTSAD on your own machine.", 507)
+                answer = PlainTextResponse(
+                    "There is no room for more uploads here at the moment. Try again in some hours, or run MBTSAD on your own machine.", 507
+                )
                 await answer(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
