@@ -1,7 +1,7 @@
 """The attention-transfer loss of one layer in Triton: eqs. (3) and (4) and their gradient, with no map of a single head in memory.
 
-AE(A)_qk = sum over heads of A_jqk^p is rebuilt tile by tile from Q, K and the log-sum-exp of each row. With F = AE(A), u = F / |F| and
-D = F_S - F_T, three sums a text give the distance:
+AE(A)_qk = sum over heads of A_jqk^p is rebuilt tile by tile from Q, K and two numbers a row: its largest score, and its sum of
+exponentials above that. With F = AE(A), u = F / |F| and D = F_S - F_T, three sums a text give the distance:
 
     s = |F_T|^2,    e = |D|^2,    f = <D, F_T + F_S> = |F_S|^2 - |F_T|^2
     |u_T - u_S|^2 = (e - (f / (|F_T| + |F_S|))^2) / (|F_T| |F_S|)
@@ -51,18 +51,38 @@ def both_real(real, b, q, k, T):
 
 
 @triton.jit
-def energy(Q, K, lse, pairs, b, q, k, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
-    """Eq. (3) on a tile, (BLOCK, BLOCK): A^p is exp(p (score - lse))."""
+def head_map(Q, K, rows, pairs, b, q, k, head, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr):
+    """A of one head on a tile, (BLOCK, BLOCK): exp(score - largest) / total, which rounds less than exp(score - log-sum-exp)."""
+    at = rows + ((b * H + head) * T + q) * 2
+    largest, total = tl.load(at, mask=q < T, other=0.0), tl.load(at + 1, mask=q < T, other=1.0)
+    x = scores(Q, K, b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT) - largest[:, None]
+    return tl.exp(tl.where(pairs, x, MASKED)) / total[:, None]
+
+
+@triton.jit
+def raised(A, POWER: tl.constexpr):
+    """A^p of numbers from 0 to 1."""
+    if POWER == 1.0:
+        result = A
+    elif POWER == 2.0:
+        result = A * A
+    else:
+        result = tl.where(A > 0, tl.exp(POWER * tl.log(tl.maximum(A, 1e-37))), 0.0)
+    return result
+
+
+@triton.jit
+def energy(Q, K, rows, pairs, b, q, k, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+    """Eq. (3) on a tile, (BLOCK, BLOCK)."""
     F = tl.zeros((BLOCK, BLOCK), tl.float32)
     for head in range(H):
-        row = tl.load(lse + (b * H + head) * T + q, mask=q < T, other=0.0)
-        F += tl.exp(tl.where(pairs, power * (scores(Q, K, b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT) - row[:, None]), MASKED))
+        F += raised(head_map(Q, K, rows, pairs, b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT), POWER)
     return F
 
 
 @triton.jit
-def lse_kernel(Q, K, real, lse, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
-    """log sum exp of each row of scores over the real keys; programs are (tiles of rows, H, B)."""
+def rows_kernel(Q, K, real, rows, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+    """Of each row of scores over the real keys: the largest, and the sum of exp(score - largest); programs are (tiles of rows, H, B)."""
     q, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     largest, total = tl.full((BLOCK,), MASKED, tl.float32), tl.zeros((BLOCK,), tl.float32)
     for start in range(0, T, BLOCK):
@@ -72,17 +92,21 @@ def lse_kernel(Q, K, real, lse, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: 
         larger = tl.maximum(largest, tl.max(x, 1))
         total = total * tl.exp(largest - larger) + tl.sum(tl.exp(x - larger[:, None]), 1)
         largest = larger
-    tl.store(lse + (b * H + head) * T + q, largest + tl.log(total), mask=q < T)
+    at = rows + ((b * H + head) * T + q) * 2
+    tl.store(at, largest, mask=q < T)
+    tl.store(at + 1, total, mask=q < T)
 
 
 @triton.jit
-def sums_kernel(Q_T, K_T, lse_T, Q_S, K_S, lse_S, real, sums, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def sums_kernel(
+    Q_T, K_T, rows_T, Q_S, K_S, rows_S, real, sums, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr
+):
     """s, e and f of one tile; programs are (tiles of columns, tiles of rows, B), sums is (B, tiles, tiles, 3)."""
     column, row, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     q, k = row * BLOCK + tl.arange(0, BLOCK), column * BLOCK + tl.arange(0, BLOCK)
     pairs = both_real(real, b, q, k, T)
-    F_T = energy(Q_T, K_T, lse_T, pairs, b, q, k, power, scaling, H, T, D, WIDTH, PRODUCT, BLOCK)
-    F_S = energy(Q_S, K_S, lse_S, pairs, b, q, k, power, scaling, H, T, D, WIDTH, PRODUCT, BLOCK)
+    F_T = energy(Q_T, K_T, rows_T, pairs, b, q, k, scaling, H, T, D, POWER, WIDTH, PRODUCT, BLOCK)
+    F_S = energy(Q_S, K_S, rows_S, pairs, b, q, k, scaling, H, T, D, POWER, WIDTH, PRODUCT, BLOCK)
     difference = F_S - F_T
     at = sums + ((b * tl.num_programs(1) + row) * tl.num_programs(0) + column) * 3
     tl.store(at, tl.sum(tl.sum(F_T * F_T, 1), 0))
@@ -92,58 +116,72 @@ def sums_kernel(Q_T, K_T, lse_T, Q_S, K_S, lse_S, real, sums, power, scaling, H,
 
 @triton.jit
 def slope_kernel(
-    Q_T, K_T, lse_T, Q_S, K_S, lse_S, real, weights, slope, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr
+    Q_T,
+    K_T,
+    rows_T,
+    Q_S,
+    K_S,
+    rows_S,
+    real,
+    weights,
+    slope,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Gradient of the loss with respect to F_S, (B, T, T): weights[:, 0] (F_S - F_T) + weights[:, 1] F_T; programs as in `sums_kernel`."""
     column, row, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     q, k = row * BLOCK + tl.arange(0, BLOCK), column * BLOCK + tl.arange(0, BLOCK)
     pairs = both_real(real, b, q, k, T)
-    F_T = energy(Q_T, K_T, lse_T, pairs, b, q, k, power, scaling, H, T, D, WIDTH, PRODUCT, BLOCK)
-    F_S = energy(Q_S, K_S, lse_S, pairs, b, q, k, power, scaling, H, T, D, WIDTH, PRODUCT, BLOCK)
+    F_T = energy(Q_T, K_T, rows_T, pairs, b, q, k, scaling, H, T, D, POWER, WIDTH, PRODUCT, BLOCK)
+    F_S = energy(Q_S, K_S, rows_S, pairs, b, q, k, scaling, H, T, D, POWER, WIDTH, PRODUCT, BLOCK)
     value = tl.load(weights + b * 2) * (F_S - F_T) + tl.load(weights + b * 2 + 1) * F_T
     tl.store(slope + (b * T + q[:, None]) * T + k[None, :], value, mask=(q[:, None] < T) & (k[None, :] < T))
 
 
 @triton.jit
-def map_and_slope(Q, K, lse, real, slope, b, q, k, head, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr):
+def map_and_slope(Q, K, rows, real, slope, b, q, k, head, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr):
     """On a tile of one head: A, and its loss slope p A^p dL/dF, which is A times dL/dA."""
-    pairs = both_real(real, b, q, k, T)
-    row = tl.load(lse + (b * H + head) * T + q, mask=q < T, other=0.0)
-    log_A = tl.where(pairs, scores(Q, K, b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT) - row[:, None], MASKED)
+    A = head_map(Q, K, rows, both_real(real, b, q, k, T), b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT)
     dF = tl.load(slope + (b * T + q[:, None]) * T + k[None, :], mask=(q[:, None] < T) & (k[None, :] < T), other=0.0)
-    return tl.exp(log_A), power * tl.exp(power * log_A) * dF
+    return A, POWER * raised(A, POWER) * dF
 
 
 @triton.jit
-def query_kernel(Q, K, lse, real, slope, dQ, row_sums, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def query_kernel(Q, K, rows, real, slope, dQ, row_sums, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
     """dL/dQ, and the sum of A dL/dA over each row, which the softmax takes off; programs are (tiles of rows, H, B)."""
     q, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     row_sum = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, T, BLOCK):
-        A, AdA = map_and_slope(Q, K, lse, real, slope, b, q, start + tl.arange(0, BLOCK), head, power, scaling, H, T, D, WIDTH, PRODUCT)
+        A, AdA = map_and_slope(Q, K, rows, real, slope, b, q, start + tl.arange(0, BLOCK), head, scaling, H, T, D, POWER, WIDTH, PRODUCT)
         row_sum += tl.sum(AdA, 1)
     tl.store(row_sums + (b * H + head) * T + q, row_sum, mask=q < T)
     gradient = tl.zeros((BLOCK, WIDTH), tl.float32)
     for start in range(0, T, BLOCK):
         k = start + tl.arange(0, BLOCK)
-        A, AdA = map_and_slope(Q, K, lse, real, slope, b, q, k, head, power, scaling, H, T, D, WIDTH, PRODUCT)
-        columns = head_rows(K, b, k, head, H, T, D, WIDTH)
-        gradient += tl.dot(AdA - A * row_sum[:, None], columns, input_precision=PRODUCT)
+        A, AdA = map_and_slope(Q, K, rows, real, slope, b, q, k, head, scaling, H, T, D, POWER, WIDTH, PRODUCT)
+        keys = head_rows(K, b, k, head, H, T, D, WIDTH)
+        gradient += tl.dot(AdA - A * row_sum[:, None], keys, input_precision=PRODUCT)
     d = tl.arange(0, WIDTH)
     tl.store(dQ + ((b * T + q[:, None]) * H + head) * D + d[None, :], gradient * scaling, mask=(q[:, None] < T) & (d[None, :] < D))
 
 
 @triton.jit
-def key_kernel(Q, K, lse, real, slope, row_sums, dK, power, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def key_kernel(Q, K, rows, real, slope, row_sums, dK, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
     """dL/dK; programs are (tiles of columns, H, B)."""
     k, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     gradient = tl.zeros((BLOCK, WIDTH), tl.float32)
     for start in range(0, T, BLOCK):
         q = start + tl.arange(0, BLOCK)
-        A, AdA = map_and_slope(Q, K, lse, real, slope, b, q, k, head, power, scaling, H, T, D, WIDTH, PRODUCT)
+        A, AdA = map_and_slope(Q, K, rows, real, slope, b, q, k, head, scaling, H, T, D, POWER, WIDTH, PRODUCT)
         row_sum = tl.load(row_sums + (b * H + head) * T + q, mask=q < T, other=0.0)
-        rows = head_rows(Q, b, q, head, H, T, D, WIDTH)
-        gradient += tl.dot(tl.trans(AdA - A * row_sum[:, None]), rows, input_precision=PRODUCT)
+        queries = head_rows(Q, b, q, head, H, T, D, WIDTH)
+        gradient += tl.dot(tl.trans(AdA - A * row_sum[:, None]), queries, input_precision=PRODUCT)
     d = tl.arange(0, WIDTH)
     tl.store(dK + ((b * T + k[:, None]) * H + head) * D + d[None, :], gradient * scaling, mask=(k[:, None] < T) & (d[None, :] < D))
 
@@ -162,27 +200,27 @@ class _Distance(torch.autograd.Function):
         B, T, H, D = Q_S.shape
         block = block_size(Q_S)
         tiles = triton.cdiv(T, block)
-        sizes = dict(H=H, T=T, D=D, WIDTH=max(16, triton.next_power_of_2(D)), BLOCK=block, PRODUCT=PRODUCTS[Q_S.dtype])
-        lse_T, lse_S = (torch.empty(B, H, T, device=Q_S.device) for _ in range(2))
-        for Q, K, lse in ((Q_T, K_T, lse_T), (Q_S, K_S, lse_S)):
-            lse_kernel[tiles, H, B](Q, K, real, lse, scaling, **sizes)
+        sizes = dict(H=H, T=T, D=D, POWER=float(power), WIDTH=max(16, triton.next_power_of_2(D)), BLOCK=block, PRODUCT=PRODUCTS[Q_S.dtype])
+        rows_T, rows_S = (torch.empty(B, H, T, 2, device=Q_S.device) for _ in range(2))
+        for Q, K, rows in ((Q_T, K_T, rows_T), (Q_S, K_S, rows_S)):
+            rows_kernel[tiles, H, B](Q, K, real, rows, scaling, **sizes)
         sums = torch.empty(B, tiles, tiles, 3, device=Q_S.device)
-        maps = (Q_T, K_T, lse_T, Q_S, K_S, lse_S, real)
-        sums_kernel[tiles, tiles, B](*maps, sums, power, scaling, **sizes)
+        maps = (Q_T, K_T, rows_T, Q_S, K_S, rows_S, real)
+        sums_kernel[tiles, tiles, B](*maps, sums, scaling, **sizes)
         s, e, f = sums.double().sum((1, 2)).unbind(1)  # each (B,)
         norm_T, norm_S = s.sqrt(), (s + f).clamp(min=0).sqrt()
         product, total = norm_T * norm_S, norm_T + norm_S
         empty = product == 0  # no real token
         squared = torch.where(empty, 0.0, (e - (f / total) ** 2).clamp(min=0) / product)
         ctx.save_for_backward(*maps, norm_T, norm_S, f, squared)
-        ctx.power, ctx.scaling, ctx.sizes, ctx.grid = power, scaling, sizes, (tiles, H, B)
+        ctx.scaling, ctx.sizes, ctx.grid = scaling, sizes, (tiles, H, B)
         return squared.sqrt().float()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         *maps, norm_T, norm_S, f, squared = ctx.saved_tensors
-        Q_S, K_S, lse_S, real = maps[3:]
+        Q_S, K_S, rows_S, real = maps[3:]
         (tiles, H, B), T = ctx.grid, Q_S.shape[1]
         # d|u_T - u_S| / dF_S = (x F_S - y F_T) / (|F_S| |u_T - u_S|), x = cos / |F_S|, y = 1 / |F_T|; zero at equal maps, as in the plain form
         cosine = 1 - squared / 2
@@ -191,11 +229,11 @@ class _Distance(torch.autograd.Function):
         weights = torch.stack([scale * cosine / norm_S, scale * x_minus_y], 1)
         weights = torch.where(squared[:, None] > 0, weights, 0.0).float()
         slope = torch.empty(B, T, T, device=Q_S.device)
-        slope_kernel[tiles, tiles, B](*maps, weights, slope, ctx.power, ctx.scaling, **ctx.sizes)
-        dQ, dK, row_sums = torch.empty_like(Q_S), torch.empty_like(K_S), torch.empty_like(lse_S)
-        student = (Q_S, K_S, lse_S, real, slope)
-        query_kernel[tiles, H, B](*student, dQ, row_sums, ctx.power, ctx.scaling, **ctx.sizes)
-        key_kernel[tiles, H, B](*student, row_sums, dK, ctx.power, ctx.scaling, **ctx.sizes)
+        slope_kernel[tiles, tiles, B](*maps, weights, slope, ctx.scaling, **ctx.sizes)
+        dQ, dK, row_sums = torch.empty_like(Q_S), torch.empty_like(K_S), torch.empty(B, H, T, device=Q_S.device)
+        student = (Q_S, K_S, rows_S, real, slope)
+        query_kernel[tiles, H, B](*student, dQ, row_sums, ctx.scaling, **ctx.sizes)
+        key_kernel[tiles, H, B](*student, row_sums, dK, ctx.scaling, **ctx.sizes)
         return None, None, dQ, dK, None, None, None
 
 
