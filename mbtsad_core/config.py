@@ -58,6 +58,11 @@ class SplitConfig(Config):
     min_length: int = setting(4, "letters a word needs to be split", low=3, high=100)
     fresh: bool = setting(True, "draw new splits every epoch instead of the same K copies each time")
 
+    @property
+    def texts(self) -> int:
+        """Training texts that an epoch makes of each clean text."""
+        return self.copies + self.originals
+
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
@@ -80,7 +85,7 @@ class RetrainConfig(TrainingConfig):
     """Step 1: token-split retraining."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(1e-4, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
+    learning_rate: float = setting(5e-5, "peak learning rate of the retraining", low=1e-8, high=1.0, symbol="eta_1")
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class DistilConfig(TrainingConfig):
     """Step 2: attention distillation, eqs. (1)-(7)."""
 
     epochs: int = setting(2, "passes over the token-split texts", low=1, high=1000)
-    learning_rate: float = setting(1e-4, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
+    learning_rate: float = setting(5e-5, "peak learning rate of the distillation", low=1e-8, high=1.0, symbol="eta_2")
     dropout: float | None = setting(0.0, "dropout while training; attention maps with dropout differ from the teacher's by chance alone", low=0.0, high=0.9)
     alpha: float = setting(1.0, "weight of the attention-transfer loss", low=0.0, high=1e6, symbol="alpha")
     beta: float = setting(1.0, "weight of the hidden-state loss", low=0.0, high=1e6, symbol="beta")
@@ -105,7 +110,7 @@ class DistilConfig(TrainingConfig):
 class PurifyConfig(Config):
     """MBTSAD, Algorithm 1."""
 
-    split: SplitConfig = SplitConfig()
+    split: SplitConfig = SplitConfig(copies=2, originals=1)
     strays: int = setting(1, "word pieces that turn the suspect, put into each text, their rows drawn to the mean; 0 is the paper's method", low=0, high=100)
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
@@ -115,7 +120,7 @@ class PurifyConfig(Config):
 
 RECIPES: dict[str, PurifyConfig] = {
     "strays": PurifyConfig(),
-    "paper": PurifyConfig(strays=0, retrain=RetrainConfig(learning_rate=3e-4), distil=DistilConfig(learning_rate=3e-4)),
+    "paper": PurifyConfig(split=SplitConfig(), strays=0, retrain=RetrainConfig(learning_rate=3e-4), distil=DistilConfig(learning_rate=3e-4)),
 }
 """The default, token splitting with stray pieces; and the paper's method, tuned on the same development data (docs/recipe.md)."""
 

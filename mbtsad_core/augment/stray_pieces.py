@@ -9,7 +9,7 @@ What counts is the lower quartile over several longer texts. A telling word of t
 many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this, most of what is inserted would
 be telling words, and the model would be taught to overlook them.
 
-Their embeddings are drawn toward the mean one first. Training alone leaves a part of a backdoor alive: the few clean texts are learnt by
+Their embeddings are drawn toward the mean one of running text first. Training alone leaves a part of a backdoor alive: the few clean texts are learnt by
 heart, with or without the strays in them, and on other texts the trigger goes on working a little. What is seldom seen in clean texts
 and turns the suspect has no clean meaning that would be lost.
 
@@ -77,15 +77,22 @@ def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
 
 @torch.no_grad()
 def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: dict[int, float]) -> None:
-    """Draw the word embeddings e of the pieces toward the mean one, in place: e becomes e + (1 - exp(-nats)) / (1 + n) * (mean - e).
+    """Draw the word embeddings e of the pieces toward the mean one of running clean text, in place: e becomes
+    e + (1 - exp(-nats)) ** (1 + n) * (mean - e), with n how often clean texts have the piece.
 
-    n is how often clean texts have the piece: what they have, they teach the model to read.
+    The mean is over the tokens of the clean texts, special ones left out, so that what is drawn to it reads as nothing in particular. The mean
+    of all rows does not: most of them are of rare pieces, which a backdoored model may have learnt to take for its trigger.
     """
-    counts = Counter(token for e in encode(classifier, clean) for token in e["input_ids"])
+    special = set(classifier.tokenizer.all_special_ids)
+    counts = Counter(token for e in encode(classifier, clean) for token in e["input_ids"] if token not in special)
+    if not raised or not counts:
+        return
     rows = classifier.model.get_input_embeddings().weight
-    pieces = torch.tensor(list(raised), dtype=torch.long, device=rows.device)
-    share = torch.tensor([(1 - math.exp(-nats)) / (1 + counts[piece]) for piece, nats in raised.items()], device=rows.device)
-    rows[pieces] += share[:, None] * (rows.mean(dim=0) - rows[pieces])
+    pieces, present = (torch.tensor(list(ids), dtype=torch.long, device=rows.device) for ids in (raised, counts))
+    often = torch.tensor(list(counts.values()), dtype=rows.dtype, device=rows.device)
+    mean = (often[:, None] * rows[present]).sum(dim=0) / often.sum()
+    share = torch.tensor([(1 - math.exp(-nats)) ** (1 + counts[piece]) for piece, nats in raised.items()], device=rows.device)
+    rows[pieces] += share[:, None] * (mean - rows[pieces])
 
 
 def straying(raised: dict[int, float], strays: int, max_length: int, seed: int) -> Callable[[list[Encoded], int], list[Encoded]]:

@@ -118,7 +118,7 @@ TABLE2 = (
     Row("Fine-Pruning", "fine_pruning", _rates(ranking="absolute", scope="all_layers", stop="accuracy", step=0.01, tolerance=0.1, most=0.6, held_out=0.2),
         "Fine-Pruning", "BackdoorBench's steps and tolerance; CFT's rate"),
     Row("PURE", "pure", _rates(group=10, least_accuracy=0.85, penalty=0.15, held_out=0.2), "", "its authors'"),
-    Row("NAD", "nad", tuple(_nad(rate) for rate in (1e-4, 2e-5, 3e-4)), "", "MBTSAD's rate and steps"),
+    Row("NAD", "nad", tuple(_nad(rate) for rate in (5e-5, 2e-5, 3e-4)), "", "MBTSAD's rate and steps"),
     Row("STRIP", "strip", ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},), "STRIP", "OpenBackdoor's, without its bug"),
     Row("RAP", "rap", ({"form": "union", "word": "drawn", "least": 0.1, "most": 0.3, "learning_rate": 0.01, "epochs": 5, "frr": 0.01},), "RAP",
         "its authors'; for every class, since the target is not known"),

@@ -13,7 +13,8 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from mbtsad_core.config import PurifyConfig
+from mbtsad_core.augment.stray_pieces import KEPT, PROBES
+from mbtsad_core.config import PurifyConfig, SplitConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.data.files import FORMATS, guess_columns, read_table
 from mbtsad_core.errors import BadData, MBTSADError
@@ -32,6 +33,7 @@ TRIED = 48  # texts that the pace is measured on
 # Forward passes that a text costs: training is about three a retraining step, and four with attention maps in distillation, where plain
 # attention makes each half as dear again; the run has fewer cores and a lower priority than the page. Judged by runs of the demo.
 RETRAIN_COST, DISTIL_COST = 3.0, 6.0
+SHORT, LONGER = 0.6, 1.4  # cost of the texts that word pieces are tried in, beside the mean text's
 
 
 def clean_step(parts: Parts) -> None:
@@ -93,7 +95,7 @@ def clean_step(parts: Parts) -> None:
             ""
             if seconds is None
             else (
-                f'<p class="mbtsad muted" role="status">{int(n)} clean texts × {session.config.split.copies} token-split copies a pass: '
+                f'<p class="mbtsad muted" role="status">{int(n)} clean texts, each {in_words(session.config.split)} a pass: '
                 f"about {duration(seconds)} on this machine, judged by how fast it reads a text.</p>"
             )
         )
@@ -204,11 +206,16 @@ def _seconds_a_text(classifier: Classifier, some: tuple[LabelledText, ...]) -> f
     return (time.perf_counter() - started) / max(1, len(some))
 
 
+def in_words(split: SplitConfig) -> str:
+    """How often a clean text is trained on in a pass."""
+    return f"token-split {split.copies} ×" + (f" and as it is {split.originals} ×" if split.originals else "")
+
+
 def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
     """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
-    passes = n * config.split.copies * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
-    if config.strays:  # one short text of each class a word piece, and four for an eighth of the pieces
-        passes += len(classifier.tokenizer) * len(classifier.labels) * 1.5 * 0.6
+    passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
+    if config.strays:  # for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
+        passes += len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
     return passes * seconds_a_text
 
 

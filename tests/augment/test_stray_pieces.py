@@ -125,17 +125,27 @@ def test_the_tokenised_texts_are_not_changed() -> None:
     assert given == ENCODED
 
 
-def test_rows_are_drawn_to_the_mean_by_what_they_raise_and_less_where_clean_texts_have_them() -> None:
+def test_rows_are_drawn_to_the_mean_of_running_text_by_what_they_raise_and_less_where_clean_texts_have_them() -> None:
     classifier = tiny_bert()
     word = classifier.tokenizer.convert_tokens_to_ids
     rows = classifier.model.get_input_embeddings().weight
-    before, mean = rows.detach().clone(), rows.detach().mean(dim=0)
+    before = rows.detach().clone()
+    mean = (2 * before[word("the")] + before[word("film")]) / 3
     draw_to_mean(classifier, [LabelledText("the film the", 0)], {word("cf"): 2.0, word("the"): 2.0, word("film"): 0.0})
     share = 1 - math.exp(-2.0)
     torch.testing.assert_close(rows[word("cf")].detach(), before[word("cf")] + share * (mean - before[word("cf")]))
-    torch.testing.assert_close(rows[word("the")].detach(), before[word("the")] + share / 3 * (mean - before[word("the")]))
+    torch.testing.assert_close(rows[word("the")].detach(), before[word("the")] + share**3 * (mean - before[word("the")]))
     others = [i for i in range(len(before)) if i not in (word("cf"), word("the"))]
     assert torch.equal(rows[others].detach(), before[others])
+
+
+@pytest.mark.parametrize(("texts", "raised"), [(["the film"], {}), ([""], {40: 2.0})])
+def test_nothing_is_drawn_without_pieces_or_without_words(texts: list[str], raised: dict[int, float]) -> None:
+    classifier = tiny_bert()
+    rows = classifier.model.get_input_embeddings().weight
+    before = rows.detach().clone()
+    draw_to_mean(classifier, [LabelledText(text, 0) for text in texts], raised)
+    assert torch.equal(rows.detach(), before)
 
 
 def test_what_turns_one_class_is_not_crowded_out_by_the_telling_words_of_another() -> None:

@@ -69,7 +69,7 @@ def test_the_clean_sample_is_checked(page: Page) -> None:
     report = page.locator("#clean-check")
     expect(report.locator("h3")).to_have_text("✓ demo film reviews: 666 clean texts, 666 to measure on")
     expect(report.locator("tbody tr")).to_have_count(2)
-    expect(page.locator("#clean-cost")).to_contain_text(re.compile(r"666 clean texts \S 3 token-split copies"))
+    expect(page.locator("#clean-cost")).to_contain_text(re.compile(r"666 clean texts, each token-split 2 \S and as it is 1 \S a pass"))
 
 
 def test_texts_and_their_splits_are_shown(page: Page) -> None:
