@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 from filelock import FileLock, Timeout
 
 from mbtsad_core.augment import AUGMENTERS, unavailable
+from mbtsad_core.augment.stray_pieces import draw_to_mean
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import (
     DEFENSE_CONFIGS,
@@ -64,7 +65,8 @@ CONFIGS: dict[str, Config] = {
 class Cell:
     """What is run.
 
-    method    a key of DEFENSES or DETECTORS; "mbtsad" gives the figures of its teacher too; retrain_NAME is TS-FT with an augmenter
+    method    a key of DEFENSES or DETECTORS; "mbtsad" gives the figures of its teacher too, and those of the suspect with rows drawn to
+              the mean and nothing trained; retrain_NAME is TS-FT with an augmenter
               of AUGMENTERS; "none" measures the suspect and, beside it, the clean classifier; "figure3" is that of the paper
     settings  what differs from an empty config, by dotted name: {"retrain.epochs": 3}; all that matters is named, so that a
               cell means the same whatever the defaults become
@@ -137,8 +139,13 @@ def run(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeC
 
 def _cure(given: Classifier, clean: Sequence[LabelledText], cell: Cell, encoder: Classifier | None) -> Steps[dict[str, Classifier]]:
     if cell.method == "mbtsad":
-        purified = yield from purify(given, clean, cast(PurifyConfig, cell.config()))
-        return {"purified": purified.student, "teacher": purified.teacher}
+        config = cast(PurifyConfig, cell.config())
+        purified = yield from purify(given, clean, config)
+        made = {"purified": purified.student, "teacher": purified.teacher}
+        if config.strays:
+            made["drawn"] = clone(given)
+            draw_to_mean(made["drawn"], clean, purified.stumbled)
+        return made
     if cell.method in RETRAINED:
         return {"purified": (yield from _retrain(given, clean, RETRAINED[cell.method], cast(TokenSplitFineTuningConfig, cell.config())))}
     return {"purified": (yield from DEFENSES[cell.method](given, clean, cell.config(), encoder))}

@@ -168,14 +168,14 @@ def write_into(document: Path, results: Path = RESULTS) -> None:
 def _tries(rows: dict[str, dict[str, Any]]) -> str:
     parts = []
     for question, tries in QUESTIONS.items():
-        lines = ["| suspect | before | settings | teacher | student |", "|---|---|---|---|---|"]
+        lines = ["| suspect | before | settings | rows drawn | teacher | student |", "|---|---|---|---|---|---|"]
         for t in tries:
             for case in t.cases:
                 row = rows.get(development_cell(case, t).key)
                 changes = ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value) or "the recipe"
                 before = _figures({"before": row["before"]} if row else None, "before")
-                teacher, student = (_figures(row["figures"] if row else None, name) for name in ("teacher", "purified"))
-                lines.append(f"| {case} | {before} | {changes} | {teacher} | {student} |")
+                drawn, teacher, student = (_figures(row["figures"] if row else None, name) for name in ("drawn", "teacher", "purified"))
+                lines.append(f"| {case} | {before} | {changes} | {drawn} | {teacher} | {student} |")
         parts.append(f"### {question}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
@@ -199,6 +199,8 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
         for name, done in found.items():
             figures = [row["figures"] for row in done if "purified" in row["figures"]]
             if name == DEFAULT:
+                drawn = [f["drawn"] for f in figures if "drawn" in f]
+                lines.append(f"| | its rows drawn, nothing trained | {len(drawn)} | {_spreads(drawn)} | |")
                 lines.append(f"| | its teacher alone | {len(figures)} | {_spreads([f['teacher'] for f in figures])} | |")
             seconds = f"{mean(f['seconds'] for f in figures):.0f}" if figures else ""
             lines.append(f"| | {name} | {len(figures)} | {_spreads([f['purified'] for f in figures])} | {seconds} |")

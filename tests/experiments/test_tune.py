@@ -42,7 +42,7 @@ def test_no_word_of_the_report_was_used_for_choosing() -> None:
 
 
 def test_rivals_have_as_many_steps_as_the_recipe_at_its_rate() -> None:
-    passes = tune.RECIPE["split.copies"] * (tune.RECIPE["retrain.epochs"] + tune.RECIPE["distil.epochs"])
+    passes = (tune.RECIPE["split.copies"] + tune.RECIPE["split.originals"]) * (tune.RECIPE["retrain.epochs"] + tune.RECIPE["distil.epochs"])
     assert passes == tune.CFT["training.epochs"] == tune.TS_FT["training.epochs"] * tune.TS_FT["split.copies"]
     assert tune.CFT["training.learning_rate"] == tune.TS_FT["training.learning_rate"] == tune.RECIPE["retrain.learning_rate"]
 
@@ -68,7 +68,7 @@ def test_means_and_spreads_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
     results, cell = tmp_path / "results.jsonl", tune.development()[0]
     results.write_text(line(cell, diverged="The loss is nan.", seconds=3), encoding="utf-8")
-    assert "| 90.0 / 100.0 / 10.0 | the recipe | diverged | diverged |" in tune.page(results)
+    assert "| 90.0 / 100.0 / 10.0 | the recipe | diverged | diverged | diverged |" in tune.page(results)
 
 
 def test_the_document_has_the_tables_of_the_results_file() -> None:
