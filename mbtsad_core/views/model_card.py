@@ -39,7 +39,8 @@ def model_card(result: Result) -> str:
     notes = "".join(f"- Note: {literal(note.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
     strays = result.request.config.strays
     raised = (
-        "\n   Word pieces that turned the suspect's answers to clean texts were put into these, labels kept, their embeddings drawn to the mean one before."
+        "\n   Word pieces that turned the suspect's answers to clean texts were put into these, labels kept, "
+        "their embeddings drawn to the mean one of running text before."
         if strays
         else ""
     )

@@ -59,6 +59,14 @@ def test_a_cell_is_computed_once_and_gives_the_figures_of_student_and_teacher(pl
     assert first["machine"]
 
 
+def test_with_strays_there_are_the_figures_of_the_rows_drawn_and_nothing_trained(place: Path, tmp_path: Path) -> None:
+    cell = Cell(CASE, "mbtsad", QUICK | {"strays": 1}, 64, 1)
+    run(place, [cell], tmp_path / "results.jsonl")
+    figures = read_results(tmp_path / "results.jsonl")[cell.key]["figures"]
+    assert set(figures) == {"purified", "teacher", "drawn", "seconds"}
+    assert figures["drawn"]["cacc_n"] == figures["purified"]["cacc_n"]
+
+
 def test_a_suspect_is_made_once(place: Path) -> None:
     made = [weights_hash(finish(suspect(CASE, place / "data", place / "base", place / "work", RUNTIME))[0]) for _ in range(2)]
     assert made[0] == made[1]
