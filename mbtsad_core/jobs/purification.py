@@ -39,6 +39,7 @@ from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
+from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.state import TrainState, read_state, sync, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
@@ -95,6 +96,7 @@ NAMED = 8  # pieces, at most
 class Result:
     """Scores of the three models, what was used, and how it went.
 
+    attention how the attention loss was computed: plain, checkpointed or fused
     stumbled  word pieces that raise the suspect's loss in three of four longer clean texts of a class, with by how many nats at
               least; the most first. A trigger does that, and few other words do
     """
@@ -107,6 +109,7 @@ class Result:
     labels: tuple[str, ...]
     device: str
     precision: str
+    attention: str
     clean_texts: int
     seconds: float
     notes: tuple[str, ...]
@@ -119,6 +122,7 @@ class Result:
         settings = configs.to_dict(self.request.config) | {
             "device": self.device,
             "precision": self.precision,
+            "attention_loss": self.attention,
             "clean_texts": self.clean_texts,
             "triggers": list(self.request.triggers),
             "target": self.request.target,
@@ -333,6 +337,7 @@ def execute(
         labels=inputs.suspect.labels,
         device=str(inputs.suspect.device),
         precision=inputs.suspect.precision,
+        attention=choose(inputs.suspect, request.config.distil).name,
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
         notes=(*inputs.notes, *memory_notes(events)),

@@ -56,7 +56,8 @@ def report_text(result: Result) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", verdict(result.suspect, result.purified), *filter(None, [stumbling_words(result)]), *(f"Note: {note}" for note in result.notes)]
-    lines.append(f"{result.description}; {result.clean_texts} clean texts; {result.device}, {result.precision}; {duration(result.seconds)}.")
+    used = f"{result.device}, {result.precision}, attention loss {result.attention}"
+    lines.append(f"{result.description}; {result.clean_texts} clean texts; {used}; {duration(result.seconds)}.")
     return "\n".join(lines)
 
 

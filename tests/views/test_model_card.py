@@ -54,6 +54,7 @@ def result() -> Result:
         labels=("negative", "positive"),
         device="cpu",
         precision="float32",
+        attention="plain",
         clean_texts=600,
         seconds=125.0,
         notes=("A note.",),

@@ -31,6 +31,7 @@ def result() -> Result:
         labels=("negative", "positive"),
         device="cpu",
         precision="float32",
+        attention="plain",
         clean_texts=600,
         seconds=125.0,
         notes=("A note.",),
@@ -87,7 +88,7 @@ def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> No
         verdict(SUSPECT, PURIFIED),
         "No word piece by itself turned the suspect's answers to longer clean texts.",
         "Note: A note.",
-        "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32; 2 min 05 s.",
+        "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32, attention loss plain; 2 min 05 s.",
     ]
 
 
