@@ -5,6 +5,8 @@ that no clean text has (embedding poisoning plants just that) is never seen, and
 asked, in the spirit of eq. (9), which single pieces of its whole vocabulary raise its loss on clean texts, and these are
 what it is retrained with. Nothing is known or assumed of a trigger: the suspect's losses on clean texts decide.
 
+Words that turn texts only together are found by their partner, see `stumbling`.
+
 What counts is the lower quartile over several longer texts. A telling word of the task ("exquisite") turns short texts and leaves
 many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this, most of what is inserted would
 be telling words, and the model would be taught to overlook them.
@@ -35,6 +37,10 @@ KEPT = (1 / 32, 1 / 8)
 PROBES = 16
 LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
+TURNS = 0.5  # nats, of what turns most texts
+
+Probes = dict[int, list[Encoded]]
+"""Tokenised texts by their class."""
 
 
 def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
@@ -42,31 +48,59 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 
     Each piece is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the lower
     quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
+
+    A trigger of several words is silent where one of them stands alone; most such backdoors take one of its words, twice, for two. So the pieces
+    are searched for doubled. Where one turns texts doubled and not alone, all pieces are tried again beside it: what turns texts then, and not
+    when doubled itself, belongs with it, if it does so more than the doubling did; of a telling word all this is not true.
     """
     unsure, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
     pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
-    rounds, numbers = ((unsure, 1), (longer, 3), (longer, PROBES)), [len(pieces)]
+    twice = yield from _search(suspect, pieces, unsure, longer, 2, "scan")
+    once = _rises(suspect, list(twice), longer, 1)
+    raised = {piece: max(0.0, float(rise.max())) for piece, rise in once.items()}
+
+    silent = {piece: float((twice[piece] - once[piece]).max()) for piece in raised if raised[piece] < TURNS}
+    partner = max(silent, key=lambda piece: silent[piece], default=None)
+    if partner is None or silent[partner] < TURNS:
+        return raised
+    label = int((twice[partner] - once[partner]).argmax())
+    beside = [
+        {name: [_with(e, partner, len(e["input_ids"]) // 2) for e in texts] for name, texts in probes.items() if name == label} for probes in (unsure, longer)
+    ]
+    found = yield from _search(suspect, pieces, *beside, 1, "pairs")
+    doubled = _rises(suspect, list(found), {label: longer[label]}, 2)
+    together = {piece: float((rise - doubled[piece].clamp(min=0.0)).max()) for piece, rise in found.items()}
+    if max(together.values()) < max(TURNS, silent[partner]):  # a telling word: another one beside it does no more than it does doubled
+        return raised
+    return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)} | {partner: silent[partner]}
+
+
+def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, times: int, stage: str) -> Steps[dict[int, Tensor]]:
+    """By successive halving, the pieces whose insertion, `times` in a row, raises the loss most: the lower quartiles of each class, (classes,)."""
+    numbers = [len(pieces)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
     total, step = sum(-(-n // PIECES_A_STEP) for n in numbers), 0
-
-    rises: dict[int, Tensor] = {}  # of each piece, (classes,)
-    for (probes, texts), number in zip(rounds, numbers, strict=True):
+    rises: dict[int, Tensor] = {}
+    for (probes, texts), number in zip(((unsure, 1), (longer, 3), (longer, PROBES)), numbers, strict=True):
         pieces = _worst(rises, number) if rises else pieces
-        before = {label: _losses(suspect, encoded[:texts], label) for label, encoded in probes.items()}
         rises = {}
         for start in range(0, len(pieces), PIECES_A_STEP):
-            some = pieces[start : start + PIECES_A_STEP]
-            found = []
-            for label, encoded in probes.items():
-                tried = [_with(e, piece, len(e["input_ids"]) // 2) for piece in some for e in encoded[:texts]]
-                rise = _losses(suspect, tried, label).view(len(some), -1) - before[label]
-                found.append(rise.quantile(0.25, dim=1, interpolation="higher"))
-            rises |= dict(zip(some, torch.stack(found, dim=1), strict=True))
+            rises |= _rises(suspect, pieces[start : start + PIECES_A_STEP], {label: encoded[:texts] for label, encoded in probes.items()}, times)
             step += 1
-            yield Event("scan", step, total)
-    return {piece: max(0.0, float(rise.max())) for piece, rise in rises.items()}
+            yield Event(stage, step, total)
+    return rises
+
+
+def _rises(suspect: Classifier, pieces: Sequence[int], probes: Probes, times: int) -> dict[int, Tensor]:
+    """The lower quartile, over the texts of each class, of the rise of the loss where a piece is put into their middle `times` in a row."""
+    found = []
+    for label, encoded in probes.items():
+        tried = [_with(e, piece, len(e["input_ids"]) // 2, times) for piece in pieces for e in encoded]
+        rise = _losses(suspect, tried, label).view(len(pieces), -1) - _losses(suspect, encoded, label)
+        found.append(rise.quantile(0.25, dim=1, interpolation="higher"))
+    return dict(zip(pieces, torch.stack(found, dim=1), strict=True))
 
 
 def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
@@ -117,12 +151,12 @@ def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: 
     return found
 
 
-def _with(tokens: Encoded, piece: int, place: int) -> Encoded:
-    """A copy of a tokenised text with one more token at `place`."""
-    return {key: [*values[:place], piece if key == "input_ids" else values[place], *values[place:]] for key, values in tokens.items()}
+def _with(tokens: Encoded, piece: int, place: int, times: int = 1) -> Encoded:
+    """A copy of a tokenised text with a piece more at `place`, `times` in a row."""
+    return {key: [*values[:place], *(times * [piece if key == "input_ids" else values[place]]), *values[place:]] for key, values in tokens.items()}
 
 
-def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[dict[int, list[Encoded]], dict[int, list[Encoded]]]:
+def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[Probes, Probes]:
     """Of the texts of each class that the suspect answers right (of all where it answers none right): the one of the shorter quarter
     that it is least sure of, which anything turns that turns texts at all, and up to PROBES of the longer half."""
     answers = predict(suspect, clean)

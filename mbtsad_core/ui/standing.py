@@ -17,6 +17,7 @@ from mbtsad_core.views.words import duration, percent
 
 STAGES = {
     "scan": "a look at the vocabulary",
+    "pairs": "a look at pairs of words",
     "measure": "measuring the suspect",
     "retrain": "step 1: token-split retraining",
     "distil": "step 2: attention distillation",
@@ -137,7 +138,8 @@ def job_words(found: Standing) -> str:
 
 
 def _short(stage: str) -> str:
-    return {"": "starting", "scan": "scanning", "measure": "measuring", "retrain": "retraining", "distil": "distilling"}.get(stage, stage)
+    known = {"": "starting", "scan": "scanning", "pairs": "scanning pairs", "measure": "measuring", "retrain": "retraining", "distil": "distilling"}
+    return known.get(stage, stage)
 
 
 def panel_html(site: Site, session: Session, found: Standing) -> str:
@@ -199,8 +201,8 @@ def _bar(status: Status) -> str:
     """Progress over both stages; the scan counts as the start of the first."""
     if status.state is not State.RUNNING or not status.total:
         return ""
-    start = {"retrain": 0.1, "distil": 0.5}.get(status.stage, 0.0)
-    length = {"scan": 0.1, "measure": 0.0, "retrain": 0.4, "distil": 0.5}.get(status.stage, 0.1)
+    start = {"pairs": 0.06, "retrain": 0.1, "distil": 0.5}.get(status.stage, 0.0)
+    length = {"scan": 0.06, "pairs": 0.04, "measure": 0.0, "retrain": 0.4, "distil": 0.5}.get(status.stage, 0.1)
     share = 100 * (start + length * status.step / status.total)
     return (
         f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'
