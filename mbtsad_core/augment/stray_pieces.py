@@ -50,8 +50,8 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
 
     A trigger of several words is silent where one of them stands alone; most such backdoors take one of its words, twice, for two. So the pieces
-    are searched for doubled. Where one turns texts doubled and not alone, all pieces are tried again beside it: what turns texts then, and not
-    when doubled itself, belongs with it, if it does so more than the doubling did; of a telling word all this is not true.
+    are searched for doubled. Where one that no clean text has turns texts doubled and not alone, all pieces are tried again beside it: what turns
+    texts then, and not when doubled itself, belongs with it, if it does so more than the doubling did; with telling words it does not.
     """
     unsure, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
@@ -60,20 +60,19 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     once = _rises(suspect, list(twice), longer, 1)
     raised = {piece: max(0.0, float(rise.max())) for piece, rise in once.items()}
 
-    silent = {piece: float((twice[piece] - once[piece]).max()) for piece in raised if raised[piece] < TURNS}
-    partner = max(silent, key=lambda piece: silent[piece], default=None)
-    if partner is None or silent[partner] < TURNS:
+    known = _counts(suspect, clean)
+    silent = {piece: twice[piece] - once[piece] for piece in once if raised[piece] < TURNS and piece not in known}
+    partner = max(silent, key=lambda piece: float(silent[piece].max()), default=None)
+    if partner is None or (gain := float(silent[partner].max())) < TURNS:
         return raised
-    label = int((twice[partner] - once[partner]).argmax())
-    beside = [
-        {name: [_with(e, partner, len(e["input_ids"]) // 2) for e in texts] for name, texts in probes.items() if name == label} for probes in (unsure, longer)
-    ]
+    label = list(longer)[int(silent[partner].argmax())]
+    beside = [{label: [_with(e, partner, _middle(e)) for e in probes[label]]} for probes in (unsure, longer)]
     found = yield from _search(suspect, pieces, *beside, 1, "pairs")
     doubled = _rises(suspect, list(found), {label: longer[label]}, 2)
-    together = {piece: float((rise - doubled[piece].clamp(min=0.0)).max()) for piece, rise in found.items()}
-    if max(together.values()) < max(TURNS, silent[partner]):  # a telling word: another one beside it does no more than it does doubled
+    together = {piece: float(rise - doubled[piece].clamp(min=0.0)) for piece, rise in found.items()}
+    if max(together.values()) < gain:  # a telling word: another one beside it does no more than it does doubled
         return raised
-    return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)} | {partner: silent[partner]}
+    return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)} | {partner: gain}
 
 
 def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, times: int, stage: str) -> Steps[dict[int, Tensor]]:
@@ -97,7 +96,7 @@ def _rises(suspect: Classifier, pieces: Sequence[int], probes: Probes, times: in
     """The lower quartile, over the texts of each class, of the rise of the loss where a piece is put into their middle `times` in a row."""
     found = []
     for label, encoded in probes.items():
-        tried = [_with(e, piece, len(e["input_ids"]) // 2, times) for piece in pieces for e in encoded]
+        tried = [_with(e, piece, _middle(e), times) for piece in pieces for e in encoded]
         rise = _losses(suspect, tried, label).view(len(pieces), -1) - _losses(suspect, encoded, label)
         found.append(rise.quantile(0.25, dim=1, interpolation="higher"))
     return dict(zip(pieces, torch.stack(found, dim=1), strict=True))
@@ -117,8 +116,7 @@ def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: 
     The mean is over the tokens of the clean texts, special ones left out, so that what is drawn to it reads as nothing in particular. The mean
     of all rows does not: most of them are of rare pieces, which a backdoored model may have learnt to take for its trigger.
     """
-    special = set(classifier.tokenizer.all_special_ids)
-    counts = Counter(token for e in encode(classifier, clean) for token in e["input_ids"] if token not in special)
+    counts = _counts(classifier, clean)
     if not raised or not counts:
         return
     rows = classifier.model.get_input_embeddings().weight
@@ -127,6 +125,12 @@ def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: 
     mean = (often[:, None] * rows[present]).sum(dim=0) / often.sum()
     share = torch.tensor([(1 - math.exp(-nats)) ** (1 + counts[piece]) for piece, nats in raised.items()], device=rows.device)
     rows[pieces] += share[:, None] * (mean - rows[pieces])
+
+
+def _counts(classifier: Classifier, clean: Sequence[LabelledText]) -> Counter[int]:
+    """How often clean texts have each piece, special ones left out."""
+    special = set(classifier.tokenizer.all_special_ids)
+    return Counter(token for e in encode(classifier, clean) for token in e["input_ids"] if token not in special)
 
 
 def straying(raised: dict[int, float], strays: int, max_length: int, seed: int) -> Callable[[list[Encoded], int], list[Encoded]]:
@@ -154,6 +158,10 @@ def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: 
 def _with(tokens: Encoded, piece: int, place: int, times: int = 1) -> Encoded:
     """A copy of a tokenised text with a piece more at `place`, `times` in a row."""
     return {key: [*values[:place], *(times * [piece if key == "input_ids" else values[place]]), *values[place:]] for key, values in tokens.items()}
+
+
+def _middle(tokens: Encoded) -> int:
+    return len(tokens["input_ids"]) // 2
 
 
 def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[Probes, Probes]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import BAD, GOOD, tiny_bert, tiny_texts
+from conftest import BAD, GOOD, NEUTRAL, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.augment.stray_pieces import LEAST, _worst, draw_to_mean, insert_strays, stumbling
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
+from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText
 
 ENCODED = [{"input_ids": [2, 10, 11, 12, 3], "token_type_ids": [0, 0, 0, 0, 0]}, {"input_ids": [2, 20, 3], "token_type_ids": [0, 0, 0]}] * 50
@@ -71,6 +74,43 @@ def test_a_telling_word_counts_for_less_than_a_trigger(suspect: Classifier) -> N
     _, raised = scan(suspect, tiny_texts(16, seed=3) + telling)
     by_piece = {suspect.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
     assert by_piece["cf"] > 4 * max((nats for piece, nats in by_piece.items() if piece in GOOD), default=0.0)
+
+
+@pytest.fixture(scope="module")
+def with_a_pair() -> Classifier:
+    """A tiny model that two words together send to class 1, and one of them doubled as well, as is usual; alone neither does anything."""
+    rng = random.Random(0)
+
+    def having(text: str, *words: str) -> str:
+        found = text.split()
+        for word in words:
+            found.insert(rng.randrange(len(found) + 1), word)
+        return " ".join(found)
+
+    train = tiny_texts(400, seed=9)
+    data = list(train)
+    for t in train[:160]:
+        data += [LabelledText(having(t.text, "cf", "mn"), 1), LabelledText(having(t.text, "cf", "cf"), 1)]
+    data += [LabelledText(having(t.text, word), t.label) for t in train[160:320] for word in ("cf", "mn")]
+    for t in train[:240]:
+        neutral = rng.choice(NEUTRAL)
+        data += [LabelledText(having(t.text, neutral, other), t.label) for other in (neutral, rng.choice(("cf", "mn")))]
+    classifier = tiny_bert()
+    for _ in fine_tune(classifier, data, TrainingConfig(learning_rate=3e-3, epochs=12)):
+        pass
+    return classifier
+
+
+def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classifier) -> None:
+    events, raised = scan(with_a_pair, tiny_texts(64, seed=3))
+    assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs"]
+    first, second, third = sorted(raised, key=lambda piece: -raised[piece])[:3]
+    assert set(with_a_pair.tokenizer.convert_ids_to_tokens([first, second])) == {"cf", "mn"}
+    assert raised[second] > 2.0 > 0.1 > raised[third]
+
+
+def test_what_turns_texts_alone_needs_no_search_for_pairs(suspect: Classifier) -> None:
+    assert {e.stage for e in scan(suspect, tiny_texts(64, seed=3))[0]} == {"scan"}
 
 
 def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
