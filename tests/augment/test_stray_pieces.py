@@ -13,7 +13,7 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.augment.stray_pieces import LEAST, _worst, draw_to_mean, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import LEAST, TURNS, _worst, draw_to_mean, insert_strays, stumbling
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -104,9 +104,8 @@ def with_a_pair() -> Classifier:
 def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classifier) -> None:
     events, raised = scan(with_a_pair, tiny_texts(64, seed=3))
     assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs"]
-    first, second, third = sorted(raised, key=lambda piece: -raised[piece])[:3]
-    assert set(with_a_pair.tokenizer.convert_ids_to_tokens([first, second])) == {"cf", "mn"}
-    assert raised[second] > 2.0 > 0.1 > raised[third]
+    by_piece = {with_a_pair.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
+    assert {piece for piece, nats in by_piece.items() if nats >= TURNS and piece not in GOOD + BAD} == {"cf", "mn"}
 
 
 def test_what_turns_texts_alone_needs_no_search_for_pairs(suspect: Classifier) -> None:
