@@ -514,7 +514,12 @@ def write_results(result: Result, purified: Classifier, out: Path, teacher: Clas
         _save_whole(teacher, out / "teacher")
     write_whole(out / "report.html", report_html(result))
     write_json(out / "report.json", result.to_dict())
-    for left in (out / CHECKPOINT, (out / CHECKPOINT).with_suffix(".new")):  # the second: of a run that was killed while it wrote
+    remove_checkpoint(out)
+
+
+def remove_checkpoint(out: Path) -> None:
+    """Take away what a run that is done needs no longer: its checkpoint, and what a kill left of another."""
+    for left in (out / CHECKPOINT, (out / CHECKPOINT).with_suffix(".new")):
         left.unlink(missing_ok=True)
 
 

@@ -75,12 +75,13 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
 
 
 def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
-    from mbtsad_core.jobs.purification import execute, memory_notes, read_events
+    from mbtsad_core.jobs.purification import execute, memory_notes, read_events, remove_checkpoint
 
     out = store.directory(job.id) / RUN
     if job.state is State.CANCELLING:
         return store.release(job.id)
     if (out / "report.json").exists():  # killed between the end of the run and its word to the store
+        remove_checkpoint(out)
         store.append(job.id, read_events(out), replace=True)
         store.finish(job.id, json.loads((out / "report.json").read_text(encoding="utf-8")))
         return State.DONE

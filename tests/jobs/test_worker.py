@@ -273,10 +273,12 @@ def test_a_run_killed_after_its_end_is_done_without_training_again(request_: Req
         pass
     report = runner.output(id) / "report.json"
     written = report.stat().st_mtime_ns
+    (runner.output(id) / "checkpoint.safetensors").write_bytes(b"what a kill kept from being removed")
     assert list(runner.run(id)) == []
     assert runner.status(id).state is State.DONE
     assert recorded(runner, id) == STEPS
     assert report.stat().st_mtime_ns == written
+    assert not (runner.output(id) / "checkpoint.safetensors").exists()
 
 
 SLICE = """
