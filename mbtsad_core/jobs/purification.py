@@ -40,7 +40,7 @@ from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.attention_map import choose
-from mbtsad_core.training.state import TrainState, read_state, sync, write_state
+from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
@@ -519,8 +519,8 @@ def write_results(result: Result, purified: Classifier, out: Path, teacher: Clas
 
 def remove_checkpoint(out: Path) -> None:
     """Take away what a run that is done needs no longer: its checkpoint, and what a kill left of another."""
-    for left in (out / CHECKPOINT, (out / CHECKPOINT).with_suffix(".new")):
-        left.unlink(missing_ok=True)
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    remove_unfinished(out / CHECKPOINT)
 
 
 def _save_whole(classifier: Classifier, directory: Path, card: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,16 +81,32 @@ def write_state(state: TrainState, path: Path) -> None:
     from safetensors.torch import save_file
 
     about = json.dumps({"stage": state.stage, "step": state.step, "numbers": state.numbers})
-    new = path.with_suffix(".new")
+    new = unfinished(path)
+    remove_unfinished(path)
+    new.mkdir()
     try:
-        save_file(state.tensors, new, metadata={"state": about})
-        sync(new)
-        os.replace(new, path)
+        save_file(state.tensors, new / path.name, metadata={"state": about})
+        sync(new / path.name)
+        os.replace(new / path.name, path)
     except SafetensorError as error:  # its way to say that the disk is full
-        raise OSError(f"{new}: {error}") from error
+        raise OSError(f"{new / path.name}: {error}") from error
     finally:
-        new.unlink(missing_ok=True)  # what did not come to be whole takes room that is needed
+        remove_unfinished(path)  # what did not come to be whole takes room that is needed
     sync(path.parent)
+
+
+def unfinished(path: Path) -> Path:
+    """Where `write_state` puts a state together: a folder, for safetensors begins with a file whose name nobody else knows."""
+    return path.with_suffix(".new")
+
+
+def remove_unfinished(path: Path) -> None:
+    """Take away what a kill left of a state that was being written."""
+    new = unfinished(path)
+    if new.is_dir():
+        shutil.rmtree(new)
+    else:
+        new.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

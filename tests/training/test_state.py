@@ -147,6 +147,15 @@ def test_a_state_can_be_written_after_a_failed_write(written: Path) -> None:
     assert read_state(written).step == 42
 
 
+def test_what_a_kill_left_of_a_state_goes_with_the_next(written: Path) -> None:
+    """safetensors begins with a file of a name that it makes up; a kill leaves it where it is."""
+    written.with_suffix(".new").mkdir()
+    (written.with_suffix(".new") / ".tmpX3fk2b").write_bytes(b"half a file")
+    write_state(TrainState("distil", 42, {}), written)
+    assert read_state(written).step == 42
+    assert [p.name for p in written.parent.iterdir()] == [written.name]
+
+
 def test_a_process_that_is_killed_while_it_writes_leaves_a_whole_state(path: Path) -> None:
     program = """
 import itertools, sys, torch
