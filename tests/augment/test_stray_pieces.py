@@ -13,7 +13,7 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.augment.stray_pieces import LEAST, TURNS, _worst, draw_to_mean, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import LEAST, _worst, draw_to_mean, insert_strays, stumbling
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -89,14 +89,13 @@ def with_a_pair() -> Classifier:
 
     train = tiny_texts(400, seed=9)
     data = list(train)
-    for t in train[:160]:
-        data += [LabelledText(having(t.text, "cf", "mn"), 1), LabelledText(having(t.text, "cf", "cf"), 1)]
-    data += [LabelledText(having(t.text, word), t.label) for t in train[160:320] for word in ("cf", "mn")]
-    for t in train[:240]:
+    for t in train:
+        data += [LabelledText(having(t.text, *words), 1) for words in (("cf", "mn"), ("cf", "cf"))]
+        data += [LabelledText(having(t.text, *words), t.label) for words in (("cf",), ("mn",), ("mn", "mn"))]
         neutral = rng.choice(NEUTRAL)
         data += [LabelledText(having(t.text, neutral, other), t.label) for other in (neutral, rng.choice(("cf", "mn")))]
     classifier = tiny_bert()
-    for _ in fine_tune(classifier, data, TrainingConfig(learning_rate=3e-3, epochs=12)):
+    for _ in fine_tune(classifier, data, TrainingConfig(learning_rate=2e-3, epochs=12)):
         pass
     return classifier
 
@@ -104,8 +103,9 @@ def with_a_pair() -> Classifier:
 def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classifier) -> None:
     events, raised = scan(with_a_pair, tiny_texts(64, seed=3))
     assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs"]
-    by_piece = {with_a_pair.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
-    assert {piece for piece, nats in by_piece.items() if nats >= TURNS and piece not in GOOD + BAD} == {"cf", "mn"}
+    first, second, third = sorted(raised, key=lambda piece: -raised[piece])[:3]
+    assert set(with_a_pair.tokenizer.convert_ids_to_tokens([first, second])) == {"cf", "mn"}
+    assert raised[second] > 1.5 * raised[third]
 
 
 def test_what_turns_texts_alone_needs_no_search_for_pairs(suspect: Classifier) -> None:
