@@ -50,18 +50,18 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
 
     A trigger of several words is silent where one of them stands alone; most such backdoors take one of its words, twice, for two. So the pieces
-    are searched for doubled. Where one that no clean text has turns texts doubled and not alone, all pieces are tried again beside it: what turns
+    are searched a second time, doubled. Where one that no clean text has turns texts doubled and not alone, all pieces are tried again beside it: what turns
     texts then, and not when doubled itself, belongs with it, if it does so more than the doubling did; with telling words it does not.
     """
     unsure, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
     pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
-    twice = yield from _search(suspect, pieces, unsure, longer, 2, "scan")
-    once = _rises(suspect, list(twice), longer, 1)
-    raised = {piece: max(0.0, float(rise.max())) for piece, rise in once.items()}
+    raised = {piece: max(0.0, float(rise.max())) for piece, rise in (yield from _search(suspect, pieces, unsure, longer, 1, "scan")).items()}
 
+    twice = yield from _search(suspect, pieces, unsure, longer, 2, "pairs")
+    once = _rises(suspect, list(twice), longer, 1)
     known = _counts(suspect, clean)
-    silent = {piece: twice[piece] - once[piece] for piece in once if raised[piece] < TURNS and piece not in known}
+    silent = {piece: twice[piece] - once[piece] for piece in twice if once[piece].max() < TURNS and piece not in known}
     partner = max(silent, key=lambda piece: float(silent[piece].max()), default=None)
     if partner is None or (gain := float(silent[partner].max())) < TURNS:
         return raised
