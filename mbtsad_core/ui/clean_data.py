@@ -214,8 +214,8 @@ def in_words(split: SplitConfig) -> str:
 def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
     """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
     passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
-    if config.strays:  # for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
-        passes += len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
+    if config.strays:  # alone and doubled, for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
+        passes += 2 * len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
     return passes * seconds_a_text
 
 

@@ -67,5 +67,5 @@ def test_nad_takes_as_many_steps_as_mbtsad() -> None:
 def test_stray_pieces_reach_the_student_of_nad_where_asked_for() -> None:
     strayed = dataclasses.replace(NAD, strays=1)
     events = finish(DEFENSES["nad"](tiny_bert(), CLEAN, strayed))[1]
-    assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "teacher", "distil"]
+    assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs", "teacher", "distil"]
     assert made("nad", strayed) != made("nad", NAD)

@@ -24,6 +24,7 @@ from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Scores
 
 TRIGGER = parse_triggers(["cf"], target=1)
+SCANS = ("scan", "pairs")
 CLEAN, TEST = tiny_texts(64, seed=3), tiny_texts(200, seed=2)
 TRIGGERED = triggered_test_set(TEST, TRIGGER)
 SEEDS = (0, 1)
@@ -167,9 +168,10 @@ def test_every_step_of_both_stages_has_its_event(quick: tuple[Purified, list[Eve
 
 
 def test_the_scan_for_stray_pieces_has_its_events_too(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
-    scan = [e for e in strayed[1] if e.stage == "scan"]
-    assert [e.step for e in scan] == list(range(1, scan[0].total + 1))
-    assert [(e.stage, e.step, e.total) for e in strayed[1][len(scan) :]] == [(e.stage, e.step, e.total) for e in quick[1]]
+    scans = [[e for e in strayed[1] if e.stage == stage] for stage in SCANS]
+    for scan in scans:
+        assert [e.step for e in scan] == list(range(1, scan[0].total + 1))
+    assert [(e.stage, e.step, e.total) for e in strayed[1][sum(map(len, scans)) :]] == [(e.stage, e.step, e.total) for e in quick[1]]
 
 
 def test_stray_pieces_change_both_models(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
@@ -260,7 +262,7 @@ def stopped(suspect: Classifier, steps: int, path: Path, resume: TrainState | No
     """The state on disk of a run that is stopped after so many steps of training more."""
     running = purify(suspect, CLEAN, config, resume=resume, save=lambda state: write_state(state, path))
     while steps:
-        steps -= next(running).stage != "scan"
+        steps -= next(running).stage not in SCANS
     running.close()
     return read_state(path)
 
@@ -342,4 +344,4 @@ def test_classifiers_of_three_classes_and_of_pairs_are_treated_too(strays: int) 
     clean = [LabelledText(t.text, i % 3, "the actor was truly funny") for i, t in enumerate(CLEAN)]
     found, events = finish(purify(tiny_bert(classes=3), clean, dataclasses.replace(QUICK, strays=strays)))
     assert predict(found.student, clean).shape == (64, 3)
-    assert sum(e.stage != "scan" for e in events) == 2 * STEPS
+    assert sum(e.stage not in SCANS for e in events) == 2 * STEPS
