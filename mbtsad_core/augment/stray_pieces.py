@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -66,8 +66,8 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     if partner is None or (gain := float(silent[partner].max())) < TURNS:
         return raised
     label = list(longer)[int(silent[partner].argmax())]
-    beside = [{label: [_with(e, partner, _middle(e)) for e in probes[label]]} for probes in (unsure, longer)]
-    found = yield from _search(suspect, pieces, *beside, 1, "pairs")
+    short, long = ({label: [_with(e, partner, _middle(e)) for e in probes[label]]} for probes in (unsure, longer))
+    found = yield from _search(suspect, pieces, short, long, 1, "pairs")
     doubled = _rises(suspect, list(found), {label: longer[label]}, 2)
     together = {piece: float(rise - doubled[piece].clamp(min=0.0)) for piece, rise in found.items()}
     if max(together.values()) < gain:  # a telling word: another one beside it does no more than it does doubled
@@ -109,7 +109,7 @@ def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
 
 
 @torch.no_grad()
-def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: dict[int, float]) -> None:
+def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: Mapping[int, float]) -> None:
     """Draw the word embeddings e of the pieces toward the mean one of running clean text, in place: e becomes
     e + (1 - exp(-nats)) ** (1 + n) * (mean - e), with n how often clean texts have the piece.
 
