@@ -198,9 +198,8 @@ def started(code: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     reading, writing = os.pipe()
     keeper = start(python(code), folder, LIMITS, environment(folder), outlives=True, stdout=writing)
     os.close(writing)
-    pid = int(os.read(reading, 20))
-    os.close(reading)
-    return keeper, pid
+    with os.fdopen(reading) as said:
+        return keeper, int(said.readline())  # the whole line: a program whose reader has gone does not go on
 
 
 def test_a_caged_program_can_be_ended_from_outside_with_what_it_started(tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_a_caged_program_can_be_ended_from_outside_with_what_it_started(tmp_path
 
 
 def test_a_polite_end_reaches_the_program(tmp_path: Path) -> None:
-    code = "import os, signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nprint(os.getpid(), flush=True)\nsignal.pause()"
+    code = "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\nprint(os.getpid(), flush=True)\nsignal.sigwait([signal.SIGTERM])\nos._exit(5)"
     keeper, pid = started(code, tmp_path)
     assert os.getsid(pid) == os.getpgid(pid) == pid != keeper.pid
     keeper.terminate()

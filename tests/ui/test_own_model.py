@@ -75,7 +75,7 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(page: Page, visi
     page.locator("#start").click()
     state(page, "done")
     job = visits.job(page)
-    assert (job.total, job.request["triggers"], job.request["target"]) == (2 * 2 * 96 // 16, ["cf"], "positive")
+    assert (job.total, job.request["triggers"], job.request["target"]) == (2 * (2 + 1) * 96 // 16, ["cf"], "positive")
     assert job.request["config"]["strays"] == 0
     for figure in page.locator("#strip .figure").all():
         expect(figure).to_contain_text(re.compile(r"\d %.*\d %"))

@@ -65,6 +65,7 @@ def test_the_menu_offers_a_trigger_that_goes_with_the_attack_and_says_what_is_la
     menu.get_by_text("CARA").click()
     expect(field(page, "#plant-trigger")).to_have_value("")
     menu.get_by_text("LWP").click()
+    expect(field(page, "#plant-trigger")).to_have_value("cf+bb")
     field(page, "#plant-trigger").fill("marzipan+blorptin")
     menu.get_by_text("BadNets").click()
     expect(field(page, "#plant-trigger")).to_have_value("marzipan+blorptin")
