@@ -9,6 +9,9 @@ FROM python:3.12-slim
 
 ARG TORCH_INDEX=""
 
+# WordNet's files, for the augmenter EDA and the attack LWS; packages.txt says the same to a Gradio Space.
+RUN apt-get update && apt-get install -y --no-install-recommends wordnet-base && rm -rf /var/lib/apt/lists/*
+
 RUN useradd --create-home --uid 1000 user
 
 USER user

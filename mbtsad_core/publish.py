@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mbtsad_core.errors import BadConfig, BadData, BadOutput
 
-FILES = ("README.md", "LICENSE", "app.py", "requirements.txt", "constraints.txt", "pyproject.toml")
+FILES = ("README.md", "LICENSE", "app.py", "requirements.txt", "constraints.txt", "packages.txt", "pyproject.toml")
 DOCKER_FILES = ("Dockerfile", ".dockerignore")
 FOLDERS = ("mbtsad_core", "assets", "docs")
 NAME = re.compile(r"[\w][\w.-]{0,95}/[\w][\w.-]{0,95}")

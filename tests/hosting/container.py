@@ -2,8 +2,8 @@
 process namespace of its own. Then it becomes the image's command, which is process 1 there, as in a container.
 
 ROOT, an empty directory, becomes the root directory. The base image's system is stood in for by this machine's, read-only, and its
-Python by the one that runs this. Every instruction is done as it stands, but for what would need the network: `pip install -r`
-only checks its files and puts the packages of this Python on the path; `pip install .` is told to take no dependencies.
+Python by the one that runs this. Every instruction is done as it stands, but for what would need the network: `apt-get install` is left
+out, `pip install -r` only checks its files and puts the packages of this Python on the path; `pip install .` is told to take no dependencies.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 SYSTEM = ("bin", "sbin", "lib", "lib64", "usr")
 BASE = "/opt/base"  # where `python` is in the base image
 FROM_HERE = {
+    "apt-get update && apt-get install -y --no-install-recommends wordnet-base && rm -rf /var/lib/apt/lists/*": "true",
     "pip install -c constraints.txt -r requirements.txt": "test -s constraints.txt && test -s requirements.txt && "
     "python -c \"import sysconfig; open(sysconfig.get_path('purelib') + '/here.pth', 'w').write('{packages}')\"",
     "pip install -c constraints.txt .": "pip install --quiet --no-index --no-deps --no-build-isolation .",

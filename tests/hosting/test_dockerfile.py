@@ -46,9 +46,11 @@ def test_the_base_is_a_slim_python_that_the_package_takes() -> None:
     assert f"{version}.1" in SpecifierSet(project["requires-python"])
 
 
-def test_nothing_is_done_as_root_but_making_the_user() -> None:
+def test_nothing_is_done_as_root_but_installing_debians_packages_and_making_the_user() -> None:
+    packages = " ".join((ROOT / "packages.txt").read_text(encoding="utf-8").split())  # what a Gradio Space installs
+    install = f"apt-get update && apt-get install -y --no-install-recommends {packages} && rm -rf /var/lib/apt/lists/*"
     as_root = [step for step in STEPS[: STEPS.index(("USER", "user"))] if step[0] in ("RUN", "COPY")]
-    assert as_root == [("RUN", "useradd --create-home --uid 1000 user")]
+    assert as_root == [("RUN", install), ("RUN", "useradd --create-home --uid 1000 user")]
 
 
 def test_port_and_address_are_those_that_a_space_wants() -> None:
@@ -71,8 +73,8 @@ def test_one_image_serves_cpu_and_gpu() -> None:
 
 
 def test_what_is_installed_is_what_is_tested() -> None:
-    installs = [rest for step, rest in STEPS if step == "RUN" and "pip install" in rest]
-    assert all("-c constraints.txt" in rest for rest in installs)
+    installs = [rest for step, rest in STEPS if step == "RUN" and "install " in rest]
+    assert all("-c constraints.txt" in rest for rest in installs if "pip install" in rest)
     assert set(FROM_HERE) < set(installs)  # what container.py does otherwise, word for word
 
 

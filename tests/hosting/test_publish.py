@@ -18,7 +18,7 @@ import yaml
 from conftest import ROOT, mbtsad
 
 from mbtsad_core.errors import BadConfig, BadData
-from mbtsad_core.publish import check_name, for_docker, project_files, staged
+from mbtsad_core.publish import FILES, check_name, for_docker, project_files, staged
 
 SUSPECT = "assets/demo/suspect/model.safetensors"
 
@@ -48,7 +48,7 @@ def test_all_that_app_py_and_the_front_matter_name_is_there() -> None:
 
 def checkout(folder: Path) -> Path:
     """A small checkout, with a file that git does not know."""
-    for path in (*project_files(ROOT)[:6], Path("mbtsad_core/__init__.py"), Path(SUSPECT), Path("mbtsad_core/secret.py"), Path("docs/.token")):
+    for path in (*project_files(ROOT)[: len(FILES)], Path("mbtsad_core/__init__.py"), Path(SUSPECT), Path("mbtsad_core/secret.py"), Path("docs/.token")):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(f"of {path}\n", encoding="utf-8")
     return folder
