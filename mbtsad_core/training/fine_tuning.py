@@ -19,6 +19,7 @@ from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, predict
 from mbtsad_core.training.batching import batches
+from mbtsad_core.training.several_processes import add_up, in_any, of_first, own_draws, part_of, share_weights, this_of_all
 from mbtsad_core.training.state import TrainState, capture, generators, restore, set_generators
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
@@ -75,6 +76,9 @@ def fine_tune(
     events say so as metric "texts_at_once". The gradient is the same mean, `share` sees to that; with dropout the masks differ.
     Without one (any `loss` but the default brings its own) what cannot be held cannot be trained.
 
+    Several processes divide each batch likewise, see `several_processes`, or leave it to process 0 where the loss has no `share`. All must
+    call this with the same arguments, and close it after the same event, if at all; process 0 alone calls `save`.
+
     Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing; BadConfig where the
     memory does not hold one text; BadData where `resume` was saved while training on other texts.
     """
@@ -89,6 +93,8 @@ def fine_tune(
     total = config.epochs * steps_per_epoch
 
     model = classifier.model
+    save = save if this_of_all()[0] == 0 else None
+    share_weights(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     torch.manual_seed(seed)
     step, at_once, trained_on = 0, config.batch_size, texts_hash(first_texts)
@@ -103,7 +109,7 @@ def fine_tune(
         restore(resume, model, optimizer)
         step, at_once = resume.step, min(resume.numbers.get("texts_at_once", at_once), at_once)
     if resume is None or not watch.resume(resume):
-        watch.first = mean_loss(classifier, first_texts[:: max(1, len(first_texts) // PROBED)])
+        watch.first = of_first(mean_loss(classifier, first_texts[:: max(1, len(first_texts) // PROBED)]))
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
@@ -121,12 +127,15 @@ def fine_tune(
             encoded = encode(classifier, texts_now)
             encoded = perturb(encoded, epoch) if perturb else encoded
             order = batches([len(e["input_ids"]) for e in encoded], config.batch_size, random.Random(f"batches, seed {seed}, epoch {epoch}"))
+            texts_now, encoded, order = of_first((texts_now, encoded, order))
             for chosen in order[step % steps_per_epoch if epoch == step // steps_per_epoch else 0 :]:
                 batch = [encoded[i] for i in chosen]
                 labels = torch.tensor([texts_now[i].label for i in chosen], device=classifier.device)
+                own_draws(seed, step)
                 drawn = generators(model)
                 while (terms := gradient(classifier, batch, labels, loss, share, at_once)) is None:  # the memory does not hold so many
-                    at_once = _fewer(min(at_once, len(batch)), batch, stage, step + 1, share)
+                    largest = len(part_of(len(batch), parted=share is not None, process=0))
+                    at_once = _fewer(min(at_once, largest), batch, stage, step + 1, share)
                     set_generators(drawn, model)
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 for group in optimizer.param_groups:
@@ -158,25 +167,29 @@ def fine_tune(
 def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, loss: Loss, share: Share | None, at_once: int) -> dict[str, Tensor] | None:
     """Put the gradient of the batch's loss, `at_once` texts at a time, in the place of the weights' old one; labels is (B,).
 
-    Returns the terms of the whole batch, without gradients, or None where the memory does not hold them.
+    Returns the terms of the whole batch, without gradients, or None where the memory (of any process) does not hold them.
     """
     model, tokens = classifier.model, sum(len(e["input_ids"]) for e in batch)
-    terms, totals = dict[str, Tensor](), dict[str, Tensor]()
+    terms, totals, held = dict[str, Tensor](), dict[str, Tensor](), True
+    mine = part_of(len(batch), parted=share is not None)
     model.zero_grad(set_to_none=True)
     try:
-        for start in range(0, len(batch), at_once):
-            part = batch[start : start + at_once]
+        for start in range(mine.start, mine.stop, at_once):
+            end = min(start + at_once, mine.stop)
+            part = batch[start:end]
             with autocast(classifier):
-                terms = loss(classifier, collate(classifier, part), labels[start : start + at_once])
+                terms = loss(classifier, collate(classifier, part), labels[start:end])
                 if len(part) < len(batch):
                     assert share is not None, "what has no shares is never parted"
                     terms = share(terms, len(part) / len(batch), sum(len(e["input_ids"]) for e in part) / tokens)
             terms["loss"].backward()
             totals = {name: totals[name] + term.detach() if name in totals else term.detach() for name, term in terms.items()}
-        return totals
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
+        held = False
+    if not in_any(not held):
+        return add_up(model, totals)
     terms.clear()  # out here: for as long as the error lives, so does all that filled the memory
     model.zero_grad(set_to_none=True)
     if classifier.device.type == "cuda":
