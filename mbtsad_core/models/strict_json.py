@@ -2,7 +2,7 @@
 
 Python's parser is safe, but it takes memory many times the size of some inputs, goes down a level of the stack for every bracket, takes
 the last of two values of a key where other readers take the first, knows numbers (NaN, Infinity) that JSON has not, takes 1e400 for
-infinity, and takes half a character ("\\ud800") for one, which the library of safetensors refuses.
+infinity, and takes half a character ("\\ud800") for one and -0 for a whole number, which the library of safetensors refuses.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     """The JSON object in UTF-8 that `data` is. Raises UnsafeModel."""
     _bound(data, name)
     try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        whole = _whole if b"-0" in data else int  # a vocabulary has many numbers, and a function of ours would be called for each
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=whole)
         if HALF.search(data):
             json.dumps(values, ensure_ascii=False).encode("utf-8")  # a UnicodeEncodeError, which is a ValueError, where the other half is missing
     except _Twice as error:
@@ -96,6 +97,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise _Twice(key)
             seen.add(key)
     return found
+
+
+def _whole(text: str) -> int:
+    return int(text) if text != "-0" else _no_number(text)
 
 
 def _finite(text: str) -> float:

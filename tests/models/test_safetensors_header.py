@@ -91,10 +91,10 @@ def test_what_the_library_cannot_open_is_refused(tmp_path: Path, keep: int) -> N
         read_header(tmp_path / "y.safetensors")
 
 
-@pytest.mark.parametrize("text", ['"\\ud800"', "1e400"])
-def test_a_header_that_python_would_read_and_the_library_would_not_is_refused(tmp_path: Path, text: str) -> None:
-    """The first was found by fuzzing."""
-    header = f'{{"__metadata__": {{"a": {text}}}, "w": {{"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}}}'.encode()
+@pytest.mark.parametrize(("text", "begin"), [('"\\ud800"', "0"), ("1e400", "0"), ('"x"', "-0")])
+def test_a_header_that_python_would_read_and_the_library_would_not_is_refused(tmp_path: Path, text: str, begin: str) -> None:
+    """The first and the last were found by fuzzing."""
+    header = f'{{"__metadata__": {{"a": {text}}}, "w": {{"dtype": "U8", "shape": [1], "data_offsets": [{begin}, 1]}}}}'.encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
     with pytest.raises(SafetensorError), safe_open(tmp_path / "x.safetensors", "pt"):
         pass
