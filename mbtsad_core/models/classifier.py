@@ -21,6 +21,7 @@ from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
 from mbtsad_core.models.blueprint import library, quiet
 from mbtsad_core.models.hub import fetch_model
+from mbtsad_core.models.linear import onednn_is_faster, set_products
 from mbtsad_core.models.vetting import Vetted, vet_model
 from mbtsad_core.types import LabelledText, Trace
 
@@ -126,7 +127,8 @@ def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
-    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 where there are instructions for it."""
+    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 where there are instructions for it.
+    On a CPU its float32 products are left to what is faster there (models/linear.py)."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     gpu = torch.cuda.is_available()
@@ -139,6 +141,7 @@ def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
         model = classifier.model.to(device)
     except RuntimeError as error:  # no such GPU, or no room on it
         raise BadConfig(f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another --device, or --device cpu.") from error
+    set_products(model, onednn=device.type == "cpu" and onednn_is_faster())
     precision = runtime.precision
     if precision == "auto":
         precision = "bfloat16" if _multiplies_bfloat16(device) else "float32"
