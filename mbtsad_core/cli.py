@@ -2,6 +2,8 @@
 Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
+`mbtsad purify` may be started as several processes, by `accelerate launch`. The first speaks, writes and has these codes; the others end with 0
+where all come to an end together, whichever it is: a launcher that saw one of them fail would cut off what the first still writes.
 """
 
 from __future__ import annotations
@@ -44,7 +46,6 @@ from mbtsad_core.config import (
     SyntacticConfig,
     VettingConfig,
     settings,
-    to_dict,
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 CLEAN, REFUSED, COULD_NOT_TELL = 0, 1, 2  # of `mbtsad vet`
 REPRODUCED = ("table1", "table2", "table3", "table4", "figure3")
+SEVERAL = ("purify",)  # commands that several processes may run together
 SECONDS_BETWEEN_LOOKS = 60  # at a cell that runs, of `mbtsad reproduce`
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
@@ -294,6 +296,8 @@ def purify_command(args: argparse.Namespace) -> int:
     request = resumed_request(args) if args.resume else purify_request(args)
     advice = f"Go on with: mbtsad purify --resume {shlex.quote(str(out))}" if out else "Nothing was kept; --out DIR keeps a checkpoint."
     result = follow(execute(request, out, resume=bool(args.resume)), quiet=args.json, advice=advice)
+    if not is_first():
+        return DONE
     if args.json:
         print(json.dumps(result.to_dict()))
     else:
@@ -437,11 +441,10 @@ def attack_command(args: argparse.Namespace) -> int:
 def defend_command(args: argparse.Namespace) -> int:
     """Run a defense on a suspect, and measure the suspect and the purified model. The trigger is for measuring only: no defense is told it.
     Without a suspect: on the demo."""
-    from mbtsad_core.defenses import DEFENSES as FUNCTIONS
-    from mbtsad_core.evaluation import evaluate, observer
+    from mbtsad_core.evaluation import observer
+    from mbtsad_core.jobs.comparison import about_run, run_defense
     from mbtsad_core.jobs.purification import new_output, scores_to_dict
-    from mbtsad_core.models.classifier import check_suitable, save_classifier
-    from mbtsad_core.models.pretrained import load_pretrained
+    from mbtsad_core.models.classifier import save_classifier
 
     name, out = args.defense, Path(args.out)
     config = read_settings(args, DEFENSE_CONFIGS[name])
@@ -452,24 +455,18 @@ def defend_command(args: argparse.Namespace) -> int:
         )
     with new_output(out):
         inputs = read_inputs(args)
-        suspect, measured = inputs.suspect, (inputs.test, inputs.triggered, inputs.target)
-        if isinstance(config, PurifyConfig):
-            check_suitable(suspect)  # else the lack of attention maps shows after the first stage
-        pretrained = load_pretrained(args.pretrained) if needs_pretrained else None
-        before = evaluate(suspect, *measured)  # before the training: test texts that cannot be used cost no time
-        observe = None if args.json else observer(*measured)  # for the progress bar alone
-        started = time.monotonic()
-        purified = follow(FUNCTIONS[name](suspect, inputs.clean, config, pretrained, observe=observe), quiet=args.json)
-        seconds = time.monotonic() - started
-        save_classifier(purified, out)
-    scores = {"suspect": before, "purified": evaluate(purified, *measured)}
+        observe = None if args.json else observer(inputs.test, inputs.triggered, inputs.target)  # for the progress bar alone
+        steps = run_defense(name, inputs, config, args.pretrained if needs_pretrained else None, observe=observe)
+        found = follow(steps, quiet=args.json)
+        save_classifier(found.purified, out)
+    scores = {"suspect": found.before, "purified": found.after}
     if args.json:
         figures = {key: scores_to_dict(s) for key, s in scores.items()}
-        print(json.dumps(figures | about_run(name, config, inputs) | {"seconds": round(seconds, 1), "out": str(out)}))
+        print(json.dumps(figures | about_run(name, config, inputs) | {"seconds": round(found.seconds, 1), "out": str(out)}))
         return DONE
     for key, s in scores.items():
         print(f"-- {key}")
-        print_scores(s, suspect.labels)
+        print_scores(s, inputs.suspect.labels)
     print_notes(inputs)
     print(f"The purified model is in {out}.")
     return DONE
@@ -479,35 +476,21 @@ def detect_command(args: argparse.Namespace) -> int:
     """Measure a model alone and behind a detector, which flags or corrects single texts and leaves the model as it is. CACC counts a flagged
     text as wrong, ASR as not attacked; FRR is the share of clean texts that are flagged, FAR the share of triggered ones that are not.
     The trigger is for measuring only. Without a model: on the demo."""
-    from mbtsad_core.detectors import DETECTORS as FUNCTIONS
-    from mbtsad_core.evaluation import evaluate, evaluate_detector
+    from mbtsad_core.jobs.comparison import about_run, run_detector
     from mbtsad_core.jobs.purification import rates_to_dict, scores_to_dict
 
     name = args.detector
     config = read_settings(args, DETECTOR_CONFIGS[name])
     inputs = read_inputs(args)
-    model, test, triggered = inputs.suspect, inputs.test, inputs.triggered
-    if any(t.pair is not None for t in test):
-        raise BadData(f"{name} judges single texts, and the test texts are pairs. Give single texts, or run a defense instead: mbtsad defend.")
-    alone = evaluate(model, test, triggered, inputs.target)
-    texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]  # in one go: what is learnt of the clean texts is learnt once
-    found = follow(FUNCTIONS[name](model, inputs.clean, texts, config), quiet=args.json)
-
-    def part(start: int, end: int) -> Any:
-        corrected = found.corrected and found.corrected[start:end]
-        return dataclasses.replace(found, flags=found.flags[start:end], scores=found.scores[start:end], corrected=corrected)
-
-    on_test = part(0, len(test))
-    s = evaluate_detector(model, test, on_test, triggered or None, part(len(test), len(texts)), inputs.target)
-    rates = {"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}
+    detected = follow(run_detector(name, inputs, config), quiet=args.json)
     if args.json:
-        figures = {"alone": scores_to_dict(alone), "behind_detector": rates_to_dict(rates)}
-        print(json.dumps(figures | about_run(name, config, inputs) | {"thresholds": list(found.thresholds)}))
+        figures = {"alone": scores_to_dict(detected.alone), "behind_detector": rates_to_dict(detected.rates())}
+        print(json.dumps(figures | about_run(name, config, inputs) | {"thresholds": list(detected.found.thresholds)}))
         return DONE
     print("-- the model alone")
-    print_scores(alone, model.labels)
+    print_scores(detected.alone, inputs.suspect.labels)
     print(f"-- behind {name}")
-    print_rates(rates)
+    print_rates(detected.rates())
     print_notes(inputs)
     return DONE
 
@@ -515,7 +498,8 @@ def detect_command(args: argparse.Namespace) -> int:
 def read_inputs(args: argparse.Namespace) -> Inputs:
     """What `mbtsad defend` or `mbtsad detect` names, loaded and checked; raises before anything is trained. The demo's triggers go with
     the demo suspect, its texts with its clean sample."""
-    from mbtsad_core.jobs.purification import check_classes, gather, read_model
+    from mbtsad_core.jobs import comparison
+    from mbtsad_core.jobs.purification import Request
     from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
@@ -526,27 +510,10 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     triggers, target = tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
     if target is not None and not triggers:
         raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
-    model = read_model(args.model, "suspect", measurement.max_length, runtime, labels)
-    return gather(
-        model,
-        args.clean or "demo",
-        args.test or ("demo" if args.clean in (None, "demo") else None),
-        columns,
-        args.clean_amount,
-        triggers,
-        target,
-        max_length=measurement.max_length,
-        seed=measurement.seed,
-        check=lambda clean, besides: check_classes(clean, model, besides),
-        held_out_to="measure on",
-    )
-
-
-def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
-    """What `mbtsad defend` and `mbtsad detect` tell beside their figures."""
-    model = inputs.suspect
-    about = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
-    return about | {"clean_texts": len(inputs.clean), "notes": list(inputs.notes)}
+    test = args.test or ("demo" if args.clean in (None, "demo") else None)
+    given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount, runtime=runtime)
+    given |= dict(config=PurifyConfig(max_length=measurement.max_length, seed=measurement.seed))
+    return comparison.read_inputs(Request(args.model, args.clean or "demo", test, triggers, target, **given))
 
 
 def print_rates(rates: Mapping[str, Rate | None]) -> None:
@@ -715,8 +682,11 @@ def build_demo_command(args: argparse.Namespace) -> int:
 def follow(steps: Steps[Any], *, quiet: bool = False, advice: str = "Nothing was kept.") -> Any:
     """Run long work to its end with a progress bar on standard error, and return its result.
 
-    Ctrl-C stops it between two steps, so that what it saves is whole, and says `advice`; a second one ends the process at once.
+    Ctrl-C stops it between two steps, so that what it saves is whole, and says `advice`; a second one ends the process at once. Of several
+    processes, each with the same steps, the first draws the bar, and all stop where any got the Ctrl-C.
     """
+    from mbtsad_core.training.several_processes import in_any
+
     stopping = False
 
     def stop(signum: int, frame: Any) -> None:
@@ -725,6 +695,7 @@ def follow(steps: Steps[Any], *, quiet: bool = False, advice: str = "Nothing was
         signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, stop)
+    quiet = quiet or not is_first()
     show = (lambda event: None) if quiet else progress()
     try:
         while True:
@@ -733,7 +704,7 @@ def follow(steps: Steps[Any], *, quiet: bool = False, advice: str = "Nothing was
             except StopIteration as done:
                 return done.value
             show(event)
-            if stopping:
+            if in_any(stopping):
                 steps.close()
                 raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
     finally:
@@ -812,13 +783,14 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
+        check_processes(args.command)
         code = COMMANDS[args.command](args)
         sys.stdout.flush()
-        return code
+        return _end_together(code)
     except Diverged as error:
-        return _fail(error, FAILED)
+        return _end_together(FAILED, error)
     except Cancelled as error:
-        return _fail(error, INTERRUPTED)
+        return _end_together(INTERRUPTED, error)
     except (MBTSADError, BadOutput) as error:
         return _fail(error, BAD_INPUT)
     except BrokenPipeError:  # who read standard output has left
@@ -829,6 +801,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mbtsad: stopped.", file=sys.stderr)
         return INTERRUPTED
+
+
+def is_first() -> bool:
+    """Whether this process is the one, of those that were started together, that speaks and writes."""
+    if "LOCAL_RANK" not in os.environ:  # no launcher: PyTorch is not loaded to say so
+        return True
+    from mbtsad_core.training.several_processes import this_of_all
+
+    return this_of_all()[0] == 0
+
+
+def check_processes(command: str) -> None:
+    """Raise BadConfig where several processes were started for what one does."""
+    if "LOCAL_RANK" not in os.environ or command in SEVERAL:
+        return
+    from mbtsad_core.training.several_processes import this_of_all
+
+    if (number := this_of_all()[1]) > 1:
+        raise BadConfig(f"{number} processes were started for mbtsad {command}, which one does. Start it without accelerate launch or torchrun.")
+
+
+def _end_together(code: int, error: Exception | None = None) -> int:
+    """The exit code at an end that all processes come to."""
+    if "LOCAL_RANK" in os.environ:
+        from mbtsad_core.training.several_processes import leave
+
+        leave()
+    if not is_first():
+        return DONE
+    return _fail(error, code) if error else code
 
 
 def _go_on(args: argparse.Namespace) -> str:

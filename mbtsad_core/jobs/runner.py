@@ -28,6 +28,7 @@ from mbtsad_core.jobs.worker import LOG, RUN, work
 from mbtsad_core.types import Event
 
 if TYPE_CHECKING:
+    from mbtsad_core.jobs.comparison import Comparison
     from mbtsad_core.jobs.purification import Request
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ HOME = "home"  # a worker's own folder, beside RUN
 # What a worker gets of the server's environment besides what every cage passes on: no tokens, no passwords.
 PASSED_ON = (
     "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME", "CUBLAS_WORKSPACE_CONFIG",
-    "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE",
+    "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "MBTSAD_CAUSAL_LM",
 )  # fmt: skip
 
 
@@ -82,8 +83,8 @@ class Runner(Protocol):
 
     detached: bool
 
-    def submit(self, request: Request, owner: str = "") -> str:
-        """Put a purification in the queue; returns its id, the secret by which it is found. Raises QueueFull."""
+    def submit(self, request: Request | Comparison, owner: str = "") -> str:
+        """Put a purification, or another method, in the queue; returns its id, the secret by which it is found. Raises QueueFull."""
         ...
 
     def cancel(self, id: str) -> None:
@@ -147,7 +148,7 @@ def seconds_left(job: Job) -> float | None:
     return left
 
 
-def _submit(store: Store, config: JobsConfig, request: Request, owner: str) -> str:
+def _submit(store: Store, config: JobsConfig, request: Request | Comparison, owner: str) -> str:
     most = config.quota_megabytes * 2**20
     return store.create(request.to_dict(), owner, queue_size=config.queue_size, quota=config.quota, most_bytes=most, keep=3600 * config.keep)
 
@@ -183,7 +184,7 @@ class DetachedRunner:
         self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request, owner: str = "") -> str:
+    def submit(self, request: Request | Comparison, owner: str = "") -> str:
         id = _submit(self.store, self.config, request, owner)
         self._wake.set()
         return id
@@ -335,7 +336,7 @@ class AttachedRunner:
         self.store, self.config, self.seconds = Store(root), config, seconds
         self._slice = around(work_slice)
 
-    def submit(self, request: Request, owner: str = "") -> str:
+    def submit(self, request: Request | Comparison, owner: str = "") -> str:
         self.store.expire(waiting=True)  # a job whose visitor left waits for nobody
         return _submit(self.store, self.config, request, owner)
 

@@ -1,6 +1,7 @@
-"""Works on one job: `work` drives the purification and tells the store; `python -m mbtsad_core.jobs.worker STORE JOB_ID` is a process for it.
+"""Works on one job: `work` drives the purification, or the other method that was asked for, and tells the store;
+`python -m mbtsad_core.jobs.worker STORE JOB_ID` is a process for it.
 
-In the job's directory: run/, where the purification writes, worker.log, and the lock of whoever works on it.
+In the job's directory: run/, where the results are written, worker.log, and the lock of whoever works on it.
 PyTorch is loaded only once the job is begun, so that a process that starts is seen at once.
 """
 
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.errors import MBTSADError, WrongState
 from mbtsad_core.jobs.store import Job, State, Store, hold
@@ -25,7 +26,7 @@ from mbtsad_core.types import Event, Observe, Steps
 
 if TYPE_CHECKING:
     from mbtsad_core.config import PurifyConfig
-    from mbtsad_core.jobs.purification import Inputs, Request, Result
+    from mbtsad_core.jobs.purification import Inputs, Request
     from mbtsad_core.models.classifier import Classifier
 
 RUN, LOG = "run", "worker.log"
@@ -55,7 +56,7 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
         with _heart(store, id):
             try:
                 _write_reserve(store.directory(id))
-                return (yield from _purify(store, job, seconds, stopping))
+                return (yield from _go_on(store, job, seconds, stopping))
             except GeneratorExit:
                 store.release(id)
                 raise
@@ -74,10 +75,12 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
         return store.get(id).state
 
 
-def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
-    from mbtsad_core.jobs.purification import execute, memory_notes, read_events, remove_checkpoint
+def _go_on(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
+    from mbtsad_core.jobs.comparison import is_comparison
+    from mbtsad_core.jobs.purification import memory_notes, read_events, remove_checkpoint
 
     out = store.directory(job.id) / RUN
+    anew = is_comparison(job.request)  # without checkpoints: no attempt goes on from the one before, and slices would never come to the end
     if job.state is State.CANCELLING:
         return store.release(job.id)
     if (out / "report.json").exists():  # killed between the end of the run and its word to the store
@@ -87,15 +90,14 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
         return State.DONE
 
     started = time.monotonic()
-    request = _request(job)
-    steps = execute(request, out, resume=True, keep_teacher=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
+    steps = _asked_for(store, job, out)
     pending: list[Event] = []
     in_parts: dict[str, float] = {}  # stages whose batches the memory did not hold, as the visitor was told
     known = False  # whether the store has all events before the pending ones: not where a kill has come before they were written
 
     def flush() -> State:
         nonlocal known
-        state = store.append(job.id, pending if known else read_events(out), replace=not known)
+        state = store.append(job.id, pending if known or anew else read_events(out), replace=not known)
         pending.clear()
         known = True
         return state
@@ -106,16 +108,15 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
             try:
                 event = next(steps)
             except StopIteration as done:
-                result: Result = done.value
                 flush()
-                store.finish(job.id, result.to_dict())
+                store.finish(job.id, done.value)
                 return State.DONE
             pending.append(event)
             if (texts := event.metrics.get("texts_at_once")) is not None and in_parts.get(event.stage) != texts:
                 in_parts[event.stage] = texts
                 store.note(job.id, *memory_notes([event]))
             now = time.monotonic()
-            spent = 0.0 if seconds is None or event.stage in NOT_KEPT else (now - started) / max(seconds, 1e-9)
+            spent = 0.0 if seconds is None or anew or event.stage in NOT_KEPT else (now - started) / max(seconds, 1e-9)
             over = spent >= 1 or (spent >= 0.5 and event.step == event.total)  # what follows a stage's end may be long and cannot be cut
             over = over or stopping()
             if over or now - flushed >= BATCH:
@@ -131,13 +132,24 @@ def _purify(store: Store, job: Job, seconds: float | None, stopping: Callable[[]
     return store.release(job.id)
 
 
-def _request(job: Job) -> Request:
-    """What the job asks for, with no more threads than this process was given."""
+def _asked_for(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:
+    """The work that a job asks for, and the figures that come of it."""
+    from mbtsad_core.jobs.comparison import Comparison, compare, is_comparison
+    from mbtsad_core.jobs.purification import Request, execute
+
+    if is_comparison(job.request):
+        comparison = Comparison.from_dict(job.request)
+        return (yield from compare(dataclasses.replace(comparison, request=_within_threads(comparison.request)), out))
+    request = _within_threads(Request.from_dict(job.request))
+    result = yield from execute(request, out, resume=True, keep_teacher=True, observe=lambda inputs: _observe_trigger(store, job.id, inputs, request.config))
+    return result.to_dict()
+
+
+def _within_threads(request: Request) -> Request:
+    """The request with no more threads than this process was given."""
     import torch
 
-    from mbtsad_core.jobs.purification import Request
-
-    request, most = Request.from_dict(job.request), torch.get_num_threads()
+    most = torch.get_num_threads()
     return dataclasses.replace(request, runtime=dataclasses.replace(request.runtime, threads=min(request.runtime.threads or most, most)))
 
 

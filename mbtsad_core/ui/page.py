@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.errors import MBTSADError
+from mbtsad_core.jobs.comparison import is_comparison
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.ui.api import add_api
 from mbtsad_core.ui.clean_data import clean_step
@@ -58,13 +59,13 @@ def build_page(site: Site) -> gr.Blocks:
                     shown = made if isinstance(made, Purify) else shown
                 opened[step] = tab
         assert shown is not None
-        updated = [strip, shown.panel, shown.curves, shown.sentence, shown.link, shown.start, shown.stop, shown.drawn, timer]
+        updated = [strip, shown.panel, shown.curves, shown.sentence, shown.link, shown.start, shown.stop, shown.drawn, *shown.compare.shown, timer]
 
         @told
-        def look(session: Session, drawn: Any) -> tuple[Any, ...]:
-            return update(site, session, drawn)
+        def look(session: Session, drawn: Any, method: str, table: str) -> tuple[Any, ...]:
+            return update(site, session, drawn, method, table)
 
-        looking = dict(inputs=[session, shown.drawn], outputs=updated)
+        looking = dict(inputs=[session, shown.drawn, shown.compare.method, shown.compare.sent], outputs=updated)
 
         @told
         def narrate(session: Session, stop: int) -> Any:
@@ -92,7 +93,9 @@ def build_page(site: Site) -> gr.Blocks:
             if not id:
                 return Session(visitor), visitor, gr.Tabs(selected="suspect")
             try:
-                asked = Request.from_dict(site.runner.job(id).request)
+                if is_comparison(wanted := site.runner.job(id).request):  # no run, and it is found by its visitor
+                    return Session(visitor), visitor, gr.Tabs(selected="suspect")
+                asked = Request.from_dict(wanted)
             except (MBTSADError, KeyError):  # unknown, or expired: what it asked for is gone
                 return Session(visitor, job=id), visitor, gr.Tabs(selected="purify")
             found = of_request(asked, visitor, id)

@@ -11,11 +11,10 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.config import PurifyConfig, Setting, replace, settings
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
-from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import Measure, State
 from mbtsad_core.ui.clean_data import expected_seconds
+from mbtsad_core.ui.compare import Compare, compare_part, update_compared
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, leads_to, lede, said
@@ -25,10 +24,6 @@ from mbtsad_core.ui.standing import panel_html, standing, strip_html
 from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.words import duration
 
-OTHER_METHODS = (
-    f"The page runs MBTSAD. To compare it, in the terminal: mbtsad defend with {', '.join(name for name in DEFENSES if name != 'mbtsad')} "
-    f"({' and '.join(NEED_PRETRAINED)} need the pre-trained weights), and mbtsad detect with {', '.join(DETECTORS)} (onion needs a causal language model)."
-)
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
 
 
@@ -43,16 +38,18 @@ class Purify:
     start: gr.Button
     stop: gr.Button
     drawn: gr.State  # what the curves show, so that they are sent anew only where that changed
+    compare: Compare
 
 
-def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
-    """Strip, panel, curves, sentence, link, buttons and timer, as the run stands now; only what has changed is sent."""
+def update(site: Site, session: Session, drawn: Any, method: str, table: str) -> tuple[Any, ...]:
+    """Strip, panel, curves, sentence, link, buttons, comparisons and timer, as the visitor's jobs stand now; only what has changed is sent."""
     found = standing(site, session)
     measures = site.runner.measures(session.job) if found.status else []
     seen = drawn[1] if drawn and drawn[0] == session.job else 0
     new = site.runner.events(session.job, after=seen) if found.status else []
     now = (session.job, new[-1].sequence if new else seen, len(measures))
     curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, measures) if found.status else (nothing(NO_CURVES), "")
+    compared, comparing = update_compared(site, session, method, table)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     return (
         strip_html(session, found),
@@ -63,7 +60,8 @@ def update(site: Site, session: Session, drawn: Any) -> tuple[Any, ...]:
         gr.Button("Start again" if session.job else "Start the purification", interactive=not found.moving),
         gr.Button(interactive=can_stop),
         now,
-        gr.Timer(active=found.moving),
+        *compared,
+        gr.Timer(active=found.moving or comparing),
     )
 
 
@@ -105,11 +103,11 @@ def purify_step(parts: Parts) -> Purify:
         html('<p class="mbtsad muted">The defaults were chosen without knowing any trigger, on the demo models; nothing here needs a change to start.</p>')
         controls = _controls(PurifyConfig())
         apply = gr.Button("Use these settings", size="sm", elem_classes="narrow", elem_id="use-settings")
-    html(f'<p class="mbtsad muted" id="other-methods">{escape(OTHER_METHODS)}</p>')
+    compare = compare_part(parts)
     leads_to(parts, "Next: what changed inside", "inside")
     drawn = gr.State(None)
     chosen = gr.State(None)  # what trigger, class and settings were set from
-    shown = Purify(panel, curves, sentence, link, start, stop, drawn)
+    shown = Purify(panel, curves, sentence, link, start, stop, drawn, compare)
 
     @told
     def begin(session: Session) -> Session:
@@ -164,7 +162,7 @@ def purify_step(parts: Parts) -> Purify:
     apply.click(use_settings, [parts.session, *controls], parts.session, **PRIVATE).success(
         lambda: gr.Info("The next run uses these settings."), None, None, **QUIET
     )
-    parts.opened["purify"] = [(price, parts.session, cost), (show_chosen, [parts.session, chosen], [trigger, target, *controls, chosen])]
+    parts.opened["purify"] += [(price, parts.session, cost), (show_chosen, [parts.session, chosen], [trigger, target, *controls, chosen])]
     return shown
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from mbtsad_core.config import CageConfig, JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.jobs import cage, trial
+from mbtsad_core.jobs.comparison import Comparison, subject
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
 from mbtsad_core.jobs.store import State
@@ -231,3 +232,13 @@ class Site:
         self.expire()
         id = self.runner.submit(session.request(self.runtime), session.visitor)
         return session.having(job=id)
+
+    def compare(self, session: Session, method: str, pretrained: str | None = None) -> str:
+        """Put another method in the queue, on what the session's run uses; returns the job's id. Raises BadData where jobs run in slices,
+        which a method without checkpoints would never come to the end of."""
+        if not self.runner.detached:
+            raise BadData("Other methods cannot be run on this host, which lends its machine for less than a minute at a time. Run them in the terminal.")
+        self.inputs(session)
+        self.expire()
+        request = replace(subject(session.request(self.runtime)), runtime=self.runtime)
+        return self.runner.submit(Comparison(request, method, pretrained), session.visitor)

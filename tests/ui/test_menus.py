@@ -11,12 +11,9 @@ from conftest import finish, tiny_bert, tiny_texts
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
-from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import weights_hash
 from mbtsad_core.ui.planting import PLANTS, REWRITES, lacking, offered, plant, suggest
-from mbtsad_core.ui.purify import OTHER_METHODS
 from mbtsad_core.ui.session import OWN, read_trigger, typed_form, write_trigger
 
 
@@ -34,10 +31,7 @@ def test_without_wordnet_the_menu_has_no_learnt_synonyms_and_says_why(monkeypatc
         finish(plant("lws", tiny_bert(), tiny_texts(64), tiny_texts(8), 1, ()))
 
 
-def test_every_other_method_and_augmenter_is_named() -> None:
-    for name in {*DEFENSES, *DETECTORS} - {"mbtsad"}:
-        assert name in OTHER_METHODS.replace(",", " ").replace("(", " ").replace(")", " ").split()
-    assert f"{' and '.join(NEED_PRETRAINED)} need the pre-trained weights" in OTHER_METHODS
+def test_every_augmenter_is_named() -> None:
     assert list(AUGMENTER_NAMES) == list(AUGMENTERS)
 
 
