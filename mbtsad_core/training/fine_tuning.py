@@ -38,7 +38,7 @@ Perturb = Callable[[list[Encoded], int], list[Encoded]]
 Save = Callable[[TrainState], None]
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
-PROBED = 64  # texts, about, on which the loss before the first step is measured
+PROBED = 32  # texts, at most, on which the loss before the first step is measured
 
 
 def classification_loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ def fine_tune(
         restore(resume, model, optimizer)
         step, at_once = resume.step, min(resume.numbers.get("texts_at_once", at_once), at_once)
     if resume is None or not watch.resume(resume):
-        watch.first = of_first(mean_loss(classifier, first_texts[:: max(1, len(first_texts) // PROBED)]))
+        watch.first = of_first(mean_loss(classifier, first_texts[:: math.ceil(len(first_texts) / PROBED)]))
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
@@ -235,11 +235,14 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def mean_loss(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
-    """Mean cross-entropy of the texts' classes; infinite where their labels are none (an objective may number its texts instead)."""
+    """Mean cross-entropy of the texts' classes, in the precision of the training; infinite where their labels are none (an objective may number its texts
+    instead)."""
     labels = torch.tensor([example.label for example in texts])
     if int(labels.max()) >= len(classifier.labels):
         return math.inf
-    return float(nn.functional.nll_loss(predict(classifier, texts).clamp(min=1e-9).log(), labels))
+    with autocast(classifier):
+        probabilities = predict(classifier, texts)
+    return float(nn.functional.nll_loss(probabilities.clamp(min=1e-9).log(), labels))
 
 
 class DivergenceWatch:

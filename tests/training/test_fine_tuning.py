@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mbtsad_core.config import SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import observer
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, encode, predict, trace, weights_hash
-from mbtsad_core.training.fine_tuning import classification_loss, fine_tune, schedule
+from mbtsad_core.training.fine_tuning import PROBED, classification_loss, fine_tune, mean_loss, schedule
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import LabelledText
 
@@ -446,6 +446,31 @@ def test_a_training_that_was_stopped_goes_astray_at_the_same_step_with_the_same_
 def test_a_short_training_that_goes_astray_is_noticed_too(good: Classifier) -> None:
     with pytest.raises(Diverged):
         finish(fine_tune(clone(good), TEXTS, TrainingConfig(learning_rate=1.0, epochs=3, batch_size=16, warmup=0.0)))
+
+
+@pytest.mark.parametrize("n", [20, 33, 63, 200])
+def test_the_loss_before_the_first_step_is_that_of_few_texts_from_all_over(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[LabelledText] = []
+
+    def watching(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
+        seen.extend(texts)
+        return mean_loss(classifier, texts)
+
+    monkeypatch.setattr("mbtsad_core.training.fine_tuning.mean_loss", watching)
+    texts = [dataclasses.replace(t, text=f"{i} {t.text}") for i, t in enumerate(tiny_texts(n))]
+    next(fine_tune(tiny_bert(), texts, TrainingConfig(batch_size=8)))
+    at = [texts.index(t) for t in seen]
+    assert min(n, PROBED // 2) < len(at) + 1 <= PROBED + 1
+    assert at[0] == 0
+    assert at[-1] > n - 1 - math.ceil(n / PROBED)
+
+
+def test_the_loss_before_the_first_step_is_in_the_precision_of_the_training(good: Classifier) -> None:
+    exact = float(nn.functional.nll_loss(predict(good, TEXTS).log(), torch.tensor([t.label for t in TEXTS])))
+    assert mean_loss(good, TEXTS) == pytest.approx(exact, rel=1e-6)
+    rounded = mean_loss(dataclasses.replace(good, precision="bfloat16"), TEXTS)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.1, abs=0.01)
 
 
 def test_a_model_that_knew_nothing_at_first_may_go_on_guessing() -> None:
