@@ -187,6 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("benchmark", help="time our work beside the same work done the plain way", description=benchmark_command.__doc__)
     p.add_argument("--workload", metavar="NAME", help=f"one of {', '.join(WORKLOADS)} (default: all)")
+    p.add_argument("--scaling", metavar="DIR", help="instead: time and memory against texts, their length, model and K; rows and a picture go to this folder")
     p.add_argument("--rounds", metavar="INT", type=int, default=3, help="runs of each way, of which the median counts (default 3)")
     p.add_argument("--json", action="store_true", help="print one JSON list, an object a workload, and nothing else on standard output")
     add_settings(p, RuntimeConfig(), "machine")
@@ -642,7 +643,16 @@ def benchmark_command(args: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    rows = benchmark([args.workload] if args.workload else WORKLOADS, read_settings(args, RuntimeConfig()), args.rounds, say)
+    runtime = read_settings(args, RuntimeConfig())
+    if args.scaling:
+        if args.workload:
+            raise BadConfig("--scaling has runs of its own; --workload does not go with it. Leave one of them out.")
+        from mbtsad_core.experiments import scaling
+
+        found = scaling.measure(Path(args.scaling), runtime, say)
+        print(json.dumps(found) if args.json else scaling.table(found))
+        return DONE
+    rows = benchmark([args.workload] if args.workload else WORKLOADS, runtime, args.rounds, say)
     print(json.dumps(rows) if args.json else table(rows))
     return DONE
 

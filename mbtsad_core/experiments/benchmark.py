@@ -3,6 +3,9 @@
 The plain way is what a user would write: the library's `Trainer`, eager attention, `output_attentions=True`, the texts padded to the longest that the
 model reads, as the library's own text-classification example pads, or to the longest of a batch. Each way runs in a process of its own, that
 stays between its runs; the runs take turns, and medians count. What loads and warms a process is not timed, what a text goes through is.
+
+All ways multiply in the same precision. The library's own default is another one on a CPU: there a `Trainer` whose precision nobody sets trains in float32,
+where ours takes bfloat16 if the processor has it. A workload can be timed that way too, in keys of their own; on a GPU bfloat16 is what both take.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, from_dict, to_dict
 from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 OURS, EXAMPLE, DYNAMIC = "ours", "plain_example", "plain_dynamic"
 ALL = (OURS, EXAMPLE, DYNAMIC)
+BY_DEFAULT = {"plain_example_default": EXAMPLE, "plain_dynamic_default": DYNAMIC}  # the plain ways in the precision that the library has by itself
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Workload:
 
     kind   purification, evaluation, token splitting, projection or start-up
     ways   who does it: we alone, or the plain ways too
+    default  time the plain ways in the library's default precision too, where that is not ours: once, for it is slow
     shape  None: the demo's suspect
     texts  number of texts, on a CPU and on a GPU
     batch  texts of a step, likewise
@@ -65,6 +70,7 @@ class Workload:
     about: str
     kind: str = "purification"
     ways: tuple[str, ...] = ALL
+    default: bool = False
     shape: Shape | None = None
     texts: tuple[int, int] = (320, 667)
     batch: tuple[int, int] = (32, 32)
@@ -75,7 +81,7 @@ class Workload:
 MINILM, BERT_BASE = Shape(6, 384, 12, 1536), Shape(12, 768, 12, 3072)
 WORKLOADS: dict[str, Workload] = {
     "demo": Workload("purification of the demo's suspect"),
-    "sst2-minilm": Workload("purification of a MiniLM on texts as long as SST-2's", shape=MINILM, texts=(160, 1384)),
+    "sst2-minilm": Workload("purification of a MiniLM on texts as long as SST-2's", shape=MINILM, texts=(512, 1384), default=True),
     "sst2-bert": Workload("purification of a BERT-base on texts as long as SST-2's", shape=BERT_BASE, texts=(64, 1384)),
     "imdb-bert": Workload("purification of a BERT-base on texts as long as IMDb's", shape=BERT_BASE, texts=(4, 320), batch=(2, 32), long=True, length=512),
     "token-splitting": Workload("token splitting; the plain way is nlpaug's", "token splitting", ways=(OURS, EXAMPLE)),
@@ -110,14 +116,28 @@ def timed(name: str, workload: Workload, runtime: RuntimeConfig, rounds: int, sa
             for way in ways if i % 2 == 0 else ways[::-1]:
                 runs[way].append(ask[way]() | {"load": os.getloadavg()[0]})
                 say(f"{name}  {way}  {runs[way][-1]['seconds']:.2f} s  (load {runs[way][-1]['load']:.1f})")
+    ours = runs[OURS][0]
+    if workload.default and ours["precision"] != (precision := default_precision(ours["device"])):
+        for way, plain in BY_DEFAULT.items():
+            with _process(workload, plain, dataclasses.replace(runtime, precision=precision)) as run:
+                runs[way] = [run() | {"load": os.getloadavg()[0]}]
+            say(f"{name}  {way}  {runs[way][0]['seconds']:.2f} s  (load {runs[way][0]['load']:.1f})")
     return row(name, runs)
+
+
+def default_precision(device: str) -> Literal["float32", "bfloat16"]:
+    """What the plain way multiplies in where nobody thinks of it: the library's float32 on a CPU; on a GPU its examples' users ask for bfloat16."""
+    return "float32" if device == "cpu" else "bfloat16"
 
 
 def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """What the runs of a workload come to. Ratios are plain to ours, above 1 where ours is better; None where there is no plain way or no figure.
 
     ours_s, plain_example_s, plain_dynamic_s  medians of seconds
-    share_of_peak      operations that the texts need, padding not counted, a second of ours, beside those of a product of large matrices
+    default_example_s, default_dynamic_s, ratio_default_example, ratio_default_dynamic
+                       the same with the plain ways in the library's default precision, `default_precision`; the ratios of core-seconds `cpu_s` too
+    share_of_peak      operations that the texts need, padding not counted, a second of ours, beside those of a product of large matrices in our precision
+    share_of_float32_peak  the same beside a product of large matrices in float32
     peak_memory_ratio  the example's peak to ours: of a GPU's memory in use, on a CPU of the process
     cpu_s              medians of a core's seconds, all threads together: what is left of the figures on a machine that is busy with other things
     load               mean of the machine's load averages over the last minute, after each run
@@ -131,7 +151,15 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         return round(of(way, key) / of(OURS, key), 3) if of(way, key) and of(OURS, key) else None
 
     ours = runs[OURS][0]
-    seconds, peak = of(OURS, "seconds"), max((run.get("peak", 0.0) for run in runs[OURS]), default=0.0)
+    seconds, peak, peak32 = of(OURS, "seconds"), *(max((run.get(key, 0.0) for run in runs[OURS]), default=0.0) for key in ("peak", "peak_float32"))
+    default = default_precision(ours["device"])
+    if ours.get("precision") == default:
+        runs = {way: runs[plain] for way, plain in BY_DEFAULT.items() if plain in runs} | runs
+    example, dynamic = BY_DEFAULT
+
+    def share(peak: float) -> float | None:
+        return round(ours["operations"] / seconds / peak, 4) if ours.get("operations") and peak else None
+
     return {
         "workload": name,
         "ours_s": round(seconds, 4),
@@ -139,13 +167,21 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "plain_dynamic_s": of(DYNAMIC, "seconds") and round(of(DYNAMIC, "seconds"), 4),
         "ratio_example": ratio(EXAMPLE, "seconds"),
         "ratio_dynamic": ratio(DYNAMIC, "seconds"),
-        "share_of_peak": round(ours["operations"] / seconds / peak, 4) if ours.get("operations") and peak else None,
+        "default_example_s": of(example, "seconds") and round(of(example, "seconds"), 4),
+        "default_dynamic_s": of(dynamic, "seconds") and round(of(dynamic, "seconds"), 4),
+        "ratio_default_example": ratio(example, "seconds"),
+        "ratio_default_dynamic": ratio(dynamic, "seconds"),
+        "default_precision": default,
+        "cpu_ratios": {way: ratio(way, "cpu") for way in (EXAMPLE, DYNAMIC, *BY_DEFAULT)},
+        "share_of_peak": share(peak),
+        "share_of_float32_peak": share(peak32),
         "peak_memory_ratio": ratio(EXAMPLE, "memory"),
         "samples_per_s": ours.get("samples") and round(ours["samples"] / seconds, 2),
         "tokens_per_s": ours.get("tokens") and round(ours["tokens"] / seconds, 1),
         "cpu_s": {way: round(median(run["cpu"] for run in found), 3) for way, found in runs.items()},
         "peak_memory_mb": {way: round(max(run["memory"] for run in found) / 2**20) for way, found in runs.items()},
         "peak_gflops": round(peak / 1e9, 1) if peak else None,
+        "peak_float32_gflops": round(peak32 / 1e9, 1) if peak32 else None,
         "device": ours["device"],
         "precision": ours.get("precision"),
         "attention": ours.get("attention"),
@@ -205,17 +241,20 @@ def prepare(workload: Workload, way: str, runtime: RuntimeConfig) -> Callable[[]
     """Load and warm up what a workload needs, and return what does it once and tells of it.
 
     It tells "seconds", "cpu" seconds, "memory" in bytes, "device", and where they mean something "samples", "tokens", "operations",
-    "peak" in operations a second, "precision" and "attention".
+    "peak" and "peak_float32" in operations a second, "precision" and "attention".
     """
+    from mbtsad_core.models.linear import set_products
+
     if workload.kind == "start-up":
         return _starting()
     if workload.kind == "token splitting":
         return _splitting(workload, way)
     if workload.kind == "projection":
         return _projecting()
-    if workload.kind == "evaluation":
-        return _evaluating(workload, way, suspect_of(workload, runtime))
-    return _purifying(workload, way, suspect_of(workload, runtime))
+    suspect = suspect_of(workload, runtime)
+    if way != OURS:
+        set_products(suspect.model, onednn=False)  # as the library has them
+    return _evaluating(workload, way, suspect) if workload.kind == "evaluation" else _purifying(workload, way, suspect)
 
 
 def _clock(work: Callable[[], Any], device: Any = None) -> dict[str, Any]:
@@ -292,15 +331,25 @@ def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool) -
 
 
 def matrix_peak(device: Any, precision: str) -> float:
-    """Operations a second of a product of large square matrices, the best of several: short ones too, that other work seldom interrupts."""
+    """Operations a second of a product of large square matrices, the best of several: short ones too, that other work seldom interrupts; and on a CPU the best
+    of what PyTorch chooses and oneDNN, in float32 often the faster one (models/linear.py)."""
     import torch
 
-    best = 0.0
+    from mbtsad_core.models.linear import onednn_is_faster
+
+    best, products = 0.0, [torch.matmul]
+    if device.type == "cpu" and precision == "float32" and onednn_is_faster():
+        products.append(lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     for n, times in ((8192, 4),) if device.type == "cuda" else ((1024, 30), (2048, 4)):
         a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
-        for _ in range(times):
-            best = max(best, 2 * n**3 / _clock(lambda a=a, b=b: a @ b, device)["seconds"])  # type: ignore[misc]
+        for product in products * times:
+            best = max(best, 2 * n**3 / _clock(lambda a=a, b=b, product=product: product(a, b), device)["seconds"])  # type: ignore[misc]
     return best
+
+
+def matrix_peaks(device: Any, precision: str) -> dict[str, float]:
+    peak = matrix_peak(device, precision)
+    return {"peak": peak, "peak_float32": peak if precision == "float32" else matrix_peak(device, "float32")}
 
 
 # ---------------------------------------------------------------- purification
@@ -334,7 +383,7 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
 
     def once() -> dict[str, Any]:
         timed = _clock(lambda: work(texts), suspect.device)
-        return timed | about | ({"peak": matrix_peak(suspect.device, suspect.precision)} if way == OURS else {})
+        return timed | about | (matrix_peaks(suspect.device, suspect.precision) if way == OURS else {})
 
     return once
 
@@ -434,7 +483,7 @@ def _evaluating(workload: Workload, way: str, suspect: Classifier) -> Callable[[
 
     about = {"samples": len(texts), "tokens": sum(lengths), "operations": operations(suspect, lengths, training=False), "precision": "float32"}
     work()
-    return lambda: _clock(work, suspect.device) | about | ({"peak": matrix_peak(suspect.device, "float32")} if way == OURS else {})
+    return lambda: _clock(work, suspect.device) | about | (matrix_peaks(suspect.device, "float32") if way == OURS else {})
 
 
 def _splitting(workload: Workload, way: str) -> Callable[[], dict[str, Any]]:
@@ -476,13 +525,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         return "" if value is None else form.format(value)
 
     lines = [
-        "| workload | ours, s | plain, padded to all, s | plain, padded to the batch, s | times faster | | share of peak | memory, plain to ours | load |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| workload | ours, s | plain, padded to all, s | plain, padded to the batch, s | times faster | | in the library's default precision | "
+        "| share of peak | of float32's | memory, plain to ours | load |",
+        f"|{12 * '---|'}",
     ]
     for r in rows:
         seconds = [cell(r[key], "{:.3g}") for key in ("ours_s", "plain_example_s", "plain_dynamic_s")]
-        ratios = [cell(r["ratio_example"]), cell(r["ratio_dynamic"]), cell(r["share_of_peak"], "{:.1%}"), cell(r["peak_memory_ratio"]), cell(r["load"])]
-        lines.append(f"| {' | '.join([r['workload'], *seconds, *ratios])} |")
+        ratios = [cell(r[key]) for key in ("ratio_example", "ratio_dynamic", "ratio_default_example", "ratio_default_dynamic")]
+        shares = [cell(r[key], "{:.1%}") for key in ("share_of_peak", "share_of_float32_peak")]
+        lines.append(f"| {' | '.join([r['workload'], *seconds, *ratios, *shares, cell(r['peak_memory_ratio']), cell(r['load'])])} |")
     return "\n".join(lines)
 
 

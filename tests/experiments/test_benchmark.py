@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import resource
@@ -39,6 +40,7 @@ from mbtsad_core.training.distillation import distillation_loss
 
 CPU = RuntimeConfig(device="cpu", threads=1)
 KEYS = {"workload", "ours_s", "plain_example_s", "plain_dynamic_s", "ratio_example", "ratio_dynamic", "share_of_peak", "peak_memory_ratio", "load"}
+MORE = {"default_example_s", "default_dynamic_s", "ratio_default_example", "ratio_default_dynamic", "share_of_float32_peak"}
 needs_accelerate = pytest.mark.skipif(not importlib.util.find_spec("accelerate"), reason="accelerate is not installed: pip install 'mbtsad[benchmark]'")
 
 
@@ -104,11 +106,28 @@ def test_a_row_holds_medians_and_ratios_of_plain_to_ours() -> None:
     assert found["load"] == 1.0
 
 
+def test_the_librarys_default_precision_has_keys_of_its_own() -> None:
+    def figures(seconds: float, precision: str, **others: Any) -> dict[str, Any]:
+        return run(seconds, precision=precision) | others
+
+    ours = figures(2.0, "bfloat16", operations=30.0, peak=60.0, peak_float32=20.0)
+    runs = {OURS: [ours], EXAMPLE: [figures(6.0, "bfloat16")], DYNAMIC: [figures(3.0, "bfloat16")]}
+    by_default = {"plain_example_default": [figures(20.0, "float32")], "plain_dynamic_default": [figures(10.0, "float32")]}
+    found = row("demo", runs | by_default)
+    assert [found[key] for key in ("ratio_example", "ratio_dynamic", "ratio_default_example", "ratio_default_dynamic")] == [3.0, 1.5, 10.0, 5.0]
+    assert (found["default_example_s"], found["default_dynamic_s"], found["default_precision"]) == (20.0, 10.0, "float32")
+    assert (found["share_of_peak"], found["share_of_float32_peak"]) == (0.25, 0.75)
+    assert found["cpu_ratios"] == {EXAMPLE: 3.0, DYNAMIC: 1.5, "plain_example_default": 10.0, "plain_dynamic_default": 5.0}
+    assert {row("demo", runs)[key] for key in MORE if "share" not in key} == {None}  # of another precision, so not to be mistaken for it
+    same = row("demo", {way: [r | {"precision": "float32"} for r in found] for way, found in runs.items()})
+    assert (same["ratio_default_example"], same["default_dynamic_s"]) == (3.0, 3.0)
+
+
 def test_a_row_without_a_plain_way_has_no_ratios() -> None:
     found = row("start-up", {OURS: [run(0.5)]})
     assert [found[key] for key in ("plain_example_s", "plain_dynamic_s", "ratio_example", "ratio_dynamic", "share_of_peak", "peak_memory_ratio")] == [None] * 6
     assert found.keys() >= KEYS
-    assert table([found]).splitlines()[2] == "| start-up | 0.5 |  |  |  |  |  |  | 1.00 |"
+    assert table([found]).splitlines()[2] == "| start-up | 0.5 |" + 9 * "  |" + " 1.00 |"
 
 
 def test_long_texts_are_as_long_as_imdbs() -> None:
@@ -139,13 +158,13 @@ def test_a_workload_is_timed_in_turns_and_printed_as_json() -> None:
 
 @needs_accelerate
 def test_purification_is_timed_in_all_three_ways() -> None:
-    small = Workload("purification of a tiny model", shape=Shape(1, 32, 2, 64, 6500), texts=(8, 8), batch=(4, 4), length=48)
+    small = Workload("purification of a tiny model", shape=Shape(1, 32, 2, 64, 6500), texts=(8, 8), batch=(4, 4), length=48, default=True)
     said: list[str] = []
-    found = timed("tiny", small, CPU, 1, said.append)
-    assert found.keys() >= KEYS
-    assert all(found[key] > 0 for key in KEYS - {"workload"})
-    assert (found["device"], found["attention"]) == ("cpu", "plain")
-    assert [line.split()[1] for line in said] == list(ALL)
+    found = timed("tiny", small, dataclasses.replace(CPU, precision="bfloat16"), 1, said.append)
+    assert found.keys() >= KEYS | MORE
+    assert all(found[key] > 0 for key in (KEYS | MORE) - {"workload"})
+    assert (found["device"], found["attention"], found["precision"], found["default_precision"]) == ("cpu", "plain", "bfloat16", "float32")
+    assert [line.split()[1] for line in said] == [*ALL, "plain_example_default", "plain_dynamic_default"]
     assert 0 < found["share_of_peak"] < 1
 
 

@@ -1,0 +1,32 @@
+"""How long a purification will take, told from a few forward passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from mbtsad_core.augment.stray_pieces import KEPT, PROBES
+from mbtsad_core.config import PurifyConfig
+from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.types import LabelledText
+
+TRIED = 48  # texts that the pace is measured on
+RETRAIN_COST, DISTIL_COST = 3.0, 6.0  # of a text in a training step, beside a forward pass
+SHORT, LONGER = 0.6, 1.4  # cost of the texts that word pieces are tried in, beside the mean text's
+
+
+def seconds_a_text(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
+    """Seconds of a forward pass on this machine, a text; measured on the first TRIED."""
+    some = texts[:TRIED]
+    predict(classifier, some[:4])  # warm
+    started = time.perf_counter()
+    predict(classifier, some)
+    return (time.perf_counter() - started) / max(1, len(some))
+
+
+def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
+    """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
+    passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
+    if config.strays:  # alone and doubled, for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
+        passes += 2 * len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
+    return passes * seconds_a_text
