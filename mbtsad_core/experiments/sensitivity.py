@@ -10,7 +10,7 @@ from mbtsad_core.errors import BadConfig
 from mbtsad_core.experiments import tune
 from mbtsad_core.experiments.cells import Cell, read_results
 
-COLUMNS = 4
+COLUMNS = 3
 COLOURS = {"BadNets": "#D55E00", "EP": "#0072B2"}  # Okabe and Ito's
 
 
@@ -51,6 +51,11 @@ def draw(path: Path, results: Path = tune.RESULTS) -> None:
         if i % COLUMNS == 0:
             cacc.set_ylabel("CACC, %")
             asr.set_ylabel("ASR, %\n(floor dashed)")
+    for row in axes[1::2, 0]:
+        row.set_ylim(0, 103)
+    limits = [row.get_ylim() for row in axes[::2, 0]]
+    for row in axes[::2, 0]:
+        row.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     for axis in axes[:, len(tune.SWEEPS) % COLUMNS :][-2:].flat if len(tune.SWEEPS) % COLUMNS else []:
         axis.set_visible(False)
     axes[0, 0].legend(frameon=False, fontsize=8)

@@ -148,9 +148,14 @@ def report() -> list[Cell]:
 
 
 def page(results: Path = RESULTS) -> str:
-    """Both parts as Markdown: what was tried, and the report. A cell that was not run says so."""
+    """All parts as Markdown: what was tried, how much each setting matters, and the report. A cell that was not run says so."""
     rows = read_results(results)
-    return f"## What was tried, on development data\n\n{_tries(rows)}\n\n## What the recipe gives, on data that took no part\n\n{_report(rows)}\n"
+    parts = {
+        "What was tried, on development data": _tries(rows),
+        "How much each setting matters, one at a time": _sweeps(rows),
+        "What the recipe gives, on data that took no part": _report(rows),
+    }
+    return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts.items())
 
 
 MARKS = ("<!-- tune -->\n", "<!-- /tune -->")
@@ -178,6 +183,18 @@ def _tries(rows: dict[str, dict[str, Any]]) -> str:
                 lines.append(f"| {case} | {before} | {changes} | {drawn} | {teacher} | {student} |")
         parts.append(f"### {question}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _sweeps(rows: dict[str, dict[str, Any]]) -> str:
+    """The student's figures for each value of SWEEPS; the recipe's own value in bold."""
+    lines = [f"| setting | value | {' | '.join(SWEPT)} |", f"|---|---|{'---|' * len(SWEPT)}"]
+    for name, sweep in SWEEPS.items():
+        for value, settings in sweep.items():
+            found = [rows.get(development_cell(case, Try((case,), settings)).key) for case in SWEPT]
+            figures = " | ".join(_figures(row["figures"] if row else None, "purified") for row in found)
+            lines.append(f"| {name} | {f'**{value:g}**' if settings == RECIPE else f'{value:g}'} | {figures} |")
+            name = ""
+    return "\n".join(lines)
 
 
 def _figures(found: dict[str, Any] | None, name: str) -> str:

@@ -65,6 +65,17 @@ def test_means_and_spreads_are_those_of_the_rows(tmp_path: Path) -> None:
     assert rows[1] == "| | CFT | 0 | not run | not run | not run |  |"
 
 
+def test_a_sweep_has_a_line_for_each_value_with_the_figures_of_its_cells(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    case, others = tune.SWEPT[0], ["not run"] * (len(tune.SWEPT) - 1)
+    cell = tune.development_cell(case, tune.Try((case,), tune.RECIPE | {"strays": 2}))
+    results.write_text(line(cell, purified=scores(0.851, 0.171, 0.168)), encoding="utf-8")
+    page = tune.page(results).splitlines()
+    assert page.count(" | ".join(["|  | 2", "85.1 / 17.1 / 16.8", *others]) + " |") == 1
+    assert page.count(" | ".join(["| stray pieces a text | 0", "not run", *others]) + " |") == 1
+    assert page.count(" | ".join(["|  | **1**", "not run", *others]) + " |") == 4  # of stray pieces, originals, alpha and beta
+
+
 def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
     results, cell = tmp_path / "results.jsonl", tune.development()[0]
     results.write_text(line(cell, diverged="The loss is nan.", seconds=3), encoding="utf-8")
