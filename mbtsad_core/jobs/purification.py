@@ -40,6 +40,7 @@ from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.attention_map import choose
+from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
@@ -300,16 +301,22 @@ def execute(
     number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
     `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
     `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher.
+    Of several processes all run this to its end, and close it after the same event, if at all; process 0 alone writes. The others
+    read from `out`, so it lies where all of them see it.
     """
     started = time.monotonic()
-    if out is not None and resume and _killed_before_start(out):
+    join(cpu=request.runtime.device == "cpu")
+    first, processes = this_of_all()[0] == 0, this_of_all()[1]
+    if out is not None and resume and of_first(first and _killed_before_start(out)):
         resume = False
-    with new_output(out) if out is not None and not resume else contextlib.nullcontext():
+    with new_output(out) if out is not None and first and not resume else contextlib.nullcontext():
         inputs = prepare(request)
         suspect_hash = weights_hash(inputs.suspect)
-        if out is not None and not resume:
+        if out is not None and first and not resume:
             write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
     state, events, before = _resume(out, suspect_hash) if out is not None and resume else (None, [], 0.0)
+    in_any(False)  # wait: all have read what is written anew below
+    out = out if first else None
 
     measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
     save = None if out is None else _saver(out, started - before)
@@ -340,7 +347,7 @@ def execute(
         attention=choose(inputs.suspect, request.config.distil).name,
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
-        notes=(*inputs.notes, *memory_notes(events)),
+        notes=(*inputs.notes, *([f"Each batch was divided among {processes} processes."] if processes > 1 else []), *memory_notes(events)),
         events=tuple(events),
         stumbled=_stumbled(models),
         models=models if keep_models else None,

@@ -39,7 +39,8 @@ def join(*, cpu: bool) -> None:
     cpu = cpu or not torch.cuda.is_available()
     if not cpu and torch.cuda.device_count() <= int(os.environ["LOCAL_RANK"]):
         raise BadConfig(
-            f"Process {this} of {number} has no GPU: {torch.cuda.device_count()} are there. Start as many processes as GPUs (--num_processes), or use --device cpu."
+            f"Process {this} of {number} has no GPU: {torch.cuda.device_count()} are there. "
+            f"Start as many processes as GPUs (--num_processes), or use --device cpu."
         )
     from accelerate import PartialState
 
@@ -62,7 +63,7 @@ def share_weights(model: nn.Module) -> None:
         return
     device = next(model.parameters()).device
     join(cpu=device.type == "cpu")
-    if device != _device():
+    if (device.type, device.index or 0) != (_device().type, _device().index or 0):
         raise BadConfig(f"Process {this} of {number} trains on {_device()}, but its model is on {device}. Leave out --device, so that each takes its own.")
     for p in model.parameters():
         distributed.broadcast(p.data, src=0)
@@ -74,7 +75,7 @@ def of_first(value: T) -> T:
         return value
     values: list[Any] = [value]
     distributed.broadcast_object_list(values, src=0)
-    return values[0]  # type: ignore[no-any-return]
+    return values[0]
 
 
 def in_any(flag: bool) -> bool:
@@ -133,4 +134,4 @@ def _device() -> torch.device:
     """This process's, as accelerate gave it out."""
     from accelerate import PartialState
 
-    return PartialState().device  # type: ignore[no-any-return]
+    return PartialState().device
