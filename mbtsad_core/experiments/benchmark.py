@@ -337,7 +337,8 @@ def matrix_peak(device: Any, precision: str) -> float:
 
     from mbtsad_core.models.linear import onednn_is_faster
 
-    best, products = 0.0, [torch.matmul]
+    best = 0.0
+    products: list[Callable[[Tensor, Tensor], Tensor]] = [torch.matmul]
     if device.type == "cpu" and precision == "float32" and onednn_is_faster():
         products.append(lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     for n, times in ((8192, 4),) if device.type == "cuda" else ((1024, 30), (2048, 4)):
