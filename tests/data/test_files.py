@@ -302,6 +302,8 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
         ("films.tsv", "\n\n", r"films\.tsv cannot be read as TSV: No columns"),
         ("films.parquet", b"PAR1 and then nonsense", r"films\.parquet cannot be read as PARQUET:.*Check the format"),
         ("films.jsonl", '{"text": "a", "label": 0}\n{"text": "b"', r"films\.jsonl cannot be read as JSONL:.*Check the format"),
+        ("films.jsonl", '{"text": "a", "label": 0}\n2', r"films\.jsonl cannot be read as JSONL: one of its lines is no object"),  # found by fuzzing
+        ("films.jsonl", '{"text": "a", "label": 0}\nnull\n', r"films\.jsonl cannot be read as JSONL: one of its lines is no object"),
         ("films.csv", 'text,label\n"never closed,0\nb,1\n', r"films\.csv cannot be read as CSV:.*EOF inside string.*Check the format"),
         ("films.tsv", "text\tlabel\na\t0\nb\tc\t1\n", r"films\.tsv cannot be read as TSV:.*Expected 2 fields in line 3, saw 3\. Check the format"),
         ("films.tsv.gz", b"not gzipped", r"films\.tsv\.gz cannot be read as TSV: Not a gzipped file"),
