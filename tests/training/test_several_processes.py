@@ -307,7 +307,7 @@ def flags(request: Request, out: Path) -> Sequence[str]:
 
 
 @needs_accelerate
-def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_that_one_process_goes_on_from(request_: Request, tmp_path: Path) -> None:
+def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: Request, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = two_processes("-m", "mbtsad_core.cli", "purify", *flags(request_, out), "--retrain-epochs", "1000")
     assert run.stderr is not None
