@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections import Counter
 from html import escape
 from pathlib import Path
@@ -13,14 +12,12 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
-from mbtsad_core.augment.stray_pieces import KEPT, PROBES
-from mbtsad_core.config import PurifyConfig, SplitConfig
+from mbtsad_core.config import SplitConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.data.files import FORMATS, guess_columns, read_table
 from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.jobs.pace import estimate, seconds_a_text
 from mbtsad_core.jobs.purification import Inputs
-from mbtsad_core.models.classifier import Classifier, predict
-from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede
@@ -29,11 +26,6 @@ from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
 
 SHOWN = 8  # rows of a preview
-TRIED = 48  # texts that the pace is measured on
-# Forward passes that a text costs: training is about three a retraining step, and four with attention maps in distillation, where plain
-# attention makes each half as dear again; the run has fewer cores and a lower priority than the page. Judged by runs of the demo.
-RETRAIN_COST, DISTIL_COST = 3.0, 6.0
-SHORT, LONGER = 0.6, 1.4  # cost of the texts that word pieces are tried in, beside the mean text's
 
 
 def clean_step(parts: Parts) -> None:
@@ -194,29 +186,14 @@ def expected_seconds(site: Site, session: Session, n: int) -> float | None:
 
     def pace() -> float:
         with site.busy:
-            return _seconds_a_text(classifier, inputs.clean[:TRIED])
+            return seconds_a_text(classifier, inputs.clean)
 
     return estimate(n, session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)
-
-
-def _seconds_a_text(classifier: Classifier, some: tuple[LabelledText, ...]) -> float:
-    predict(classifier, some[:4])  # warm
-    started = time.perf_counter()
-    predict(classifier, some)
-    return (time.perf_counter() - started) / max(1, len(some))
 
 
 def in_words(split: SplitConfig) -> str:
     """How often a clean text is trained on in a pass."""
     return f"token-split {split.copies} ×" + (f" and as it is {split.originals} ×" if split.originals else "")
-
-
-def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
-    """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
-    passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
-    if config.strays:  # alone and doubled, for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
-        passes += 2 * len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
-    return passes * seconds_a_text
 
 
 def _report(session: Session, inputs: Inputs) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import mbtsad, tiny_bert
+from conftest import mbtsad
 
 from mbtsad_core.config import PurifyConfig, RuntimeConfig
 from mbtsad_core.errors import MBTSADError
@@ -16,7 +16,6 @@ from mbtsad_core.experiments import scaling
 from mbtsad_core.experiments.benchmark import Shape
 from mbtsad_core.experiments.cells import read_results
 from mbtsad_core.experiments.scaling import AXES, BASE, RUNS, Run, draw, measure, table
-from mbtsad_core.jobs import pace
 
 CPU = RuntimeConfig(device="cpu", threads=1)
 SMALL = Run(texts=32, tokens=16, shape=Shape(1, 32, 2, 64, 6500))
@@ -37,13 +36,6 @@ def test_each_axis_turns_one_setting_of_the_same_run() -> None:
 
 def test_weights_of_the_layers_are_counted_by_hand() -> None:
     assert dataclasses.replace(BASE, shape=Shape(2, 10, 2, 20)).parameters * 1e6 == 2 * (4 * 100 + 2 * 200)
-
-
-def test_the_estimate_is_the_pages() -> None:
-    from mbtsad_core.ui import clean_data
-
-    for config in (PurifyConfig(), scaling.config_of(Run(copies=5))):
-        assert pace.estimate(70, config, 0.01, tiny_bert()) == clean_data.estimate(70, config, 0.01, tiny_bert())
 
 
 def test_a_run_is_measured_once_and_another_precision_is_another_run(tmp_path: Path) -> None:
