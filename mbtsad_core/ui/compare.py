@@ -122,8 +122,8 @@ def compare_part(parts: Parts) -> Compare:
     compare = Compare(method, run, stop, table, gr.State(""))
 
     @told
-    def begin(session: Session, name: str, id: str) -> str:
-        place = id.strip().removeprefix("hub:").removeprefix("https://huggingface.co/")
+    def begin(session: Session, name: str, id: str | None) -> str:
+        place = (id or "").strip().removeprefix("hub:").removeprefix("https://huggingface.co/")
         if missing := lacking().get(name):
             raise BadData(f"This method cannot be run here: it lacks {missing}. Choose another.")
         if name in NEED_PRETRAINED and not place:
