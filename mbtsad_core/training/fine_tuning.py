@@ -109,7 +109,9 @@ def fine_tune(
         restore(resume, model, optimizer)
         step, at_once = resume.step, min(resume.numbers.get("texts_at_once", at_once), at_once)
     if resume is None or not watch.resume(resume):
-        watch.first = of_first(mean_loss(classifier, first_texts[:: math.ceil(len(first_texts) / PROBED)]))
+        # Drawn, not every n-th: copies of a text stand beside each other, and classes may alternate.
+        probed = random.Random(f"probed, seed {seed}").sample(range(per_epoch), min(PROBED, per_epoch))
+        watch.first = of_first(mean_loss(classifier, [first_texts[i] for i in probed]))
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
