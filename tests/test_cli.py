@@ -21,7 +21,8 @@ from mbtsad_core.types import LabelledText
 
 QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--split-originals", "0", "--strays", "0", "--threads", "1"]
 # 64 steps of some milliseconds in each stage: time to be stopped in. A checkpoint after every step.
-STOPPABLE = ["--retrain-epochs", "8", "--retrain-batch-size", "16", "--retrain-save-every", "0", "--split-copies", "2", "--split-originals", "0", "--strays", "0", "--threads", "1"]
+STOPPABLE = ["--split-copies", "2", "--split-originals", "0", "--strays", "0", "--threads", "1"]
+STOPPABLE += ["--retrain-epochs", "8", "--retrain-batch-size", "16", "--retrain-save-every", "0"]
 STOPPABLE += ["--distil-epochs", "8", "--distil-batch-size", "16", "--distil-save-every", "0"]
 STOPPABLE += ["--retrain-learning-rate", "1e-3", "--distil-learning-rate", "1e-3"]
 RETRAIN_STEPS = DISTIL_STEPS = 8 * 64 * 2 // 16

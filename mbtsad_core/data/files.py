@@ -96,7 +96,7 @@ def read_table(path: Path) -> pd.DataFrame:
             quoting: dict[str, Any] = {"sep": "\t", "quoting": 3} if suffix == ".tsv" else {}
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", **quoting)
     except TypeError as error:  # pandas' word for JSON lines of several kinds
-        raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: one of its lines is no object, and others are. Expected one object a line.") from error
+        raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: one of its lines is no object. Expected one object a line.") from error
     except (ValueError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise BadData(f"{path.name} cannot be read as {suffix[1:].upper()}: {reason}. Check the format and the encoding (UTF-8).") from error

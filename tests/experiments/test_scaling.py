@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import mbtsad
 
-from mbtsad_core.config import PurifyConfig, RuntimeConfig
+from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.experiments import scaling
 from mbtsad_core.experiments.benchmark import Shape

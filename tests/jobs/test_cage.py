@@ -210,7 +210,7 @@ def test_a_caged_program_can_be_ended_from_outside_with_what_it_started(tmp_path
 
 
 def test_a_polite_end_reaches_the_program(tmp_path: Path) -> None:
-    code = "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\nprint(os.getpid(), flush=True)\nsignal.sigwait([signal.SIGTERM])\nos._exit(5)"
+    code = "from signal import *; import os; pthread_sigmask(SIG_BLOCK, [SIGTERM]); print(os.getpid(), flush=True); sigwait([SIGTERM]); os._exit(5)"
     keeper, pid = started(code, tmp_path)
     assert os.getsid(pid) == os.getpgid(pid) == pid != keeper.pid
     keeper.terminate()
