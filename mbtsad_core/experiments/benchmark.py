@@ -257,7 +257,7 @@ def prepare(workload: Workload, way: str, runtime: RuntimeConfig) -> Callable[[]
     return _evaluating(workload, way, suspect) if workload.kind == "evaluation" else _purifying(workload, way, suspect)
 
 
-def _clock(work: Callable[[], Any], device: Any = None) -> dict[str, Any]:
+def clock(work: Callable[[], Any], device: Any = None) -> dict[str, Any]:
     """Seconds, seconds of a processor's core, and peak memory of some work."""
     gpu = device is not None and device.type == "cuda"
     if gpu:
@@ -344,7 +344,7 @@ def matrix_peak(device: Any, precision: str) -> float:
     for n, times in ((8192, 4),) if device.type == "cuda" else ((1024, 30), (2048, 4)):
         a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
         for product in products * times:
-            best = max(best, 2 * n**3 / _clock(lambda a=a, b=b, product=product: product(a, b), device)["seconds"])  # type: ignore[misc]
+            best = max(best, 2 * n**3 / clock(lambda a=a, b=b, product=product: product(a, b), device)["seconds"])  # type: ignore[misc]
     return best
 
 
@@ -383,7 +383,7 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
     work(texts[:batch])
 
     def once() -> dict[str, Any]:
-        timed = _clock(lambda: work(texts), suspect.device)
+        timed = clock(lambda: work(texts), suspect.device)
         return timed | about | (matrix_peaks(suspect.device, suspect.precision) if way == OURS else {})
 
     return once
@@ -484,7 +484,7 @@ def _evaluating(workload: Workload, way: str, suspect: Classifier) -> Callable[[
 
     about = {"samples": len(texts), "tokens": sum(lengths), "operations": operations(suspect, lengths, training=False), "precision": "float32"}
     work()
-    return lambda: _clock(work, suspect.device) | about | (matrix_peaks(suspect.device, "float32") if way == OURS else {})
+    return lambda: clock(work, suspect.device) | about | (matrix_peaks(suspect.device, "float32") if way == OURS else {})
 
 
 def _splitting(workload: Workload, way: str) -> Callable[[], dict[str, Any]]:
@@ -492,11 +492,11 @@ def _splitting(workload: Workload, way: str) -> Callable[[], dict[str, Any]]:
 
     texts = texts_of(workload, 667)
     if way == OURS:
-        return lambda: _clock(lambda: augment(texts, SplitConfig(copies=1), 0)) | {"samples": len(texts)}
+        return lambda: clock(lambda: augment(texts, SplitConfig(copies=1), 0)) | {"samples": len(texts)}
     from nlpaug.augmenter.word import SplitAug  # type: ignore[import-untyped]
 
     splitter = SplitAug()
-    return lambda: _clock(lambda: [splitter.augment(t.text) for t in texts]) | {"samples": len(texts)}
+    return lambda: clock(lambda: [splitter.augment(t.text) for t in texts]) | {"samples": len(texts)}
 
 
 def _projecting() -> Callable[[], dict[str, Any]]:
@@ -508,12 +508,12 @@ def _projecting() -> Callable[[], dict[str, Any]]:
     before, after = (drawn.normal(size=(667, 384)).astype(np.float32) for _ in range(2))
     warm_up()
     seeds = iter(range(10**6))  # a projection is remembered
-    return lambda: _clock(lambda: project(before, after, "umap", seed=next(seeds))) | {"samples": 2 * len(before)}
+    return lambda: clock(lambda: project(before, after, "umap", seed=next(seeds))) | {"samples": 2 * len(before)}
 
 
 def _starting() -> Callable[[], dict[str, Any]]:
     command = [sys.executable, "-m", "mbtsad_core.cli", "--help"]
-    return lambda: _clock(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True))
+    return lambda: clock(lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True))
 
 
 # ---------------------------------------------------------------- words

@@ -39,10 +39,11 @@ from mbtsad_core.defenses.mbtsad import purify
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL as CAUSAL_MODEL
 from mbtsad_core.errors import BadConfig, BadData, Diverged
-from mbtsad_core.evaluation import evaluate, evaluate_detector
+from mbtsad_core.evaluation import evaluate
 from mbtsad_core.experiments import figure3
 from mbtsad_core.experiments.suspects import TASKS, Case, Measured, clean_classifier, measured, paraphrases, pretrained, read_scores, suspect, texts
-from mbtsad_core.jobs.purification import rates_to_dict, scores_to_dict
+from mbtsad_core.jobs.comparison import run_detector
+from mbtsad_core.jobs.purification import Inputs, rates_to_dict, scores_to_dict
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Steps
@@ -126,7 +127,9 @@ def run(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeC
         return figures | {"seconds": round(time.monotonic() - started, 1)}
     try:
         if cell.method in DETECTORS:
-            figures = yield from _detect(given, clean, on, cell)
+            inputs = Inputs(given, tuple(clean), tuple(on.test), tuple(on.triggered), on.target, ())
+            detected = yield from run_detector(cell.method, inputs, cell.config())
+            figures = {"purified": rates_to_dict(detected.rates()), "thresholds": list(detected.found.thresholds)}
             return figures | {"seconds": round(time.monotonic() - started, 1)}
         made = yield from _cure(given, clean, cell, pretrained(cell.case, base, runtime) if cell.method in NEED_PRETRAINED else None)
     except Diverged as error:
@@ -159,18 +162,6 @@ def _retrain(given: Classifier, clean: Sequence[LabelledText], augmenter: str, c
         return [LabelledText(AUGMENTERS[augmenter](t.text, rng), t.label) for _ in range(config.split.copies) for t in clean]
 
     return (yield from fine_tune(clone(given), augmented, config.training, stage=f"retrain, {augmenter}", seed=config.seed))
-
-
-def _detect(given: Classifier, clean: Sequence[LabelledText], on: Measured, cell: Cell) -> Steps[dict[str, Any]]:
-    n = len(on.test)
-    both = [*(t.text for t in on.test), *(t.triggered.text for t in on.triggered)]  # in one go: what is learnt of the clean texts is learnt once
-    found = yield from DETECTORS[cell.method](given, clean, both, cell.config())
-    parts = [
-        dataclasses.replace(found, flags=found.flags[of], scores=found.scores[of], corrected=found.corrected and found.corrected[of])
-        for of in (slice(n), slice(n, None))
-    ]
-    s = evaluate_detector(given, on.test, parts[0], on.triggered, parts[1], on.target)
-    return {"purified": rates_to_dict({"cacc": s.cacc, "asr": s.asr, "frr": s.frr, "far": s.far}), "thresholds": list(found.thresholds)}
 
 
 def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from mbtsad_core.config import RECIPES, PurifyConfig, RuntimeConfig, from_dict, replace, to_dict
 from mbtsad_core.errors import BadConfig, MBTSADError
-from mbtsad_core.experiments.benchmark import BERT_BASE, MINILM, OURS, Shape, Workload, peak_memory, suspect_of, texts_of
+from mbtsad_core.experiments.benchmark import BERT_BASE, MINILM, OURS, Shape, Workload, clock, peak_memory, suspect_of, texts_of
 from mbtsad_core.experiments.cells import add_row, read_results
 
 RESULTS, PICTURE = "scaling.jsonl", "scaling.svg"
@@ -100,7 +100,6 @@ def run_once(run: Run, runtime: RuntimeConfig) -> dict[str, Any]:
     import torch
 
     from mbtsad_core.defenses.mbtsad import purify
-    from mbtsad_core.experiments.benchmark import _clock
     from mbtsad_core.jobs.pace import estimate, seconds_a_text
 
     config = config_of(run)
@@ -114,7 +113,7 @@ def run_once(run: Run, runtime: RuntimeConfig) -> dict[str, Any]:
         for _ in purify(suspect, texts, config):
             pass
 
-    found = _clock(work, suspect.device)
+    found = clock(work, suspect.device)
     about = {"precision": suspect.precision, "threads": torch.get_num_threads(), "at_first": at_first, "run": dataclasses.asdict(run)}
     return found | about | {"estimate": expected}
 

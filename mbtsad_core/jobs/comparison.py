@@ -76,7 +76,7 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     else:
         config = DETECTOR_CONFIGS[name]
         detected = yield from run_detector(name, inputs, config)
-        behind = rates_to_dict(detected.rates() | {"asr_floor": detected.floor})
+        behind = rates_to_dict(detected.rates() | {"asr_floor": floor_behind(detected, inputs)})
         figures = {"kind": "detector", "suspect": scores_to_dict(detected.alone), "result": behind}
     report = figures | about_run(name, config, inputs) | {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "report.json", report)
@@ -86,19 +86,7 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
 def read_inputs(request: Request) -> Inputs:
     """What a request names, loaded and checked for any method: a text of every class is all that all of them need."""
     suspect = read_model(request.suspect, "suspect", request.config.max_length, request.runtime, request.labels)
-    return gather(
-        suspect,
-        request.clean,
-        request.test,
-        request.columns,
-        request.clean_amount,
-        request.triggers,
-        request.target,
-        max_length=request.config.max_length,
-        seed=request.config.seed,
-        check=lambda clean, besides: check_classes(clean, suspect, besides),
-        held_out_to="measure on",
-    )
+    return gather(suspect, request, check=lambda clean, besides: check_classes(clean, suspect, besides), held_out_to="measure on")
 
 
 @dataclass(frozen=True)
@@ -126,11 +114,10 @@ def run_defense(name: str, inputs: Inputs, config: Config, pretrained: str | Non
 
 @dataclass(frozen=True)
 class Detected:
-    """The suspect alone, and behind a detector. `floor` is the share of the triggered texts that pass and go to the target without their trigger."""
+    """The suspect alone, and behind a detector."""
 
     alone: Scores
     behind: DetectorScores
-    floor: Rate | None
     found: Detection  # of the test texts, then of the triggered ones
 
     def rates(self) -> dict[str, Rate | None]:
@@ -147,11 +134,16 @@ def run_detector(name: str, inputs: Inputs, config: Config) -> Steps[Detected]:
     found = yield from DETECTORS[name](model, inputs.clean, texts, config)
     on_test, on_triggered = _part(found, range(len(test))), _part(found, range(len(test), len(texts)))
     behind = evaluate_detector(model, test, on_test, triggered or None, on_triggered, inputs.target)
-    place = {id(example): i for i, example in enumerate(test)}  # equal texts have verdicts of their own
-    without = [dataclasses.replace(t, triggered=t.clean) for t in triggered]
-    on_without = _part(found, [place[id(t.clean)] for t in triggered])
-    floor = evaluate_detector(model, test, on_test, without or None, on_without, inputs.target).asr
-    return Detected(alone, behind, floor, found)
+    return Detected(alone, behind, found)
+
+
+def floor_behind(detected: Detected, inputs: Inputs) -> Rate | None:
+    """The share of the triggered texts that pass the detector and go to the target without their trigger; None where there are none."""
+    place = {id(example): i for i, example in enumerate(inputs.test)}  # equal texts have verdicts of their own
+    without = [dataclasses.replace(t, triggered=t.clean) for t in inputs.triggered]
+    on_test = _part(detected.found, range(len(inputs.test)))
+    on_without = _part(detected.found, [place[id(t.clean)] for t in inputs.triggered])
+    return evaluate_detector(inputs.suspect, inputs.test, on_test, without or None, on_without, inputs.target).asr
 
 
 def _part(found: Detection, places: Sequence[int]) -> Detection:

@@ -11,7 +11,9 @@ from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.types import LabelledText
 
 TRIED = 48  # texts that the pace is measured on
-RETRAIN_COST, DISTIL_COST = 3.0, 6.0  # of a text in a training step, beside a forward pass
+# Forward passes that a text costs: training is about three a retraining step, and four with attention maps in distillation, where plain
+# attention makes each half as dear again; the run has fewer cores and a lower priority than the page. Judged by runs of the demo.
+RETRAIN_COST, DISTIL_COST = 3.0, 6.0
 SHORT, LONGER = 0.6, 1.4  # cost of the texts that word pieces are tried in, beside the mean text's
 
 

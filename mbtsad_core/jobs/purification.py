@@ -198,62 +198,39 @@ def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
     config = request.config
     suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
-    return gather(
-        suspect,
-        request.clean,
-        request.test,
-        request.columns,
-        request.clean_amount,
-        request.triggers,
-        request.target,
-        max_length=config.max_length,
-        seed=config.seed,
-        check=lambda clean, besides: _check_clean(clean, suspect, config, besides),
-    )
+    return gather(suspect, request, check=lambda clean, besides: _check_clean(clean, suspect, config, besides))
 
 
-def gather(
-    suspect: Classifier,
-    clean_source: str,
-    test_source: str | None,
-    columns: Columns,
-    clean_amount: float | None,
-    triggers: Sequence[str],
-    target_name: str | None,
-    *,
-    max_length: int,
-    seed: int,
-    check: Callable[[Sequence[LabelledText], str], None],
-    held_out_to: str = "measure CACC",
-) -> Inputs:
-    """The texts that go with a suspect, loaded and checked.
+def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[LabelledText], str], None], held_out_to: str = "measure CACC") -> Inputs:
+    """The texts of a request that go with its suspect, loaded and checked; of the settings, `max_length` and `seed` count.
 
     check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
     """
+    seed = request.config.seed
     notes = []
-    clean = list(read_texts(clean_source, "clean", suspect.labels, columns).texts)
-    if clean_amount is not None:
+    clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
+    if request.clean_amount is not None:
         try:
-            clean = stratified_subset(clean, clean_amount, seed)
+            clean = stratified_subset(clean, request.clean_amount, seed)
         except BadData as error:
             raise BadData(f"--clean-amount: {error}") from error
     check(clean, "")
-    if test_source is None:
+    if request.test is None:
         test, clean = stratified_split(clean, HELD_OUT, seed)
         check(clean, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
         notes.append(f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
     else:
-        test = list(read_texts(test_source, "test", suspect.labels, columns).texts)
+        test = list(read_texts(request.test, "test", suspect.labels, request.columns).texts)
     if shared := shared_texts(clean, test):
         stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
         notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
-    if not triggers:
+    if not request.triggers:
         notes.append("No trigger was given, so nothing was measured on triggered texts.")
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes))
-    if target_name is None:
+    if request.target is None:
         raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(suspect.labels)}).")
-    target = class_index(target_name, suspect.labels)
-    trigger = parse_triggers(triggers, target, window=max_length // 2)
+    target = class_index(request.target, suspect.labels)
+    trigger = parse_triggers(request.triggers, target, window=request.config.max_length // 2)
     return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes))
 
 

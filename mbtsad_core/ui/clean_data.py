@@ -21,7 +21,7 @@ from mbtsad_core.jobs.purification import Inputs
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede
-from mbtsad_core.ui.session import CleanData, Session
+from mbtsad_core.ui.session import CleanData, Session, read_hub_id
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
 
@@ -139,7 +139,7 @@ def clean_step(parts: Parts) -> None:
 
     @told
     def use_hub(session: Session, id: str) -> Session:
-        id = id.strip().removeprefix("hub:").removeprefix("https://huggingface.co/datasets/")
+        id = read_hub_id(id, "datasets/")
         if not id:
             raise BadData("Type the id of a data set on the Hub, such as owner/name@train.")
         session = session.having(clean=CleanData(f"hub:{id}", id, test=None), scores=None, job="")

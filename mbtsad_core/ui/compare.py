@@ -25,7 +25,7 @@ from mbtsad_core.types import Rate
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.ui.parts import Parts, empty, said
-from mbtsad_core.ui.session import Session
+from mbtsad_core.ui.session import Session, read_hub_id
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import MOVING, STAGES
 from mbtsad_core.views.words import duration, percent
@@ -123,7 +123,7 @@ def compare_part(parts: Parts) -> Compare:
 
     @told
     def begin(session: Session, name: str, id: str | None) -> str:
-        place = (id or "").strip().removeprefix("hub:").removeprefix("https://huggingface.co/")
+        place = read_hub_id(id)
         if missing := lacking().get(name):
             raise BadData(f"This method cannot be run here: it lacks {missing}. Choose another.")
         if name in NEED_PRETRAINED and not place:

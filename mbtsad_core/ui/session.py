@@ -94,6 +94,11 @@ class Session:
         return self if self.clean.source not in ("demo", "") else self.having(clean=CleanData("", "none yet", test=None))
 
 
+def read_hub_id(text: str | None, kind: str = "") -> str:
+    """The id on the Hub that a visitor typed: alone, after "hub:", or as the address of its page; `kind` is "datasets/" for a data set. "" for nothing."""
+    return (text or "").strip().removeprefix("hub:").removeprefix(f"https://huggingface.co/{kind}")
+
+
 def read_trigger(text: str) -> tuple[str, ...]:
     """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is.
 

@@ -21,7 +21,7 @@ from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede
 from mbtsad_core.ui.planting import PLANTS, lacking, offered, plant, suggest
-from mbtsad_core.ui.session import CleanData, Session, read_trigger, write_trigger
+from mbtsad_core.ui.session import CleanData, Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
 
@@ -135,7 +135,7 @@ def suspect_step(parts: Parts) -> None:
 
     @told
     def fetch_hub(session: Session, id: str) -> Session:
-        id = id.strip().removeprefix("hub:").removeprefix("https://huggingface.co/")
+        id = read_hub_id(id)
         if not id:
             raise BadData("Type the id of a model on the Hub, such as owner/name.")
         classifier = site.model(f"hub:{id}", session.config.max_length)

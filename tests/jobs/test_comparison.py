@@ -20,7 +20,7 @@ from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import UnknownMethod
-from mbtsad_core.jobs.comparison import Comparison, compare, is_comparison, read_inputs, run_defense, run_detector, subject
+from mbtsad_core.jobs.comparison import Comparison, compare, floor_behind, is_comparison, read_inputs, run_defense, run_detector, subject
 from mbtsad_core.jobs.purification import Inputs, Request, rates_to_dict, scores_to_dict
 from mbtsad_core.jobs.runner import AttachedRunner, DetachedRunner, Runner
 from mbtsad_core.jobs.store import ENDED, State
@@ -67,7 +67,7 @@ def figures(request: Request, method: str) -> tuple[dict[str, Any], dict[str, An
         defended, _ = finish(run_defense(method, inputs, DEFENSE_CONFIGS[method]))
         return scores_to_dict(defended.before), scores_to_dict(defended.after)
     detected, _ = finish(run_detector(method, inputs, DETECTOR_CONFIGS[method]))
-    return scores_to_dict(detected.alone), rates_to_dict(detected.rates() | {"asr_floor": detected.floor})
+    return scores_to_dict(detected.alone), rates_to_dict(detected.rates() | {"asr_floor": floor_behind(detected, inputs)})
 
 
 # ---------------------------------------------------------------- what is asked for
@@ -132,8 +132,9 @@ def test_the_floor_behind_a_detector_is_counted_on_the_same_texts_without_the_tr
     answers, flags = predict(inputs.suspect, [t.text for t in inputs.test]).argmax(-1).tolist(), detected.found.flags
     hits = sum(answer == 1 and not flag for answer, flag, t in zip(answers, flags, inputs.test, strict=False) if t.label == 0)
     assert any(flags)
-    assert detected.floor is not None
-    assert (detected.floor.hits, detected.floor.n) == (hits, 20)
+    floor = floor_behind(detected, inputs)
+    assert floor is not None
+    assert (floor.hits, floor.n) == (hits, 20)
 
 
 # ---------------------------------------------------------------- as jobs

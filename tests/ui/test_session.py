@@ -7,7 +7,7 @@ import pytest
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.jobs.purification import Request
-from mbtsad_core.ui.session import Session, of_request, read_trigger, trigger_of, write_trigger
+from mbtsad_core.ui.session import Session, of_request, read_hub_id, read_trigger, trigger_of, write_trigger
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,13 @@ from mbtsad_core.ui.session import Session, of_request, read_trigger, trigger_of
 )
 def test_a_typed_trigger_is_read_in_ways(typed: str, read: tuple[str, ...]) -> None:
     assert read_trigger(typed) == read
+
+
+@pytest.mark.parametrize("typed", ["owner/name@v1", " hub:owner/name@v1 ", "https://huggingface.co/owner/name@v1"])
+def test_an_id_on_the_hub_may_be_typed_as_its_address(typed: str) -> None:
+    assert read_hub_id(typed) == "owner/name@v1"
+    assert read_hub_id(typed.replace(".co/", ".co/datasets/"), "datasets/") == "owner/name@v1"
+    assert read_hub_id(None) == ""
 
 
 @pytest.mark.parametrize("typed", ["/etc/secret.csv", "cf | pairs.TSV", "pairs.jsonl.gz", "x.parquet"])
