@@ -39,6 +39,7 @@ Save = Callable[[TrainState], None]
 
 WINDOW = 20  # steps over which the loss is averaged when divergence is judged
 PROBED = 32  # texts, at most, on which the loss before the first step is measured
+ANSWERED = 128  # texts, at most, whose answers decide whether a high loss is guessing
 
 
 def classification_loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -99,7 +100,9 @@ def fine_tune(
     torch.manual_seed(seed)
     step, at_once, trained_on = 0, config.batch_size, texts_hash(first_texts)
     share = by_texts if loss is classification_loss else share
-    watch = DivergenceWatch(classifier, stage, total)
+    # Drawn, not every n-th: copies of a text stand beside each other, and classes may alternate.
+    drawn_texts = random.Random(f"probed, seed {seed}").sample(range(per_epoch), min(ANSWERED, per_epoch))
+    watch = DivergenceWatch(classifier, stage, total, [first_texts[i] for i in drawn_texts])
     if resume is not None:
         if resume.numbers.get("texts_sha256", trained_on) != trained_on:
             raise BadData(
@@ -109,9 +112,7 @@ def fine_tune(
         restore(resume, model, optimizer)
         step, at_once = resume.step, min(resume.numbers.get("texts_at_once", at_once), at_once)
     if resume is None or not watch.resume(resume):
-        # Drawn, not every n-th: copies of a text stand beside each other, and classes may alternate.
-        probed = random.Random(f"probed, seed {seed}").sample(range(per_epoch), min(PROBED, per_epoch))
-        watch.first = of_first(mean_loss(classifier, [first_texts[i] for i in probed]))
+        watch.first = of_first(mean_loss(classifier, watch.texts[:PROBED]))
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
@@ -247,6 +248,16 @@ def mean_loss(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
     return float(nn.functional.nll_loss(probabilities.clamp(min=1e-9).log(), labels))
 
 
+def balanced_accuracy(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
+    """Mean over the classes that the texts have of the share that is answered right: 1 / C where all are given the same answer."""
+    with autocast(classifier):
+        answers = predict(classifier, texts).argmax(dim=-1).tolist()
+    right: dict[int, list[bool]] = {}
+    for example, answer in zip(texts, answers, strict=True):
+        right.setdefault(example.label, []).append(answer == example.label)
+    return mean(sum(found) / len(found) for found in right.values())
+
+
 class DivergenceWatch:
     """Keeps the best weights, and raises Diverged when training has gone astray.
 
@@ -255,12 +266,15 @@ class DivergenceWatch:
 
     Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) on some of the texts
     before the first step, and over the last WINDOW steps (all, where there are fewer) is no longer. The second is judged
-    after a quarter of the steps: a high rate shakes a model at first, and most recover.
+    after a quarter of the steps: a high rate shakes a model at first, and most recover. It is not enough by itself: a few errors that a
+    model is sure of cost as much as guessing. So the model answers `texts`, and is given another WINDOW of steps where that is
+    clearly better than guessing.
     """
 
-    def __init__(self, classifier: Classifier, stage: str, total: int) -> None:
-        self.classifier, self.stage = classifier, stage
+    def __init__(self, classifier: Classifier, stage: str, total: int, texts: Sequence[LabelledText]) -> None:
+        self.classifier, self.stage, self.texts = classifier, stage, texts
         self.guessing = math.log(len(classifier.labels))
+        self.better_than_guessing = 0.25 + 0.75 / len(classifier.labels)  # a quarter of the way from 1 / C to 1
         self.window = min(WINDOW, total)
         self.quarter = total / 4
         self.first = math.inf  # the loss before the first step
@@ -295,6 +309,9 @@ class DivergenceWatch:
             return
         now = mean(self.recent)
         if step > self.quarter and self.first < 0.8 * self.guessing and now > 0.97 * self.guessing:
+            if of_first(balanced_accuracy(self.classifier, self.texts)) > self.better_than_guessing:
+                self.recent.clear()
+                return
             raise Diverged(
                 f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from {self.first:.3f} to a mean of {now:.3f}, "
                 f"no better than guessing ({self.guessing:.3f}). Lower its learning rate.",

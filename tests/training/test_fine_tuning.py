@@ -23,7 +23,7 @@ from mbtsad_core.config import SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import observer
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, encode, predict, trace, weights_hash
-from mbtsad_core.training.fine_tuning import PROBED, classification_loss, fine_tune, mean_loss, schedule
+from mbtsad_core.training.fine_tuning import PROBED, DivergenceWatch, balanced_accuracy, classification_loss, fine_tune, mean_loss, schedule
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import LabelledText
 
@@ -471,6 +471,35 @@ def test_the_loss_before_the_first_step_is_in_the_precision_of_the_training(good
     rounded = mean_loss(dataclasses.replace(good, precision="bfloat16"), TEXTS)
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=0.1, abs=0.01)
+
+
+@pytest.mark.parametrize(("wrong", "astray"), [(0.15, False), (0.5, True)])
+def test_a_loss_as_high_as_guessing_is_astray_only_where_the_answers_are_guesses(good: Classifier, wrong: float, astray: bool) -> None:
+    """A model that is sure of all its answers, some of which are wrong, has the loss of one that knows nothing."""
+    texts = [LabelledText(t.text, 1 - t.label if i % 100 < 100 * wrong else t.label) for i, t in enumerate(tiny_texts(100))]
+    watch = DivergenceWatch(good, "retrain", 40, texts)
+    watch.first = 0.05
+    before = weights_hash(good)
+
+    def check() -> None:
+        for step in range(11, 41):
+            watch.check({"loss": 0.7, "classification": 0.7}, step)
+
+    if astray:
+        with pytest.raises(Diverged, match="no better than guessing"):
+            check()
+    else:
+        check()
+    assert weights_hash(good) == before
+
+
+def test_accuracy_is_balanced_between_the_classes(good: Classifier) -> None:
+    texts = [t for t in tiny_texts(40) if t.label == 0] + [t for t in tiny_texts(40) if t.label == 1][:4]
+    wrong = [LabelledText(t.text, 1 - t.label) if t.label == 1 else t for t in texts]
+    assert balanced_accuracy(good, texts) == 1.0
+    assert balanced_accuracy(good, wrong) == 20 / 24  # one class alone
+    half = [LabelledText(t.text, 1) for t in texts[:4]] + texts[4:]
+    assert balanced_accuracy(good, half) == (1.0 + 4 / 8) / 2
 
 
 def test_a_model_that_knew_nothing_at_first_may_go_on_guessing() -> None:
