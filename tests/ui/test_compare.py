@@ -12,7 +12,7 @@ from conftest import finish
 from playwright.sync_api import Locator, Page, expect
 
 from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS
-from mbtsad_core.jobs.comparison import Comparison, is_comparison, read_inputs, run_defense, run_detector
+from mbtsad_core.jobs.comparison import Comparison, floor_behind, is_comparison, read_inputs, run_defense, run_detector
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.jobs.store import State
 from mbtsad_core.types import Rate
@@ -84,7 +84,9 @@ def test_a_defense_and_a_detector_stand_beside_mbtsad_with_the_figures_of_the_co
     defended, _ = finish(run_defense("cft", inputs, DEFENSE_CONFIGS["cft"]))
     detected, _ = finish(run_detector("strip", inputs, DETECTOR_CONFIGS["strip"]))
     assert [cell.text_content() for cell in cft.locator("td.number").all()] == in_words(*(getattr(defended.after, key) for key in ("cacc", "asr", "asr_floor")))
-    assert [cell.text_content() for cell in strip.locator("td.number").all()] == in_words(detected.behind.cacc, detected.behind.asr, detected.floor)
+    assert [cell.text_content() for cell in strip.locator("td.number").all()] == in_words(
+        detected.behind.cacc, detected.behind.asr, floor_behind(detected, inputs)
+    )
     assert detected.behind.far is not None
     expect(strip.locator("th")).to_contain_text(f"FRR {100 * detected.behind.frr.share:.1f} %, FAR {100 * detected.behind.far.share:.1f} %")
     suspect = [cell.text_content() for cell in row(page, "suspect").locator("td.number").all()]
