@@ -7,22 +7,23 @@ from collections.abc import Sequence
 
 from mbtsad_core.augment.stray_pieces import KEPT, PROBES
 from mbtsad_core.config import PurifyConfig
-from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.models.classifier import Classifier, autocast, predict
 from mbtsad_core.types import LabelledText
 
 TRIED = 48  # texts that the pace is measured on
-# Forward passes that a text costs: training is about three a retraining step, and four with attention maps in distillation, where plain
-# attention makes each half as dear again; the run has fewer cores and a lower priority than the page. Judged by runs of the demo.
-RETRAIN_COST, DISTIL_COST = 3.0, 6.0
-SHORT, LONGER = 0.6, 1.4  # cost of the texts that word pieces are tried in, beside the mean text's
+# Forward passes, in the precision of the training, that a text costs in a step; and what the texts that word pieces are tried in cost beside the mean text.
+# Judged by runs of the demo on two cores, measurements in between included; the run has fewer cores and a lower priority than the page.
+RETRAIN_COST, DISTIL_COST = 3.0, 3.0
+SHORT, LONGER = 0.45, 1.0
 
 
 def seconds_a_text(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
-    """Seconds of a forward pass on this machine, a text; measured on the first TRIED."""
+    """Seconds of a forward pass on this machine, a text, in the precision of the training; measured on the first TRIED."""
     some = texts[:TRIED]
-    predict(classifier, some[:4])  # warm
-    started = time.perf_counter()
-    predict(classifier, some)
+    with autocast(classifier):
+        predict(classifier, some[:4])  # warm
+        started = time.perf_counter()
+        predict(classifier, some)
     return (time.perf_counter() - started) / max(1, len(some))
 
 
