@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import io
 import json
 import resource
 import subprocess
@@ -30,6 +31,7 @@ from mbtsad_core.experiments.benchmark import (
     plain_loss,
     plain_purify,
     row,
+    serve,
     table,
     texts_of,
     timed,
@@ -166,6 +168,13 @@ def test_purification_is_timed_in_all_three_ways() -> None:
     assert (found["device"], found["attention"], found["precision"], found["default_precision"]) == ("cpu", "plain", "bfloat16", "float32")
     assert [line.split()[1] for line in said] == [*ALL, "plain_example_default", "plain_dynamic_default"]
     assert 0 < found["share_of_peak"] < 1
+
+
+def test_a_process_says_that_it_is_ready_before_it_is_asked_for_anything() -> None:
+    """Else it would load while another one is timed."""
+    said = io.StringIO()
+    serve(Workload("token splitting", "token splitting", ways=(OURS,), texts=(2, 2)), OURS, CPU, io.StringIO(), said)
+    assert json.loads(said.getvalue()) == {"ready": OURS}
 
 
 def test_a_process_that_fails_is_told_with_what_it_said() -> None:
