@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, from_dict, to_dict
@@ -141,6 +141,7 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     peak_memory_ratio  the example's peak to ours: of a GPU's memory in use, on a CPU of the process
     cpu_s              medians of a core's seconds, all threads together: what is left of the figures on a machine that is busy with other things
     load               mean of the machine's load averages over the last minute, after each run
+    scores             CACC and ASR of the purified models, a seed a round; on the demo, which is no model of random weights
     """
 
     def of(way: str, key: str) -> Any:
@@ -187,6 +188,7 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "attention": ours.get("attention"),
         "load": round(mean(run["load"] for found in runs.values() for run in found), 2),
         "runs": {way: [round(run["seconds"], 4) for run in found] for way, found in runs.items()},
+        "scores": {way: {rate: [round(run[rate], 4) for run in found] for rate in ("cacc", "asr")} for way, found in runs.items() if "cacc" in found[0]},
     }
 
 
@@ -369,26 +371,45 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
     config = PurifyConfig(
         split=SplitConfig(copies=1), strays=0, retrain=RetrainConfig(epochs=1, batch_size=batch), distil=DistilConfig(epochs=1, batch_size=batch)
     )
+    seeds = iter(range(10**6))  # another one each time: what is measured of the purified models is of as many trainings as there are rounds
 
-    def work(chosen: Sequence[LabelledText]) -> None:
-        if way == OURS:
-            for _ in purify(suspect, chosen, config):
-                pass
-        else:
-            plain_purify(suspect, chosen, config, whole=way == EXAMPLE)
+    def work(chosen: Sequence[LabelledText], seed: int) -> Classifier:
+        own = dataclasses.replace(config, seed=seed)
+        if way != OURS:
+            return plain_purify(suspect, chosen, own, whole=way == EXAMPLE)
+        steps = purify(suspect, chosen, own)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value.student  # type: ignore[no-any-return]
 
-    lengths = [len(e["input_ids"]) for e in encode(suspect, augment(texts, config.split, config.seed, 0))]
-    steps, teacher = operations(suspect, lengths, training=True), operations(suspect, lengths, training=False)
-    about = {"samples": 2 * len(lengths), "tokens": 2 * sum(lengths), "operations": 2 * steps + teacher, "precision": suspect.precision}
+    about: dict[str, Any] = {"precision": suspect.precision}
     if way == OURS:
         about["attention"] = choose(suspect, config.distil).name
-    work(texts[:batch])
+    work(texts[:batch], 0)
 
     def once() -> dict[str, Any]:
-        timed = clock(lambda: work(texts), suspect.device)
-        return timed | about | (matrix_peaks(suspect.device, suspect.precision) if way == OURS else {})
+        seed, made = next(seeds), []
+        timed = clock(lambda: made.append(work(texts, seed)), suspect.device)
+        lengths = [len(e["input_ids"]) for e in encode(suspect, augment(texts, config.split, seed, 0))]
+        needed = 2 * operations(suspect, lengths, training=True) + operations(suspect, lengths, training=False)  # the last: the teacher's
+        counted = {"samples": 2 * len(lengths), "tokens": 2 * sum(lengths), "operations": needed}
+        found = _scores(made[0]) if workload.shape is None else {}
+        return timed | about | counted | found | (matrix_peaks(suspect.device, suspect.precision) if way == OURS else {})
 
     return once
+
+
+def _scores(purified: Classifier) -> dict[str, float]:
+    """CACC and ASR on the demo's test texts."""
+    from mbtsad_core.evaluation import evaluate
+    from mbtsad_core.jobs.purification import Request, prepare
+
+    demo = prepare(Request())
+    found = evaluate(purified, demo.test, demo.triggered, demo.target)
+    assert found.asr is not None  # the demo has a trigger
+    return {"cacc": found.cacc.share, "asr": found.asr.share}
 
 
 def plain_purify(suspect: Classifier, clean: Sequence[LabelledText], config: PurifyConfig, *, whole: bool) -> Classifier:
@@ -537,7 +558,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ratios = [cell(r[key]) for key in ("ratio_example", "ratio_dynamic", "ratio_default_example", "ratio_default_dynamic")]
         shares = [cell(r[key], "{:.1%}") for key in ("share_of_peak", "share_of_float32_peak")]
         lines.append(f"| {' | '.join([r['workload'], *seconds, *ratios, *shares, cell(r['peak_memory_ratio']), cell(r['load'])])} |")
+    for r in rows:
+        if found := r.get("scores"):
+            said = "; ".join(f"{way} {_spread(rates['cacc'])} / {_spread(rates['asr'])}" for way, rates in found.items())
+            lines += ["", f"CACC / ASR of the purified {r['workload']}, %, mean ± standard deviation over the rounds, a seed each: {said}."]
     return "\n".join(lines)
+
+
+def _spread(shares: Sequence[float]) -> str:
+    return f"{100 * mean(shares):.1f}" + (f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,12 @@ def test_the_librarys_default_precision_has_keys_of_its_own() -> None:
     assert (same["ratio_default_example"], same["default_dynamic_s"]) == (3.0, 3.0)
 
 
+def test_scores_of_both_ways_stand_in_the_row_and_in_words() -> None:
+    found = row("demo", {OURS: [run(1.0, cacc=0.8, asr=0.1), run(1.0, cacc=0.9, asr=0.1)], DYNAMIC: [run(2.0, cacc=0.85, asr=0.2)]})
+    assert found["scores"] == {OURS: {"cacc": [0.8, 0.9], "asr": [0.1, 0.1]}, DYNAMIC: {"cacc": [0.85], "asr": [0.2]}}
+    assert "ours 85.0 ± 7.1 / 10.0 ± 0.0; plain_dynamic 85.0 / 20.0" in table([found])
+
+
 def test_a_row_without_a_plain_way_has_no_ratios() -> None:
     found = row("start-up", {OURS: [run(0.5)]})
     assert [found[key] for key in ("plain_example_s", "plain_dynamic_s", "ratio_example", "ratio_dynamic", "share_of_peak", "peak_memory_ratio")] == [None] * 6
