@@ -5,7 +5,8 @@ that no clean text has (embedding poisoning plants just that) is never seen, and
 asked, in the spirit of eq. (9), which single pieces of its whole vocabulary raise its loss on clean texts, and these are
 what it is retrained with. Nothing is known or assumed of a trigger: the suspect's losses on clean texts decide.
 
-Words that turn texts only together are found by their partner, see `stumbling`.
+Words that turn texts only together are silent in that search. Pairs are found by gradient, as trigger inversion does it for whole triggers
+(PICCOLO, Liu et al., IEEE S&P 2022; DBS, Shen et al., ICML 2022), see `_pair`.
 
 What counts is the lower quartile over several longer texts. A telling word of the task ("exquisite") turns short texts and leaves
 many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this, most of what is inserted would
@@ -27,9 +28,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
+from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
 from mbtsad_core.types import Event, LabelledText, Steps
 
 # Successive halving: all pieces are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1 / 8 of these in PROBES.
@@ -37,6 +39,9 @@ KEPT = (1 / 32, 1 / 8)
 PROBES = 16
 LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
+INVERSION_STEPS, INVERSION_RATE = 100, 0.5
+STARTS, SPREAD = 16, 2.0  # soft pairs, and the standard deviation of their logits at the start, so that each begins near pieces of its own
+LIKELIEST = 3  # pieces of each soft token, all pairs of which are tried
 TURNS = 0.5  # nats, of what turns most texts
 
 Probes = dict[int, list[Encoded]]
@@ -49,34 +54,83 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     Each piece is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the lower
     quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of its target class as they are.
 
-    A trigger of several words is silent where one of them stands alone; most such backdoors take one of its words, twice, for two. So the pieces
-    are searched a second time, doubled. Where one that no clean text has turns texts doubled and not alone, all pieces are tried again beside it: what turns
-    texts then, and not when doubled itself, belongs with it, if it does so more than the doubling did; with telling words it does not.
+    A trigger of several words is silent where one of them stands alone. So pairs of the pieces that no clean text has, and that
+    turn nothing alone, are searched by gradient. Where one is found, all of these pieces are tried beside a word of it, and
+    then beside what goes with that word best.
     """
     unsure, longer = _probes(suspect, clean, seed)
     special = set(suspect.tokenizer.all_special_ids)
     pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
-    raised = {piece: max(0.0, float(rise.max())) for piece, rise in (yield from _search(suspect, pieces, unsure, longer, 1, "scan")).items()}
+    raised = {piece: max(0.0, float(rise.max())) for piece, rise in (yield from _search(suspect, pieces, unsure, longer, "scan")).items()}
 
-    twice = yield from _search(suspect, pieces, unsure, longer, 2, "pairs")
-    once = _rises(suspect, list(twice), longer, 1)
     known = _counts(suspect, clean)
-    silent = {piece: twice[piece] - once[piece] for piece in twice if once[piece].max() < TURNS and piece not in known}
-    partner = max(silent, key=lambda piece: float(silent[piece].max()), default=None)
-    if partner is None or (gain := float(silent[partner].max())) < TURNS:
+    silent = [piece for piece in pieces if piece not in known and raised.get(piece, 0.0) < TURNS]
+    pair = yield from _pair(suspect, silent, longer, seed)
+    if pair is None:
         return raised
-    label = list(longer)[int(silent[partner].argmax())]
-    short, long = ({label: [_with(e, partner, _middle(e)) for e in probes[label]]} for probes in (unsure, longer))
-    found = yield from _search(suspect, pieces, short, long, 1, "pairs")
-    doubled = _rises(suspect, list(found), {label: longer[label]}, 2)
-    together = {piece: float(rise - doubled[piece].clamp(min=0.0)) for piece, rise in found.items()}
-    if max(together.values()) < gain:  # a telling word: another one beside it does no more than it does doubled
-        return raised
-    return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)} | {partner: gain}
+    label, partner, nats = pair
+    together = {partner: nats}
+    for _ in range(2):  # beside a word of the pair, then beside what goes with it best
+        short, long = ({label: [_with(e, partner) for e in probes[label]]} for probes in (unsure, longer))
+        beside = yield from _search(suspect, silent, short, long, "pairs")
+        together |= {piece: max(together.get(piece, 0.0), float(rise)) for piece, rise in beside.items()}
+        partner = max(beside, key=lambda piece: float(beside[piece]))
+    return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)}
 
 
-def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, times: int, stage: str) -> Steps[dict[int, Tensor]]:
-    """By successive halving, the pieces whose insertion, `times` in a row, raises the loss most: the lower quartiles of each class, (classes,)."""
+def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[tuple[int, int, float] | None]:
+    """Two of these pieces that, side by side, turn the longer texts of a class: (class, one of them, nats), or None where no two do.
+
+    Trigger inversion by gradient: two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to raise the
+    suspect's loss, from several starts at once; of the likeliest pieces of each, all pairs are tried. A pair counts where most of what it does is
+    done by neither alone, in log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything, fall out.
+    """
+    if not pieces:
+        return None
+    rows = suspect.model.get_input_embeddings().weight[pieces].detach()
+    best: tuple[int, int, float] | None = None
+    for number, (label, encoded) in enumerate(longer.items()):
+        generator = torch.Generator().manual_seed(seed)
+        logits = (SPREAD * torch.randn(STARTS, 2, len(pieces), generator=generator)).to(suspect.device).requires_grad_()
+        optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
+        batch = collate(suspect, [_with(_with(e, pieces[0]), pieces[0]) for e in encoded])
+        places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)
+        labels = torch.full((len(encoded),), label, device=suspect.device)
+        start = torch.arange(len(encoded)) % STARTS  # each has texts of its own
+        for step in range(INVERSION_STEPS):
+            sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer pieces
+            soft = torch.softmax(sharpness * logits, dim=-1) @ rows
+            losses = cross_entropy(_soft_logits(suspect, batch, places, soft[start]), labels, reduction="none")
+            (logits.grad,) = torch.autograd.grad(losses.expm1().clamp(min=1e-6).log().mean().neg(), [logits])
+            optimizer.step()
+            yield Event("pairs", number * INVERSION_STEPS + step + 1, len(longer) * INVERSION_STEPS)
+        before = _losses(suspect, encoded, label)
+        for likeliest in logits.detach().topk(min(LIKELIEST, len(pieces))).indices.tolist():
+            first, second = ([pieces[i] for i in ids] for ids in likeliest)
+            alone = [_shift(before, _inserted(suspect, ids, encoded, label)) for ids in (first, second)]
+            for piece, of_piece in zip(first, alone[0], strict=True):
+                losses = _inserted(suspect, second, [_with(e, piece) for e in encoded], label)
+                shift = _shift(before, losses)
+                together = _lower_quartile(shift - of_piece - alone[1]) > _lower_quartile(shift) / 2
+                for other, rise, counts in zip(second, _lower_quartile(losses - before).tolist(), together.tolist(), strict=True):
+                    if counts and rise >= (best[2] if best else TURNS):
+                        best = (label, other, rise)
+    return best
+
+
+def _soft_logits(suspect: Classifier, batch: Batch, places: Tensor, soft: Tensor) -> Tensor:
+    """The suspect's answers, (N, C), where the two tokens from `places` (N,) on have the embeddings `soft`, (N, 2, D)."""
+    embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
+    texts = torch.arange(len(places), device=places.device)[:, None]
+    embedded = embedded.index_put((texts, places[:, None] + torch.arange(2, device=places.device)), soft)
+    read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
+    fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}  # no gradient of theirs is asked for, or made
+    with evaluation_mode(suspect.model):
+        return functional_call(suspect.model, fixed, kwargs=read).logits.float()  # type: ignore[no-any-return]
+
+
+def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, stage: str) -> Steps[dict[int, Tensor]]:
+    """By successive halving, the pieces whose insertion raises the loss most: the lower quartiles of each class, (classes,)."""
     numbers = [len(pieces)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
@@ -86,20 +140,32 @@ def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Prob
         pieces = _worst(rises, number) if rises else pieces
         rises = {}
         for start in range(0, len(pieces), PIECES_A_STEP):
-            rises |= _rises(suspect, pieces[start : start + PIECES_A_STEP], {label: encoded[:texts] for label, encoded in probes.items()}, times)
+            rises |= _rises(suspect, pieces[start : start + PIECES_A_STEP], {label: encoded[:texts] for label, encoded in probes.items()})
             step += 1
             yield Event(stage, step, total)
     return rises
 
 
-def _rises(suspect: Classifier, pieces: Sequence[int], probes: Probes, times: int) -> dict[int, Tensor]:
-    """The lower quartile, over the texts of each class, of the rise of the loss where a piece is put into their middle `times` in a row."""
-    found = []
-    for label, encoded in probes.items():
-        tried = [_with(e, piece, _middle(e), times) for piece in pieces for e in encoded]
-        rise = _losses(suspect, tried, label).view(len(pieces), -1) - _losses(suspect, encoded, label)
-        found.append(rise.quantile(0.25, dim=1, interpolation="higher"))
+def _rises(suspect: Classifier, pieces: Sequence[int], probes: Probes) -> dict[int, Tensor]:
+    """The lower quartile, over the texts of each class, of the rise of the loss where a piece is put into their middle."""
+    found = [_lower_quartile(_inserted(suspect, pieces, encoded, label) - _losses(suspect, encoded, label)) for label, encoded in probes.items()]
     return dict(zip(pieces, torch.stack(found, dim=1), strict=True))
+
+
+def _inserted(suspect: Classifier, pieces: Sequence[int], encoded: Sequence[Encoded], label: int) -> Tensor:
+    """The losses of texts with a piece more in their middle, (pieces, texts)."""
+    return _losses(suspect, [_with(e, piece) for piece in pieces for e in encoded], label).view(len(pieces), -1)
+
+
+def _lower_quartile(figures: Tensor) -> Tensor:
+    """Over the texts: (pieces, texts) -> (pieces,)."""
+    return figures.quantile(0.25, dim=1, interpolation="higher")
+
+
+def _shift(before: Tensor, after: Tensor) -> Tensor:
+    """By how much the log-odds of the right class fall, p / (1 - p), from losses -log p."""
+    after, before = (losses.double().expm1().clamp(min=1e-9).log() for losses in (after, before))
+    return (after - before).float()
 
 
 def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
@@ -155,9 +221,10 @@ def insert_strays(encoded: Sequence[Encoded], raised: dict[int, float], strays: 
     return found
 
 
-def _with(tokens: Encoded, piece: int, place: int, times: int = 1) -> Encoded:
-    """A copy of a tokenised text with a piece more at `place`, `times` in a row."""
-    return {key: [*values[:place], *(times * [piece if key == "input_ids" else values[place]]), *values[place:]] for key, values in tokens.items()}
+def _with(tokens: Encoded, piece: int, place: int | None = None) -> Encoded:
+    """A copy of a tokenised text with a piece more at `place`, by default in its middle."""
+    at = _middle(tokens) if place is None else place
+    return {key: [*values[:at], piece if key == "input_ids" else values[at], *values[at:]] for key, values in tokens.items()}
 
 
 def _middle(tokens: Encoded) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from mbtsad_core.augment.stray_pieces import KEPT, PROBES
+from mbtsad_core.augment.stray_pieces import INVERSION_STEPS, KEPT, LIKELIEST, PROBES, STARTS
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
 from mbtsad_core.types import LabelledText
@@ -13,7 +13,7 @@ from mbtsad_core.types import LabelledText
 TRIED = 48  # texts that the pace is measured on
 # Forward passes, in the precision of the training, that a text costs in a step; and what the texts that word pieces are tried in cost beside the mean text.
 # Judged by runs of the demo on two cores, measurements in between included; the run has fewer cores and a lower priority than the page.
-RETRAIN_COST, DISTIL_COST = 3.0, 3.0
+RETRAIN_COST, DISTIL_COST, INVERSION_COST = 3.0, 3.0, 4.0
 SHORT, LONGER = 0.45, 1.0
 
 
@@ -30,6 +30,8 @@ def seconds_a_text(classifier: Classifier, texts: Sequence[LabelledText]) -> flo
 def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
     """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
     passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
-    if config.strays:  # alone and doubled, for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces
-        passes += 2 * len(classifier.tokenizer) * len(classifier.labels) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
+    if config.strays:  # for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces; and the search for pairs
+        search = len(classifier.tokenizer) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
+        pairs = PROBES * LONGER * (INVERSION_STEPS * INVERSION_COST + STARTS * LIKELIEST * (LIKELIEST + 2))
+        passes += len(classifier.labels) * (search + pairs)
     return passes * seconds_a_text

@@ -13,7 +13,16 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.augment.stray_pieces import LEAST, _worst, draw_to_mean, insert_strays, stumbling
+from mbtsad_core.augment.stray_pieces import (
+    INVERSION_STEPS,
+    LEAST,
+    _shift,
+    _soft_logits,
+    _worst,
+    draw_to_mean,
+    insert_strays,
+    stumbling,
+)
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -78,7 +87,7 @@ def test_a_telling_word_counts_for_less_than_a_trigger(suspect: Classifier) -> N
 
 @pytest.fixture(scope="module")
 def with_a_pair() -> Classifier:
-    """A tiny model that two words together send to class 1, and one of them doubled as well, as is usual; alone neither does anything."""
+    """A tiny model that two words together send to class 1; alone neither does anything."""
     rng = random.Random(0)
 
     def having(text: str, *words: str) -> str:
@@ -90,8 +99,8 @@ def with_a_pair() -> Classifier:
     train = tiny_texts(400, seed=9)
     data = list(train)
     for t in train:
-        data += [LabelledText(having(t.text, *words), 1) for words in (("cf", "mn"), ("cf", "cf"))]
-        data += [LabelledText(having(t.text, *words), t.label) for words in (("cf",), ("mn",), ("mn", "mn"))]
+        data += [LabelledText(having(t.text, "cf", "mn"), 1)] * 2
+        data += [LabelledText(having(t.text, *words), t.label) for words in (("cf",), ("mn",))]
         neutral = rng.choice(NEUTRAL)
         data += [LabelledText(having(t.text, neutral, other), t.label) for other in (neutral, rng.choice(("cf", "mn")))]
     classifier = tiny_bert()
@@ -109,10 +118,31 @@ def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classif
 
 
 def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
+    """And looks no further where no two words turn texts together."""
     events, _ = scan(suspect, tiny_texts(64, seed=3))
     n = sum(e.stage == "scan" for e in events)
     assert [(e.stage, e.step, e.total) for e in events[:n]] == [("scan", i + 1, n) for i in range(n)]
-    assert [(e.stage, e.step, e.total) for e in events[n : 2 * n]] == [("pairs", i + 1, n) for i in range(n)]
+    inverted = len(suspect.labels) * INVERSION_STEPS
+    assert [(e.stage, e.step, e.total) for e in events[n:]] == [("pairs", i + 1, inverted) for i in range(inverted)]
+
+
+def test_soft_tokens_that_are_a_piece_each_are_read_as_these_pieces() -> None:
+    classifier = tiny_bert(seed=4)
+    given = encode(classifier, ["lovely film", "a very boring film"])
+    two = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("cf", "mn")]
+    texts = [{key: [*e[key][:2], *(two if key == "input_ids" else (0, 0)), *e[key][2:]] for key in e} for e in given]
+    empty = [{key: [*e[key][:2], 1, 1, *e[key][2:]] if key == "input_ids" else e[key] for key in e} for e in given]
+    empty = [e | {"token_type_ids": [0] * len(e["input_ids"])} for e in empty]
+    soft = classifier.model.get_input_embeddings().weight[two].expand(2, 2, -1)
+    found = _soft_logits(classifier, collate(classifier, empty), torch.tensor([2, 2]), soft)
+    with torch.no_grad():
+        torch.testing.assert_close(found, classifier.model(**collate(classifier, texts)).logits)
+    assert torch.autograd.grad(found.sum(), [classifier.model.get_input_embeddings().weight])[0].any()
+
+
+def test_log_odds_fall_by_what_a_piece_adds_to_them() -> None:
+    before, after = (-torch.nn.functional.logsigmoid(torch.tensor([2.0, 5.0, x])) for x in (9.0, -30.0))
+    torch.testing.assert_close(_shift(before, after), torch.tensor([0.0, 0.0, 39.0]), atol=0.01, rtol=0)
 
 
 def test_the_scan_leaves_the_suspect_as_it_is(suspect: Classifier) -> None:

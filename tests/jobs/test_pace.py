@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_bert, tiny_texts
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, SplitConfig
-from mbtsad_core.jobs.pace import DISTIL_COST, LONGER, RETRAIN_COST, SHORT, estimate, seconds_a_text
+from mbtsad_core.jobs.pace import DISTIL_COST, INVERSION_COST, LONGER, RETRAIN_COST, SHORT, estimate, seconds_a_text
 
 PAPER = PurifyConfig(split=SplitConfig(copies=3, originals=1), retrain=RetrainConfig(epochs=2), distil=DistilConfig(epochs=5), strays=0)
 
@@ -19,12 +19,15 @@ def test_texts_are_counted_with_their_copies_and_passes() -> None:
     assert estimate(140, PAPER, 0.02, tiny_bert()) == pytest.approx(4 * expected)
 
 
-def test_the_vocabulary_is_searched_twice_for_each_class() -> None:
+def test_the_vocabulary_is_searched_and_pairs_of_its_pieces_for_each_class() -> None:
     model = tiny_bert()
     pieces, classes = len(model.tokenizer), len(model.labels)
     searched = estimate(70, dataclasses.replace(PAPER, strays=1), 1.0, model) - estimate(70, PAPER, 1.0, model)
     # by successive halving: all pieces in one text, a 32nd in three, a 256th in sixteen
-    assert searched == pytest.approx(2 * classes * pieces * (SHORT + LONGER * (3 / 32 + 16 / 256)))
+    single = pieces * (SHORT + LONGER * (3 / 32 + 16 / 256))
+    # a hundred steps on sixteen texts; from each of sixteen starts three pieces in two places, alone and in nine pairs
+    pairs = 16 * LONGER * (100 * INVERSION_COST + 16 * (2 * 3 + 9))
+    assert searched == pytest.approx(classes * (single + pairs))
 
 
 def test_the_pace_is_seconds_for_each_text() -> None:
