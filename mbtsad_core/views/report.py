@@ -39,11 +39,11 @@ def stumbling_words(result: Result) -> str:
     if not result.request.config.strays:
         return ""
     if not result.stumbled:
-        return "No word piece by itself turned the suspect's answers to longer clean texts."
+        return "No word piece, alone or with another, turned the suspect's answers to longer clean texts."
     found = ", ".join(f"{piece} ({nats:.1f})" for piece, nats in result.stumbled)
     return (
-        f"Word pieces that turned the suspect wherever they stood: {found}. In brackets: nats by which its loss rose in at least three of four longer "
-        f"clean texts of a class. A trigger does that; a few strong words of the task may do it too."
+        f"Word pieces that turned the suspect wherever they stood, alone or two together: {found}. In brackets: nats by which its loss rose in at "
+        f"least three of four longer clean texts of a class. A trigger does that; a few strong words of the task may do it too."
     )
 
 

@@ -45,7 +45,7 @@ def test_pieces_that_stand_out_are_named_and_escaped(result: Result) -> None:
     assert "What the suspect stumbles over" in report_html(named)
     assert EVIL not in report_html(named)
     assert escape(EVIL) in report_html(named)
-    assert "No word piece by itself turned" in report_text(result)
+    assert "No word piece, alone or with another, turned" in report_text(result)
 
 
 def test_without_strays_the_suspect_was_not_asked(result: Result) -> None:
@@ -86,7 +86,7 @@ def test_the_columns_of_the_text_stand_under_each_other(result: Result) -> None:
 def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> None:
     assert report_text(result).splitlines()[-4:] == [
         verdict(SUSPECT, PURIFIED),
-        "No word piece by itself turned the suspect's answers to longer clean texts.",
+        "No word piece, alone or with another, turned the suspect's answers to longer clean texts.",
         "Note: A note.",
         "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32, attention loss plain; 2 min 05 s.",
     ]
