@@ -81,9 +81,10 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[tuple[int, int, float] | None]:
     """Two of these pieces that, side by side, turn the longer texts of a class: (class, one of them, nats), or None where no two do.
 
-    Trigger inversion by gradient: two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to raise the
-    suspect's loss, from several starts at once; of the likeliest pieces of each, all pairs are tried. A pair counts where most of what it does is
-    done by neither alone, in log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything, fall out.
+    Trigger inversion by gradient: two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to lower the log-odds
+    of the right class, from several starts at once; of the likeliest pieces of each, all pairs are tried. A pair counts where most of what it does
+    is done by neither alone, in log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything,
+    fall out.
     """
     if not pieces:
         return None
