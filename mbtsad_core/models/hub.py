@@ -54,11 +54,21 @@ def fetch_model(source: str, limits: VettingConfig = VettingConfig()) -> Fetched
     except MBTSADError:
         raise
     except Exception as error:  # the network's errors and the Hub's
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        reason = _reason(error)
         raise UnsuitableModel(
             f"The Hub model {match['id']!r} could not be fetched: {reason}. Check the id, the revision and the network. "
             f"A private model is not fetched here: download it with `hf download` and give its folder."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError):  # what it says is for programmers
+        why = "the Hub is switched off here (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "the Hub was not reached"
+        return f"{why}, and this machine has no copy from before"
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _list(id: str, revision: str | None, limits: VettingConfig) -> tuple[str | None, list[str], tuple[FileVerdict, ...]]:

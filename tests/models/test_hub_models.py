@@ -237,3 +237,12 @@ def test_a_name_of_a_model_is_one(source: str) -> None:
 def test_what_is_no_name_of_a_model_reaches_no_address(source: str) -> None:
     with pytest.raises(UnsuitableModel, match=r"names no Hub model\. Expected hub:OWNER/NAME\[@REVISION\]"):
         fetch_model(source)
+
+
+@pytest.mark.parametrize(("offline", "said"), [(True, "the Hub is switched off here (HF_HUB_OFFLINE is set)"), (False, "the Hub was not reached")])
+def test_without_the_hub_it_is_said_what_is_missing(offline: bool, said: str) -> None:
+    """In a process of its own: the library reads the variable as it is imported, and the Hub's address, which here is one where nobody answers."""
+    code = "from mbtsad_core.models.hub import fetch_model\nfetch_model('hub:nobody/nothing')"
+    env = {**os.environ, "HF_HUB_OFFLINE": str(int(offline)), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert f"The Hub model 'nobody/nothing' could not be fetched: {said}, and this machine has no copy from before. Check" in done.stderr
