@@ -82,7 +82,7 @@ MINILM, BERT_BASE = Shape(6, 384, 12, 1536), Shape(12, 768, 12, 3072)
 WORKLOADS: dict[str, Workload] = {
     "demo": Workload("purification of the demo's suspect"),
     "sst2-minilm": Workload("purification of a MiniLM on texts as long as SST-2's", shape=MINILM, texts=(256, 1384), default=True),
-    "sst2-bert": Workload("purification of a BERT-base on texts as long as SST-2's", shape=BERT_BASE, texts=(64, 1384)),
+    "sst2-bert": Workload("purification of a BERT-base on texts as long as SST-2's", shape=BERT_BASE, texts=(32, 1384)),
     "imdb-bert": Workload("purification of a BERT-base on texts as long as IMDb's", shape=BERT_BASE, texts=(4, 320), batch=(2, 32), long=True, length=512),
     "token-splitting": Workload("token splitting; the plain way is nlpaug's", "token splitting", ways=(OURS, EXAMPLE)),
     "evaluation": Workload("classes of the demo's texts, in float32", "evaluation"),
