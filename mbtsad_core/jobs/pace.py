@@ -12,8 +12,8 @@ from mbtsad_core.types import LabelledText
 
 TRIED = 48  # texts that the pace is measured on
 # Forward passes, in the precision of the training, that a text costs in a step; and what the texts that word pieces are tried in cost beside the mean text.
-# Judged by runs of the demo on two cores, measurements in between included; the run has fewer cores and a lower priority than the page.
-RETRAIN_COST, DISTIL_COST, INVERSION_COST = 3.0, 3.0, 4.0
+# Judged by runs of the demo on two cores, measurements in between included, and of `mbtsad benchmark --scaling`.
+RETRAIN_COST, DISTIL_COST, INVERSION_COST = 3.5, 3.5, 2.5
 SHORT, LONGER = 0.45, 1.0
 
 

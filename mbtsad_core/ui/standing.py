@@ -201,8 +201,8 @@ def _bar(status: Status) -> str:
     """Progress over both stages; the scan counts as the start of the first."""
     if status.state is not State.RUNNING or not status.total:
         return ""
-    start = {"pairs": 0.06, "retrain": 0.1, "distil": 0.5}.get(status.stage, 0.0)
-    length = {"scan": 0.06, "pairs": 0.04, "measure": 0.0, "retrain": 0.4, "distil": 0.5}.get(status.stage, 0.1)
+    start = {"pairs": 0.06, "retrain": 0.2, "distil": 0.6}.get(status.stage, 0.0)
+    length = {"scan": 0.06, "pairs": 0.14, "measure": 0.0, "retrain": 0.4, "distil": 0.4}.get(status.stage, 0.1)
     share = 100 * (start + length * status.step / status.total)
     return (
         f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'
