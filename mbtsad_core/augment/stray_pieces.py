@@ -81,34 +81,15 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[tuple[int, int, float] | None]:
     """Two of these pieces that, side by side, turn the longer texts of a class: (class, one of them, nats), or None where no two do.
 
-    Trigger inversion by gradient: two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to lower the log-odds
-    of the right class, from several starts at once; of the likeliest pieces of each, all pairs are tried. A pair counts where most of what it does
-    is done by neither alone, in log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything,
-    fall out.
+    Of the likeliest pieces that `_invert` gives for each place, all pairs are tried. One counts where most of what it does is done by neither alone, in
+    log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything, fall out.
     """
-    if not pieces:
-        return None
-    rows = suspect.model.get_input_embeddings().weight[pieces].detach()
     best: tuple[int, int, float] | None = None
-    for number, (label, encoded) in enumerate(longer.items()):
-        generator = torch.Generator().manual_seed(seed)
-        logits = (SPREAD * torch.randn(STARTS, 2, len(pieces), generator=generator)).to(suspect.device).requires_grad_()
-        optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
-        batch = collate(suspect, [_with(_with(e, pieces[0]), pieces[0]) for e in encoded])
-        places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)
-        labels = torch.full((len(encoded),), label, device=suspect.device)
-        start = torch.arange(len(encoded)) % STARTS  # each has texts of its own
-        for step in range(INVERSION_STEPS):
-            sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer pieces
-            soft = torch.softmax(sharpness * logits, dim=-1) @ rows
-            losses = cross_entropy(_soft_logits(suspect, batch, places, soft[start]), labels, reduction="none")
-            (logits.grad,) = torch.autograd.grad(losses.expm1().clamp(min=1e-6).log().mean().neg(), [logits])
-            optimizer.step()
-            yield Event("pairs", number * INVERSION_STEPS + step + 1, len(longer) * INVERSION_STEPS)
+    for label, starts in (yield from _invert(suspect, pieces, longer, seed)).items():
+        encoded = longer[label]
         before = _losses(suspect, encoded, label)
-        for likeliest in logits.detach().topk(min(LIKELIEST, len(pieces))).indices.tolist():
-            first, second = ([pieces[i] for i in ids] for ids in likeliest)
-            alone = [_shift(before, _inserted(suspect, ids, encoded, label)) for ids in (first, second)]
+        for first, second in starts:
+            alone = [_shift(before, _inserted(suspect, place, encoded, label)) for place in (first, second)]
             for piece, of_piece in zip(first, alone[0], strict=True):
                 losses = _inserted(suspect, second, [_with(e, piece) for e in encoded], label)
                 shift = _shift(before, losses)
@@ -117,6 +98,36 @@ def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> 
                     if counts and rise >= (best[2] if best else TURNS):
                         best = (label, other, rise)
     return best
+
+
+def _invert(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[dict[int, list[list[list[int]]]]]:
+    """Trigger inversion by gradient: by class, for each start, the LIKELIEST of the pieces for two places side by side, (STARTS, 2, LIKELIEST).
+
+    Two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to lower the log-odds of the right class, from
+    several starts at once, each with texts of its own. What led to the constants stands in docs/recipe.md.
+    """
+    if not pieces:
+        return {}
+    found = {}
+    rows = suspect.model.get_input_embeddings().weight[pieces].detach()
+    for number, (label, encoded) in enumerate(longer.items()):
+        generator = torch.Generator().manual_seed(seed)
+        logits = (SPREAD * torch.randn(STARTS, 2, len(pieces), generator=generator)).to(suspect.device).requires_grad_()
+        optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
+        batch = collate(suspect, [_with(_with(e, pieces[0]), pieces[0]) for e in encoded])
+        places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)
+        labels = torch.full((len(encoded),), label, device=suspect.device)
+        start = torch.arange(len(encoded)) % STARTS
+        for step in range(INVERSION_STEPS):
+            sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer pieces
+            soft = torch.softmax(sharpness * logits, dim=-1) @ rows
+            losses = cross_entropy(_soft_logits(suspect, batch, places, soft[start]), labels, reduction="none")
+            (logits.grad,) = torch.autograd.grad(losses.expm1().clamp(min=1e-6).log().mean().neg(), [logits])
+            optimizer.step()
+            yield Event("pairs", number * INVERSION_STEPS + step + 1, len(longer) * INVERSION_STEPS)
+        likeliest = logits.detach().topk(min(LIKELIEST, len(pieces))).indices.tolist()
+        found[label] = [[[pieces[i] for i in place] for place in places_of_start] for places_of_start in likeliest]
+    return found
 
 
 def _soft_logits(suspect: Classifier, batch: Batch, places: Tensor, soft: Tensor) -> Tensor:

@@ -363,6 +363,7 @@ def matrix_peaks(device: Any, precision: str) -> dict[str, float]:
 def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[], dict[str, Any]]:
     from mbtsad_core.augment.token_splitting import augment
     from mbtsad_core.defenses.mbtsad import purify
+    from mbtsad_core.experiments.cells import to_the_end
     from mbtsad_core.models.classifier import encode
     from mbtsad_core.training.attention_map import choose
 
@@ -375,14 +376,9 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
 
     def work(chosen: Sequence[LabelledText], seed: int) -> Classifier:
         own = dataclasses.replace(config, seed=seed)
-        if way != OURS:
-            return plain_purify(suspect, chosen, own, whole=way == EXAMPLE)
-        steps = purify(suspect, chosen, own)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value.student  # type: ignore[no-any-return]
+        if way == OURS:
+            return to_the_end(purify(suspect, chosen, own)).student
+        return plain_purify(suspect, chosen, own, whole=way == EXAMPLE)
 
     about: dict[str, Any] = {"precision": suspect.precision}
     if way == OURS:

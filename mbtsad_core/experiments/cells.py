@@ -198,7 +198,7 @@ def add_row(results: Path, row: dict[str, Any]) -> None:
 
 def row_of(cell: Cell, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, watch: Callable[[Event], None] | None = None) -> dict[str, Any]:
     """Run a cell: its line of the results file. `watch` is told every step."""
-    figures = _finish(run(cell, data, base, work, runtime), watch)
+    figures = to_the_end(run(cell, data, base, work, runtime), watch)
     return {
         "key": cell.key,
         **dataclasses.asdict(cell),
@@ -309,7 +309,8 @@ def _on_machine(cell: Cell, data: Path, base: Path | None, work: Path, runtime: 
     return row_of(cell, data, base, work, runtime)
 
 
-def _finish(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
+def to_the_end(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
+    """What long work comes to; `watch` is told every step."""
     while True:
         try:
             event = next(steps)

@@ -20,7 +20,7 @@ from typing import Any
 from mbtsad_core.config import RECIPES, PurifyConfig, RuntimeConfig, from_dict, replace, to_dict
 from mbtsad_core.errors import BadConfig, MBTSADError
 from mbtsad_core.experiments.benchmark import BERT_BASE, MINILM, OURS, Shape, Workload, clock, peak_memory, suspect_of, texts_of
-from mbtsad_core.experiments.cells import add_row, read_results
+from mbtsad_core.experiments.cells import add_row, read_results, to_the_end
 
 RESULTS, PICTURE = "scaling.jsonl", "scaling.svg"
 COLOUR = "#0072B2"  # Okabe and Ito's
@@ -109,11 +109,7 @@ def run_once(run: Run, runtime: RuntimeConfig) -> dict[str, Any]:
     at_first = torch.cuda.memory_allocated() if suspect.device.type == "cuda" else peak_memory()
     expected = estimate(len(texts), config, seconds_a_text(suspect, texts), suspect)
 
-    def work() -> None:
-        for _ in purify(suspect, texts, config):
-            pass
-
-    found = clock(work, suspect.device)
+    found = clock(lambda: to_the_end(purify(suspect, texts, config)), suspect.device)
     about = {"precision": suspect.precision, "threads": torch.get_num_threads(), "at_first": at_first, "run": dataclasses.asdict(run)}
     return found | about | {"estimate": expected}
 
