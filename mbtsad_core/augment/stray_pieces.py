@@ -24,14 +24,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
 from mbtsad_core.types import Event, LabelledText, Steps
 
 # Successive halving: all pieces are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1 / 8 of these in PROBES.
@@ -40,8 +40,9 @@ PROBES = 16
 LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
 INVERSION_STEPS, INVERSION_RATE = 100, 0.5
-STARTS, SPREAD = 16, 2.0  # soft pairs, and the standard deviation of their logits at the start, so that each begins near pieces of its own
-LIKELIEST = 3  # pieces of each soft token, all pairs of which are tried
+STARTS, SPREAD = 4, 0.01  # soft pairs, and the standard deviation of their logits at the start
+NEAR, NEXT = 256, 32  # pieces of each soft token that are tried in its place: in one text, and then in all of a start
+LIKELIEST = 3  # of these, all pairs of which are tried
 TURNS = 0.5  # nats, of what turns most texts
 
 Probes = dict[int, list[Encoded]]
@@ -70,9 +71,9 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
         return raised
     label, partner, nats = pair
     together = {partner: nats}
-    for _ in range(2):  # beside a word of the pair, then beside what goes with it best
+    for turn in range(2):  # beside a word of the pair, then beside what goes with it best
         short, long = ({label: [_with(e, partner) for e in probes[label]]} for probes in (unsure, longer))
-        beside = yield from _search(suspect, silent, short, long, "pairs")
+        beside = yield from _search(suspect, silent, short, long, "companions", turn, 2)
         together |= {piece: max(together.get(piece, 0.0), float(rise)) for piece, rise in beside.items()}
         partner = max(beside, key=lambda piece: float(beside[piece]))
     return {piece: max(raised.get(piece, 0.0), together.get(piece, 0.0)) for piece in (*raised, *together)}
@@ -81,68 +82,95 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
 def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[tuple[int, int, float] | None]:
     """Two of these pieces that, side by side, turn the longer texts of a class: (class, one of them, nats), or None where no two do.
 
-    Of the likeliest pieces that `_invert` gives for each place, all pairs are tried. One counts where most of what it does is done by neither alone, in
-    log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike beside anything, fall out.
+    Soft tokens that do so are found by gradient, then the pieces that stand best in their places, and all pairs of these are tried. One counts where
+    most of what it does is done by neither alone, in log-odds, in which telling words add up: by that two telling words, or a trigger's look-alike
+    beside anything, fall out. What led to this stands in docs/recipe.md.
     """
     best: tuple[int, int, float] | None = None
-    for label, starts in (yield from _invert(suspect, pieces, longer, seed)).items():
-        encoded = longer[label]
-        before = _losses(suspect, encoded, label)
-        for first, second in starts:
-            alone = [_shift(before, _inserted(suspect, place, encoded, label)) for place in (first, second)]
+    if not pieces:
+        return best
+    rows = suspect.model.get_input_embeddings().weight[pieces].detach()
+    starts = {label: [encoded[i::STARTS] for i in range(min(STARTS, len(encoded)))] for label, encoded in longer.items()}
+    step, total = 0, sum(INVERSION_STEPS + len(texts) for texts in starts.values())
+    for label, texts in starts.items():
+        inversion = _invert(suspect, rows, texts, label, seed)
+        for _ in range(INVERSION_STEPS):
+            weights = next(inversion)
+            step += 1
+            yield Event("pairs", step, total)
+        before = _losses(suspect, longer[label], label)
+        for own, of_start in zip(texts, weights, strict=True):
+            first, second = ([pieces[i] for i in near] for near in _harden(suspect, rows, of_start, own, label))
+            alone = [_shift(before, _inserted(suspect, place, longer[label], label)) for place in (first, second)]
             for piece, of_piece in zip(first, alone[0], strict=True):
-                losses = _inserted(suspect, second, [_with(e, piece) for e in encoded], label)
+                losses = _inserted(suspect, second, [_with(e, piece) for e in longer[label]], label)
                 shift = _shift(before, losses)
                 together = _lower_quartile(shift - of_piece - alone[1]) > _lower_quartile(shift) / 2
                 for other, rise, counts in zip(second, _lower_quartile(losses - before).tolist(), together.tolist(), strict=True):
                     if counts and rise >= (best[2] if best else TURNS):
                         best = (label, other, rise)
+            step += 1
+            yield Event("pairs", step, total)
     return best
 
 
-def _invert(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> Steps[dict[int, list[list[list[int]]]]]:
-    """Trigger inversion by gradient: by class, for each start, the LIKELIEST of the pieces for two places side by side, (STARTS, 2, LIKELIEST).
+def _invert(suspect: Classifier, rows: Tensor, texts: Sequence[Sequence[Encoded]], label: int, seed: int) -> Iterator[Tensor]:
+    """Trigger inversion by gradient, a step at a time: the weights of the rows (P, D) in two soft tokens side by side, (starts, 2, P).
 
-    Two soft tokens, each a mean of the pieces' embeddings weighted by a softmax, are trained to lower the log-odds of the right class, from
-    several starts at once, each with texts of its own. What led to the constants stands in docs/recipe.md.
+    Each token is a mean of the rows weighted by a softmax. They are trained to lower the log-odds of the right class, from several starts
+    at once, each with texts of its own.
     """
-    if not pieces:
-        return {}
-    found = {}
-    rows = suspect.model.get_input_embeddings().weight[pieces].detach()
-    for number, (label, encoded) in enumerate(longer.items()):
-        generator = torch.Generator().manual_seed(seed)
-        logits = (SPREAD * torch.randn(STARTS, 2, len(pieces), generator=generator)).to(suspect.device).requires_grad_()
-        optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
-        batch = collate(suspect, [_with(_with(e, pieces[0]), pieces[0]) for e in encoded])
-        places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)
-        labels = torch.full((len(encoded),), label, device=suspect.device)
-        start = torch.arange(len(encoded)) % STARTS
-        for step in range(INVERSION_STEPS):
-            sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer pieces
-            soft = torch.softmax(sharpness * logits, dim=-1) @ rows
-            losses = cross_entropy(_soft_logits(suspect, batch, places, soft[start]), labels, reduction="none")
-            (logits.grad,) = torch.autograd.grad(losses.expm1().clamp(min=1e-6).log().mean().neg(), [logits])
-            optimizer.step()
-            yield Event("pairs", number * INVERSION_STEPS + step + 1, len(longer) * INVERSION_STEPS)
-        likeliest = logits.detach().topk(min(LIKELIEST, len(pieces))).indices.tolist()
-        found[label] = [[[pieces[i] for i in place] for place in places_of_start] for places_of_start in likeliest]
+    generator = torch.Generator().manual_seed(seed)
+    logits = (SPREAD * torch.randn(len(texts), 2, len(rows), generator=generator)).to(suspect.device).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
+    encoded, start = [e for own in texts for e in own], torch.tensor([i for i, own in enumerate(texts) for _ in own])
+    for step in range(INVERSION_STEPS):
+        sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer pieces
+        weights = torch.softmax(sharpness * logits, dim=-1)
+        losses = _soft_losses(suspect, encoded, (weights @ rows)[start], label)
+        (logits.grad,) = torch.autograd.grad(_log_odds(losses).mean().neg(), [logits])
+        optimizer.step()
+        yield weights.detach()
+
+
+@torch.no_grad()
+def _harden(suspect: Classifier, rows: Tensor, weights: Tensor, texts: Sequence[Encoded], label: int) -> list[list[int]]:
+    """The LIKELIEST rows that stand best in the place of each soft token, (2, P), beside the other one as it is.
+
+    A soft token that works is a mean of hundreds of pieces, among which the words of a trigger are seldom the heaviest. So the NEAR heaviest are
+    tried in one text, and the best of these in all.
+    """
+    found = []
+    for place in range(2):
+        near = weights[place].topk(min(NEAR, len(rows))).indices
+        for tried, kept in ((texts[:1], NEXT), (texts, LIKELIEST)):
+            tokens = (weights @ rows).repeat(len(near), 1, 1)
+            tokens[:, place] = rows[near]
+            with autocast(suspect):
+                losses = _soft_losses(suspect, [*tried] * len(near), tokens.repeat_interleave(len(tried), dim=0), label)
+            near = near[_log_odds(losses).view(len(near), -1).mean(dim=1).topk(min(kept, len(near))).indices]
+        found.append(near.tolist())
     return found
 
 
-def _soft_logits(suspect: Classifier, batch: Batch, places: Tensor, soft: Tensor) -> Tensor:
-    """The suspect's answers, (N, C), where the two tokens from `places` (N,) on have the embeddings `soft`, (N, 2, D)."""
+def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, label: int) -> Tensor:
+    """Cross-entropy, (N,), of each text with its class, where two tokens in its middle have the embeddings `soft`, (N, 2, D)."""
+    batch = collate(suspect, [_with(_with(e, 0), 0) for e in encoded])
     embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
-    texts = torch.arange(len(places), device=places.device)[:, None]
-    embedded = embedded.index_put((texts, places[:, None] + torch.arange(2, device=places.device)), soft)
+    texts = torch.arange(len(encoded), device=suspect.device)[:, None]
+    places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)[:, None]
+    embedded = embedded.index_put((texts, places + torch.arange(2, device=suspect.device)), soft)
     read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}  # no gradient of theirs is asked for, or made
     with evaluation_mode(suspect.model):
-        return functional_call(suspect.model, fixed, kwargs=read).logits.float()  # type: ignore[no-any-return]
+        logits = functional_call(suspect.model, fixed, kwargs=read).logits.float()
+    return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none")
 
 
-def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, stage: str) -> Steps[dict[int, Tensor]]:
-    """By successive halving, the pieces whose insertion raises the loss most: the lower quartiles of each class, (classes,)."""
+def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, stage: str, turn: int = 0, turns: int = 1) -> Steps[dict[int, Tensor]]:
+    """By successive halving, the pieces whose insertion raises the loss most: the lower quartiles of each class, (classes,).
+
+    It is one turn of several of its stage."""
     numbers = [len(pieces)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
@@ -154,7 +182,7 @@ def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Prob
         for start in range(0, len(pieces), PIECES_A_STEP):
             rises |= _rises(suspect, pieces[start : start + PIECES_A_STEP], {label: encoded[:texts] for label, encoded in probes.items()})
             step += 1
-            yield Event(stage, step, total)
+            yield Event(stage, turn * total + step, turns * total)
     return rises
 
 
@@ -176,8 +204,12 @@ def _lower_quartile(figures: Tensor) -> Tensor:
 
 def _shift(before: Tensor, after: Tensor) -> Tensor:
     """By how much the log-odds of the right class fall, p / (1 - p), from losses -log p."""
-    after, before = (losses.double().expm1().clamp(min=1e-9).log() for losses in (after, before))
-    return (after - before).float()
+    return (_log_odds(after.double()) - _log_odds(before.double())).float()
+
+
+def _log_odds(losses: Tensor) -> Tensor:
+    """(1 - p) / p, its logarithm, from losses -log p: of the wrong classes against the right one."""
+    return losses.expm1().clamp(min=1e-9).log()
 
 
 def _worst(rises: dict[int, Tensor], number: int) -> list[int]:

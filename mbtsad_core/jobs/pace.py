@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from mbtsad_core.augment.stray_pieces import INVERSION_STEPS, KEPT, LIKELIEST, PROBES, STARTS
+from mbtsad_core.augment.stray_pieces import INVERSION_STEPS, KEPT, LIKELIEST, NEAR, NEXT, PROBES, STARTS
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
 from mbtsad_core.types import LabelledText
@@ -32,6 +32,7 @@ def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Cl
     passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
     if config.strays:  # for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces; and the search for pairs
         search = len(classifier.tokenizer) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
-        pairs = PROBES * LONGER * (INVERSION_STEPS * INVERSION_COST + STARTS * LIKELIEST * (LIKELIEST + 2))
-        passes += len(classifier.labels) * (search + pairs)
+        inverted = PROBES * INVERSION_STEPS * INVERSION_COST
+        tried = 2 * (STARTS * NEAR + PROBES * NEXT) + PROBES * STARTS * LIKELIEST * (LIKELIEST + 2)
+        passes += len(classifier.labels) * (search + LONGER * (inverted + tried))
     return passes * seconds_a_text

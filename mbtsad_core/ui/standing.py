@@ -18,6 +18,7 @@ from mbtsad_core.views.words import duration, percent
 STAGES = {
     "scan": "a look at the vocabulary",
     "pairs": "a look at pairs of words",
+    "companions": "a look at what goes with a pair of words",
     "measure": "measuring the suspect",
     "retrain": "step 1: token-split retraining",
     "distil": "step 2: attention distillation",
@@ -138,8 +139,8 @@ def job_words(found: Standing) -> str:
 
 
 def _short(stage: str) -> str:
-    known = {"": "starting", "scan": "scanning", "pairs": "scanning pairs", "measure": "measuring", "retrain": "retraining", "distil": "distilling"}
-    return known.get(stage, stage)
+    known = {"": "starting", "scan": "scanning", "pairs": "scanning pairs", "companions": "scanning pairs"}
+    return (known | {"measure": "measuring", "retrain": "retraining", "distil": "distilling"}).get(stage, stage)
 
 
 def panel_html(site: Site, session: Session, found: Standing) -> str:
@@ -198,11 +199,11 @@ def _headline(status: Status, stays: str) -> tuple[str, str]:
 
 
 def _bar(status: Status) -> str:
-    """Progress over both stages; the scan counts as the start of the first."""
+    """Progress over both stages; the scan, and what follows where it finds a pair of words, count as the start of the first."""
     if status.state is not State.RUNNING or not status.total:
         return ""
-    start = {"pairs": 0.06, "retrain": 0.2, "distil": 0.6}.get(status.stage, 0.0)
-    length = {"scan": 0.06, "pairs": 0.14, "measure": 0.0, "retrain": 0.4, "distil": 0.4}.get(status.stage, 0.1)
+    start = {"pairs": 0.06, "companions": 0.16, "retrain": 0.2, "distil": 0.6}.get(status.stage, 0.0)
+    length = {"scan": 0.06, "pairs": 0.1, "companions": 0.04, "measure": 0.0, "retrain": 0.4, "distil": 0.4}.get(status.stage, 0.1)
     share = 100 * (start + length * status.step / status.total)
     return (
         f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'

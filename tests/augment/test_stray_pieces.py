@@ -16,8 +16,10 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.augment.stray_pieces import (
     INVERSION_STEPS,
     LEAST,
+    STARTS,
     _shift,
-    _soft_logits,
+    _soft_losses,
+    _with,
     _worst,
     draw_to_mean,
     insert_strays,
@@ -111,7 +113,10 @@ def with_a_pair() -> Classifier:
 
 def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classifier) -> None:
     events, raised = scan(with_a_pair, tiny_texts(64, seed=3))
-    assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs"]
+    assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs", "companions"]
+    for stage in ("pairs", "companions"):
+        own = [e for e in events if e.stage == stage]
+        assert [(e.step, e.total) for e in own] == [(i + 1, len(own)) for i in range(len(own))]
     first, second, third = sorted(raised, key=lambda piece: -raised[piece])[:3]
     assert set(with_a_pair.tokenizer.convert_ids_to_tokens([first, second])) == {"cf", "mn"}
     assert raised[second] > 1.5 * raised[third]
@@ -122,7 +127,7 @@ def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
     events, _ = scan(suspect, tiny_texts(64, seed=3))
     n = sum(e.stage == "scan" for e in events)
     assert [(e.stage, e.step, e.total) for e in events[:n]] == [("scan", i + 1, n) for i in range(n)]
-    inverted = len(suspect.labels) * INVERSION_STEPS
+    inverted = len(suspect.labels) * (INVERSION_STEPS + STARTS)
     assert [(e.stage, e.step, e.total) for e in events[n:]] == [("pairs", i + 1, inverted) for i in range(inverted)]
 
 
@@ -130,14 +135,13 @@ def test_soft_tokens_that_are_a_piece_each_are_read_as_these_pieces() -> None:
     classifier = tiny_bert(seed=4)
     given = encode(classifier, ["lovely film", "a very boring film"])
     two = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("cf", "mn")]
-    texts = [{key: [*e[key][:2], *(two if key == "input_ids" else (0, 0)), *e[key][2:]] for key in e} for e in given]
-    empty = [{key: [*e[key][:2], 1, 1, *e[key][2:]] if key == "input_ids" else e[key] for key in e} for e in given]
-    empty = [e | {"token_type_ids": [0] * len(e["input_ids"])} for e in empty]
     soft = classifier.model.get_input_embeddings().weight[two].expand(2, 2, -1)
-    found = _soft_logits(classifier, collate(classifier, empty), torch.tensor([2, 2]), soft)
+    losses = _soft_losses(classifier, given, soft, 1)
+    texts = [_with(_with(e, two[1]), two[0], len(e["input_ids"]) // 2) for e in given]
     with torch.no_grad():
-        torch.testing.assert_close(found, classifier.model(**collate(classifier, texts)).logits)
-    assert torch.autograd.grad(found.sum(), [classifier.model.get_input_embeddings().weight])[0].any()
+        logits = classifier.model(**collate(classifier, texts)).logits
+    torch.testing.assert_close(losses, -torch.log_softmax(logits, dim=-1)[:, 1])
+    assert torch.autograd.grad(losses.sum(), [classifier.model.get_input_embeddings().weight])[0].any()
 
 
 def test_log_odds_fall_by_what_a_piece_adds_to_them() -> None:
