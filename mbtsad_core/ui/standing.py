@@ -159,7 +159,8 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         over = status.stage == "distil" and status.step == status.total
         rows.append(("stage", "measuring the result" if over else STAGES.get(status.stage, status.stage or "starting")))
         rows.append(("step", f"{status.step} of {status.total}" if status.total else "the models are being loaded"))
-        rows.append(("time left", f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"))
+        name = "time left" if status.stage in ("retrain", "distil") else "left of this stage"
+        rows.append((name, f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"))
     job = site.runner.job(session.job)
     if status.state is State.DONE and job.result:
         settings = job.result["settings"]
