@@ -471,18 +471,22 @@ def _hardest_retraining(seeds: int, rows: Rows) -> list[str]:
 
 
 def _ablated(form: str, seeds: int, rows: Rows) -> list[str]:
-    """The paper says that the method is worse without each of its terms."""
+    """The paper says that the method is worse without each of its terms; on the suspects that both were run on."""
     of_form = {row.paper: row for row in TABLE4 if row.name.endswith(f", {form}")}
     lines = [f"Without a term, {form} (the paper says: worse each time):", ""]
     for name, _ in ABLATIONS:
         said = []
         for _, attack in SETS[:3]:
-            full, without = _asr(rows, of_form["MBTSAD"], seeds, attack), _asr(rows, of_form[name], seeds, attack)
-            if not full or not without:
+            runs = [
+                [cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0]) for row in (of_form["MBTSAD"], of_form[name])] for seed in range(seeds)
+            ]
+            both = {full.seed: pair for full, without in runs if len(pair := _of(rows, [full, without])) == 2}
+            if not both:
                 said.append(f"{attack} not run")
                 continue
-            asr, cacc = (100 * (mean(f[rate] for f in without) - mean(f[rate] for f in full)) for rate in ("asr", "cacc"))
-            said.append(f"{attack} {'worse' if asr > 0 or cacc < 0 else 'not worse'} (ASR {asr:+.1f}, CACC {cacc:+.1f})")
+            asr, cacc = (100 * mean(without[rate] - full[rate] for full, without in both.values()) for rate in ("asr", "cacc"))
+            of = "" if len(both) == seeds else f"seed{'s' if len(both) > 1 else ''} {', '.join(map(str, both))}: "
+            said.append(f"{attack} {'worse' if asr > 0 or cacc < 0 else 'not worse'} ({of}ASR {asr:+.1f}, CACC {cacc:+.1f})")
         lines.append(f"- {name}: {'; '.join(said)}.")
     return [*lines, ""]
 

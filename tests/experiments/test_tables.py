@@ -199,6 +199,15 @@ def test_an_ablation_that_is_not_worse_is_said_to_be_so(tmp_path: Path) -> None:
     assert "- CD: BadNets not run; LWP not run; EP not run." in text
 
 
+def test_an_ablation_is_held_against_the_full_method_on_the_same_suspects(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    full, without = own("MBTSAD, the paper's form"), own("no-att, the paper's form")
+    ran = [(full, seed, asr) for seed, asr in enumerate((400, 100, 100))] + [(without, 0, 380)]
+    of = [(cell_of(case_of("sst2", "EP", seed), row.method, row.candidates[0]), asr) for row, seed, asr in ran]
+    results.write_text("".join(line(cell, BEFORE, purified=scores(890, asr)) for cell, asr in of), encoding="utf-8")
+    assert "EP not worse (seed 0: ASR -2.0, CACC +0.0)" in printed(results, "table4")
+
+
 def test_the_attacks_are_held_to_their_bars(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     good, weak = (cell_of(tables.attack_case(attack, 0), NONE, {}) for attack in ("sentence", "syntactic"))
