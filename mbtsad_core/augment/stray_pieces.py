@@ -93,9 +93,7 @@ def _pair(suspect: Classifier, pieces: list[int], longer: Probes, seed: int) -> 
     starts = {label: [encoded[i::STARTS] for i in range(min(STARTS, len(encoded)))] for label, encoded in longer.items()}
     step, total = 0, sum(INVERSION_STEPS + len(texts) for texts in starts.values())
     for label, texts in starts.items():
-        inversion = _invert(suspect, rows, texts, label, seed)
-        for _ in range(INVERSION_STEPS):
-            weights = next(inversion)
+        for weights in _invert(suspect, rows, texts, label, seed):  # noqa: B007 - the last ones are hardened below
             step += 1
             yield Event("pairs", step, total)
         before = _losses(suspect, longer[label], label)
@@ -155,7 +153,7 @@ def _harden(suspect: Classifier, rows: Tensor, weights: Tensor, texts: Sequence[
 
 def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, label: int) -> Tensor:
     """Cross-entropy, (N,), of each text with its class, where two tokens in its middle have the embeddings `soft`, (N, 2, D)."""
-    batch = collate(suspect, [_with(_with(e, 0), 0) for e in encoded])
+    batch = collate(suspect, [_with(_with(e, 0), 0) for e in encoded])  # any piece holds a place
     embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
     texts = torch.arange(len(encoded), device=suspect.device)[:, None]
     places = torch.tensor([_middle(e) for e in encoded], device=suspect.device)[:, None]
@@ -170,7 +168,8 @@ def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, 
 def _search(suspect: Classifier, pieces: list[int], unsure: Probes, longer: Probes, stage: str, turn: int = 0, turns: int = 1) -> Steps[dict[int, Tensor]]:
     """By successive halving, the pieces whose insertion raises the loss most: the lower quartiles of each class, (classes,).
 
-    It is one turn of several of its stage."""
+    Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all.
+    """
     numbers = [len(pieces)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))

@@ -27,7 +27,7 @@ from mbtsad_core.ui.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.ui.parts import Parts, empty, said
 from mbtsad_core.ui.session import Session, read_hub_id
 from mbtsad_core.ui.site import Site
-from mbtsad_core.ui.standing import MOVING, STAGES
+from mbtsad_core.ui.standing import MOVING, stage_of
 from mbtsad_core.views.words import duration, percent
 
 
@@ -248,7 +248,7 @@ def _state(site: Site, job: Job) -> tuple[str, str]:
             return "starting", ""
         case State.RUNNING:
             left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-            return f"running {100 * status.step // status.total} %{left}", STAGES.get(status.stage, status.stage)
+            return f"running {100 * status.step // status.total} %{left}", stage_of(status).words
         case State.CANCELLING:
             return "stopping", ""
         case State.CANCELLED:

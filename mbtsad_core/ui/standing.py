@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from mbtsad_core.errors import UnknownJob
 from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.jobs.runner import STAGES as TRAINING
 from mbtsad_core.jobs.runner import Status
 from mbtsad_core.jobs.store import ACTIVE, State
 from mbtsad_core.types import Rate
@@ -15,15 +17,31 @@ from mbtsad_core.ui.session import Session, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration, percent
 
+
+class Stage(NamedTuple):
+    """How the page speaks of a stage, in full and in a word, and its part of the progress bar, from 0 to 1."""
+
+    words: str
+    short: str
+    start: float
+    end: float
+
+
 STAGES = {
-    "scan": "a look at the vocabulary",
-    "pairs": "a look at pairs of words",
-    "companions": "a look at what goes with a pair of words",
-    "measure": "measuring the suspect",
-    "retrain": "step 1: token-split retraining",
-    "distil": "step 2: attention distillation",
+    "measure": Stage("measuring the suspect", "measuring", 0.0, 0.0),
+    "scan": Stage("a look at the vocabulary", "scanning", 0.0, 0.06),
+    "pairs": Stage("a look at pairs of words", "scanning pairs", 0.06, 0.16),
+    "companions": Stage("a look at what goes with a pair of words", "scanning pairs", 0.16, 0.2),
+    "retrain": Stage("step 1: token-split retraining", "retraining", 0.2, 0.6),
+    "distil": Stage("step 2: attention distillation", "distilling", 0.6, 1.0),
 }
 MOVING = (State.QUEUED, *ACTIVE)
+
+
+def stage_of(status: Status) -> Stage:
+    """The stage that a run is in; one of another method goes by its own name."""
+    name = status.stage or "starting"
+    return STAGES.get(name, Stage(name, name, 0.0, 0.1))
 
 
 @dataclass(frozen=True)
@@ -129,18 +147,13 @@ def job_words(found: Standing) -> str:
                 return "measuring the result"
             left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
             share = f" {status.step} of {status.total}" if status.total else ""
-            return f"{_short(status.stage)}{share}{left}"
+            return f"{stage_of(status).short}{share}{left}"
         case State.CANCELLING:
             return "stopping"
         case State.CANCELLED:
             return "stopped"
         case _:
             return str(status.state.value)
-
-
-def _short(stage: str) -> str:
-    known = {"": "starting", "scan": "scanning", "pairs": "scanning pairs", "companions": "scanning pairs"}
-    return (known | {"measure": "measuring", "retrain": "retraining", "distil": "distilling"}).get(stage, stage)
 
 
 def panel_html(site: Site, session: Session, found: Standing) -> str:
@@ -157,9 +170,9 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
     rows: list[tuple[str, str]] = []
     if status.state is State.RUNNING:
         over = status.stage == "distil" and status.step == status.total
-        rows.append(("stage", "measuring the result" if over else STAGES.get(status.stage, status.stage or "starting")))
+        rows.append(("stage", "measuring the result" if over else stage_of(status).words))
         rows.append(("step", f"{status.step} of {status.total}" if status.total else "the models are being loaded"))
-        name = "time left" if status.stage in ("retrain", "distil") else "left of this stage"
+        name = "time left" if status.stage in TRAINING else "left of this stage"
         rows.append((name, f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"))
     job = site.runner.job(session.job)
     if status.state is State.DONE and job.result:
@@ -203,9 +216,8 @@ def _bar(status: Status) -> str:
     """Progress over both stages; the scan, and what follows where it finds a pair of words, count as the start of the first."""
     if status.state is not State.RUNNING or not status.total:
         return ""
-    start = {"pairs": 0.06, "companions": 0.16, "retrain": 0.2, "distil": 0.6}.get(status.stage, 0.0)
-    length = {"scan": 0.06, "pairs": 0.1, "companions": 0.04, "measure": 0.0, "retrain": 0.4, "distil": 0.4}.get(status.stage, 0.1)
-    share = 100 * (start + length * status.step / status.total)
+    stage = stage_of(status)
+    share = 100 * (stage.start + (stage.end - stage.start) * status.step / status.total)
     return (
         f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" aria-valuemin="0" aria-valuemax="100">'
         f'<i style="width:{share:.1f}%"></i></div>'

@@ -8,7 +8,7 @@ from itertools import pairwise
 from mbtsad_core.jobs.runner import Status
 from mbtsad_core.jobs.store import State
 from mbtsad_core.jobs.worker import NOT_KEPT
-from mbtsad_core.ui.standing import STAGES, _bar, _short
+from mbtsad_core.ui.standing import _bar, stage_of
 
 
 def status(stage: str, step: int, total: int) -> Status:
@@ -31,5 +31,5 @@ def test_progress_goes_from_nothing_to_all_and_never_back() -> None:
 
 def test_every_stage_of_a_purification_has_its_words() -> None:
     for stage in (*NOT_KEPT, "retrain", "distil"):
-        assert STAGES[stage] != stage
-        assert _short(stage) != stage
+        assert stage_of(status(stage, 1, 2)).words != stage
+        assert stage_of(status(stage, 1, 2)).short != stage
