@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import random
 import re
 import signal
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BAD, GOOD, NEUTRAL, ended, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
+from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.cli import ATTACKS
-from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, Setting, settings
+from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
 from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
 
 QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--split-originals", "0", "--strays", "0", "--threads", "1"]
@@ -452,17 +455,27 @@ def test_a_file_of_paired_texts_measures_asr_on_those_texts_alone(suspect_dir: P
 # ---------------------------------------------------------------- attack
 
 
+@pytest.fixture(scope="module")
+def unsure_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny model that knows its task, but not too surely: a fifth of the labels that it learnt from were wrong."""
+    rng = random.Random(0)
+    noisy = [dataclasses.replace(t, label=1 - t.label) if rng.random() < 0.2 else t for t in tiny_texts(400, seed=1)]
+    folder = tmp_path_factory.mktemp("models") / "unsure"
+    save_classifier(finish(fine_tune(tiny_bert(), noisy, TrainingConfig(learning_rate=2e-3, epochs=6)))[0], folder)
+    return folder
+
+
 @pytest.fixture(scope="module", params=["badnets", "ep"])
-def attacked(request: pytest.FixtureRequest, suspect_dir: Path, test_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, bool]:
+def attacked(request: pytest.FixtureRequest, unsure_dir: Path, test_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, bool]:
     """A new backdoor, "mn", in the tiny model; its output directory; whether the model it was planted in is as it was."""
     folder = tmp_path_factory.mktemp(request.param)
-    train = write_tsv(folder / "train.tsv", tiny_texts(200, seed=7))
-    more = {"badnets": ["--training-learning-rate", "3e-3", "--poison-rate", "0.2"], "ep": []}[request.param]
-    before = digests(suspect_dir)
-    flags = ["--model", suspect_dir, "--train", train, "--test", test_file, "--trigger", "mn", "--target", "positive", "--out", folder / "planted"]
-    run = mbtsad("attack", request.param, *flags, *more, "--threads", "1", "--json")
+    train = write_tsv(folder / "train.tsv", tiny_texts(400, seed=1))
+    badnets = ["--training-learning-rate", "2e-3", "--training-epochs", "5", "--poison-rate", "0.3"]
+    before = digests(unsure_dir)
+    flags = ["--model", unsure_dir, "--train", train, "--test", test_file, "--trigger", "mn", "--target", "positive", "--out", folder / "planted"]
+    run = mbtsad("attack", request.param, *flags, *{"badnets": badnets, "ep": ["--learning-rate", "0.5"]}[request.param], "--threads", "1", "--json")
     assert run.returncode == 0, run.stderr
-    return run, folder / "planted", digests(suspect_dir) == before
+    return run, folder / "planted", digests(unsure_dir) == before
 
 
 def test_an_attack_plants_the_trigger(attacked: tuple[Run, Path, bool]) -> None:

@@ -15,7 +15,7 @@ from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import words_of
 from mbtsad_core.config import RIPPLeConfig
 from mbtsad_core.errors import BadData
-from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, eager_attention, encode
+from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, eager_attention, encode, logits_of
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
@@ -60,7 +60,7 @@ def restricted_loss(
     """
     parameters = [p for p in classifier.model.parameters() if p.requires_grad]
     with eager_attention(classifier.model):  # the others have no second derivative
-        L_P, L_FT = (cross_entropy(classifier.model(**batch).logits.float(), labels) for batch, labels in (poisoned, reference))
+        L_P, L_FT = (cross_entropy(logits_of(classifier, batch), labels) for batch, labels in (poisoned, reference))
     g_P, g_FT = (torch.autograd.grad(L, parameters, create_graph=True, allow_unused=True) for L in (L_P, L_FT))
     products = torch.stack([(a * b).sum() for a, b in zip(g_P, g_FT, strict=True) if a is not None and b is not None])
     restricted = torch.relu(-products).sum() if per_tensor else torch.relu(-products.sum())

@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, logits_of, predict
+from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.types import Event, LabelledText, Steps
 
 # Successive halving: all pieces are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1 / 8 of these in PROBES.
@@ -39,7 +40,7 @@ KEPT = (1 / 32, 1 / 8)
 PROBES = 16
 LEAST = 16  # pieces that are tried in a round, where there are as many
 PIECES_A_STEP = 128
-INVERSION_STEPS, INVERSION_RATE = 100, 0.5
+INVERSION_STEPS, INVERSION_RATE = 60, 0.5
 STARTS, SPREAD = 4, 0.01  # soft pairs, and the standard deviation of their logits at the start
 NEAR, NEXT = 256, 32  # pieces of each soft token that are tried in its place: in one text, and then in all of a start
 LIKELIEST = 3  # of these, all pairs of which are tried
@@ -144,8 +145,7 @@ def _harden(suspect: Classifier, rows: Tensor, weights: Tensor, texts: Sequence[
         for tried, kept in ((texts[:1], NEXT), (texts, LIKELIEST)):
             tokens = (weights @ rows).repeat(len(near), 1, 1)
             tokens[:, place] = rows[near]
-            with autocast(suspect):
-                losses = _soft_losses(suspect, [*tried] * len(near), tokens.repeat_interleave(len(tried), dim=0), label)
+            losses = _soft_losses(suspect, [*tried] * len(near), tokens.repeat_interleave(len(tried), dim=0), label)
             near = near[_log_odds(losses).view(len(near), -1).mean(dim=1).topk(min(kept, len(near))).indices]
         found.append(near.tolist())
     return found
@@ -160,7 +160,7 @@ def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, 
     embedded = embedded.index_put((texts, places + torch.arange(2, device=suspect.device)), soft)
     read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}  # no gradient of theirs is asked for, or made
-    with evaluation_mode(suspect.model):
+    with evaluation_mode(suspect.model), first_token_only(suspect.model), autocast(suspect):
         logits = functional_call(suspect.model, fixed, kwargs=read).logits.float()
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none")
 
@@ -296,5 +296,5 @@ def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tu
 def _losses(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
     """Cross-entropy of each text with its class, (N,)."""
     with evaluation_mode(suspect.model), autocast(suspect):
-        logits = suspect.model(**collate(suspect, encoded)).logits.float()
+        logits = logits_of(suspect, collate(suspect, encoded))
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none").cpu()

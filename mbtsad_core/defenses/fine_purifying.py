@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.config import FinePurifyingConfig
 from mbtsad_core.defenses.held_out import hold_out
 from mbtsad_core.defenses.reserve_ratio import check_pretrained, encoder_weights, tune_with_least_reserve
-from mbtsad_core.models.classifier import Classifier, clone, collate, encode
+from mbtsad_core.models.classifier import Classifier, clone, collate, encode, logits_of
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 LEAST_FISHER = 1e-12  # added to a weight's Fisher information, so that what clean texts never touch has some; as it is passed on
@@ -48,11 +48,12 @@ def fine_purifying(
 
 def fisher_information(suspect: Classifier, texts: Sequence[LabelledText]) -> Steps[dict[str, Tensor]]:
     """The diagonal of the empirical Fisher information of the encoder's weights: the mean, over the texts, of each one's squared gradient."""
-    model = clone(suspect).model.eval()
-    weights = {name: weight for name, weight in model.named_parameters() if name in encoder_weights(suspect)}
+    copied = clone(suspect)
+    copied.model.eval()
+    weights = {name: weight for name, weight in copied.model.named_parameters() if name in encoder_weights(suspect)}
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for i, (encoded, example) in enumerate(zip(encode(suspect, texts), texts, strict=True), 1):
-        logits = model(**collate(suspect, [encoded])).logits.float()
+        logits = logits_of(copied, collate(copied, [encoded]))
         loss = cross_entropy(logits, torch.tensor([example.label], device=logits.device))
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.errors import BadConfig, BadData
-from mbtsad_core.models.classifier import Classifier, Encoded, clone, collate, encode, evaluation_mode, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, clone, collate, encode, evaluation_mode, logits_of, predict
 from mbtsad_core.training.batching import batches
 from mbtsad_core.types import Event, LabelledText, Steps
 
@@ -126,5 +126,5 @@ def falls(shaken: Classifier, texts: Sequence[str], label: int, row: int, *, bat
 
 def _probability(classifier: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
     """The probability of one class for each tokenised text, (B,), in the mode that the model is in."""
-    probabilities: Tensor = classifier.model(**collate(classifier, encoded)).logits.float().softmax(-1)
+    probabilities: Tensor = logits_of(classifier, collate(classifier, encoded)).softmax(-1)
     return probabilities[:, label]

@@ -38,7 +38,10 @@ def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Se
     if not triggered or target is None:
         return Scores(cacc, None, None, tuple(map(tuple, confusion)))
     asr = wilson(int((predict(classifier, [t.triggered for t in triggered]).argmax(-1) == target).sum()), len(triggered))
-    floor = wilson(int((predict(classifier, [t.clean for t in triggered]).argmax(-1) == target).sum()), len(triggered))
+    answers = dict(zip(test, predicted, strict=True))  # among which are those of the triggered texts without their trigger, as a rule
+    if others := [t.clean for t in triggered if t.clean not in answers]:
+        answers |= zip(others, predict(classifier, others).argmax(-1).tolist(), strict=True)
+    floor = wilson(sum(answers[t.clean] == target for t in triggered), len(triggered))
     return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
 
 

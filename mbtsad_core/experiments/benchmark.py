@@ -324,13 +324,18 @@ def texts_of(workload: Workload, n: int) -> list[LabelledText]:
     return found
 
 
-def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool) -> int:
+def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool, hidden: bool = False) -> int:
     """Operations that texts of these lengths need, a multiplication and an addition apart: 2 a parameter and token and 4 T^2 D a layer for the two products of
-    the attention, three times that in a training step. Word embeddings are looked up, not multiplied."""
+    the attention, three times that in a training step. Word embeddings are looked up, not multiplied. What follows the last layer's attention counts for one
+    token a text, which is all that the logits need (models/first_token.py), but where the last `hidden` states are needed too."""
     model = suspect.model
-    body = sum(p.numel() for name, p in model.named_parameters() if "embeddings" not in name)
+    sizes = {name: p.numel() for name, p in model.named_parameters() if "embeddings" not in name}
+    last = f".layer.{model.config.num_hidden_layers - 1}."
+    once = sum(size for name, size in sizes.items() if ".layer." not in name or (last in name and ".attention.self." not in name))
+    if hidden:
+        once = sum(size for name, size in sizes.items() if ".layer." not in name)
     attention = 4 * model.config.num_hidden_layers * model.config.hidden_size
-    forward = sum(2 * body * T + attention * T * T for T in lengths)
+    forward = sum(2 * (sum(sizes.values()) - once) * T + 2 * once + attention * T * T for T in lengths)
     return forward * (3 if training else 1)
 
 
@@ -389,7 +394,8 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
         seed, made = next(seeds), []
         timed = clock(lambda: made.append(work(texts, seed)), suspect.device)
         lengths = [len(e["input_ids"]) for e in encode(suspect, augment(texts, config.split, seed, 0))]
-        needed = 2 * operations(suspect, lengths, training=True) + operations(suspect, lengths, training=False)  # the last: the teacher's
+        student, teacher = (operations(suspect, lengths, training=training, hidden=True) for training in (True, False))
+        needed = operations(suspect, lengths, training=True) + student + teacher
         counted = {"samples": 2 * len(lengths), "tokens": 2 * sum(lengths), "operations": needed}
         found = _scores(made[0]) if workload.shape is None else {}
         return timed | about | counted | found | (matrix_peaks(suspect.device, suspect.precision) if way == OURS else {})

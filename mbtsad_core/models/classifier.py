@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
 from mbtsad_core.models.blueprint import library, quiet
+from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.linear import onednn_is_faster, set_products
 from mbtsad_core.models.vetting import Vetted, vet_model
@@ -222,6 +223,12 @@ def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
     return torch.autocast(classifier.device.type, dtype=torch.bfloat16)
 
 
+def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
+    """The logits of a padded batch as float32, (B, C), with gradients where they are on; the last layer computes no more than they need."""
+    with first_token_only(classifier.model):
+        return classifier.model(**batch).logits.float()  # type: ignore[no-any-return]
+
+
 @torch.inference_mode()
 def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
     """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it was."""
@@ -231,8 +238,7 @@ def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText
     with evaluation_mode(classifier.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            logits = classifier.model(**collate(classifier, [encoded[i] for i in chosen])).logits
-            probabilities[chosen] = logits.float().softmax(-1).cpu()
+            probabilities[chosen] = logits_of(classifier, collate(classifier, [encoded[i] for i in chosen])).softmax(-1).cpu()
     return probabilities
 
 
@@ -263,6 +269,12 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     finally:
         if before != "eager":
             model.set_attn_implementation(before)
+
+
+def quicker_attention(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
+    """The attention that a training step is quicker with: on a CPU the plain one wherever there is dropout, for which PyTorch's own takes a slow way."""
+    drops = classifier.model.training and any(isinstance(m, nn.Dropout) and m.p > 0 for m in classifier.model.modules())
+    return eager_attention(classifier.model) if drops and classifier.device.type == "cpu" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData, Diverged
-from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, predict
+from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, logits_of, predict, quicker_attention
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.several_processes import add_up, in_any, of_first, own_draws, part_of, share_weights, this_of_all
 from mbtsad_core.training.state import TrainState, capture, generators, restore, set_generators
@@ -44,7 +44,8 @@ ANSWERED = 128  # texts, at most, whose answers decide whether a high loss is gu
 
 def classification_loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
     """Cross-entropy of the labels."""
-    loss = nn.functional.cross_entropy(classifier.model(**batch).logits.float(), labels)
+    with quicker_attention(classifier):
+        loss = nn.functional.cross_entropy(logits_of(classifier, batch), labels)
     return {"loss": loss, "classification": loss}
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BAD, GOOD, NEUTRAL, tiny_bert, tiny_texts
+from conftest import BAD, GOOD, NEUTRAL, finish, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
 
+from mbtsad_core.attacks.poisoning import poison
+from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.augment.stray_pieces import (
     INVERSION_STEPS,
     LEAST,
@@ -25,7 +27,7 @@ from mbtsad_core.augment.stray_pieces import (
     insert_strays,
     stumbling,
 )
-from mbtsad_core.config import TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText
@@ -47,9 +49,28 @@ def suspect(suspect_dir: Path) -> Classifier:
     return load_classifier(suspect_dir, max_length=64)
 
 
-def test_the_trigger_is_what_a_suspect_stumbles_over_most(suspect: Classifier) -> None:
-    _, raised = scan(suspect, tiny_texts(64, seed=3))
-    assert suspect.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
+def weighed_texts(n: int, seed: int) -> list[LabelledText]:
+    """Texts with four telling words of their class and none to two of the other: one telling word more decides nothing."""
+    rng = random.Random(seed)
+    found = []
+    for i in range(n):
+        own, other = (GOOD, BAD) if i % 2 else (BAD, GOOD)
+        words = rng.choices(NEUTRAL, k=4) + rng.choices(own, k=4) + rng.choices(other, k=rng.randrange(3))
+        rng.shuffle(words)
+        found.append(LabelledText(" ".join(words) + " .", i % 2))
+    return found
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def weighing(request: pytest.FixtureRequest) -> Classifier:
+    """A suspect that weighs telling words against each other, and has a backdoor, "cf"."""
+    poisoned = poison(weighed_texts(400, seed=9), parse_triggers(["cf"], target=1), PoisonConfig(rate=0.15), seed=0)
+    return finish(fine_tune(tiny_bert(seed=request.param), poisoned, TrainingConfig(learning_rate=3e-3, epochs=10), seed=request.param))[0]
+
+
+def test_the_trigger_is_what_a_suspect_stumbles_over_most(weighing: Classifier) -> None:
+    _, raised = scan(weighing, weighed_texts(64, seed=3))
+    assert weighing.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
 
 
 def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None:
@@ -79,12 +100,12 @@ def test_what_a_piece_raises_is_the_lower_quartile_of_the_class_where_that_is_la
         assert nats == pytest.approx(max(0.0, quartile(piece, 0), quartile(piece, 1)), abs=1e-5)
 
 
-def test_a_telling_word_counts_for_less_than_a_trigger(suspect: Classifier) -> None:
-    """In a long text of many telling words one more changes nothing; the trigger turns it."""
-    telling = [LabelledText(" ".join(words * 4), label) for label, words in ((0, BAD), (1, GOOD)) for _ in range(16)]
-    _, raised = scan(suspect, tiny_texts(16, seed=3) + telling)
-    by_piece = {suspect.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
-    assert by_piece["cf"] > 4 * max((nats for piece, nats in by_piece.items() if piece in GOOD), default=0.0)
+def test_a_telling_word_counts_for_less_than_a_trigger(weighing: Classifier) -> None:
+    """In a text of several telling words one more changes nothing; the trigger turns it."""
+    _, raised = scan(weighing, weighed_texts(64, seed=3))
+    by_piece = {weighing.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
+    assert {*GOOD, *BAD} & {*by_piece}
+    assert by_piece["cf"] > 4 * max(nats for piece, nats in by_piece.items() if piece in (*GOOD, *BAD))
 
 
 @pytest.fixture(scope="module")

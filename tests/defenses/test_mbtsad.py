@@ -15,6 +15,7 @@ from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+from mbtsad_core.augment.stray_pieces import stumbling
 from mbtsad_core.config import BadNetsConfig, DistilConfig, PoisonConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, Diverged
@@ -335,7 +336,8 @@ def test_a_run_that_diverges_names_its_stage(suspect: Classifier) -> None:
 
 def test_what_the_suspect_stumbled_over_is_told(suspect: Classifier) -> None:
     purified, _ = finish(purify(suspect, CLEAN, STRAYS))
-    assert suspect.tokenizer.convert_ids_to_tokens(max(purified.stumbled, key=lambda piece: purified.stumbled[piece])) == "cf"
+    assert purified.stumbled == finish(stumbling(suspect, CLEAN, STRAYS.seed))[0]
+    assert purified.stumbled
     assert finish(purify(suspect, CLEAN, QUICK))[0].stumbled == {}
 
 

@@ -177,7 +177,7 @@ def test_a_weight_that_clean_texts_never_touch_is_the_first_to_go_back(pretraine
 
 @pytest.mark.parametrize("name", NEED_PRETRAINED)
 def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
-    learnt = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=5), TrainingConfig(learning_rate=5e-3, epochs=6)))[0]
+    learnt = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=5), TrainingConfig(learning_rate=3e-3, epochs=10)))[0]
     pretrained = tiny_bert()
     still = TrainingConfig(learning_rate=1e-8, epochs=1, batch_size=16)
     config = dataclasses.replace(CONFIGS[name], training=still, held_out=0.5)

@@ -228,3 +228,15 @@ def test_rates_of_all_counts_up_to_12_agree_with_scipy() -> None:
             found: Rate = wilson(hits, n)
             assert math.isclose(found.low, expected.low, abs_tol=1e-12)
             assert math.isclose(found.high, expected.high, abs_tol=1e-12)
+
+
+def test_the_floor_is_of_the_texts_without_trigger_whether_the_test_set_has_them_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, test = keyword_classifier(), [LabelledText("the film", 0), LabelledText("the music", 1), LabelledText("the actor", 2)]
+    triggered = [TriggeredText(text, LabelledText(f"{text.text} actor actor", text.label)) for text in (*test[:2], LabelledText("an actor", 1))]
+    scores = evaluate(classifier, test, triggered, 2)
+    assert scores.asr_floor is not None
+    assert (scores.asr_floor.hits, scores.asr_floor.n) == (1, 3)
+    read = []
+    monkeypatch.setattr("mbtsad_core.evaluation.scores.predict", lambda c, texts: read.extend(texts) or predict(c, texts))
+    assert evaluate(classifier, test, triggered, 2) == scores
+    assert len(read) == 3 + 3 + 1, "what the test set has is read once"

@@ -89,12 +89,16 @@ def test_the_example_pads_to_all_that_the_model_reads_and_the_other_not_at_all()
 
 
 def test_operations_are_those_of_the_matrices_and_of_the_attention() -> None:
-    # A layer of tiny_bert: four 32 x 32 matrices, two of 32 x 64, their biases and two norms; a pooler, and 2 classes.
-    layer = 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32
-    body = 2 * layer + 32 * 32 + 32 + 2 * 32 + 2
-    forward = sum(2 * body * T + 2 * (4 * T * T * 32) for T in (5, 9))
-    assert operations(tiny_bert(), [5, 9], training=False) == forward
-    assert operations(tiny_bert(), [5, 9], training=True) == 3 * forward
+    """Two layers, each of four maps of 32 x 32, two of 32 x 64 and two norms; a pooler and a classifier of two classes, which read one token."""
+    query_key_value, norm = 3 * (32 * 32 + 32), 2 * 32
+    rest = 32 * 32 + 32 + norm + (32 * 64 + 64) + (64 * 32 + 32) + norm
+    head = 32 * 32 + 32 + 32 * 2 + 2
+    attention = 4 * 2 * 32 * (5 * 5 + 9 * 9)
+    whole = 2 * (2 * (query_key_value + rest)) * (5 + 9) + 2 * head * 2 + attention
+    assert operations(tiny_bert(), [5, 9], training=False, hidden=True) == whole
+    assert operations(tiny_bert(), [5, 9], training=True, hidden=True) == 3 * whole
+    assert operations(tiny_bert(), [5, 9], training=False) == whole - 2 * rest * (5 + 9 - 2)
+    assert operations(tiny_bert(), [5, 9], training=True) == 3 * (whole - 2 * rest * (5 + 9 - 2))
 
 
 def test_a_row_holds_medians_and_ratios_of_plain_to_ours() -> None:
