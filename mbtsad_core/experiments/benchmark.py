@@ -331,9 +331,11 @@ def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool, h
     model = suspect.model
     sizes = {name: p.numel() for name, p in model.named_parameters() if "embeddings" not in name}
     last = f".layer.{model.config.num_hidden_layers - 1}."
-    once = sum(size for name, size in sizes.items() if ".layer." not in name or (last in name and ".attention.self." not in name))
-    if hidden:
-        once = sum(size for name, size in sizes.items() if ".layer." not in name)
+
+    def for_one_token(name: str) -> bool:
+        return ".layer." not in name or (not hidden and last in name and ".attention.self." not in name)
+
+    once = sum(size for name, size in sizes.items() if for_one_token(name))
     attention = 4 * model.config.num_hidden_layers * model.config.hidden_size
     forward = sum(2 * (sum(sizes.values()) - once) * T + 2 * once + attention * T * T for T in lengths)
     return forward * (3 if training else 1)

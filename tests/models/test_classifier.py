@@ -27,6 +27,7 @@ from mbtsad_core.models.classifier import (
     load_classifier,
     place,
     predict,
+    quicker_attention,
     save_classifier,
     trace,
     weights_hash,
@@ -502,3 +503,19 @@ def test_a_device_that_does_not_exist_is_refused(tiny: Classifier, device: str) 
 
 def test_texts_of_the_test_fixture_are_known_to_the_tokenizer(tiny: Classifier) -> None:
     assert not any(tiny.tokenizer.unk_token_id in e["input_ids"] for e in encode(tiny, tiny_texts(50)))
+
+
+def test_training_with_dropout_on_a_cpu_takes_the_plain_attention_and_gives_the_models_own_back() -> None:
+    classifier = tiny_bert()
+    own = classifier.model.config._attn_implementation
+    assert own != "eager"
+    found = []
+    for train, rate in ((False, 0.1), (True, 0.1), (True, 0.0)):
+        classifier.model.train(train)
+        for module in classifier.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = rate
+        with quicker_attention(classifier):
+            found.append(classifier.model.config._attn_implementation)
+        assert classifier.model.config._attn_implementation == own
+    assert found == [own, "eager", own]
