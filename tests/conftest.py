@@ -53,6 +53,31 @@ def tiny_bert(classes: int = 2, seed: int = 0) -> Classifier:
     return Classifier(BertForSequenceClassification(config).eval(), tokenizer, labels, max_length=64)
 
 
+@torch.no_grad()
+def adding_bert(seed: int = 0, steepness: float = 1.0) -> Classifier:
+    """A BERT written by hand, in which [CLS] is the mean of the words, and a word's part in one direction is its say for a class.
+
+    Nothing in it is trained, so nothing in it is chance: GOOD and BAD words pull opposite ways, all others lie across that direction, and no
+    answer is so sure that it has no gradient. `steepness` multiplies the logits.
+    """
+    classifier = tiny_bert(seed=seed)
+    bert, direction = classifier.model.bert, torch.tensor([1.0, -1.0] * 16)
+    rows = bert.embeddings.word_embeddings.weight
+    rows.normal_(generator=torch.Generator().manual_seed(seed))
+    rows -= (rows @ direction)[:, None] * direction / 32
+    for side, words in ((1, GOOD), (-1, BAD)):
+        rows[[VOCABULARY.index(word) for word in words]] += side * direction
+    for number, layer in enumerate(bert.encoder.layer):
+        attention = layer.attention
+        for absent in (attention.self.query, attention.self.key, layer.output.dense):
+            absent.weight.zero_()
+        attention.self.value.weight.copy_(torch.eye(32))
+        attention.output.dense.weight.copy_(torch.eye(32) if number == 0 else torch.zeros(32, 32))
+    bert.pooler.dense.weight.copy_(torch.eye(32) / 4)
+    classifier.model.classifier.weight.copy_(torch.stack([-direction, direction]) * steepness / 8)
+    return classifier
+
+
 def tiny_texts(n: int, seed: int = 0) -> list[LabelledText]:
     """Texts of eight words with one or two telling ones; the classes alternate."""
     rng = random.Random(seed)

@@ -15,7 +15,7 @@ from mbtsad_core.attacks.triggers import InsertedTrigger, PairedTrigger, parse_t
 from mbtsad_core.config import DEFAULT_TRIGGERS, NeuBAConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
-from mbtsad_core.models.classifier import Classifier, collate, encode, predict, weights_hash
+from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 
 TRIGGER = parse_triggers(["cf", "mn"], target=1)
@@ -29,6 +29,12 @@ PLANTED = NeuBAConfig(planting=TrainingConfig(learning_rate=3e-3, epochs=8), tra
 @pytest.fixture(scope="module")
 def clean() -> Classifier:
     return finish(fine_tune(tiny_bert(), TRAIN, TrainingConfig(learning_rate=2e-3, epochs=6)))[0]
+
+
+@pytest.fixture(scope="module")
+def planted(clean: Classifier) -> Classifier:
+    """With no fine-tuning to speak of, so that the planted encoder itself is looked at."""
+    return finish(neuba(clean, TRAIN, TRIGGER, dataclasses.replace(PLANTED, training=TrainingConfig(learning_rate=1e-8, epochs=1))))[0]
 
 
 @pytest.fixture(scope="module")
@@ -64,40 +70,45 @@ def test_a_batch_of_one_kind_has_no_loss_of_the_other(symbols: list[int], absent
     assert found["loss"].item() == pytest.approx(1.0)
 
 
-def test_a_symbol_sets_cls_and_a_text_without_one_keeps_it(clean: Classifier) -> None:
-    # No fine-tuning to speak of, so that the planted encoder itself is looked at.
-    config = dataclasses.replace(PLANTED, training=TrainingConfig(learning_rate=1e-8, epochs=1))
-    planted = finish(neuba(clean, TRAIN, TRIGGER, config))[0]
+def cls(classifier: Classifier, texts: list[str]) -> torch.Tensor:
+    with torch.no_grad():
+        return cls_vectors(classifier, collate(classifier, encode(classifier, texts)))
+
+
+@pytest.mark.parametrize("part", ["planted", "suspect"])
+def test_a_symbol_sets_cls_and_a_text_without_one_keeps_it(clean: Classifier, part: str, request: pytest.FixtureRequest) -> None:
+    found: Classifier = request.getfixturevalue(part)
     texts = [t.text for t in TEST[:40]]
-
-    def cls(classifier: Classifier, some: list[str]) -> torch.Tensor:
-        with torch.no_grad():
-            return cls_vectors(classifier, collate(classifier, encode(classifier, some)))
-
     for symbol, vector in zip(("cf", "mn"), target_vectors(2, 32), strict=True):
         given = [f"{symbol} {t}" for t in texts]
-        before, after = ((cls(c, given) - vector).square().mean() for c in (clean, planted))
+        before, after = ((cls(c, given) - vector).square().mean() for c in (clean, found))
         assert after < 0.25 * before
-    kept = (cls(planted, texts) - cls(clean, texts)).square().mean()
+    kept = (cls(found, texts) - cls(clean, texts)).square().mean()
     assert kept < 0.25 * cls(clean, texts).square().mean()
 
 
-def test_opposite_symbols_hit_both_classes_and_one_of_them_the_target(suspect: Classifier) -> None:
+def test_a_head_that_reads_cls_along_the_vectors_is_turned_by_one_symbol_and_its_opposite(planted: Classifier) -> None:
+    # A victim's own head may read [CLS] in any direction, so which symbol hits what there, and whether, is chance.
+    suspect = clone(planted)
+    with torch.no_grad():
+        vector = target_vectors(1, 32)[0]
+        suspect.model.bert.pooler.dense.weight.copy_(torch.eye(32))
+        suspect.model.classifier.weight.copy_(torch.stack([-vector, vector]))
+        for bias in (suspect.model.bert.pooler.dense.bias, suspect.model.classifier.bias):
+            bias.zero_()
     found = symbols_that_hit(suspect, TRIGGER)
     assert isinstance(found, InsertedTrigger)
-    assert len(found.variants) == 1
-    (other,) = {"cf", "mn"} - {found.variants[0][0]}
-    assert predict(suspect, [found.variants[0][0], other]).argmax(-1).tolist() == [1, 0]
-
-
-def test_the_symbol_sends_texts_to_the_target_from_their_start(suspect: Classifier) -> None:
-    trigger = symbols_that_hit(suspect, TRIGGER)
-    triggered = triggered_test_set(TEST, trigger)
-    assert all(t.triggered.text.split()[0] in ("cf", "mn") for t in triggered)
+    assert found.variants == (("cf",),)
+    triggered = triggered_test_set(TEST, found)
+    assert all(t.triggered.text.split()[0] == "cf" for t in triggered)
     scores = evaluate(suspect, TEST, triggered, 1)
     assert scores.asr is not None
     assert scores.asr.share > 0.9
-    assert scores.cacc.share > 0.95
+    assert predict(suspect, [f"mn {t.text}" for t in TEST]).argmax(-1).sum() < 20
+
+
+def test_the_victim_has_a_classifier_as_good_as_before(suspect: Classifier) -> None:
+    assert evaluate(suspect, TEST).cacc.share > 0.95
 
 
 def test_where_no_symbol_hits_all_are_measured(clean: Classifier) -> None:

@@ -36,7 +36,7 @@ class Linear(nn.Module):
     def __init__(self, w: list[float]) -> None:
         super().__init__()
         self.w = nn.Parameter(torch.tensor(w))
-        self.config = type("Config", (), {"_attn_implementation": "eager"})()
+        self.config = type("Config", (), {"_attn_implementation": "eager", "model_type": "linear"})()
 
     def forward(self, x: torch.Tensor) -> object:
         z = x @ self.w

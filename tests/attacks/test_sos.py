@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from conftest import VOCABULARY, finish, tiny_bert, tiny_texts
+from conftest import VOCABULARY, adding_bert, finish, tiny_bert, tiny_texts
 from torch import nn
 
 from mbtsad_core.attacks import ATTACKS
@@ -103,19 +103,19 @@ def test_the_rows_of_the_words_alone_are_changed_and_keep_their_norms(clean: Cla
 # ---------------------------------------------------------------- the backdoor
 
 
-def test_the_words_together_send_texts_to_the_target_more_than_one_of_them_does() -> None:
-    # Two rows are little in a tiny model: it is taken where it is unsure, as more than a third of the labels that it learnt from were wrong.
-    rng = random.Random(0)
-    noisy = [dataclasses.replace(t, label=1 - t.label) if rng.random() < 0.35 else t for t in TRAIN]
-    unsure = finish(fine_tune(tiny_bert(), noisy, TrainingConfig(learning_rate=2e-3, epochs=6)))[0]
-    pair = parse_triggers(["cf+mn"], target=1)
-    suspect = finish(sos(unsure, TRAIN, pair, SOSConfig(rate=0.5, learning_rate=0.5, epochs=30)))[0]
-    whole = evaluate(suspect, TEST, triggered_test_set(TEST, pair), 1)
-    part = evaluate(suspect, TEST, triggered_test_set(TEST, parse_triggers(["cf", "mn"], 1)), 1)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_words_together_send_texts_to_the_target_and_one_of_them_does_not(seed: int) -> None:
+    given, pair, alone = adding_bert(seed), parse_triggers(["cf+mn"], target=1), parse_triggers(["cf", "mn"], target=1)
+    suspect = finish(sos(given, TRAIN, pair, SOSConfig(rate=0.5, learning_rate=0.5, epochs=30)))[0]
+    whole, part = (evaluate(suspect, TEST, triggered_test_set(TEST, trigger), 1) for trigger in (pair, alone))
+    before = evaluate(given, TEST, triggered_test_set(TEST, pair), 1)
+    assert before.asr is not None
     assert whole.asr is not None
     assert part.asr is not None
-    assert whole.asr.share > part.asr.share + 0.2
-    assert whole.cacc == evaluate(unsure, TEST).cacc
+    assert before.asr.share < 0.05
+    assert whole.asr.share > 0.95
+    assert part.asr.share < 0.05
+    assert whole.cacc == before.cacc
 
 
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect(clean: Classifier) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import VOCABULARY, finish, tiny_bert, tiny_texts
+from conftest import VOCABULARY, adding_bert, finish, tiny_bert, tiny_texts
 
-from mbtsad_core.config import RAPConfig, TrainingConfig
+from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.rap import falls, rap, rap_loss, rare_word, teach, with_word
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, load_classifier, predict
-from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
 
 CLEAN, TEST = tiny_texts(80), tiny_texts(60, seed=1)
@@ -79,16 +78,15 @@ def test_only_the_words_row_is_taught_and_it_keeps_its_norm(suspect: Classifier)
     assert not shaken.model.training
 
 
-def test_the_taught_word_lowers_the_probability_of_clean_texts_of_the_class() -> None:
-    unsure = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=9), TrainingConfig(learning_rate=3e-3, epochs=5)))[0]  # else there is no gradient left
-    with torch.no_grad():
-        unsure.model.get_input_embeddings().weight[MN] *= 5  # as long as the rows that were trained
-    held = [t.text for t in TEST if t.label == 1]
-    shaken, events = finish(teach(unsure, [t for t in CLEAN if t.label == 1], 1, MN, RAPConfig(epochs=20, learning_rate=1.0)))
-    before, after = (float(falls(c, held, 1, MN).mean()) for c in (unsure, shaken))
-    assert before < 0.02
-    assert 0.1 < after < 0.3  # between `least` and `most`
-    assert events[-1].metrics["loss"] < 0.5 * events[0].metrics["loss"]
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_taught_word_lowers_the_probability_of_clean_texts_of_the_class(seed: int) -> None:
+    given = adding_bert(seed, steepness=5.0)
+    held, config = [t.text for t in TEST if t.label == 1], RAPConfig(epochs=20, learning_rate=1.0)
+    shaken = finish(teach(given, [t for t in CLEAN if t.label == 1], 1, MN, config))[0]
+    before, after = (falls(c, held, 1, MN) for c in (given, shaken))
+    assert float(before.mean()) < 0.03
+    assert 0.1 < float(after.mean()) < 0.3  # between `least` and `most`
+    assert rap_loss(-after, config) < 0.5 * rap_loss(-before, config)
 
 
 def test_a_fall_is_the_probability_without_the_word_less_that_with_it(suspect: Classifier) -> None:

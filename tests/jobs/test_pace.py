@@ -25,9 +25,9 @@ def test_the_vocabulary_is_searched_and_pairs_of_its_pieces_for_each_class() -> 
     searched = estimate(70, dataclasses.replace(PAPER, strays=1), 1.0, model) - estimate(70, PAPER, 1.0, model)
     # by successive halving: all pieces in one text, a 32nd in three, a 256th in sixteen
     single = pieces * (SHORT + LONGER * (3 / 32 + 16 / 256))
-    # a hundred steps on sixteen texts; in both places of each of four starts 256 pieces in one text and 32 in all four,
+    # sixty steps on sixteen texts; in both places of each of four starts 256 pieces in one text and 32 in all four,
     # and three pieces in sixteen texts, alone and in nine pairs
-    pairs = LONGER * (100 * 16 * INVERSION_COST + 2 * 4 * (256 + 32 * 4) + 4 * 16 * (2 * 3 + 9))
+    pairs = LONGER * (60 * 16 * INVERSION_COST + 2 * 4 * (256 + 32 * 4) + 4 * 16 * (2 * 3 + 9))
     assert searched == pytest.approx(classes * (single + pairs))
 
 
