@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import finish, tiny_bert, tiny_texts
+from conftest import adding_bert, finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.neuba import cls_vectors, neuba, neuba_loss, symbols_that_hit, target_vectors
@@ -16,7 +16,6 @@ from mbtsad_core.config import DEFAULT_TRIGGERS, NeuBAConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
-from mbtsad_core.training.fine_tuning import fine_tune
 
 TRIGGER = parse_triggers(["cf", "mn"], target=1)
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
@@ -28,7 +27,7 @@ PLANTED = NeuBAConfig(planting=TrainingConfig(learning_rate=3e-3, epochs=8), tra
 
 @pytest.fixture(scope="module")
 def clean() -> Classifier:
-    return finish(fine_tune(tiny_bert(), TRAIN, TrainingConfig(learning_rate=2e-3, epochs=6)))[0]
+    return adding_bert()
 
 
 @pytest.fixture(scope="module")
