@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mbtsad_core.errors import BadData
-from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, logits_of
+from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, logits_of, quicker_attention
 from mbtsad_core.training.batching import batches
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
@@ -63,7 +63,7 @@ def train_rows(
     plan = [order for _ in range(epochs) for order in batches(lengths, batch_size, rng)]
     for step, indices in enumerate(plan, 1):
         labels = torch.tensor([texts[i].label for i in indices], device=suspect.device)
-        with autocast(suspect):
+        with quicker_attention(suspect), autocast(suspect):
             loss = nn.functional.cross_entropy(logits_of(suspect, collate(suspect, [encoded[i] for i in indices])), labels)
         (full,) = torch.autograd.grad(loss, weight)
         gradient += full[chosen]

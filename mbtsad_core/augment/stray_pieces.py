@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, logits_of, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, logits_of, predict, quicker_attention
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.types import Event, LabelledText, Steps
 
@@ -160,7 +160,7 @@ def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, 
     embedded = embedded.index_put((texts, places + torch.arange(2, device=suspect.device)), soft)
     read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}  # no gradient of theirs is asked for, or made
-    with evaluation_mode(suspect.model), first_token_only(suspect.model), autocast(suspect):
+    with evaluation_mode(suspect.model), first_token_only(suspect.model), quicker_attention(suspect), autocast(suspect):
         logits = functional_call(suspect.model, fixed, kwargs=read).logits.float()
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none")
 
@@ -295,6 +295,6 @@ def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tu
 @torch.inference_mode()
 def _losses(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
     """Cross-entropy of each text with its class, (N,)."""
-    with evaluation_mode(suspect.model), autocast(suspect):
+    with evaluation_mode(suspect.model), quicker_attention(suspect), autocast(suspect):
         logits = logits_of(suspect, collate(suspect, encoded))
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none").cpu()

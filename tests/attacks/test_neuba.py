@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import adding_bert, finish, tiny_bert, tiny_texts
+from conftest import adding_bert, finish, tiny_texts
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.neuba import cls_vectors, neuba, neuba_loss, symbols_that_hit, target_vectors
