@@ -307,7 +307,7 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
         ("films.csv", 'text,label\n"never closed,0\nb,1\n', r"films\.csv cannot be read as CSV:.*EOF inside string.*Check the format"),
         ("films.tsv", "text\tlabel\na\t0\nb\tc\t1\n", r"films\.tsv cannot be read as TSV:.*Expected 2 fields in line 3, saw 3\. Check the format"),
         ("films.tsv.gz", b"not gzipped", r"films\.tsv\.gz cannot be read as TSV: Not a gzipped file"),
-        ("films.tsv.gz", gzip.compress(ONE_ROW.encode())[:-9], r"films\.tsv\.gz cannot be read as TSV: Compressed file ended"),
+        ("films.tsv.gz", gzip.compress(ONE_ROW.encode(), mtime=0)[:-9], r"films\.tsv\.gz cannot be read as TSV: Compressed file ended"),
         ("films.tsv", "text\tlabel\nMüde\t0\nb\t1\n".encode("latin-1"), r"films\.tsv cannot be read as TSV:.*encoding \(UTF-8\)"),
         ("films.csv", "text,label\nMüde,0\nb,1\n".encode("utf-16"), r"films\.csv cannot be read as CSV:.*encoding \(UTF-8\)"),
         ("films.jsonl", '{"text": "Müde", "label": 0}\n'.encode("latin-1"), r"films\.jsonl cannot be read as JSONL:.*encoding \(UTF-8\)"),
