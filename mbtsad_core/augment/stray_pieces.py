@@ -295,6 +295,6 @@ def _probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tu
 @torch.inference_mode()
 def _losses(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
     """Cross-entropy of each text with its class, (N,)."""
-    with evaluation_mode(suspect.model), quicker_attention(suspect), autocast(suspect):
+    with evaluation_mode(suspect.model), autocast(suspect):
         logits = logits_of(suspect, collate(suspect, encoded))
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none").cpu()

@@ -272,14 +272,13 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def quicker_attention(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
-    """The attention that work in the training's precision is quicker with: on a CPU the plain one, but in float32 without dropout.
+    """The attention that a training step is quicker with: on a CPU the plain one under dropout, and in bfloat16 where there are gradients.
 
-    PyTorch's own is slow there in bfloat16, above all backward (three times, at 14 tokens), and it falls back to a slow form under dropout.
+    PyTorch's own falls back to a slow form there for either. Forward alone it is about as quick, and holds no maps, which may fill the memory in large batches.
     """
-    if classifier.device.type != "cpu":
-        return contextlib.nullcontext()
     drops = classifier.model.training and any(isinstance(m, nn.Dropout) and m.p > 0 for m in classifier.model.modules())
-    return eager_attention(classifier.model) if drops or classifier.precision == "bfloat16" else contextlib.nullcontext()
+    backward = classifier.precision == "bfloat16" and torch.is_grad_enabled()
+    return eager_attention(classifier.model) if classifier.device.type == "cpu" and (drops or backward) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

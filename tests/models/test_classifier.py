@@ -506,16 +506,19 @@ def test_texts_of_the_test_fixture_are_known_to_the_tokenizer(tiny: Classifier) 
 
 
 @pytest.mark.parametrize(
-    ("precision", "train", "rate", "plain"),
+    ("precision", "train", "rate", "gradients", "plain"),
     [
-        ("float32", False, 0.1, False),
-        ("float32", True, 0.1, True),
-        ("float32", True, 0.0, False),
-        ("bfloat16", False, 0.1, True),
-        ("bfloat16", True, 0.0, True),
+        ("float32", False, 0.1, True, False),
+        ("float32", True, 0.1, True, True),
+        ("float32", True, 0.0, True, False),
+        ("bfloat16", False, 0.1, True, True),
+        ("bfloat16", False, 0.1, False, False),
+        ("bfloat16", True, 0.0, True, True),
     ],
 )
-def test_on_a_cpu_dropout_and_bfloat16_take_the_plain_attention_and_give_the_models_own_back(precision: str, train: bool, rate: float, plain: bool) -> None:
+def test_on_a_cpu_dropout_and_gradients_in_bfloat16_take_the_plain_attention_and_give_the_models_own_back(
+    precision: str, train: bool, rate: float, gradients: bool, plain: bool
+) -> None:
     classifier = dataclasses.replace(tiny_bert(), precision=precision)
     own = classifier.model.config._attn_implementation
     assert own != "eager"
@@ -523,6 +526,6 @@ def test_on_a_cpu_dropout_and_bfloat16_take_the_plain_attention_and_give_the_mod
     for module in classifier.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = rate
-    with quicker_attention(classifier):
+    with torch.set_grad_enabled(gradients), quicker_attention(classifier):
         assert classifier.model.config._attn_implementation == ("eager" if plain else own)
     assert classifier.model.config._attn_implementation == own
