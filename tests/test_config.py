@@ -72,7 +72,8 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
         values = [getattr(c, f.name) for f in dataclasses.fields(c)]  # type: ignore[arg-type]
         return {type(c)}.union(*(parts(v) for v in values if isinstance(v, Config)))
 
-    roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), RuntimeConfig(), config.VettingConfig(), *(c for c, _ in cli.ATTACKS.values())]
+    roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), config.LanguageModelConfig(), RuntimeConfig(), config.VettingConfig()]
+    roots += [c for c, _ in cli.ATTACKS.values()]
     roots += [config.DEFENSE_CONFIGS[name] for name in cli.DEFENSES]
     roots += [config.DETECTOR_CONFIGS[name] for name in cli.DETECTORS]
     served = {config.JobsConfig, config.UploadConfig, config.CagesConfig, config.CageConfig}  # the page's, whose visitors share one machine

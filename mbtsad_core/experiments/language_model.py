@@ -47,7 +47,7 @@ def build_language_model(
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     texts = [example.text for example in read_dataset(data).texts]
     random.Random(f"texts, seed {config.seed}").shuffle(texts)
-    blocks = blocks_of([tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"] for text in texts[: config.texts]], config.length)
+    blocks = blocks_of([tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts[: config.texts]], config.length)
     if len(blocks) < 2 * HELD_OUT:
         raise BadData(f"{data} has {len(blocks)} blocks of {config.length} tokens, too few to learn a language from. Expected {2 * HELD_OUT} or more.")
 
