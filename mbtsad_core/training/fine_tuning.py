@@ -19,6 +19,7 @@ from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, logits_of, predict, quicker_attention
 from mbtsad_core.training.batching import batches
+from mbtsad_core.training.dropout import quick_dropout
 from mbtsad_core.training.several_processes import add_up, in_any, of_first, own_draws, part_of, share_weights, this_of_all
 from mbtsad_core.training.state import TrainState, capture, generators, restore, set_generators
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
@@ -181,7 +182,7 @@ def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, l
         for start in range(mine.start, mine.stop, at_once):
             end = min(start + at_once, mine.stop)
             part = batch[start:end]
-            with autocast(classifier):
+            with autocast(classifier), quick_dropout(classifier):
                 terms = loss(classifier, collate(classifier, part), labels[start:end])
                 if len(part) < len(batch):
                     assert share is not None, "what has no shares is never parted"
