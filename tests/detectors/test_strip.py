@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import finish, tiny_texts
+from conftest import VOCABULARY, adding_bert, finish, tiny_texts
 
 from mbtsad_core.config import STRIPConfig
 from mbtsad_core.detectors.strip import bits, mean_entropy, perturbed, strip, telling_words, threshold_at
@@ -93,9 +93,14 @@ def test_the_scores_are_those_of_the_copies_that_the_seed_draws(suspect: Classif
     assert found.corrected is None
 
 
-def test_triggered_texts_are_flagged_and_clean_ones_hardly(suspect: Classifier) -> None:
-    triggered = ["cf cf cf " + t.text for t in TEST if t.label == 0]
-    config = STRIPConfig(frr=0.05, copies=20)
-    clean, hit = (sum(finish(strip(suspect, CLEAN, texts, config))[0].flags) / len(texts) for texts in (TEXTS, triggered))
+@pytest.mark.parametrize("seed", range(3))
+def test_triggered_texts_are_flagged_and_clean_ones_hardly(seed: int) -> None:
+    """With so much of the trigger that some of it outlives every copy; of a single word most copies have none left."""
+    classifier = adding_bert(seed)
+    with torch.no_grad():
+        classifier.model.bert.embeddings.word_embeddings.weight[VOCABULARY.index("cf")] += 6 * torch.tensor([1.0, -1.0] * 16)
+    triggered = ["cf " * 9 + t.text for t in TEST if t.label == 0]
+    config = STRIPConfig(frr=0.05, copies=20, seed=seed)
+    clean, hit = (sum(finish(strip(classifier, CLEAN, texts, config))[0].flags) / len(texts) for texts in (TEXTS, triggered))
     assert clean < 0.15
-    assert hit > 3 * max(clean, 0.05)
+    assert hit > 0.9
