@@ -204,7 +204,8 @@ def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, l
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether this is PyTorch's, or Python's, way to say that the memory is full."""
-    words = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    onednn = "could not create a primitive"  # all that oneDNN says where there is no room for its code or its tensors
+    words = ("can't allocate memory", "not enough memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", onednn)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 

@@ -184,7 +184,7 @@ classifier, texts = tiny_bert(), tiny_texts(4000)
 for _ in fine_tune(classifier, texts[:32], TrainingConfig(epochs=1, batch_size=32)):  # all libraries are loaded
     pass
 used = 4096 * int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), -1))
+resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20), -1))
 events = list(fine_tune(classifier, texts, TrainingConfig(epochs=1, batch_size=4000)))
 print(len(events), int(events[-1].metrics["texts_at_once"]))
 """
