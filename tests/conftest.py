@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker: threads of several that wait for each other take many times as long
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
