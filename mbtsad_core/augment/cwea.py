@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mbtsad_core.errors import MBTSADError, UnsuitableModel
 from mbtsad_core.models.vetting import check_model_files
 
 MODEL = "MBTSAD_MASKED_LM"  # environment variable: a folder, or hub:OWNER/NAME
+ONE_AT_A_TIME = threading.Lock()  # threads share a model, and with it what is hooked to it
 TOP = 100  # candidates for a word, the likeliest
 
 
@@ -68,8 +70,14 @@ def _offered(model: Any, tokenizer: Any, text: str, place: int) -> dict[str, flo
 
     batch = tokenizer(text, return_tensors="pt", truncation=True)
     batch["input_ids"][0, place] = tokenizer.mask_token_id
-    with torch.inference_mode():
-        likely = model(**batch).logits[0, place].float().softmax(-1).topk(min(TOP, model.config.vocab_size))
+    with ONE_AT_A_TIME, torch.inference_mode():
+        # The vocabulary is as costly as the layers: its scores are made for the place alone.
+        cut = model.get_output_embeddings().register_forward_pre_hook(lambda module, given: (given[0][:, place],))
+        try:
+            scores = model(**batch).logits[0]
+        finally:
+            cut.remove()
+    likely = scores.float().softmax(-1).topk(min(TOP, model.config.vocab_size))
     found: dict[str, float] = {}
     for token, probability in zip(likely.indices.tolist(), likely.values.tolist(), strict=True):
         if word := _word(tokenizer, token):
@@ -77,6 +85,7 @@ def _offered(model: Any, tokenizer: Any, text: str, place: int) -> dict[str, flo
     return found
 
 
+@functools.lru_cache(maxsize=100_000)  # the same likely words are offered again and again
 def _word(tokenizer: Any, token: int) -> str | None:
     """The token as a word, where it is one that stands alone within a text."""
     word = tokenizer.decode([token]).strip()

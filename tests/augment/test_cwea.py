@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import VOCABULARY, tiny_bert
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
-from mbtsad_core.augment.cwea import MODEL, contextual, cwea
+from mbtsad_core.augment.cwea import MODEL, _offered, contextual, cwea
 from mbtsad_core.errors import MBTSADError, UnsuitableModel
 from mbtsad_core.models.classifier import save_classifier
 
@@ -109,3 +109,28 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_hub_model_that_cannot_be_fetched_is_named() -> None:
     with pytest.raises(UnsuitableModel, match="could be loaded from 'hub:nobody/nothing'"):
         contextual("hub:nobody/nothing")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_the_words_of_a_place_are_those_of_the_whole_texts_scores(family: str) -> None:
+    """Only one place's scores are made; in each family they are those that the model gives for all."""
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=len(VOCABULARY), max_position_embeddings=66)
+    if family == "distilbert":
+        model = DistilBertForMaskedLM(DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, **sizes))
+    else:
+        kinds = {"bert": (BertConfig, BertForMaskedLM), "roberta": (RobertaConfig, RobertaForMaskedLM)}
+        config = kinds[family][0](hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, pad_token_id=0, **sizes)
+        model = kinds[family][1](config)
+    tokenizer = tiny_bert().tokenizer
+    batch = tokenizer("the film was truly lovely", return_tensors="pt")
+    if family == "distilbert":
+        batch.pop("token_type_ids", None)
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    batch["input_ids"][0, 3] = tokenizer.mask_token_id
+    with torch.no_grad():
+        whole = model.eval()(**batch).logits[0, 3].softmax(-1)
+    found = _offered(model, tokenizer, "the film was truly lovely", 3)
+    assert "story" in found
+    assert found == {word: pytest.approx(whole[tokenizer.convert_tokens_to_ids(word)].item(), rel=1e-5) for word in found}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
