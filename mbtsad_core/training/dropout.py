@@ -36,11 +36,11 @@ class QuickDropout(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func is functional.dropout:
-            return self.of(*args, **(kwargs or {}))
+            return self.replacement(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     @staticmethod
-    def of(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def replacement(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if input.device.type == "cpu" and training and 0 < p < 1 and not inplace:
             return dropout(input, p)
         return functional.dropout(input, p, training, inplace)
