@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import textwrap
 import zlib
@@ -33,11 +35,19 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled texts and the names of their classes, by index; `source` says where they come from."""
+    """Labelled texts and the names of their classes, by index; `source` says where they come from.
+
+    columns  the columns that were read
+    sha256   of the file's bytes; of a Hub data set, of its texts and labels, one JSON array a line
+    notes    what was chosen for the user and what he should know of the table, a sentence each
+    """
 
     texts: tuple[LabelledText, ...]
     labels: tuple[str, ...]
     source: str
+    columns: Columns = Columns()
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> tuple[int, ...]:
         """Texts of each class."""
@@ -57,7 +67,7 @@ def read_dataset(source: str | Path, columns: Columns = Columns(), labels: Seque
     Raises BadData with what was expected, what came and what to do.
     """
     table, declared = _read_hub(str(source)) if str(source).startswith("hub:") else (read_table(Path(source)), {})
-    columns = guess_columns(table, columns, str(source))
+    given, columns = columns, guess_columns(table, columns, str(source))
     names = declared.get(columns.label or "")
     text = text_column(table, columns.text or "", str(source))
     pair = text_column(table, columns.pair, str(source)) if columns.pair else [None] * len(text)
@@ -67,7 +77,27 @@ def read_dataset(source: str | Path, columns: Columns = Columns(), labels: Seque
         if set(order) >= {name.casefold() for name in names}:  # the model's classes in another order, or some of them: go by name
             indices, found = [order[names[i].casefold()] for i in indices], tuple(labels)
     texts = tuple(LabelledText(t, i, p) for t, i, p in zip(text, indices, pair, strict=True))
-    return Dataset(texts, found, str(source))
+    notes = _said_of_columns(table, given, columns, str(source))
+    return Dataset(texts, found, str(source), columns, _digest(str(source), texts), notes)
+
+
+def _said_of_columns(table: pd.DataFrame, given: Columns, read: Columns, source: str) -> tuple[str, ...]:
+    """Which columns were read, where they were guessed and the table has others."""
+    used = [name for name in (read.text, read.pair, read.label) if name]
+    if given == read or len(used) == len(table.columns):
+        return ()
+    text = f"texts from column {read.text!r}" if not read.pair else f"pairs of texts from columns {read.text!r} and {read.pair!r}"
+    others = textwrap.shorten(", ".join(name for name in table.columns if name not in used), 200, placeholder=" ...")
+    return (f"{Path(source).name}: {text}, labels from column {read.label!r}; not read: {others}.",)
+
+
+def _digest(source: str, texts: Sequence[LabelledText]) -> str:
+    """SHA-256 of a file's bytes, or of the texts and labels of a Hub data set."""
+    if not source.startswith("hub:"):
+        with open(source, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    rows = (json.dumps([t.text, t.pair, t.label], ensure_ascii=False) for t in texts)
+    return hashlib.sha256("".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
     order = {label.casefold(): i for i, label in enumerate(labels or ())}
     if not labels or not order.keys() >= set(demo.LABELS):
         return data
-    return Dataset(tuple(dataclasses.replace(t, label=order[demo.LABELS[t.label]]) for t in data.texts), tuple(labels), data.source)
+    return dataclasses.replace(data, texts=tuple(dataclasses.replace(t, label=order[demo.LABELS[t.label]]) for t in data.texts), labels=tuple(labels))
 
 
 def read_model(

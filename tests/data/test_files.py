@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import random
 import re
@@ -54,9 +55,17 @@ def labels_of(dataset: Dataset) -> list[int]:
 # ---------------------------------------------------------------- formats
 
 
-def test_a_tsv_file_gives_its_texts_labels_and_source(put: Put) -> None:
+def test_a_tsv_file_gives_its_texts_labels_columns_and_digest(put: Put) -> None:
     path = put("films.tsv", "text\tlabel\n" + ROWS)
-    assert read_dataset(path) == Dataset(TEXTS, ("0", "1"), str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_dataset(path) == Dataset(TEXTS, ("0", "1"), str(path), Columns("text", "label"), digest)
+
+
+def test_columns_chosen_among_others_are_noted(put: Put) -> None:
+    path = put("films.tsv", f"id\tsentence\tsource\tlabel\n7\t{KNEES}\tweb\t0\n8\t{HARBOUR}\tweb\t1\n")
+    (note,) = read_dataset(path).notes
+    assert note == "films.tsv: texts from column 'sentence', labels from column 'label'; not read: id, source."
+    assert read_dataset(path, Columns(text="sentence", label="label")).notes == ()
 
 
 def test_a_tsv_file_keeps_the_quotes_inside_its_texts(put: Put) -> None:
@@ -86,7 +95,8 @@ def test_a_parquet_file_gives_texts_and_integer_labels(put: Put) -> None:
 
 def test_a_parquet_file_may_hold_categories_as_labels(put: Put) -> None:
     path = put("films.parquet", parquet(text=[KNEES, HARBOUR], label=pd.Categorical(["bad", "good"])))
-    assert read_dataset(path) == Dataset(TEXTS, ("bad", "good"), str(path))
+    found = read_dataset(path)
+    assert (found.texts, found.labels) == (TEXTS, ("bad", "good"))
 
 
 def test_a_parquet_file_with_the_texts_as_row_names_is_read(tmp_path: Path) -> None:
