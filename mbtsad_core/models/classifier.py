@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
 from mbtsad_core.models.blueprint import library, quiet
+from mbtsad_core.models.config_policy import COUNT_FROM_PADDING
 from mbtsad_core.models.first_token import first_token_only
-from mbtsad_core.models.hub import fetch_model
+from mbtsad_core.models.hub import COMMIT, fetch_model
 from mbtsad_core.models.linear import onednn_is_faster, set_products
-from mbtsad_core.models.vetting import Vetted, vet_model
+from mbtsad_core.models.vetting import Vetted, digest, vet_model
 from mbtsad_core.types import LabelledText, Trace
 
 if TYPE_CHECKING:
@@ -37,6 +38,25 @@ Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
 SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a classifier was loaded from: what was vetted and measured is what is named here.
+
+    source  as it was given: a folder, or hub:OWNER/NAME[@REVISION]
+    commit  of the Hub's repository, 40 hexadecimal digits; None where it did not come from the Hub or its cache
+    sha256  of all files that are read: what `sha256sum FILES | sha256sum` prints of them, sorted by name
+    """
+
+    source: str
+    commit: str | None
+    sha256: str
+
+    @property
+    def pinned(self) -> str:
+        """The source, fixed at the commit: what to load to get the same model again."""
+        return f"{self.source.partition('@')[0]}@{self.commit}" if self.commit and self.source.startswith("hub:") else self.source
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A model, its tokenizer, the names of its classes by index, and how it is run.
@@ -44,6 +64,7 @@ class Classifier:
     max_length  tokens of a text that are read, special ones included
     precision   of the matrix products in training: "float32", or "bfloat16" under autocast, with losses and weights in
                 float32; measurements are made in float32 either way
+    origin      where it was loaded from; a clone keeps it, and so does what is trained from it. None where it was made here
     """
 
     model: PreTrainedModel
@@ -51,6 +72,7 @@ class Classifier:
     labels: tuple[str, ...]
     max_length: int = 128
     precision: str = "float32"
+    origin: Origin | None = None
 
     @property
     def device(self) -> torch.device:
@@ -71,12 +93,7 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
     Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
     loaded. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
     """
-    if str(source).startswith("hub:"):
-        fetched = fetch_model(str(source), limits)
-        directory, vetted = fetched.directory, vet_model(fetched.directory, limits, fetched.names)
-    else:
-        directory = Path(source)
-        vetted = vet_model(directory, limits)
+    directory, vetted, origin = read_source(source, limits)
     config, tokenizer = vetted.config, vetted.tokenizer
     if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
         raise UnsuitableModel(
@@ -98,8 +115,21 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
         )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length))
+    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length), origin=origin)
     return place(classifier, runtime) if runtime else classifier
+
+
+def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> tuple[Path, Vetted, Origin]:
+    """The folder of a model, what is kept of it, and where it came from; a model of the Hub is fetched. Raises as `load_classifier`."""
+    if str(source).startswith("hub:"):
+        fetched = fetch_model(str(source), limits)
+        directory, names = fetched.directory, fetched.names
+    else:
+        directory, names = Path(source), None
+    vetted = vet_model(directory, limits, names)
+    snapshot = directory.resolve()
+    commit = snapshot.name if snapshot.parent.name == "snapshots" and COMMIT.fullmatch(snapshot.name) else None
+    return directory, vetted, Origin(str(source), commit, digest(directory, vetted.names))
 
 
 def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -120,11 +150,13 @@ def reason_of(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
-    positions = getattr(model.config, "max_position_embeddings", wanted)
-    if model.config.model_type in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        positions -= model.config.pad_token_id + 1  # these count positions from behind the padding index
-    return min(wanted, positions, tokenizer.model_max_length)
+def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
+    """How many tokens are read where `wanted` are, or, where None, as many as the model and its tokenizer can."""
+    positions = model.config.max_position_embeddings
+    if model.config.model_type in COUNT_FROM_PADDING:
+        positions -= model.config.pad_token_id + 1
+    limit = int(min(positions, tokenizer.model_max_length))
+    return limit if wanted is None else min(wanted, limit)
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:

@@ -15,6 +15,7 @@ from mbtsad_core.models.file_policy import READ, FileVerdict, classify, what_to_
 from mbtsad_core.models.vetting import INDEX, SINGLE
 
 MODEL_ID = re.compile(r"hub:(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[0-9a-f]{40}|[A-Za-z0-9][\w.-]{0,200}))?", re.ASCII)
+COMMIT = re.compile("[0-9a-f]{40}")
 SHARD = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 SECONDS = 20  # for the Hub to answer
 
@@ -31,6 +32,11 @@ class Fetched:
     directory: Path
     names: list[str]
     files: tuple[FileVerdict, ...] = ()
+
+    @property
+    def commit(self) -> str:
+        """The commit of the repository that the snapshot is of."""
+        return self.directory.name
 
 
 def fetch_model(source: str, limits: VettingConfig = VettingConfig()) -> Fetched:

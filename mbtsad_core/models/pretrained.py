@@ -9,9 +9,7 @@ import torch
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsuitableModel
 from mbtsad_core.models.blueprint import quiet
-from mbtsad_core.models.classifier import Classifier, build_model, reason_of
-from mbtsad_core.models.hub import fetch_model
-from mbtsad_core.models.vetting import vet_model
+from mbtsad_core.models.classifier import Classifier, build_model, read_source, reason_of
 
 
 def load_pretrained(source: str | Path, *, limits: VettingConfig = VettingConfig()) -> Classifier:
@@ -21,11 +19,7 @@ def load_pretrained(source: str | Path, *, limits: VettingConfig = VettingConfig
     weights have the names of the suspect's; a head that it has is that of another task, and is not read by who asks for this.
     Raises UnsafeModel before anything is loaded, UnsuitableModel where weights of the encoder are missing.
     """
-    if str(source).startswith("hub:"):
-        fetched = fetch_model(str(source), limits)
-        vetted = vet_model(fetched.directory, limits, fetched.names)
-    else:
-        vetted = vet_model(Path(source), limits)
+    _, vetted, origin = read_source(source, limits)
     with quiet():
         try:
             model, report = build_model(vetted, vetted.config)
@@ -43,4 +37,4 @@ def load_pretrained(source: str | Path, *, limits: VettingConfig = VettingConfig
     with torch.no_grad():
         for name in missing:
             weights[name].zero_()
-    return Classifier(model.eval(), vetted.tokenizer, ())
+    return Classifier(model.eval(), vetted.tokenizer, (), origin=origin)

@@ -9,6 +9,7 @@ The rules are named in `mbtsad_core.models.rules`, and docs/vetting.md lists the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "fault", "judge_folder", "read_index", "vet_model"]
+__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "digest", "fault", "judge_folder", "read_index", "vet_model"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_INDEX = 16 << 20  # bytes
@@ -41,12 +42,14 @@ class Vetted:
     config     the architecture's configuration, built from what is kept of config.json
     tokenizer  built from what is kept of its files
     weights    where they stand, by the name that the library's model gives them
+    names      of the files that are read, sorted
     left_out   by file name: keys and tensors that are not read
     """
 
     config: Any
     tokenizer: PreTrainedTokenizerBase
     weights: dict[str, Weight]
+    names: tuple[str, ...]
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -89,7 +92,16 @@ def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: C
     except MemoryError as error:
         raise CouldNotTell("There was not enough memory to judge the model. Try it on a larger machine.", "vet.memory") from error
     left_out = unused | ({"config.json": unread} if unread else {}) | ({next(iter(files)).name: extra} if extra else {})
-    return Vetted(config, tokenizer, weights, left_out)
+    return Vetted(config, tokenizer, weights, tuple(sorted(names)), left_out)
+
+
+def digest(directory: Path, names: Collection[str]) -> str:
+    """SHA-256 of what `sha256sum NAMES` prints of these files of a directory, by name: one figure for all that is read of a model."""
+    lines = []
+    for name in sorted(names):
+        with open(directory / name, "rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def annotate(verdicts: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdict]:

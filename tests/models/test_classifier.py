@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,25 @@ def test_all_that_makes_a_classifier_comes_back(tiny: Classifier, tmp_path: Path
     assert (weights_hash(loaded), loaded.labels, loaded.max_length, loaded.precision) == (weights_hash(tiny), ("negative", "positive"), 40, "float32")
     assert loaded.tokenizer.get_vocab() == tiny.tokenizer.get_vocab()
     assert not loaded.model.training
+
+
+def test_a_loaded_model_says_where_it_came_from_and_what_was_read(saved_tiny: Path) -> None:
+    (saved_tiny / "README.md").write_text("Not read.")
+    origin = load_classifier(saved_tiny).origin
+    assert origin is not None
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    printed = subprocess.run(["sha256sum", *names], cwd=saved_tiny, capture_output=True, check=True).stdout  # by another's hand
+    assert (origin.source, origin.commit, origin.sha256) == (str(saved_tiny), None, hashlib.sha256(printed).hexdigest())
+    assert origin.pinned == str(saved_tiny)
+    (saved_tiny / "tokenizer_config.json").write_text((saved_tiny / "tokenizer_config.json").read_text() + "\n")
+    changed = load_classifier(saved_tiny).origin
+    assert changed is not None
+    assert changed.sha256 != origin.sha256
+
+
+def test_a_clone_keeps_where_it_came_from(saved_tiny: Path) -> None:
+    loaded = load_classifier(saved_tiny)
+    assert clone(loaded).origin == loaded.origin
 
 
 def test_half_precision_gives_nearly_the_same_answers(lively: Classifier, tmp_path: Path) -> None:

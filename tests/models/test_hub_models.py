@@ -53,7 +53,12 @@ for source in json.loads(sys.argv[2]):
         before = len(connections)
         vet_model(fetched.directory, names=fetched.names)
         load_classifier(fetched.directory)
-        answers[source] = {"names": fetched.names, "files": [[f.name, f.verdict, f.rule] for f in fetched.files], "while loading": connections[before:]}
+        while_loading = connections[before:]
+        origin = load_classifier(source).origin
+        answers[source] = {
+            "names": fetched.names, "files": [[f.name, f.verdict, f.rule] for f in fetched.files], "while loading": while_loading,
+            "origin": [origin.source, origin.commit, origin.sha256, origin.pinned],
+        }
     except MBTSADError as error:
         answers[source] = {"error": str(error), "rule": getattr(error, "rule", "")}
 answers["beyond"] = [address for address in connections if address != "127.0.0.1"]
@@ -175,6 +180,14 @@ def test_files_come_from_the_commit_that_was_listed(answers: dict[str, Any], hub
 def test_judging_and_loading_use_no_network(answers: dict[str, Any]) -> None:
     assert answers["hub:critics/tiny"]["while loading"] == []
     assert answers["beyond"] == []
+
+
+@pytest.mark.parametrize("revision", ["", "@main", f"@{COMMIT}"])
+def test_a_loaded_model_says_which_commit_it_is_of(answers: dict[str, Any], repositories: dict[str, dict[str, bytes]], revision: str) -> None:
+    source = f"hub:critics/tiny{revision}"
+    files = {name: repositories["critics/tiny"][name] for name in answers[source]["names"]}
+    listed = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    assert answers[source]["origin"] == [source, COMMIT, hashlib.sha256(listed.encode()).hexdigest(), f"hub:critics/tiny@{COMMIT}"]
 
 
 def test_no_token_is_sent(answers: dict[str, Any], hub: Any) -> None:
