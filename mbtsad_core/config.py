@@ -341,7 +341,7 @@ class UploadConfig(Config):
 
     megabytes: int = setting(1024, "megabytes of all files of an upload together, unpacked, at most", low=1, high=1_000_000)
     json_megabytes: int = setting(32, "megabytes of a .json or .txt file, at most; tokenizer.json may be large", low=1, high=1024)
-    entries: int = setting(64, "files of an upload, at most; folders and ignored files of a zip count", low=1, high=10_000)
+    entries: int = setting(64, "files of an upload, at most; folders and ignored files of a zip count", low=1, high=1_000_000)
     ratio: int = setting(100, "times that a file of a zip may grow when it is unpacked, past its first megabyte", low=1, high=2000)
 
 

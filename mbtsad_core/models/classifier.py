@@ -127,9 +127,9 @@ def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> 
     else:
         directory, names = Path(source), None
     vetted = vet_model(directory, limits, names)
-    snapshot = directory.resolve()
+    snapshot = vetted.directory.resolve()
     commit = snapshot.name if snapshot.parent.name == "snapshots" and COMMIT.fullmatch(snapshot.name) else None
-    return directory, vetted, Origin(str(source), commit, digest(directory, vetted.names))
+    return directory, vetted, Origin(str(source), commit, digest(vetted.directory, vetted.names))
 
 
 def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:

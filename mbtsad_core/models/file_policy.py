@@ -1,4 +1,6 @@
-"""What becomes of a file by its name alone: what is read, what could run code, what a model works without.
+"""What becomes of the files of a model by their names alone: what is read, what could run code, what a model works without.
+
+A folder, a zip, files by themselves and a repository of the Hub are lists of names, and `judge_names` judges them all.
 
 A name decides what is read, never what is believed: what is read is judged by its content too. Lists of bad names are tripwires; what
 protects is that nothing but the allow-list is ever opened.
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from mbtsad_core.models.checks import shows
+from mbtsad_core.models.checks import shows, visible
 
 READ = {  # besides *.safetensors and *.safetensors.index.json
     "config.json": "Settings of the model.",
@@ -40,6 +43,7 @@ SYSTEM = (".ds_store", "._*", ".git*", "thumbs.db", "desktop.ini")
 FOR_READERS = ("readme*", "license*", "licence*", "notice*", "*.md", "*.jinja", "*.png", "*.jpg", "*.jpeg", "*.svg", "*.pdf", "*.html")
 LOGS = ("events.out.tfevents*", "*.log", "*.csv", "*_results.*", "trainer_state.json", "training_args.*", "generation_config.json")
 WEIGHTS = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+LONGEST_NAME = 255  # bytes
 
 Kind = Literal["zip", "file"]
 Verdict = Literal["accepted", "refused", "ignored", "inconclusive"]
@@ -61,6 +65,13 @@ class FileVerdict:
     rule: str
 
 
+class Flaw(NamedTuple):
+    """Why a file is refused."""
+
+    rule: str
+    reason: str
+
+
 def printable(text: str, longest: int = 120) -> str:
     """Text of a visitor as it can be shown: control, direction and broken characters as escapes; beyond `longest` characters its middle
     is left out. HTML is not escaped."""
@@ -69,12 +80,90 @@ def printable(text: str, longest: int = 120) -> str:
     return "".join(c if shows(c) else f"\\u{ord(c):04x}" for c in text)
 
 
+def judge_names(files: Sequence[tuple[str, Flaw | None]], kind: Kind) -> list[FileVerdict | None]:
+    """A verdict on each file of a model by the names of all; None for a sound folder.
+
+    files  (name, with "/" between folders and behind a folder's own; what is wrong with the file from outside)
+
+    What is accepted stands in one folder, the model's: the highest with a config.json, or, where none has one, with any file that is read.
+    What stands in folders within that one is not read; what could run code is refused wherever it stands.
+    """
+    seen: dict[str, str] = {}
+    found: list[FileVerdict | None] = []
+    for name, outer in files:
+        flaw = _name_flaw(name, kind) or _clash(name, seen, kind) or outer or _folder_flaw(name, kind)
+        if flaw:
+            found.append(FileVerdict(name.removesuffix("/"), "refused", flaw.reason, flaw.rule))
+        else:
+            found.append(None if name.endswith("/") else classify(name, kind))
+    read = [v.name for v in found if v and v.verdict == "accepted"]
+    homes = _homes(read)
+    weights = next((base_name(v.name) for v in found if v and v.rule == "accept.weights" and folder_of(v.name) in homes), "")
+    return [v and _placed(v, homes, kind, weights) for v in found]
+
+
+def _placed(verdict: FileVerdict, homes: Sequence[str], kind: Kind, weights: str) -> FileVerdict:
+    """The verdict on a file once it is known in which folders the model can stand, and which file holds its weights."""
+    if verdict.rule in ("format.pickle", "format.other"):
+        return replace(verdict, reason=f"{verdict.reason} {what_to_do(base_name(verdict.name), weights)}")
+    if verdict.verdict != "accepted" or homes == [folder_of(verdict.name)]:
+        return verdict
+    if len(homes) == 1 and (not homes[0] or verdict.name.startswith(f"{homes[0]}/")):
+        return replace(verdict, verdict="ignored", reason="Not read: it stands in a folder within the model's.", rule="ignore.folder")
+    where = " or ".join(printable(home) for home in homes[:3])
+    reason = f"{printable(verdict.name)} stands where another model could be meant than the one in {where}. Give the files of one model, in one folder."
+    return replace(verdict, verdict="refused", reason=reason, rule=f"{kind}.folder")
+
+
+def _homes(names: Sequence[str]) -> list[str]:
+    """The folders that a model can stand in, of the names of files that are read: one, where it is clear which is meant."""
+    holders = {folder_of(name) for name in names if base_name(name) == "config.json"} or {folder_of(name) for name in names}
+    highest = min((_depth(folder) for folder in holders), default=0)
+    found = sorted(folder for folder in holders if _depth(folder) == highest)
+    with_weights = [folder for folder in found if any(folder_of(name) == folder and name.endswith(".safetensors") for name in names)]
+    return with_weights or found
+
+
+def _depth(folder: str) -> int:
+    return len(folder.split("/")) if folder else 0
+
+
+def _name_flaw(name: str, kind: Kind) -> Flaw | None:
+    shown = printable(name)
+    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        return Flaw(f"{kind}.name", f"The name {shown} is longer than {LONGEST_NAME} bytes. Give it the name that save_pretrained wrote.")
+    if not visible(name):
+        return Flaw(f"{kind}.name", f"The name {shown} holds characters that cannot be seen. Give it the name that save_pretrained wrote.")
+    steps = name.removesuffix("/").split("/")
+    if "\\" in name or re.match("[A-Za-z]:", name) or not {"", ".", ".."}.isdisjoint(steps):
+        reason = f"{shown or 'A file'} is no plain name (an absolute path, a drive, a backslash, '.' or '..' are not taken). Give the model's folder itself."
+        return Flaw(f"{kind}.path", reason)
+    return None
+
+
+def _clash(name: str, seen: dict[str, str], kind: Kind) -> Flaw | None:
+    """A name that comes twice, on some file system at least. Adds it to `seen`."""
+    key = unicodedata.normalize("NFC", name.removesuffix("/")).casefold()
+    if key not in seen:
+        seen[key] = name
+        return None
+    if seen[key] == name:
+        return Flaw(f"{kind}.duplicate", f"{printable(name)} comes twice. Keep the right one and remove the other.")
+    return Flaw(f"{kind}.case", f"{printable(name)} and {printable(seen[key])} differ in case alone. Keep the right one and remove the other.")
+
+
+def _folder_flaw(name: str, kind: Kind) -> Flaw | None:
+    if name.endswith("/") and classify(name.removesuffix("/"), kind).verdict == "accepted":
+        return Flaw(f"{kind}.special", f"{printable(name)} is a folder. Expected a file.")
+    return None
+
+
 def classify(path: str, kind: Kind) -> FileVerdict:
     """The verdict on a file by its name; `path` has "/" between folders. `kind`: where it came in."""
     base = base_name(path)
     low, shown = base.lower().rstrip(" ."), printable(base)
     say = partial(FileVerdict, path)
-    if "__MACOSX" in path.split("/")[:-1] or like(low, SYSTEM):
+    if not {"__MACOSX", ".git"}.isdisjoint(path.split("/")[:-1]) or like(low, SYSTEM):
         return say("ignored", "A file of the operating system or of git.", "ignore.system")
     if low.endswith(PICKLES):
         is_one = "can hold a pickle" if low.endswith((".npy", ".npz")) else "is a pickle"
@@ -136,6 +225,11 @@ def what_to_do(base: str, weights: str) -> str:
 
 def base_name(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file stands in: "" at the top."""
+    return path.rpartition("/")[0]
 
 
 def like(name: str, patterns: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.models.file_policy import READ, FileVerdict, classify, what_to_do
+from mbtsad_core.models.file_policy import READ, FileVerdict, judge_names
 from mbtsad_core.models.vetting import INDEX, SINGLE
 
 MODEL_ID = re.compile(r"hub:(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[0-9a-f]{40}|[A-Za-z0-9][\w.-]{0,200}))?", re.ASCII)
@@ -92,7 +92,7 @@ def _list(id: str, revision: str | None, limits: VettingConfig) -> tuple[str | N
     sizes = {file.rfilename: file.size for file in found.siblings or ()}
     if len(sizes) > limits.files:
         raise UnsafeModel(f"Refused: {id!r} has more than {limits.files} files.", "folder.entries")
-    verdicts = [classify(name, "file") for name in sizes]
+    verdicts = [verdict for verdict in judge_names([(name, None) for name in sizes], "file") if verdict]
     for verdict in verdicts:
         if verdict.rule == "format.code":
             raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
@@ -101,7 +101,7 @@ def _list(id: str, revision: str | None, limits: VettingConfig) -> tuple[str | N
         if lacking not in wanted and not (lacking == SINGLE and INDEX in wanted):
             for verdict in verdicts:
                 if lacking == SINGLE and verdict.rule in ("format.pickle", "format.other"):
-                    raise UnsafeModel(f"Refused: {verdict.reason} {what_to_do(verdict.name, '')}", verdict.rule, verdict.name)
+                    raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
             raise UnsafeModel(f"The Hub model {id!r} holds no {lacking}. Expected what save_pretrained writes.", rule, lacking)
     if unsized := [name for name in wanted if sizes[name] is None]:
         raise UnsuitableModel(f"The Hub does not say how large {unsized[0]} of {id!r} is, so it is not fetched.")

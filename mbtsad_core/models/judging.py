@@ -6,18 +6,19 @@ import tempfile
 from pathlib import Path
 
 from mbtsad_core.config import UploadConfig, VettingConfig
-from mbtsad_core.errors import CouldNotTell, UnsafeModel, UnsuitableModel
+from mbtsad_core.errors import UnsafeModel, UnsuitableModel
 from mbtsad_core.models.config_policy import vet_config
-from mbtsad_core.models.file_policy import FileVerdict, classify, printable, what_to_do
+from mbtsad_core.models.file_policy import classify, printable, what_to_do
 from mbtsad_core.models.hub import MODEL_ID, fetch_model
 from mbtsad_core.models.safetensors_header import check_values, read_header
 from mbtsad_core.models.strict_json import read_object
 from mbtsad_core.models.tokenizer_policy import vet_files
-from mbtsad_core.models.uploads import PolicyReport, receive
-from mbtsad_core.models.vetting import annotate, fault, judge_folder, read_index, vet_model
+from mbtsad_core.models.uploads import receive
+from mbtsad_core.models.verdicts import PolicyReport, faulted, undecided, weigh
+from mbtsad_core.models.vetting import home_of, judge_folder, read_index
 
 
-def judge(source: str, uploads: UploadConfig = UploadConfig(), limits: VettingConfig = VettingConfig()) -> PolicyReport:
+def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
     """The verdict on `source`: a folder, a .zip, a file of a model, or `hub:OWNER/NAME[@REVISION]`.
 
     Whatever stands there ends in a report; nothing of it is changed, loaded or kept. Of a file alone, the file is judged; of all
@@ -30,36 +31,37 @@ def judge(source: str, uploads: UploadConfig = UploadConfig(), limits: VettingCo
         if path.is_dir():
             return _judge_directory(path, limits)
         if not path.exists():
-            return _undecided(source, f"There is nothing at {printable(source)}.", "vet.nothing")
+            return undecided(source, f"There is nothing at {printable(source)}.", "vet.nothing")
         if path.suffix.lower() == ".zip":
             with tempfile.TemporaryDirectory(prefix="mbtsad-vet-") as folder:
-                return receive([(path.name, path)], Path(folder) / "model", uploads, limits)
+                return receive([(path.name, path)], Path(folder) / "model", _as_of_a_folder(limits), limits)
         return _judge_file(path, limits)
     except OSError as error:
-        return _undecided(source, f"{printable(source)} could not be read ({error.strerror or type(error).__name__}).", "vet.unreadable")
+        return undecided(source, f"{printable(source)} could not be read ({error.strerror or type(error).__name__}).", "vet.unreadable")
+
+
+def _as_of_a_folder(limits: VettingConfig) -> UploadConfig:
+    """The limits of a zip that is vetted where it is to be used: those of the folder that it was made from."""
+    return UploadConfig(megabytes=limits.megabytes, json_megabytes=limits.json_megabytes, entries=limits.files)
 
 
 def _judge_directory(directory: Path, limits: VettingConfig) -> PolicyReport:
-    files: list[FileVerdict] = []
     try:
         files = judge_folder(directory, limits)
-        vetted = vet_model(directory, limits)
     except UnsafeModel as error:
-        return _faulted(files, error)
-    return PolicyReport(tuple(annotate(files, vetted)))
+        return faulted([], error)
+    return weigh(files, directory / home_of(files), limits, str(directory))
 
 
 def _judge_hub(source: str, limits: VettingConfig) -> PolicyReport:
-    files: tuple[FileVerdict, ...] = ()
     try:
         fetched = fetch_model(source, limits)
-        files = fetched.files or tuple(classify(name, "file") for name in fetched.names)
-        vetted = vet_model(fetched.directory, limits, fetched.names)
     except UnsafeModel as error:
-        return _faulted(files, error)
+        return faulted([], error)
     except UnsuitableModel as error:
-        return _undecided(source, str(error), "vet.fetch" if MODEL_ID.fullmatch(source) else "hub.id")
-    return PolicyReport(tuple(annotate(files, vetted)))
+        return undecided(source, str(error), "vet.fetch" if MODEL_ID.fullmatch(source) else "hub.id")
+    files = fetched.files or tuple(classify(name, "file") for name in fetched.names)
+    return weigh(files, fetched.directory, limits, source, fetched.names)
 
 
 def _judge_file(path: Path, limits: VettingConfig) -> PolicyReport:
@@ -67,9 +69,9 @@ def _judge_file(path: Path, limits: VettingConfig) -> PolicyReport:
     verdict, name = classify(path.name, "file"), path.name
     if verdict.verdict == "refused":
         remedy = f" {what_to_do(name, '')}" if verdict.rule in ("format.pickle", "format.other") else ""
-        return _faulted([], UnsafeModel(f"Refused: {verdict.reason}{remedy}", verdict.rule, name))
+        return faulted([], UnsafeModel(f"Refused: {verdict.reason}{remedy}", verdict.rule, name))
     if verdict.verdict == "ignored":
-        return _undecided(name, f"{printable(name)} is none of the files that are read of a model, so it was not judged.", "vet.nothing")
+        return undecided(name, f"{printable(name)} is none of the files that are read of a model, so it was not judged.", "vet.nothing")
     try:
         if name.endswith(".safetensors"):
             check_values(path, read_header(path, limits), limits)
@@ -80,14 +82,5 @@ def _judge_file(path: Path, limits: VettingConfig) -> PolicyReport:
         else:
             vet_files(path.parent, [name], None, limits)
     except UnsafeModel as error:
-        return _faulted([verdict], error)
+        return faulted([verdict], error)
     return PolicyReport((verdict,))
-
-
-def _faulted(files: list[FileVerdict] | tuple[FileVerdict, ...], error: UnsafeModel) -> PolicyReport:
-    problem = printable(str(error), 1000)
-    return PolicyReport(tuple(fault(files, error, problem)), problem, error.rule, isinstance(error, CouldNotTell))
-
-
-def _undecided(name: str, problem: str, rule: str) -> PolicyReport:
-    return PolicyReport((FileVerdict(name, "inconclusive", problem, rule),), problem, rule, True)

@@ -37,7 +37,7 @@ RULES: dict[str, Rule] = {
     ),
     "file.duplicate": Rule("a name that comes twice", "what is judged must be what is read"),
     "file.case": Rule("two names that differ in case alone", "they are one file on some file systems"),
-    "file.folder": Rule("files of the model in more than one folder", "it is not clear which are meant"),
+    "file.folder": Rule("files that are read beside the folder of the model, or two models side by side", "it is not clear which are meant"),
     "file.nested": Rule("an archive within the upload", "it would be unpacked by someone, some day, without these limits"),
     "file.link": Rule("a link that leads out of the model's folder", "reads files of the machine"),
     "file.special": Rule("a device, pipe or folder in the place of a file", "reading it may never end"),
@@ -60,9 +60,11 @@ RULES: dict[str, Rule] = {
     "zip.encrypted": Rule("an encrypted entry", "it cannot be judged", "CVE-2025-1945"),
     "zip.method": Rule("another compression than deflate", "bzip2 and LZMA unpack a block at once, however large"),
     "zip.overlap": Rule("entries that share bytes", "few bytes that are unpacked many times"),
-    "zip.ratio": Rule("an entry that grows more than allowed, counted while it is unpacked", "zip bombs"),
+    "zip.ratio": Rule(
+        "an entry, read or not, that grows more than allowed, counted while it is unpacked", "zip bombs: whoever unpacks it has them on the disk"
+    ),
     # Sizes
-    "size.total": Rule("more bytes than an upload, or a model of the Hub, may have", "room on the disk"),
+    "size.total": Rule("more bytes than an upload may have, what is not read included, or a model of the Hub", "room on the disk"),
     "size.json": Rule("a JSON or text file larger than allowed", "parsing takes a multiple of its size"),
     "size.memory": Rule("a config that describes a model larger than the memory allowed", "memory must not be taken on the word of a config"),
     # JSON

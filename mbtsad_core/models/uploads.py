@@ -8,64 +8,30 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO
 
 from mbtsad_core.config import UploadConfig, VettingConfig
-from mbtsad_core.errors import CouldNotTell, UnsafeModel
-from mbtsad_core.models.checks import visible
-from mbtsad_core.models.file_policy import FileVerdict, Kind, base_name, classify, printable, what_to_do
-from mbtsad_core.models.vetting import annotate, fault, vet_model
+from mbtsad_core.models.file_policy import FileVerdict, Flaw, Kind, base_name, judge_names, printable
+from mbtsad_core.models.verdicts import PolicyReport, refused, weigh
 
 __all__ = ["MEGABYTE", "FileVerdict", "PolicyReport", "printable", "receive"]
 
 EXPECTED = "Expected config.json, model.safetensors and the tokenizer's files, or one zip of them"
 CHUNK = 1 << 16  # bytes of a file in memory at a time
 MEGABYTE = 1 << 20
-LONGEST_NAME = 255  # bytes
 LARGEST_HEADER = 100_000_000  # bytes of a safetensors header: the format's own limit
 LOCAL_HEADER = 30  # bytes before an entry's data, at least
 ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits of an entry: encrypted; strongly so; the list of entries masked
 MALFORMED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OverflowError, OSError)  # what zipfile raises
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyReport:
-    """What became of an upload: a verdict a file, and `problem`: "" where it is taken, else what was expected, what came, what to do.
-
-    rule       what is broken: a key of `mbtsad_core.models.rules.RULES`; "" where it is taken
-    undecided  it could not be judged, which never counts as sound
-    """
-
-    files: tuple[FileVerdict, ...]
-    problem: str = ""
-    rule: str = ""
-    undecided: bool = False
-
-    @property
-    def accepted(self) -> bool:
-        return not self.problem
-
-    @property
-    def verdict(self) -> Literal["clean", "refused", "inconclusive"]:
-        return "clean" if self.accepted else "inconclusive" if self.undecided else "refused"
-
-
-class Flaw(NamedTuple):
-    """Why a file is refused."""
-
-    rule: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,89 +85,26 @@ def _receive(sources: Sequence[tuple[str, Path]], directory: Path, config: Uploa
 
 
 def _absence(name: str, path: Path) -> Flaw | None:
-    return None if path.is_file() else _missing(printable(name))
-
-
-# ---------------------------------------------------------------- names
-
-
-def _judge(parts: Sequence[_Part], kind: Kind) -> list[FileVerdict | None]:
-    """A verdict a part from names and outer marks alone; None for a sound folder of a zip."""
-    seen: dict[str, str] = {}
-    found: list[FileVerdict | None] = []
-    for part in parts:
-        flaw = _name_flaw(part.name, kind) or _clash(part.name, seen, kind) or part.flaw
-        if flaw:
-            found.append(FileVerdict(part.name, "refused", flaw.reason, flaw.rule))
-        else:
-            found.append(None if part.name.endswith("/") else classify(part.name, kind))
-    accepted = [v for v in found if v and v.verdict == "accepted"]
-    folders = {v.name.rpartition("/")[0] for v in accepted}
-    home = folders.pop() if len(folders) == 1 else ""
-    weights = next((base_name(v.name) for v in accepted if v.rule == "accept.weights"), "")
-    for at, verdict in enumerate(found):
-        if verdict and verdict.rule in ("format.pickle", "format.other"):
-            found[at] = replace(verdict, reason=f"{verdict.reason} {what_to_do(base_name(verdict.name), weights)}")
-        elif verdict and verdict.verdict == "accepted" and (verdict.name.rpartition("/")[0] != home or "/" in home):
-            reason = f"{printable(verdict.name)} stands deeper than the other files or in another folder. Put all files of the model into one folder."
-            found[at] = FileVerdict(verdict.name, "refused", reason, f"{kind}.folder")
-    return found
-
-
-def _name_flaw(name: str, kind: Kind) -> Flaw | None:
-    shown = printable(name)
-    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
-        return Flaw(f"{kind}.name", f"The name {shown} is longer than {LONGEST_NAME} bytes. Give it the name that save_pretrained wrote.")
-    if not visible(name):
-        return Flaw(f"{kind}.name", f"The name {shown} holds characters that cannot be seen. Give it the name that save_pretrained wrote.")
-    steps = (name.removesuffix("/") if kind == "zip" else name).split("/")
-    if "\\" in name or re.match("[A-Za-z]:", name) or not {"", ".", ".."}.isdisjoint(steps):
-        reason = f"{shown or 'A file'} is no plain name (an absolute path, a drive, a backslash, '.' or '..' are not taken). Zip the model's folder itself."
-        return Flaw(f"{kind}.path", reason)
-    return None
-
-
-def _clash(name: str, seen: dict[str, str], kind: Kind) -> Flaw | None:
-    """A name that comes twice, on some file system at least. Adds it to `seen`."""
-    key = unicodedata.normalize("NFC", name.removesuffix("/")).casefold()
-    if key not in seen:
-        seen[key] = name
-        return None
-    if seen[key] == name:
-        return Flaw(f"{kind}.duplicate", f"{printable(name)} comes twice. Keep the right one and remove the other.")
-    return Flaw(f"{kind}.case", f"{printable(name)} and {printable(seen[key])} differ in case alone. Keep the right one and remove the other.")
+    return None if path.is_file() and not name.endswith("/") else _missing(printable(name))
 
 
 # ---------------------------------------------------------------- bytes
 
 
 def _take(parts: Sequence[_Part], directory: Path, config: UploadConfig, limits: VettingConfig, kind: Kind) -> PolicyReport:
-    """Judge the parts, write those that are accepted, and vet what was written."""
-    files = [(part, verdict) for part, verdict in zip(parts, _judge(parts, kind), strict=True) if verdict]
+    """Judge the parts by their names, write those that are accepted, read the others to their ends, and vet what was written."""
+    judged = zip(parts, judge_names([(part.name, part.flaw) for part in parts], kind), strict=True)
+    files = [(part, verdict) for part, verdict in judged if verdict]
     verdicts = [verdict for _, verdict in files]
-    if any(v.verdict == "refused" for v in verdicts):
-        return _refused(verdicts)
-    total = 0
-    for at, (part, verdict) in enumerate(files):
-        if verdict.verdict == "accepted":
-            written = _store(part, directory / base_name(part.name), total, config)
-            if isinstance(written, Flaw):
-                verdicts[at] = FileVerdict(part.name, "refused", written.reason, written.rule)
-                return _refused([*verdicts[: at + 1], *map(_unread, verdicts[at + 1 :])])
-            total += written
-    try:
-        vetted = vet_model(directory, limits)
-    except UnsafeModel as error:
-        problem = printable(str(error).replace(str(directory), "The upload"), 600)
-        return PolicyReport(tuple(fault(verdicts, error, problem)), problem, error.rule, isinstance(error, CouldNotTell))
-    return PolicyReport(tuple(annotate(verdicts, vetted)))
-
-
-def _refused(files: Sequence[FileVerdict]) -> PolicyReport:
-    refused = [v for v in files if v.verdict == "refused"]
-    reasons = [v.reason for v in refused]
-    more = f" {len(reasons) - 1} more of the files {'is' if len(reasons) == 2 else 'are'} refused." if reasons[1:] else ""
-    return PolicyReport(tuple(files), f"Upload refused: {reasons[0]}{more}", refused[0].rule)
+    if not any(v.verdict == "refused" for v in verdicts):
+        total = 0
+        for at, (part, verdict) in enumerate(files):
+            read = _read(part, directory / base_name(part.name) if verdict.verdict == "accepted" else None, total, config)
+            if isinstance(read, Flaw):
+                verdicts[at:] = [FileVerdict(part.name, "refused", read.reason, read.rule), *map(_unread, verdicts[at + 1 :])]
+                break
+            total += read
+    return weigh(verdicts, directory, limits, "The upload")
 
 
 def _unread(verdict: FileVerdict) -> FileVerdict:
@@ -210,35 +113,45 @@ def _unread(verdict: FileVerdict) -> FileVerdict:
     return FileVerdict(verdict.name, "ignored", "Not read: the upload was refused before it.", "ignore.unread")
 
 
-def _store(part: _Part, path: Path, before: int, config: UploadConfig) -> int | Flaw:
-    """Write a file under `path`, which is new: the bytes written, or why it was given up. `before` bytes of the upload are written already."""
+def _read(part: _Part, path: Path | None, before: int, config: UploadConfig) -> int | Flaw:
+    """Read a file to its end and write it under `path`, which is new, or nowhere: its bytes, or why it was given up. What nothing reads takes room and
+    time of whoever unpacks it, so it counts too. `before` bytes of the upload are read already."""
     shown, start = printable(base_name(part.name)), part.taken() if part.taken else 0
-    weights, is_text = path.suffix == ".safetensors", path.suffix in (".json", ".txt")
-    written, head = 0, b""
-    with open(path, "xb", opener=partial(os.open, mode=0o600)) as target:
+    remedy = "Upload a smaller model." if path else "Leave it out: nothing of it is used."
+    too_large = Flaw("size.total", f"With {shown} the upload is larger than {config.megabytes} megabytes, the limit here. {remedy}")
+    if before + (part.size or 0) > config.megabytes * MEGABYTE:
+        return too_large
+    read, head = 0, b""
+    with _target(path) as target:
         try:
             for chunk in _chunks(part):
-                written += len(chunk)
+                read += len(chunk)
                 head = head or chunk[:9]
-                if before + written > config.megabytes * MEGABYTE:
-                    return Flaw("size.total", f"With {shown} the upload is larger than {config.megabytes} megabytes, the limit here. Upload a smaller model.")
-                if is_text and written > config.json_megabytes * MEGABYTE:
-                    limit = f"{config.json_megabytes} megabytes, the limit of .json and .txt files"
-                    return Flaw("size.json", f"{shown} is larger than {limit}. Upload the file that save_pretrained wrote.")
-                if part.taken and written > max(MEGABYTE, config.ratio * (part.taken() - start)):
-                    return Flaw("zip.ratio", f"{shown} grows more than {config.ratio} times when it is unpacked, as zip bombs do. Upload it without a zip.")
-                if weights and not _begins_as_safetensors(head):
-                    return _disguised(shown)
+                if before + read > config.megabytes * MEGABYTE:
+                    return too_large
+                if part.taken and read > max(MEGABYTE, config.ratio * (part.taken() - start)):
+                    where = "Upload it without a zip." if path else remedy
+                    return Flaw("zip.ratio", f"{shown} grows more than {config.ratio} times when it is unpacked, as zip bombs do. {where}")
+                if path and (flaw := _content_flaw(path, shown, head, read, config)):
+                    return flaw
                 target.write(chunk)
         except _Unreadable:
-            return (
-                Flaw("zip.damaged", f"{shown} is damaged in the zip or was cut off. Zip the model's folder again and upload it.")
-                if part.taken
-                else _missing(shown)
-            )
-    if weights and (not head or written < 8 + int.from_bytes(head[:8], "little")):
+            return _damaged(shown) if part.taken else _missing(shown)
+    if path and path.suffix == ".safetensors" and (not head or read < 8 + int.from_bytes(head[:8], "little")):
         return _disguised(shown)
-    return written
+    return read
+
+
+def _target(path: Path | None) -> IO[bytes]:
+    return open(path, "xb", opener=partial(os.open, mode=0o600)) if path else open(os.devnull, "wb")
+
+
+def _content_flaw(path: Path, shown: str, head: bytes, read: int, config: UploadConfig) -> Flaw | None:
+    """What is wrong with a file that begins with `head` and of which `read` bytes are read."""
+    if path.suffix in (".json", ".txt") and read > config.json_megabytes * MEGABYTE:
+        limit = f"{config.json_megabytes} megabytes, the limit of .json and .txt files"
+        return Flaw("size.json", f"{shown} is larger than {limit}. Upload the file that save_pretrained wrote.")
+    return _disguised(shown) if path.suffix == ".safetensors" and not _begins_as_safetensors(head) else None
 
 
 def _chunks(part: _Part) -> Iterator[bytes]:
@@ -266,6 +179,10 @@ def _begins_as_safetensors(head: bytes) -> bool:
 
 def _disguised(shown: str) -> Flaw:
     return Flaw("format.disguised", f"{shown} does not hold safetensors, or was cut off. Save the weights with save_pretrained and upload what it writes.")
+
+
+def _damaged(shown: str) -> Flaw:
+    return Flaw("zip.damaged", f"{shown} is damaged in the zip or was cut off. Zip the model's folder again and upload it.")
 
 
 def _missing(shown: str) -> Flaw:
@@ -304,7 +221,7 @@ def _unpack(name: str, path: Path, directory: Path, config: UploadConfig, limits
     shown = printable(name)
     flaw = _absence(name, path)
     if flaw:
-        return _refused([FileVerdict(name, "refused", flaw.reason, flaw.rule)])
+        return refused([FileVerdict(name, "refused", flaw.reason, flaw.rule)])
     with _Archive(path, max(2 * CHUNK, 1024 * config.entries)) as file:
         try:
             archive = zipfile.ZipFile(file)
@@ -313,10 +230,10 @@ def _unpack(name: str, path: Path, directory: Path, config: UploadConfig, limits
                 raise _ListTooLong
         except _ListTooLong:
             reason = f"{shown} has more entries than the {config.entries} that a zip may have. Zip the model's own files alone."
-            return _refused([FileVerdict(name, "refused", reason, "zip.entries")])
+            return refused([FileVerdict(name, "refused", reason, "zip.entries")])
         except MALFORMED:
             reason = f"{shown} is no zip, or was damaged or cut off on its way. Zip the model's folder again and upload it."
-            return _refused([FileVerdict(name, "refused", reason, "zip.malformed")])
+            return refused([FileVerdict(name, "refused", reason, "zip.malformed")])
         overlapping = _overlapping(entries)
         # orig_filename is all of the name: `filename` ends at a NUL
         parts = [_Part(e.orig_filename, partial(archive.open, e), _entry_flaw(e, overlapping), e.file_size, lambda: file.taken) for e in entries]

@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
 from mbtsad_core.models.blueprint import Weight, blueprint, build_config, build_tokenizer, match
 from mbtsad_core.models.config_policy import vet_config
-from mbtsad_core.models.file_policy import FileVerdict, Verdict, base_name, classify, printable, what_to_do
+from mbtsad_core.models.file_policy import FileVerdict, Flaw, base_name, folder_of, judge_names, printable
 from mbtsad_core.models.safetensors_header import Stored, check_values, read_header
 from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_object
 from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
@@ -29,7 +29,7 @@ from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LARGEST_CONFIG", "Vetted", "annotate", "check_model_files", "digest", "fault", "judge_folder", "read_index", "vet_model"]
+__all__ = ["LARGEST_CONFIG", "Vetted", "check_model_files", "digest", "home_of", "judge_folder", "read_index", "vet_model", "vet_named"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_INDEX = 16 << 20  # bytes
@@ -42,6 +42,7 @@ class Vetted:
     config     the architecture's configuration, built from what is kept of config.json
     tokenizer  built from what is kept of its files
     weights    where they stand, by the name that the library's model gives them
+    directory  that the files stand in, the given one or one within it
     names      of the files that are read, sorted
     left_out   by file name: keys and tensors that are not read
     """
@@ -49,6 +50,7 @@ class Vetted:
     config: Any
     tokenizer: PreTrainedTokenizerBase
     weights: dict[str, Weight]
+    directory: Path
     names: tuple[str, ...]
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,24 +67,30 @@ def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: C
     names  of the files of the directory that belong to the model, where others put it together (a cache of the Hub); else all that
            is in the directory is judged.
     """
-    if not directory.is_dir():
-        raise UnsafeModel(
-            f"No model directory at {directory}. Expected a folder with config.json, model.safetensors and the tokenizer's files.", "folder.missing"
-        )
-    if names is None:
-        verdicts = judge_folder(directory, limits)
-        found = sorted(v.name for v in verdicts if "/" not in v.name)
-        _check_config_is_there(directory, found)
-        for verdict in verdicts:
-            if verdict.verdict == "refused":
-                raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
-        names = [v.name for v in verdicts if v.verdict == "accepted"]
-    else:
-        found = sorted(names)
-        _check_config_is_there(directory, found)
+    if names is not None:
+        return vet_named(directory, names, limits, str(directory), names)
+    verdicts = judge_folder(directory, limits)
+    for verdict in sorted((v for v in verdicts if v.verdict == "refused"), key=lambda v: v.name):
+        raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
+    home = home_of(verdicts)
+    read = [base_name(v.name) for v in verdicts if v.verdict == "accepted"]
+    return vet_named(directory / home, read, limits, str(directory), [v.name for v in verdicts if "/" not in v.name])
+
+
+def vet_named(directory: Path, names: Collection[str], limits: VettingConfig, called: str, found: Collection[str]) -> Vetted:
+    """What is kept of a model whose files in `directory` are judged by their names. Raises as `vet_model` does.
+
+    called  what the whole is called in sentences
+    found   names that are told where a file is missing
+    """
+    seen = printable(", ".join(sorted(found)[:6]), 400) or "nothing"
+    if "config.json" not in names:
+        raise UnsafeModel(f"{called} holds no config.json (found: {seen}). Give the folder that save_pretrained wrote.", "config.missing", "config.json")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise UnsafeModel(f"{called} holds no weights (found: {seen}). Expected model.safetensors.", "weights.missing", SINGLE)
     try:
         kept, unread = vet_config(read_object(directory / "config.json"), limits)
-        files = _weights(directory, names, found, limits)
+        files = _weights(directory, names, limits)
         texts, unused = vet_tokenizer(directory, [name for name in FILES if name in names], _rows(files), limits)
         config = build_config(kept)
         weights, extra = match(blueprint(config, kept), files, kept, limits)
@@ -92,7 +100,7 @@ def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: C
     except MemoryError as error:
         raise CouldNotTell("There was not enough memory to judge the model. Try it on a larger machine.", "vet.memory") from error
     left_out = unused | ({"config.json": unread} if unread else {}) | ({next(iter(files)).name: extra} if extra else {})
-    return Vetted(config, tokenizer, weights, tuple(sorted(names)), left_out)
+    return Vetted(config, tokenizer, weights, directory, tuple(sorted(names)), left_out)
 
 
 def digest(directory: Path, names: Collection[str]) -> str:
@@ -104,60 +112,38 @@ def digest(directory: Path, names: Collection[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def annotate(verdicts: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdict]:
-    """The verdicts on the files of a sound model, each with what is not read of its file."""
-    found = []
-    for verdict in verdicts:
-        name = base_name(verdict.name)
-        if verdict.verdict == "accepted" and (unread := vetted.left_out.get(name)):
-            more = f" and {len(unread) - 6} more" if unread[6:] else ""
-            verdict = replace(verdict, reason=f"{verdict.reason} Left out of it: {printable(', '.join(unread[:6]), 300)}{more}.")
-        if name == "config.json" and any("<" in label for label in vetted.config.id2label.values()):
-            verdict = replace(verdict, reason=f"{verdict.reason} Markup in the names of its classes is shown as text.", rule="accept.escaped")
-        found.append(verdict)
-    return found
-
-
-def fault(verdicts: Sequence[FileVerdict], error: UnsafeModel, reason: str) -> list[FileVerdict]:
-    """The verdicts on the files of a model that is refused, or could not be judged, for `error`: at the file that it names."""
-    word: Verdict = "inconclusive" if isinstance(error, CouldNotTell) else "refused"
-    found = [
-        replace(v, verdict=word, reason=reason, rule=error.rule) if base_name(v.name) == base_name(error.file) and v.verdict == "accepted" else v
-        for v in verdicts
-    ]
-    if error.file and found == list(verdicts):  # a file that is not there
-        found.append(FileVerdict(error.file, word, reason, error.rule))
-    return found
-
-
 # ---------------------------------------------------------------- names
 
 
+def home_of(verdicts: Sequence[FileVerdict]) -> str:
+    """The folder, within the whole, that the model's files stand in: "" at the top."""
+    return next((folder_of(v.name) for v in verdicts if v.verdict == "accepted"), "")
+
+
 def judge_folder(directory: Path, limits: VettingConfig = VettingConfig()) -> list[FileVerdict]:
-    """A verdict on each file of a folder by its name and kind. What stands in a folder within it is never read, and what could run
-    code is refused there too. Raises UnsafeModel where there are too many, CouldNotTell where a folder cannot be read."""
-    found: list[FileVerdict] = []
-    for path in _walk(directory, limits):
-        name = path.relative_to(directory).as_posix()
-        verdict = classify(name, "file")
-        try:
-            kind = path.stat().st_mode  # of what a link leads to
-        except OSError:
-            found.append(FileVerdict(name, "refused", f"{printable(name)} is a link that leads nowhere. Put the file in its place.", "file.link"))
-            continue
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-            found.append(FileVerdict(name, "refused", f"{printable(name)} is a device or a pipe and no file. Remove it.", "file.special"))
-        elif stat.S_ISDIR(kind):
-            if verdict.verdict == "accepted":
-                found.append(FileVerdict(name, "refused", f"{printable(name)} is a folder. Expected a file.", "file.special"))
-        elif path.is_symlink() and not _stays(path, directory):
-            found.append(FileVerdict(name, "refused", f"{printable(name)} is a link out of the model's folder. Put the file in its place.", "file.link"))
-        elif verdict.verdict == "accepted" and "/" in name:
-            found.append(FileVerdict(name, "ignored", "Not read: it stands in a folder of its own.", "ignore.folder"))
-        else:
-            found.append(verdict)
-    weights = next((v.name for v in found if v.rule == "accept.weights"), "")
-    return [replace(v, reason=f"{v.reason} {what_to_do(base_name(v.name), weights)}") if v.rule in ("format.pickle", "format.other") else v for v in found]
+    """A verdict on each file of a folder by its name and kind. Raises UnsafeModel where there is none or too many, CouldNotTell where a folder
+    cannot be read."""
+    if not directory.is_dir():
+        raise UnsafeModel(
+            f"No model directory at {directory}. Expected a folder with config.json, model.safetensors and the tokenizer's files.", "folder.missing"
+        )
+    return [verdict for verdict in judge_names([_outside(path, directory) for path in _walk(directory, limits)], "file") if verdict]
+
+
+def _outside(path: Path, directory: Path) -> tuple[str, Flaw | None]:
+    """The name of a file or folder within a directory, and what is wrong with it from outside."""
+    name = path.relative_to(directory).as_posix()
+    try:
+        kind = path.stat().st_mode  # of what a link leads to
+    except OSError:
+        return name, Flaw("file.link", f"{printable(name)} is a link that leads nowhere. Put the file in its place.")
+    if stat.S_ISDIR(kind):
+        return f"{name}/", None
+    if not stat.S_ISREG(kind):
+        return name, Flaw("file.special", f"{printable(name)} is a device or a pipe and no file. Remove it.")
+    if path.is_symlink() and not _stays(path, directory):
+        return name, Flaw("file.link", f"{printable(name)} is a link out of the model's folder. Put the file in its place.")
+    return name, None
 
 
 def _walk(directory: Path, limits: VettingConfig) -> Iterator[Path]:
@@ -184,24 +170,14 @@ def _stays(link: Path, directory: Path) -> bool:
     return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(home.parents[1] / "blobs"))
 
 
-def _check_config_is_there(directory: Path, found: list[str]) -> None:
-    if "config.json" not in found:
-        seen = printable(", ".join(found[:6]), 400) or "nothing"
-        raise UnsafeModel(f"{directory} holds no config.json (found: {seen}). Give the folder that save_pretrained wrote.", "config.missing", "config.json")
-
-
 # ---------------------------------------------------------------- weights
 
 
-def _weights(directory: Path, names: Collection[str], found: list[str], limits: VettingConfig) -> dict[Path, dict[str, Stored]]:
+def _weights(directory: Path, names: Collection[str], limits: VettingConfig) -> dict[Path, dict[str, Stored]]:
     """The headers of the files that the weights stand in."""
     stored = sorted(name for name in names if name.endswith(".safetensors"))
     indexes = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     maps = {name: read_index(directory / name) for name in indexes}
-    if not stored:
-        raise UnsafeModel(
-            f"{directory} holds no weights (found: {printable(', '.join(found[:6]), 400)}). Expected model.safetensors.", "weights.missing", SINGLE
-        )
     if SINGLE in stored and INDEX in maps:
         raise UnsafeModel(f"Refused: both {SINGLE} and {INDEX} are there, and only one can be meant. Remove the other.", "weights.ambiguous", INDEX)
     wanted = sorted(set(maps[INDEX].values())) if INDEX in maps else [SINGLE]

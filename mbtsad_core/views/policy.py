@@ -47,7 +47,7 @@ def policy_html(report: PolicyReport) -> str:
 def policy_text(report: PolicyReport, source: str) -> str:
     """The verdict on `source` and a line a file, what is refused first. Nothing in it can steer a terminal."""
     lines = [f"{report.verdict}: {printable(source, 300)}: {SAID[report.verdict]}"]
-    if report.problem and not any(report.problem == file.reason for file in report.files):
+    if report.problem and not any(file.reason in report.problem for file in report.files if file.verdict in ("refused", "inconclusive")):
         lines.append(f"  {printable(report.problem, 1000)}")
     order = list(MARKS)
     for file in sorted(report.files, key=lambda file: order.index(file.verdict)):

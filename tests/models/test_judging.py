@@ -19,7 +19,7 @@ from conftest import ROOT, VOCABULARY, mbtsad, tiny_bert
 
 from mbtsad_core.config import UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
-from mbtsad_core.models.classifier import load_classifier
+from mbtsad_core.models.classifier import load_classifier, weights_hash
 from mbtsad_core.models.judging import judge
 from mbtsad_core.models.rules import RULES, table
 from mbtsad_core.models.uploads import FileVerdict, PolicyReport, receive
@@ -141,6 +141,112 @@ def test_a_zip_that_there_is_no_room_for_is_not_judged(saved_tiny: Path, tmp_pat
     assert (done.returncode, "could not be stored here" in done.stdout) == (2, True), done.stderr
 
 
+# ---------------------------------------------------------------- one verdict, however the files come
+
+
+MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+LAYOUTS: dict[str, tuple[dict[str, str | None], str]] = {  # files beside those of a sound model: the name of one of these, or nothing; and the rule
+    "the model alone": ({}, ""),
+    "checkpoints of a training": ({f"checkpoint-{n}/{name}": name for n in (10, 20) for name in MODEL}, ""),
+    "a checkpoint with the state of its optimizer": ({"checkpoint-10/config.json": "config.json", "checkpoint-10/optimizer.pt": None}, "format.pickle"),
+    "modules of sentence embeddings": ({"1_Pooling/config.json": "config.json", "2_Normalize/": None, "modules.json": None}, ""),
+    "exports": ({"onnx/model.onnx": None, "openvino/openvino_model.bin": None}, "format.other"),
+    "a tokenizer in a folder of its own": ({"tokenizer/tokenizer.json": "tokenizer.json", "tokenizer/vocab.txt": None}, ""),
+    "weights deeper down": ({"fp16/model.safetensors": "model.safetensors", "fp16/a.safetensors": None}, ""),
+    "code deeper down": ({"scripts/train.py": None, "README.md": None}, "format.code"),
+    "logs and cards": ({"runs/Nov11/events.out.tfevents.1": None, "README.md": None, "all_results.json": None}, ""),
+    "an archive": ({"old.zip": None}, "nested"),
+    "names that differ in case": ({"notes/A.md": None, "notes/a.md": None}, "case"),
+    "a name that cannot be seen": ({"notes/a\u202eb.md": None}, "name"),
+    "a name with a backslash": ({"notes\\a.md": None}, "path"),
+    "weights beside the model's": ({"adapter_model.safetensors": "model.safetensors"}, "weights.stray"),
+    "a folder in the place of a file": ({"vocab.txt/": None}, "special"),
+}
+
+
+def laid_out(saved: Path, layout: str, within: str = "") -> Path:
+    """A folder with a sound model, in `within` of it, and what a layout adds."""
+    for name, of in LAYOUTS[layout][0].items():
+        path = saved / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes((saved / of).read_bytes() if of else b"")
+    if not within:
+        return saved
+    (saved.parent / "whole" / within).parent.mkdir(parents=True)
+    saved.rename(saved.parent / "whole" / within)
+    return saved.parent / "whole"
+
+
+def said(report: PolicyReport) -> tuple[str, str, list[tuple[str, str, str]]]:
+    """Verdict, rule, and name, verdict and rule of each file, whatever the files came in."""
+    short = [(f.name, f.verdict, re.sub("^(zip|file)[.]", "", f.rule)) for f in report.files]
+    assert len(short) == len({name for name, _, _ in short}), "a file is listed twice"
+    return report.verdict, re.sub("^(zip|file)[.]", "", report.rule), sorted(short)
+
+
+@pytest.mark.parametrize("within", ["", "tiny"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_folder_its_zip_and_its_files_get_one_verdict(saved_tiny: Path, tmp_path: Path, layout: str, within: str) -> None:
+    folder = laid_out(saved_tiny, layout, within)
+    verdict, rule, files = said(judge(str(folder)))
+    assert (verdict, rule) == ("refused" if LAYOUTS[layout][1] else "clean", LAYOUTS[layout][1])
+    assert {name for name, word, _ in files if word == "accepted"} >= {f"{within}/{name}".lstrip("/") for name in MODEL if name != "model.safetensors"}
+    assert said(judge(shutil.make_archive(str(tmp_path / "made"), "zip", folder))) == (verdict, rule, files)
+    sources = [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    if "folder" not in layout:  # a browser sends no folders
+        assert said(receive(sources, tmp_path / "received")) == (verdict, rule, files)
+
+
+def test_what_a_clone_of_git_holds_of_its_own_is_nothing_of_the_model(saved_tiny: Path, tmp_path: Path) -> None:
+    (saved_tiny / ".git" / "hooks").mkdir(parents=True)
+    (saved_tiny / ".git" / "hooks" / "post-merge.py").write_text("")
+    assert judge(str(saved_tiny)).accepted
+    assert judge(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)).accepted
+
+
+def test_a_model_in_a_folder_of_a_folder_is_loaded_from_there(saved_tiny: Path) -> None:
+    expected = load_classifier(saved_tiny)
+    whole = laid_out(saved_tiny, "checkpoints of a training", "a run/tiny")
+    found = load_classifier(whole)
+    assert weights_hash(found) == weights_hash(expected)
+    assert found.origin is not None
+    assert expected.origin is not None
+    assert found.origin.sha256 == expected.origin.sha256
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_what_is_missing_is_said_in_the_same_words(saved_tiny: Path, tmp_path: Path, lacking: str) -> None:
+    (saved_tiny / lacking).unlink()
+    (saved_tiny / "README.md").write_text("")
+    folder = judge(str(saved_tiny))
+    zipped = judge(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny))
+    assert said(folder) == said(zipped)
+    assert folder.problem.replace(str(saved_tiny), "The upload") == zipped.problem
+
+
+def test_a_zip_is_vetted_by_the_limits_of_its_folder(saved_tiny: Path, tmp_path: Path) -> None:
+    for number in range(100):  # more than an upload of the page may have
+        (saved_tiny / f"note{number}.md").write_text("")
+    path = shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)
+    assert judge(str(saved_tiny)).accepted
+    assert judge(path).accepted
+    assert receive([("made.zip", Path(path))], tmp_path / "received").rule == "zip.entries"
+    few = VettingConfig(files=50)
+    assert (judge(str(saved_tiny), few).rule, judge(path, few).rule) == ("folder.entries", "zip.entries")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "onnx/model.onnx", "scripts/train.py", "a/b/c/d.pkl"])
+def test_a_refused_file_is_listed_once_in_every_form(saved_tiny: Path, tmp_path: Path, name: str) -> None:
+    (saved_tiny / name).parent.mkdir(parents=True, exist_ok=True)
+    (saved_tiny / name).write_bytes(b"")
+    code, report = vetted(saved_tiny, "--sarif", tmp_path / "found.sarif")
+    assert (code, [f["name"] for f in report["files"]].count(name)) == (1, 1)
+    results = json.loads((tmp_path / "found.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]
+    assert len(results) == 1
+    assert mbtsad("vet", saved_tiny).stdout.count(f" {name}: ") == 1
+
+
 # ---------------------------------------------------------------- forms
 
 
@@ -152,7 +258,7 @@ REPORT = PolicyReport(
         FileVerdict("naïve 説明.md", "ignored", "A text for readers.", "ignore.text"),
         FileVerdict("vocab.txt", "inconclusive", "Could not be read.", "vet.unreadable"),
     ),
-    f"Upload refused: {EVIL} is a pickle.",
+    f"Refused: {EVIL} is a pickle.",
     "format.pickle",
 )
 
@@ -169,7 +275,7 @@ def test_no_name_can_steer_a_terminal_or_a_page(show: Callable[[], Any]) -> None
 def test_the_text_has_the_refused_file_first() -> None:
     lines = policy_text(REPORT, "upload.zip").split("\n")
     assert lines[0] == "refused: upload.zip: it must not be loaded."
-    assert [re.search(r"refused|inconclusive|accepted|ignored", line).group() for line in lines[2:]] == ["refused", "inconclusive", "accepted", "ignored"]  # type: ignore[union-attr]
+    assert [re.search(r"refused|inconclusive|accepted|ignored", line).group() for line in lines[1:]] == ["refused", "inconclusive", "accepted", "ignored"]  # type: ignore[union-attr]
 
 
 def test_clean_promises_nothing_of_backdoors(saved_tiny: Path) -> None:
@@ -360,7 +466,7 @@ THREADS = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from mbtsad_core.models.classifier import load_classifier
+from mbtsad_core.models.classifier import load_classifier, weights_hash
 start = threading.Barrier(4)
 
 def load(number):

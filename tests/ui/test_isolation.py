@@ -280,7 +280,7 @@ def test_a_file_larger_than_allowed_is_refused_by_every_way(url: str, root: Path
 def test_other_formats_are_refused_with_the_safe_way_to_convert_them(url: str, tmp_path: Path, name: str, way: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04.")
     said = refusal(Client(url, verbose=False), [handle_file(tmp_path / name)], api_name="/upload_model")
-    assert said.startswith(f"Upload refused: {name} is ")
+    assert said.startswith(f"Refused: {name} is ")
     assert way in said
     assert "save_pretrained" in said
     assert "model.safetensors" in said

@@ -19,7 +19,7 @@ TAKEN = PolicyReport(
     )
 )
 PICKLE = FileVerdict("pytorch_model.bin", "refused", "pytorch_model.bin is a pickle and could run code. Remove it.", "format.pickle")
-REFUSED = PolicyReport((*TAKEN.files, PICKLE), f"Upload refused: {PICKLE.reason}")
+REFUSED = PolicyReport((*TAKEN.files, PICKLE), f"Refused: {PICKLE.reason}")
 
 
 class Table(HTMLParser):
@@ -62,7 +62,7 @@ def test_every_file_has_its_row_the_refused_ones_first() -> None:
 
 def test_a_refusal_says_why_and_that_nothing_was_kept() -> None:
     page = policy_html(REFUSED)
-    assert "Upload refused: pytorch_model.bin is a pickle and could run code. Remove it. Nothing of the upload was kept." in Table(page).text
+    assert "Refused: pytorch_model.bin is a pickle and could run code. Remove it. Nothing of the upload was kept." in Table(page).text
     assert 'role="alert"' in page
 
 
