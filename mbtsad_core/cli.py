@@ -636,13 +636,14 @@ def draw_figure3(work: Path, seeds: int) -> None:
                 import numpy as np
 
                 from mbtsad_core.evaluation.embeddings import Projection
+                from mbtsad_core.views.document import PLOT_CONTROLS
                 from mbtsad_core.views.embeddings import Points, projection_figure
 
                 plane = np.asarray(picture["plane"], np.float32)
                 points = Points(*(tuple(p[key] for p in picture["points"]) for key in ("text", "set", "class")))
                 figure = projection_figure(Projection(method, plane, plane, picture["trustworthiness"], None), points, names=("suspect", ""))
                 path = work / f"figure3-{seed}-{method}.html"
-                figure.write_html(path)
+                figure.write_html(path, config=PLOT_CONTROLS)
                 print(f"{path}: the suspect's [CLS] vectors, seed {seed}", file=sys.stderr)
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from mbtsad_core.views.attention import ATTENTION_SCRIPT, AttentionView
+from mbtsad_core.views.document import PLOT_CONTROLS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PLOTLY_ROUTE = "/mbtsad/plotly.min.js"
-FIGURE_SCRIPT = Path(__file__).with_name("figure.js").read_text("utf-8").replace("PLOTLY_ROUTE", PLOTLY_ROUTE)
+FIGURE_SCRIPT = (
+    Path(__file__).with_name("figure.js").read_text("utf-8").replace("PLOTLY_ROUTE", PLOTLY_ROUTE).replace("PLOT_CONTROLS", json.dumps(PLOT_CONTROLS))
+)
 ATTENTION_HERE = """
 const here = element.querySelector(".attention-here");
 function show() {

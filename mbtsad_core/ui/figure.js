@@ -6,7 +6,10 @@ function loaded() { // Plotly's script once for all figures of the page, when th
     const script = document.createElement("script");
     script.src = (window.gradio_config?.root || "") + "PLOTLY_ROUTE";
     script.onload = done;
-    script.onerror = () => failed(new Error("The plots' script could not be loaded. Reload the page."));
+    script.onerror = () => {
+      window.mbtsadPlotly = undefined; // the next figure tries again
+      failed(new Error("The plots' script could not be loaded. Reload the page."));
+    };
     document.head.append(script);
   });
   return window.mbtsadPlotly;
@@ -26,30 +29,31 @@ function themed(layout) { // in the colours of the page as it is now
   return own;
 }
 
+function say(why) { // instead of a plot
+  if (plot.data) window.Plotly.purge(plot);
+  caption.className = "empty";
+  caption.textContent = why;
+  plot.hidden = true;
+}
+
+let begun = 0; // draws; props.value is another object each time it is read, so it does not tell which is the last
 async function draw() {
-  const value = props.value;
-  if (!value || !value.data) {
-    if (plot.data) window.Plotly.purge(plot);
-    caption.className = "empty";
-    caption.textContent = value && value.empty || "";
-    plot.hidden = true;
-    return;
-  }
+  const mine = ++begun;
+  if (!props.value?.data) return say(props.value?.empty || "");
   try {
     await loaded();
   } catch (error) {
-    caption.className = "empty";
-    caption.textContent = error.message;
-    return;
+    return say(error.message);
   }
-  if (props.value !== value) return; // a newer one has come meanwhile
+  if (mine !== begun) return; // a newer one waits for the script too
+  const value = props.value;
   plot.hidden = false;
   plot.setAttribute("role", "img");
   plot.setAttribute("aria-label", value.text);
   caption.className = "for-readers";
   caption.textContent = value.text;
-  const buttons = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: {filename: element.id || "mbtsad", scale: 2}};
-  await window.Plotly.react(plot, value.data, themed(value.layout), buttons);
+  const controls = {...PLOT_CONTROLS, toImageButtonOptions: {filename: element.id || "mbtsad", scale: 2}};
+  await window.Plotly.react(plot, value.data, themed(value.layout), controls);
   if (!plot.listening) {
     plot.listening = true;
     plot.on("plotly_click", ({points}) => {

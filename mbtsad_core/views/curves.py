@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.types import Event, Rate
+from mbtsad_core.types import Event, Rate, Scores
 from mbtsad_core.views.document import plain, themed
-from mbtsad_core.views.words import percent, rate
+from mbtsad_core.views.words import percent, rate, sample_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,6 +38,7 @@ class Reading:
     cacc: float | None
     asr: float | None
     asr_n: int | None
+    n: int | None = None  # clean texts that CACC is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,21 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """CACC and ASR on all test texts, with the trigger of the request, as far as they are known: of the suspect, and at the end of the purified model.
+    What is measured while a run trains is a sample of these texts, so these overrule it wherever both are of the same model."""
+
+    suspect: tuple[Rate | None, Rate | None] = (None, None)
+    purified: tuple[Rate | None, Rate | None] = (None, None)
+    floor: Rate | None = None
+
+    @classmethod
+    def of(cls, suspect: Scores, purified: Scores) -> Whole:
+        """What a finished run has found."""
+        return cls((suspect.cacc, suspect.asr), (purified.cacc, purified.asr), purified.asr_floor)
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """What the events of a run say.
 
@@ -58,6 +74,7 @@ class Course:
     end      the last step of the stages that have begun
     before   of each trigger, by its number
     since    the step from which each trigger holds, in their order
+    sample   clean texts that the suspect's CACC is of; None where that is all of them
     """
 
     starts: dict[str, int]
@@ -67,6 +84,7 @@ class Course:
     before: dict[int, Before]
     since: dict[int, int]
     suspect_cacc: float | None
+    sample: int | None
 
 
 def offsets(events: Sequence[Event]) -> dict[str, int]:
@@ -81,16 +99,17 @@ def offsets(events: Sequence[Event]) -> dict[str, int]:
     return found
 
 
-def read_course(events: Sequence[Event], suspect: Mapping[str, float] | None = None, floor: float | None = None) -> Course:
-    """The measurements among the events, each with what it is to be compared with; `suspect` and `floor` overrule what they say of trigger 0."""
+def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
+    """The measurements among the events, each with what it is to be compared with; `whole` overrules what they say of the suspect with trigger 0."""
     steps = _steps(events)
     starts = offsets(steps)
     readings, before, since = list[Reading](), dict[int, Before](), {0: 0}
-    trigger, suspect_cacc = 0, None
+    trigger, suspect_cacc, sample = 0, None, None
     for event in events:
         m = event.metrics
         trigger = int(m.get("measure", trigger))
         suspect_cacc = m.get("suspect_cacc", suspect_cacc)
+        sample = _count(m, "cacc_n") or sample
         if "suspect_asr" in m:
             before[trigger] = Before(m["suspect_asr"], m.get("asr_floor"), _count(m))
         if event.stage not in starts or not m.keys() & {"cacc", "asr"}:
@@ -99,14 +118,15 @@ def read_course(events: Sequence[Event], suspect: Mapping[str, float] | None = N
         if trigger not in since:  # it holds for the whole stage where none was measured in it before
             fresh = not readings or readings[-1].stage != event.stage
             since[trigger] = starts[event.stage] if fresh else x
-        readings.append(Reading(x, event.stage, trigger, m.get("cacc"), m.get("asr"), _count(m)))
-    if suspect or floor is not None:
-        said, given = before.get(0, Before(None, None, None)), suspect or {}
-        before[0] = Before(given.get("asr", said.asr), said.floor if floor is None else floor, None if "asr" in given else said.n)
-        suspect_cacc = given.get("cacc", suspect_cacc)
+        readings.append(Reading(x, event.stage, trigger, m.get("cacc"), m.get("asr"), _count(m), _count(m, "cacc_n")))
+    cacc, asr = whole.suspect
+    if asr or whole.floor:
+        said = before.get(0, Before(None, None, None))
+        before[0] = Before(asr.share if asr else said.asr, whole.floor.share if whole.floor else said.floor, asr.n if asr else said.n)
+    suspect_cacc, sample = (cacc.share, None) if cacc else (suspect_cacc, sample)
     last = steps[-1] if steps else None
     now, end = (starts[last.stage] + last.step, starts[last.stage] + last.total) if last else (0, 0)
-    return Course(starts, now, end, tuple(readings), before, since, suspect_cacc)
+    return Course(starts, now, end, tuple(readings), before, since, suspect_cacc, sample)
 
 
 def _steps(events: Sequence[Event]) -> list[Event]:
@@ -114,8 +134,8 @@ def _steps(events: Sequence[Event]) -> list[Event]:
     return [event for event in events if event.metrics and event.stage != BEFORE]
 
 
-def _count(metrics: Mapping[str, float]) -> int | None:
-    return int(metrics["asr_n"]) if "asr_n" in metrics else None
+def _count(metrics: Mapping[str, float], name: str = "asr_n") -> int | None:
+    return int(metrics[name]) if metrics.get(name) else None
 
 
 def _rate(share: float, n: int | None) -> Rate | None:
@@ -125,62 +145,72 @@ def _rate(share: float, n: int | None) -> Rate | None:
     return wilson(round(share * n), n) if n else None
 
 
-def curves_text(events: Sequence[Event]) -> str:
-    """How the run stands, in one sentence: what was measured last, of the trigger that is measured now, against the suspect."""
-    course = read_course(events)
+def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
+    """How the run stands, in one sentence: at its end what was found on all texts; until then what was measured last, of the trigger that is
+    measured now, on a sample of them; against the suspect."""
+    course = read_course(events, whole)
+    suspect = course.before.get(0, Before(None, None, None))
+    if whole.purified[0]:
+        cacc, asr = whole.purified
+        return _change(suspect.asr, asr.share if asr else None, asr.n if asr else None, f"; CACC {percent(cacc.share)}")
     if not course.readings:
         if course.suspect_cacc is None:
             return "Nothing has been measured yet."
-        cacc = f"CACC {percent(course.suspect_cacc)}"
-        asr = course.before[0].asr if 0 in course.before else None
-        if asr is None:
-            return f"You gave no trigger, so ASR cannot be measured; {cacc} before the training."
-        return f"Before the training ASR stands at {percent(asr)}{_hits(asr, course.before[0].n)}; {cacc}."
+        cacc_said = f"CACC {percent(course.suspect_cacc)}" + (f", on {sample_of(course.sample)}" if course.sample else "")
+        if suspect.asr is None:
+            return f"You gave no trigger, so ASR cannot be measured; before the training {cacc_said}."
+        return f"Before the training ASR stands at {percent(suspect.asr)}{_hits(suspect.asr, suspect.n)}; {cacc_said}."
     last = course.readings[-1]
-    cacc = "" if last.cacc is None else f"; CACC {percent(last.cacc)}"
-    if last.asr is None:
-        why = "You gave no trigger, so ASR cannot be measured" if last.trigger == 0 else "The trigger that you typed cannot be measured"
-        return f"{why}{cacc}."
-    now = f"{percent(last.asr)}{_hits(last.asr, last.asr_n)}"
-    before = course.before[last.trigger].asr if last.trigger in course.before else None
+    cacc_said = ("" if last.cacc is None else f"; CACC {percent(last.cacc)}") + (f", on {sample_of(last.n)}" if last.n else "")
+    before = course.before.get(last.trigger, Before(None, None, None))
+    return _change(before.asr, last.asr, last.asr_n, cacc_said, typed=last.trigger > 0)
+
+
+def _change(before: float | None, now: float | None, n: int | None, rest: str, *, typed: bool = False) -> str:
+    """What became of ASR, and the rest of the sentence."""
+    if now is None:
+        return f"{'The trigger that you typed cannot be measured' if typed else 'You gave no trigger, so ASR cannot be measured'}{rest}."
+    said = f"{percent(now)}{_hits(now, n)}"
     if before is None:
-        return f"ASR stands at {now}{cacc}."
-    if percent(before) == percent(last.asr):
-        return f"ASR stands at {now}, as before the training{cacc}."
-    return f"ASR {'fell' if last.asr < before else 'rose'} from {percent(before)} to {now}{cacc}."
+        return f"ASR stands at {said}{rest}."
+    if percent(before) == percent(now):
+        return f"ASR stands at {said}, as before the training{rest}."
+    return f"ASR {'fell' if now < before else 'rose'} from {percent(before)} to {said}{rest}."
 
 
 def _hits(share: float, n: int | None) -> str:
     return f" ({round(share * n)} of {n})" if n else ""
 
 
-def _title(course: Course) -> str:
-    """The figures that matter, measured last; of the suspect where there are no others yet."""
+def _title(course: Course, whole: Whole) -> tuple[str, str]:
+    """The figures that matter, and what they are of: at the end the purified model's; until then what was measured last, or the suspect's."""
+    if whole.purified[0]:
+        (cacc, asr), about = whole.purified, ""
+        figures = [f"ASR {rate(asr)}"] if asr else []
+        return ", ".join([*figures, f"CACC {percent(cacc.share)}"]), about
     if course.readings:
         last = course.readings[-1]
-        who, asr, n, cacc = "", last.asr, last.asr_n, last.cacc
-    else:
-        said = course.before.get(0, Before(None, None, None))
-        who, asr, n, cacc = "Suspect: ", said.asr, said.n, course.suspect_cacc
-    known = None if asr is None or who else _rate(asr, n)
-    figures = [] if asr is None else [f"ASR {rate(known) if known else percent(asr) + _hits(asr, n)}"]
-    figures += [] if cacc is None else [f"CACC {percent(cacc)}"]
-    return who + ", ".join(figures) if figures else NOTHING
+        known = None if last.asr is None else _rate(last.asr, last.asr_n)
+        figures = [] if last.asr is None else [f"ASR {rate(known) if known else percent(last.asr)}"]
+        figures += [] if last.cacc is None else [f"CACC {percent(last.cacc)}"]
+        return ", ".join(figures) or NOTHING, sample_of(last.n) if last.n else ""
+    said = course.before.get(0, Before(None, None, None))
+    figures = [] if said.asr is None else [f"ASR {percent(said.asr)}{_hits(said.asr, said.n)}"]
+    figures += [] if course.suspect_cacc is None else [f"CACC {percent(course.suspect_cacc)}"]
+    return (f"Suspect: {', '.join(figures)}" if figures else NOTHING), sample_of(course.sample) if course.sample else ""
 
 
 def training_curves(
     events: Sequence[Event],
     *,
-    suspect: Mapping[str, float] | None = None,
-    floor: float | None = None,
+    whole: Whole = Whole(),
     measures: Mapping[int, str] | None = None,
     dark: bool = False,
     live: bool = False,
 ) -> go.Figure:
     """Three aligned plots over the step: ASR with its Wilson 95 % interval (%), CACC (%), losses; a rule where distillation begins.
 
-    suspect   the suspect's own "asr" and "cacc", in [0, 1]; where not given, what the events say
-    floor     the ASR floor, in [0, 1], drawn dashed; where not given, what the events say
+    whole     what is known on all texts: the suspect's level and the floor, which is dashed, and at the end the title; else what the events say
     measures  names of the triggers that were typed in between, by the number that events have under "measure". Where one comes
               in, the ASR line breaks, and its own baseline and floor hold from there on
     live      the axis goes on to the end of the stage that runs
@@ -188,7 +218,7 @@ def training_curves(
     """
     from plotly.subplots import make_subplots
 
-    course = read_course(events, suspect, floor)
+    course = read_course(events, whole)
     right = max(course.end if live else course.now, 1)
     grey = "#9ca3af" if dark else GREY
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.055, row_heights=[0.42, 0.26, 0.32])
@@ -213,9 +243,11 @@ def training_curves(
         figure.update_yaxes(range=[0, 1], row=3, col=1)
         figure.update_xaxes(showticklabels=False)
     names = min(len(course.since) - 1, 2) * ROW
+    title, about = _title(course, whole)
     figure.update_layout(
         title={
-            "text": _title(course),
+            "text": title,
+            "subtitle": {"text": about, "font": {"size": 12}},
             "font": {"size": 14},
             "x": 0,
             "xanchor": "left",
@@ -224,8 +256,8 @@ def training_curves(
             "yref": "container",
             "pad": {"t": 10, "l": 8},
         },
-        height=600 + names,
-        margin={"l": 52, "r": 14, "t": 58 + names, "b": 20},
+        height=614 + names,
+        margin={"l": 52, "r": 14, "t": 72 + names, "b": 20},
         font={"size": 12},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}, "tracegroupgap": 0},
         uirevision="run",  # a figure that is drawn anew keeps the reader's zoom

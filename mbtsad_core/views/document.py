@@ -25,13 +25,28 @@ STYLE = f"""
 .mbtsad table.figures thead th {{ color: var(--muted); font-weight: 500; vertical-align: bottom; }}
 """
 
+CONFINED = (
+    """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; """
+    """form-action 'none'">"""
+)
+"""In the head of a page that stands alone: it may load nothing, and send nothing anywhere."""
+
+# Plotly's own default offers a button that sends the chart, and with it the texts of its points, to a cloud; without an address nothing could either.
+PLOT_CONTROLS: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+
 
 def document(title: str, body: str, *, style: str = "", script: str = "") -> str:
     """A page that needs nothing else and may load nothing else. `title` is escaped; `body`, `style` and `script` are taken as they are."""
     scripts = f"<script>{script}</script>" if script else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+{CONFINED}
 <meta name="color-scheme" content="light dark"><title>{escape(title)}</title>
 <style>{STYLE}.standalone {{ margin: 16px; }}{style}</style></head><body class="standalone">
 {body}

@@ -120,7 +120,8 @@ def outlying_html(models: Mapping[str, Sequence[Outlying]]) -> str:
         dot = f'<span aria-hidden="true" style="color:{colours[name]}">● </span>'
         rows += f'<tr><th scope="row">{dot}{escape(name)}</th>{cells}</tr>'
     return (
-        f'<section class="mbtsad scroll"><table class="figures"><thead><tr><th></th>{top}</tr><tr><th>texts</th>{second}</tr></thead>'
-        f'<tbody>{rows}</tbody></table><p class="muted">Mahalanobis distance of the [CLS] vector to the nearest clean class; clean texts are judged by '
+        f'<section class="mbtsad" aria-label="Out-of-distribution scores"><div class="scroll" tabindex="0"><table class="figures">'
+        f"<thead><tr><th></th>{top}</tr><tr><th>texts</th>{second}</tr></thead>"
+        f'<tbody>{rows}</tbody></table></div><p class="muted">Mahalanobis distance of the [CLS] vector to the nearest clean class; clean texts are judged by '
         "fits that never saw them, so about 5 % of them lie outside. In brackets: Wilson's 95&nbsp;% interval and counts; the region's edge.</p></section>"
     )

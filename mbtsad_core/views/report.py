@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbtsad_core.types import Scores
-from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.curves import Whole, curves_text, training_curves
+from mbtsad_core.views.document import CONFINED, PLOT_CONTROLS
 from mbtsad_core.views.words import duration, percent, rate
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def report_html(result: Result) -> str:
     stumbled = stumbling_words(result)
     stumbled = f"<h2>What the suspect stumbles over</h2><p>{escape(stumbled)}</p>" if stumbled else ""
     notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in result.notes)
-    curves = training_curves(result.events).to_html(full_html=False, include_plotlyjs="inline", config={"displaylogo": False, "responsive": True})
+    whole = Whole.of(result.suspect, result.purified)
+    curves = training_curves(result.events, whole=whole).to_html(full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS)
     source = result.request.suspect
     source = Path(source).name if Path(source).is_absolute() else source  # a report is shown around: where a machine keeps its files is not in it
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{CONFINED}
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>
 <h1>Purification of {escape(source)}</h1>
 <p class="verdict">{escape(verdict(result.suspect, result.purified))}</p>{notes}
@@ -86,9 +88,9 @@ def report_html(result: Result) -> str:
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
 {stumbled}
-<h2>While it trained</h2><p>{escape(curves_text(result.events))}</p><div class="scroll">{curves}</div>
-<p class="help">CACC and ASR along the way, the suspect's and the floor are measured on up to 200 texts each; the table has all of them.
-Losses are running means over nine steps.</p>
+<h2>While it trained</h2><p>{escape(curves_text(result.events, whole))}</p><div class="scroll">{curves}</div>
+<p class="help">CACC and ASR along the way are measured on a sample of up to 200 texts each; the title, the suspect's level and the floor are of all
+texts, as in the table. Losses are running means over nine steps.</p>
 <h2>Clean test texts by class</h2><div class="scroll">{_confusion(result)}</div>
 <h2>What was run</h2><p>{escape(result.description)}; {result.clean_texts} clean texts; {duration(result.seconds)}.</p>
 <div class="scroll"><table>{settings}</table></div>

@@ -125,7 +125,7 @@ def flips_html(trial: TriggerTrial | None, most: int = 50) -> str:
     )
     heads = "".join(f'<div class="model" style="--of:{_colour(model)}">{escape(model)}</div>' for model in models)
     rows = "".join(_flip(text, models, trial.target) for text in ordered[:most])
-    return f"""<section class="mbtsad lab flips" aria-label="{name}" style="--models:{len(models)}">
+    return f"""<section class="mbtsad lab flips" aria-label="{name}" tabindex="0" style="--models:{len(models)}">
 <p class="note">With {trigger}, {len(ordered)} of {n} texts of the other classes flipped to {escape(trial.target)}: {each}.{shown}</p>
 <div class="row head" aria-hidden="true"><div>text with the trigger</div><div>true class</div>{heads}</div>{rows}</section>"""
 

@@ -16,6 +16,11 @@ def rate(value: Rate | None) -> str:
     return f"{100 * value.share:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}] ({value.hits} of {value.n})"
 
 
+def sample_of(n: int) -> str:
+    """What a figure that is measured while a run trains is of."""
+    return f"a sample of {n} text{'' if n == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """ "48 s", "3 min 05 s", "2 h 10 min"."""
     whole = round(seconds)

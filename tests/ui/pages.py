@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Visits, chromium
+from browser import Visits, chromium, request
 from playwright.sync_api import Browser
-from server import serving
+from server import serving, until
+
+from mbtsad_core.jobs.store import State, Store
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,12 @@ def visits(all_visits: Visits) -> Iterator[Visits]:
     """Visitors who leave when the test ends."""
     yield all_visits
     all_visits.leave()
+
+
+@pytest.fixture(scope="session")
+def finished(served: tuple[str, Path], suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny run that is done, the same for all tests: its id."""
+    with Store(served[1]) as store:
+        id = store.create(request(suspect_dir, tmp_path_factory.mktemp("finished")).to_dict())
+        until(lambda: store.get(id).state is State.DONE)
+    return id

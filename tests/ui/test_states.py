@@ -51,16 +51,6 @@ def look() -> Look:
     return look_at
 
 
-@pytest.fixture(scope="module")
-def finished(all_visits: Visits, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny run that is done: its id."""
-    id = all_visits.store.create(request(suspect_dir, tmp_path_factory.mktemp("finished")).to_dict())
-    page = all_visits.visitor(f"?job={id}")
-    state(page, "done")
-    page.close()
-    return id
-
-
 # ---------------------------------------------------------------- on any server
 
 

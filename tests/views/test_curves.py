@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.types import Event
-from mbtsad_core.views.curves import curves_text, offsets, training_curves
+from mbtsad_core.views.curves import Whole, curves_text, offsets, training_curves
 
-SUSPECT = {"asr": 0.95, "cacc": 0.85}
+SUSPECT = Whole(suspect=(wilson(170, 200), wilson(190, 200)))
 
 
 def run() -> list[Event]:
@@ -60,7 +61,7 @@ def typed() -> list[Event]:
 
 @pytest.fixture(scope="module")
 def figure() -> Any:
-    return training_curves(run(), suspect=SUSPECT, floor=0.125)
+    return training_curves(run(), whole=replace(SUSPECT, floor=wilson(25, 200)))
 
 
 def test_a_stage_begins_where_the_one_before_it_ends() -> None:
@@ -131,11 +132,11 @@ def test_the_floor_is_a_dashed_line_in_the_asr_panel(figure: Any) -> None:
 
 
 def test_without_a_floor_there_is_no_floor_line() -> None:
-    assert drawn(training_curves(run(), suspect=SUSPECT), "floor") == []
+    assert drawn(training_curves(run(), whole=SUSPECT), "floor") == []
 
 
 def test_one_stage_has_no_rule() -> None:
-    assert training_curves(run()[:5], suspect=SUSPECT).layout.shapes == ()
+    assert training_curves(run()[:5], whole=SUSPECT).layout.shapes == ()
 
 
 # ---------------------------------------------------------------- what the events say themselves
@@ -150,7 +151,7 @@ def test_baseline_and_floor_come_from_the_events() -> None:
 
 
 def test_what_is_given_overrules_what_the_events_say() -> None:
-    figure = training_curves([Event("measure", 1, 1, BASELINE), *run()], suspect={"asr": 0.75, "cacc": 0.5}, floor=0.25)
+    figure = training_curves([Event("measure", 1, 1, BASELINE), *run()], whole=Whole((wilson(300, 600), wilson(75, 100)), floor=wilson(25, 100)))
     assert drawn(figure, "suspect") == [([0, 32], [75.0, 75.0])]
     assert drawn(figure, "suspect", "y2") == [([0, 32], [50.0, 50.0])]
     assert drawn(figure, "floor") == [([0, 32], [25.0, 25.0])]
@@ -158,7 +159,7 @@ def test_what_is_given_overrules_what_the_events_say() -> None:
 
 def test_measuring_the_suspect_and_scanning_take_no_room_on_the_axis() -> None:
     events = [Event("measure", 1, 1, BASELINE), *(Event("scan", i, 9) for i in range(1, 10)), *run()]
-    assert drawn(training_curves(events), "distillation") == drawn(training_curves(run(), suspect=SUSPECT), "distillation")
+    assert drawn(training_curves(events), "distillation") == drawn(training_curves(run(), whole=SUSPECT), "distillation")
 
 
 def test_asr_has_its_wilson_interval_as_a_band() -> None:
@@ -309,19 +310,54 @@ def test_the_title_has_the_figures_that_matter(title: str) -> None:
 
 SENTENCES = {
     "Nothing has been measured yet.": [],
-    "Before the training ASR stands at 95.0 % (190 of 200); CACC 85.0 %.": [Event("measure", 1, 1, BASELINE), Event("scan", 1, 5)],
-    "ASR fell from 95.0 % to 31.0 % (62 of 200); CACC 88.0 %.": [Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, 0.31)],
-    "ASR rose from 95.0 % to 96.5 % (193 of 200); CACC 88.0 %.": [Event("measure", 1, 1, BASELINE), reading(4, 0.965)],
-    "ASR stands at 95.0 % (190 of 200), as before the training; CACC 88.0 %.": [Event("measure", 1, 1, BASELINE), reading(4, 0.95)],
-    "ASR stands at 50.0 % (100 of 200); CACC 88.0 %.": [reading(4, 0.5)],
+    "Before the training ASR stands at 95.0 % (190 of 200); CACC 85.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), Event("scan", 1, 5)],
+    "ASR fell from 95.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, 0.31)],
+    "ASR rose from 95.0 % to 96.5 % (193 of 200); CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.965)],
+    "ASR stands at 95.0 % (190 of 200), as before the training; CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.95)],
+    "ASR stands at 50.0 % (100 of 200); CACC 88.0 %, on a sample of 200 texts.": [reading(4, 0.5)],
     "ASR stands at 25.0 %; CACC 80.0 %.": run(),
-    "ASR fell from 40.0 % to 10.0 % (20 of 200); CACC 88.0 %.": typed(),
-    "You gave no trigger, so ASR cannot be measured; CACC 85.0 % before the training.": [Event("measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200})],
-    "You gave no trigger, so ASR cannot be measured; CACC 88.0 %.": [Event("measure", 1, 1, {"suspect_cacc": 0.85}), reading(4, None)],
-    "The trigger that you typed cannot be measured; CACC 88.0 %.": [*typed(), reading(8, None, 2, "distil")],
+    "ASR fell from 40.0 % to 10.0 % (20 of 200); CACC 88.0 %, on a sample of 200 texts.": typed(),
+    "You gave no trigger, so ASR cannot be measured; before the training CACC 85.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200})
+    ],
+    "You gave no trigger, so ASR cannot be measured; CACC 88.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, {"suspect_cacc": 0.85}),
+        reading(4, None),
+    ],
+    "The trigger that you typed cannot be measured; CACC 88.0 %, on a sample of 200 texts.": [*typed(), reading(8, None, 2, "distil")],
 }
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_the_sentence_says_how_the_run_stands(sentence: str) -> None:
     assert curves_text(SENTENCES[sentence]) == sentence
+
+
+WHOLE = Whole((wilson(571, 666), wilson(333, 333)), floor=wilson(44, 333))
+AT_THE_END = replace(WHOLE, purified=(wilson(560, 666), wilson(43, 333)), floor=wilson(42, 333))
+
+
+def test_what_is_known_of_all_texts_stands_wherever_the_suspect_is_named() -> None:
+    """A sample says 95.0 and 85.0 %; all texts, which are known before, 100.0 and 85.7 %."""
+    events = [Event("measure", 1, 1, BASELINE)]
+    assert curves_text(events, WHOLE) == "Before the training ASR stands at 100.0 % (333 of 333); CACC 85.7 %."
+    assert training_curves(events, whole=WHOLE).layout.title.text == "Suspect: ASR 100.0 % (333 of 333), CACC 85.7 %"
+    events.append(reading(4, 0.31))
+    assert curves_text(events, WHOLE) == "ASR fell from 100.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts."
+    figure = training_curves(events, whole=WHOLE)
+    assert figure.layout.title.subtitle.text == "a sample of 200 texts"
+    assert drawn(figure, "retraining")[0][1] == [100.0, 31.0]
+
+
+@pytest.mark.parametrize("events", [[Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(12, 0.31)], typed(), []])
+def test_at_the_end_title_and_sentence_say_what_was_found_on_all_texts(events: list[Event]) -> None:
+    assert curves_text(events, AT_THE_END) == "ASR fell from 100.0 % to 12.9 % (43 of 333); CACC 84.1 %."
+    title = training_curves(events, whole=AT_THE_END).layout.title
+    assert title.text == "ASR 12.9 % [9.7, 16.9] (43 of 333), CACC 84.1 %"
+    assert not title.subtitle.text
+
+
+def test_at_the_end_without_a_trigger_the_sentence_says_so() -> None:
+    whole = Whole((wilson(171, 200), None), (wilson(170, 200), None))
+    assert curves_text([reading(4, None)], whole) == "You gave no trigger, so ASR cannot be measured; CACC 85.0 %."
+    assert training_curves([reading(4, None)], whole=whole).layout.title.text == "CACC 85.0 %"

@@ -108,12 +108,19 @@ def test_the_html_without_a_trigger_says_that_asr_was_not_measured(result: Resul
     assert "<tr><th>suspect</th><td>86.0 % [82.7, 88.8] (430 of 500)</td><td>not measured</td><td>not measured</td></tr>" in page
 
 
-def test_the_html_says_above_the_curves_how_asr_went(result: Result) -> None:
+def test_the_html_says_above_the_curves_how_asr_went_on_all_texts(result: Result) -> None:
     before = {"suspect_cacc": 0.86, "cacc_n": 200, "suspect_asr": 0.96, "asr_floor": 0.12, "asr_n": 200}
     after = {"loss": 1.0, "classification": 1.0, "cacc": 0.85, "cacc_n": 200, "asr": 0.14, "asr_n": 200}
     page = report_html(replace(result, events=(Event("measure", 1, 1, before), Event("retrain", 1, 1, after))))
-    assert "<p>ASR fell from 96.0 % to 14.0 % (28 of 200); CACC 85.0 %.</p>" in page
+    assert "<p>ASR fell from 96.0 % to 14.0 % (35 of 250); CACC 85.6 %.</p>" in page  # as in the table, and not a sample's
+    assert "28 of 200" not in page
     assert '"name":"floor"' in page
+
+
+def test_the_html_offers_no_way_to_send_it_anywhere(result: Result) -> None:
+    page = report_html(result)
+    assert '"showSendToCloud": false' in page
+    assert "default-src 'none'" in page
 
 
 def test_the_html_does_not_say_where_the_machine_keeps_its_files(result: Result) -> None:
