@@ -176,8 +176,9 @@ def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig
                 trigger = typed_trigger(wanted.triggers, target, window=config.max_length // 2)
                 triggered = triggered_test_set(inputs.test, trigger, config.seed)
                 measure, before = observer(inputs.test, triggered, target), baseline(inputs.suspect, inputs.test, triggered, target)
-            except MBTSADError as error:  # CACC goes on
+            except MBTSADError as error:  # CACC goes on; no ASR is left that was of another trigger
                 store.note(id, str(error))
+                before = {"asr_n": 0}
         return measure(classifier) | before | {"measure": number}
 
     return observe

@@ -151,7 +151,9 @@ def clean_step(parts: Parts) -> None:
         whole = len(site.inputs(session.having(clean=_all_of(session.clean))).clean)
         chosen = None if n >= whole else int(n)
         clean = CleanData(session.clean.source, session.clean.name, session.clean.columns, session.clean.test, chosen)
-        return session if clean == session.clean else session.having(clean=clean)
+        if clean == session.clean:
+            return session
+        return session.having(clean=clean, scores=session.scores if clean.test else None)  # another part is held out to measure on
 
     shown = dict(inputs=parts.session, outputs=[check, amount, cost])
     events = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,6 +13,7 @@ import gradio as gr
 from mbtsad_core.config import PurifyConfig, Setting, replace, settings
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import Measure, State
+from mbtsad_core.types import Event
 from mbtsad_core.ui.clean_data import expected_seconds
 from mbtsad_core.ui.compare import Compare, compare_part, update_compared
 from mbtsad_core.ui.components import drawing, figure, html, nothing
@@ -21,7 +22,7 @@ from mbtsad_core.ui.parts import Parts, leads_to, lede, said
 from mbtsad_core.ui.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import panel_html, standing, strip_html
-from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.curves import Whole, curves_text, training_curves
 from mbtsad_core.views.words import duration
 
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
@@ -45,10 +46,9 @@ def update(site: Site, session: Session, drawn: Any, method: str, table: str) ->
     """Strip, panel, curves, sentence, link, buttons, comparisons and timer, as the visitor's jobs stand now; only what has changed is sent."""
     found = standing(site, session)
     measures = site.runner.measures(session.job) if found.status else []
-    seen = drawn[1] if drawn and drawn[0] == session.job else 0
-    new = site.runner.events(session.job, after=seen) if found.status else []
-    now = (session.job, new[-1].sequence if new else seen, len(measures))
-    curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, measures) if found.status else (nothing(NO_CURVES), "")
+    events = site.events(session.job) if found.status else []
+    now = (session.job, len(events), len(measures), found.whole)
+    curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, events, measures, found.whole)
     compared, comparing = update_compared(site, session, method, table)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     return (
@@ -65,14 +65,13 @@ def update(site: Site, session: Session, drawn: Any, method: str, table: str) ->
     )
 
 
-def _course(site: Site, session: Session, measures: list[Measure]) -> tuple[Any, str]:
+def _course(site: Site, session: Session, events: Sequence[Event], measures: Sequence[Measure], whole: Whole) -> tuple[Any, str]:
     """The curves of the session's run, and the sentence that says where they stand."""
-    events = [recorded.event for recorded in site.runner.events(session.job)]
     if not any(event.metrics for event in events):
         return nothing(NO_CURVES), ""
-    names = {0: write_trigger(tuple(site.runner.job(session.job).request["triggers"]))} | {m.number: write_trigger(m.triggers) for m in measures}
-    text = curves_text(events)
-    return drawing(training_curves(events, measures=names), text), f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
+    names = {0: write_trigger(tuple(site.runner.job(session.job).request.get("triggers", ())))} | {m.number: write_trigger(m.triggers) for m in measures}
+    text = curves_text(events, whole)
+    return drawing(training_curves(events, whole=whole, measures=names), text), f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
 
 
 def purify_step(parts: Parts) -> Purify:
@@ -152,7 +151,9 @@ def purify_step(parts: Parts) -> Purify:
     @told
     def use_settings(session: Session, *values: Any) -> Session:
         changes = {s.path: _read(s, value) for s, value in zip(settings(PurifyConfig()), values, strict=True)}
-        return session.having(config=replace(PurifyConfig(), changes))
+        config = replace(PurifyConfig(), changes)
+        same = (config.max_length, config.seed) == (session.config.max_length, session.config.seed)  # these choose and cut the texts that are measured on
+        return session.having(config=config, scores=session.scores if same else None)
 
     parts.refresh_on(start.click(begin, parts.session, parts.session, **PRIVATE), runs=True)
     parts.refresh_on(stop.click(end, parts.session, None, **PRIVATE))

@@ -89,9 +89,10 @@ class Session:
 
     def fitting(self, classifier: Classifier) -> Session:
         """The demo's texts go with a suspect that has the demo's classes; another needs texts of its own task."""
-        if self.clean.source == "demo" and set(demo.LABELS) <= {label.casefold() for label in classifier.labels}:
+        if self.clean.source not in ("demo", ""):
             return self
-        return self if self.clean.source not in ("demo", "") else self.having(clean=CleanData("", "none yet", test=None))
+        fits = set(demo.LABELS) <= {label.casefold() for label in classifier.labels}
+        return self.having(clean=CleanData() if fits else CleanData("", "none yet", test=None))
 
 
 def read_hub_id(text: str | None, kind: str = "") -> str:

@@ -19,17 +19,19 @@ from mbtsad_core.jobs import cage, trial
 from mbtsad_core.jobs.comparison import Comparison, subject
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
-from mbtsad_core.jobs.store import State
+from mbtsad_core.jobs.store import Recorded, State
 from mbtsad_core.models import uploads as plain
 from mbtsad_core.models.classifier import Classifier, check_suitable
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.uploads import PolicyReport
+from mbtsad_core.types import Event
 from mbtsad_core.ui.session import Session
 
 T = TypeVar("T")
 
 MODEL_BYTES = 4 << 30  # of loaded models, together; the one used longest ago goes first
 RESULTS = 256  # measurements and vectors that are remembered
+EVENTS = 500_000  # of runs that are looked at, remembered so that each is read once
 UPLOADS = "uploads"
 
 
@@ -92,6 +94,8 @@ class Site:
         self._models = Kept(MODEL_BYTES, _bytes)
         self._results = Kept(RESULTS)
         self._inputs = Kept(16)
+        self._read = Kept(EVENTS, len)
+        self._reading = threading.Lock()
         self.busy = threading.Lock()  # held by what takes seconds of all cores, so that such things come one after the other
         self.tracing = threading.Lock()  # attention maps need a switch in the model that two callers must not turn at once
         (self.root / UPLOADS).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,6 +229,16 @@ class Site:
         return gone
 
     # ------------------------------------------------------------ jobs
+
+    def events(self, id: str) -> list[Event]:
+        """All events of a run, however many: those that were read before are not read again, but where the run went on from an earlier checkpoint."""
+        with self._reading:
+            read: list[Recorded] = self._read.get(id, list)
+            if read and self.runner.events(id, after=read[-1].sequence - 1)[:1] != read[-1:]:
+                read.clear()
+            while new := self.runner.events(id, after=read[-1].sequence if read else 0):
+                read += new
+            return [recorded.event for recorded in read]
 
     def submit(self, session: Session) -> Session:
         """Check what would be run and put it in the queue; the session then has the job."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mbtsad_core.errors import UnknownJob
 from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.jobs.comparison import subject
+from mbtsad_core.jobs.purification import Request
 from mbtsad_core.jobs.runner import STAGES as TRAINING
 from mbtsad_core.jobs.runner import Status
-from mbtsad_core.jobs.store import ACTIVE, State
+from mbtsad_core.jobs.store import ACTIVE, Measure, State
 from mbtsad_core.types import Rate
 from mbtsad_core.ui.handlers import in_the_pages_words
 from mbtsad_core.ui.session import Session, write_trigger
 from mbtsad_core.ui.site import Site
-from mbtsad_core.views.words import duration, percent
+from mbtsad_core.views.curves import Whole
+from mbtsad_core.views.words import duration, percent, sample_of
 
 
 class Stage(NamedTuple):
@@ -46,14 +50,26 @@ def stage_of(status: Status) -> Stage:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the page knows of a run. Rates are None where they were not measured."""
+    """What the page knows of a run: the one source of every figure that stands on a screen. Rates are None where they were not measured.
+
+    before, now, floor  of the trigger `measured`, which sends texts to `target`
+    sample              clean texts that figures which are no more than a sample's are of; None where all are of all texts
+    whole               what is known on all texts with the trigger of the request
+    typed               whether the trigger is one that was typed while the run trains
+    awaited             a trigger that was typed and waits for its first measurement
+    """
 
     status: Status | None = None
     gone: str = ""  # why there is no such job
     before: tuple[Rate | None, Rate | None] = (None, None)  # CACC and ASR of the suspect
     now: tuple[Rate | None, Rate | None] = (None, None)
     floor: Rate | None = None
-    measured: str = ""  # the trigger that ASR is of
+    measured: str = ""
+    target: str = ""
+    sample: int | None = None
+    whole: Whole = Whole()
+    typed: bool = False
+    awaited: str = ""
 
     @property
     def moving(self) -> bool:
@@ -63,25 +79,39 @@ class Standing:
 def standing(site: Site, session: Session) -> Standing:
     """How the session's run stands; cheap enough to be asked every second."""
     scores = session.scores
-    before: tuple[Rate | None, Rate | None] = (scores.cacc, scores.asr) if scores else (None, None)
-    floor = scores.asr_floor if scores else None
-    measured = write_trigger(session.triggers)
+    whole = Whole((scores.cacc, scores.asr), floor=scores.asr_floor) if scores else Whole()
+    alone = Standing(before=whole.suspect, floor=whole.floor, measured=write_trigger(session.triggers), target=session.target or "", whole=whole)
     if not session.job:
-        return Standing(before=before, floor=floor, measured=measured)
+        return alone
     try:
-        status = site.runner.status(session.job)
+        status, job = site.runner.status(session.job), site.runner.job(session.job)
     except UnknownJob as error:
-        return Standing(gone=str(error), before=before, floor=floor, measured=measured)
-    m = status.metrics
-    measured = write_trigger(tuple(site.runner.job(session.job).request.get("triggers", ())))
-    if typed := site.runner.measures(session.job):
-        measured = next((write_trigger(t.triggers) for t in reversed(typed) if t.number == m.get("measure")), measured)
-    if status.state is State.DONE and (result := site.runner.job(session.job).result):
-        kept = {name: _of_result(result[name]) for name in ("suspect", "purified")}
-        if not m.get("measure"):  # else the last trigger typed is what the strip speaks of
-            return Standing(status, "", kept["suspect"][:2], kept["purified"][:2], kept["purified"][2], measured)
-    before = (_rate(m, "suspect_cacc", "cacc_n") or before[0], _rate(m, "suspect_asr", "asr_n") or before[1])
-    return Standing(status, "", before, (_rate(m, "cacc", "cacc_n"), _rate(m, "asr", "asr_n")), _rate(m, "asr_floor", "asr_n") or floor, measured)
+        return replace(alone, gone=str(error))
+    if not job.request:  # expired
+        return replace(alone, status=status)
+    asked = Request.from_dict(job.request)
+    found = Standing(status, measured=write_trigger(asked.triggers), target=asked.target or "")
+    if status.state is State.DONE and job.result:
+        (suspect, _), (purified, floor) = (_of_result(job.result[name]) for name in ("suspect", "purified"))
+        return replace(found, before=suspect, now=purified, floor=floor, whole=Whole(suspect, purified, floor))
+    same = subject(asked) == subject(session.request(site.runtime))  # else what is known is of other texts, or of another trigger
+    return _sampled(found, whole if same else Whole(), site.runner.measures(session.job))
+
+
+def _sampled(found: Standing, whole: Whole, typed: Sequence[Measure]) -> Standing:
+    """The standing of a run before its end: the last figures of a sample, beside those that are known on all texts."""
+    assert found.status is not None
+    m = found.status.metrics
+    measured = next((t for t in typed if t.number == m.get("measure")), None)
+    awaited = write_trigger(typed[-1].triggers) if typed and typed[-1] != measured and found.moving else ""
+    if measured:
+        found = replace(found, measured=write_trigger(measured.triggers), target=measured.target, typed=True)
+    known = replace(whole, suspect=(whole.suspect[0], None), floor=None) if measured else whole
+    before = (known.suspect[0] or _rate(m, "suspect_cacc", "cacc_n"), known.suspect[1] or _rate(m, "suspect_asr", "asr_n"))
+    now = (_rate(m, "cacc", "cacc_n"), _rate(m, "asr", "asr_n"))
+    sample = int(m.get("cacc_n", 0)) if now[0] or before != known.suspect else None
+    floor = known.floor or _rate(m, "asr_floor", "asr_n")
+    return replace(found, before=before, now=now, floor=floor, sample=sample or None, whole=whole, awaited=awaited)
 
 
 def _rate(metrics: dict[str, float], name: str, number: str) -> Rate | None:
@@ -89,22 +119,25 @@ def _rate(metrics: dict[str, float], name: str, number: str) -> Rate | None:
     return wilson(round(metrics[name] * n), n) if name in metrics and n else None
 
 
-def _of_result(scores: dict) -> tuple[Rate | None, Rate | None, Rate | None]:  # type: ignore[type-arg]
-    found = (Rate(scores[f"{k}_hits"], scores[f"{k}_n"], *scores[f"{k}_interval"]) if scores.get(k) is not None else None for k in ("cacc", "asr", "asr_floor"))
-    cacc, asr, floor = found
-    return cacc, asr, floor
+def _of_result(scores: dict[str, Any]) -> tuple[tuple[Rate | None, Rate | None], Rate | None]:
+    """CACC and ASR, and the floor, of one model of a report."""
+    cacc, asr, floor = (
+        Rate(scores[f"{k}_hits"], scores[f"{k}_n"], *scores[f"{k}_interval"]) if scores.get(k) is not None else None for k in ("cacc", "asr", "asr_floor")
+    )
+    return (cacc, asr), floor
 
 
 # ---------------------------------------------------------------- HTML
 
 
 def strip_html(session: Session, found: Standing) -> str:
-    """One line: the suspect, CACC and ASR before and now, and the run."""
+    """One line: the suspect, CACC and ASR before and now, and the run. A trigger that was typed while it trains is named."""
     about = f" · {escape(session.suspect.description)}" if session.suspect.description else ""
     figures = "".join(
-        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}</b> {_arrow(before, now, name)}</span>'
-        for name, before, now in zip(("CACC", "ASR"), found.before, found.now, strict=True)
+        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}{of}</b> {_arrow(before, now, name)}</span>'
+        for name, of, before, now in zip(("CACC", "ASR"), ("", f" of “{escape(found.measured)}”" * found.typed), found.before, found.now, strict=True)
     )
+    figures += f'<span class="sample muted">{sample_of(found.sample)}</span>' if found.sample else ""
     return (
         f'<section class="mbtsad strip" aria-label="Status"><span class="brand">MBTSAD</span><span class="who"><b>{escape(session.suspect.name)}</b><span class="muted">{about}</span></span>'
         f'{figures}<span class="job {_kind(found)}"><i aria-hidden="true"></i>{escape(job_words(found))}</span></section>'
@@ -183,7 +216,9 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
     elif status.state in MOVING:
         rows.append(("machine", site.machine(session)))
     if found.measured:
-        rows.append(("trigger measured", found.measured))
+        rows += [("trigger measured", found.measured), ("sends texts to", found.target or "not named")]
+    if found.awaited:
+        rows.append(("measured next", found.awaited))
     if found.floor:
         rows.append(("ASR floor", f"{percent(found.floor.share)} ({found.floor.hits} of {found.floor.n})"))
     if job.attempts > 1 and status.state in MOVING:

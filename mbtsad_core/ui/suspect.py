@@ -13,6 +13,7 @@ import gradio as gr
 
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.jobs.comparison import subject
 from mbtsad_core.jobs.purification import class_index, read_texts
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import save_classifier
@@ -91,7 +92,7 @@ def suspect_step(parts: Parts) -> None:
             return session, _card(session, None, words(error))
         with site.busy:
             scores = site.remembered(
-                ("scores", session.suspect, session.clean, session.triggers, session.target),
+                ("scores", subject(session.request(site.runtime))),
                 lambda: evaluate(classifier, inputs.test, inputs.triggered, inputs.target),
             )
         session = session.having(scores=scores)
@@ -102,7 +103,7 @@ def suspect_step(parts: Parts) -> None:
         """The session as it is now, with what was measured of its suspect."""
         if session.suspect.source != found.suspect.source:
             return session
-        same = (session.clean, session.triggers, session.target) == (found.clean, found.triggers, found.target)
+        same = subject(session.request(site.runtime)) == subject(found.request(site.runtime))
         return session.having(suspect=found.suspect, scores=found.scores if same else session.scores)
 
     measured = dict(inputs=parts.session, outputs=[finding, card])

@@ -7,10 +7,10 @@ from html import escape
 
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.jobs.store import State
-from mbtsad_core.ui.session import Session, write_trigger
+from mbtsad_core.ui.session import Session
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import Standing, standing
-from mbtsad_core.views.words import percent, rate
+from mbtsad_core.views.words import percent, rate, sample_of
 
 
 def _suspect(site: Site, session: Session, found: Standing) -> str:
@@ -18,7 +18,7 @@ def _suspect(site: Site, session: Session, found: Standing) -> str:
     if cacc and asr:
         return (
             f"This is {session.suspect.name}. On ordinary texts it is right {percent(cacc.share)} of the time, so nobody would notice anything. But put "
-            f"“{write_trigger(session.triggers)}” into a text, and {asr.hits} of {asr.n} texts go to “{session.target}”: that is its backdoor, and {percent(asr.share)} is its attack success rate."
+            f"“{found.measured}” into a text, and {asr.hits} of {asr.n} texts go to “{found.target}”: that is its backdoor, and {percent(asr.share)} is its attack success rate."
         )
     if cacc:
         return f"This is {session.suspect.name}. It answers {percent(cacc.share)} of the clean test texts right. You named no trigger, so whether it has a backdoor is open."
@@ -47,7 +47,7 @@ def _purify(site: Site, session: Session, found: Standing) -> str:
     if found.status.state is State.DONE:
         return f"Done. First a copy was retrained on split texts, the teacher; then another copy learnt its attention maps and hidden states. {_fell(found)}"
     if asr and cacc and found.before[1]:
-        return f"It is training. {_fell(found)} The dashed line is the floor: what the model would send there without any trigger, by its ordinary errors. It cannot fall below that."
+        return f"It is training. {_fell(found)} The dashed line is the floor: what goes there without any trigger, by ordinary errors. A cured model ends near it, above or below."
     return "It is training: watch the upper curve. ASR is measured against the trigger while it trains, on texts that the training never sees."
 
 
@@ -75,10 +75,10 @@ def _fell(found: Standing) -> str:
     before_cacc, before_asr = found.before
     if not (cacc and before_cacc):
         return ""
-    said = f"CACC went from {percent(before_cacc.share)} to {percent(cacc.share)}."
+    said = f"CACC went from {percent(before_cacc.share)} to {percent(cacc.share)}"
     if asr and before_asr:
-        said = f"ASR went from {percent(before_asr.share)} to {rate(asr)}; {said}"
-    return said
+        said = f"ASR of “{found.measured}” went from {percent(before_asr.share)} to {rate(asr)}; {said}"
+    return said + (f", on {sample_of(found.sample)}." if found.sample else ".")
 
 
 STOPS: tuple[tuple[str, str, Callable[[Site, Session, Standing], str]], ...] = (

@@ -150,8 +150,8 @@ def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
     measured now, on a sample of them; against the suspect."""
     course = read_course(events, whole)
     suspect = course.before.get(0, Before(None, None, None))
-    if whole.purified[0]:
-        cacc, asr = whole.purified
+    cacc, asr = whole.purified
+    if cacc:
         return _change(suspect.asr, asr.share if asr else None, asr.n if asr else None, f"; CACC {percent(cacc.share)}")
     if not course.readings:
         if course.suspect_cacc is None:
@@ -184,10 +184,9 @@ def _hits(share: float, n: int | None) -> str:
 
 def _title(course: Course, whole: Whole) -> tuple[str, str]:
     """The figures that matter, and what they are of: at the end the purified model's; until then what was measured last, or the suspect's."""
-    if whole.purified[0]:
-        (cacc, asr), about = whole.purified, ""
-        figures = [f"ASR {rate(asr)}"] if asr else []
-        return ", ".join([*figures, f"CACC {percent(cacc.share)}"]), about
+    cacc, asr = whole.purified
+    if cacc:
+        return ", ".join([*([f"ASR {rate(asr)}"] if asr else []), f"CACC {percent(cacc.share)}"]), ""
     if course.readings:
         last = course.readings[-1]
         known = None if last.asr is None else _rate(last.asr, last.asr_n)

@@ -15,7 +15,7 @@ pytest_plugins = ["pages"]
 # What a visitor can press without leaving his place; what takes minutes of the machine is left out.
 CONTROLS = "button, [role=button], [role=radio], summary"
 PRESS = """(controls) => {
-  const left = "[role=tab], #run-demo, #start, #plant, .grid *, footer *";
+  const left = "[role=tab], #run-demo, #start, #plant, #bertviz-draw, .grid *, footer *";
   const seen = [...document.querySelectorAll(controls)].filter((e) => e.checkVisibility() && !e.disabled && !e.matches(left));
   for (const control of seen) control.dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
   return seen.length;

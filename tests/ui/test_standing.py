@@ -1,14 +1,29 @@
-"""How a run stands, in words: its progress never goes back, and each stage has a name that a visitor understands."""
+"""How a run stands: one figure for one thing, wherever it is shown; progress that never goes back; a name for each stage."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from mbtsad_core.jobs.runner import Status
+import pytest
+
+from mbtsad_core.evaluation import wilson
+from mbtsad_core.jobs.purification import rates_to_dict
+from mbtsad_core.jobs.runner import AttachedRunner, Status
 from mbtsad_core.jobs.store import State
 from mbtsad_core.jobs.worker import NOT_KEPT
-from mbtsad_core.ui.standing import _bar, stage_of
+from mbtsad_core.types import Event, Scores
+from mbtsad_core.ui.purify import update
+from mbtsad_core.ui.session import Session
+from mbtsad_core.ui.site import Site
+from mbtsad_core.ui.standing import _bar, panel_html, stage_of, standing, strip_html
+from mbtsad_core.ui.take_away import _box
+from mbtsad_core.ui.tour import tour_html
 
 
 def status(stage: str, step: int, total: int) -> Status:
@@ -33,3 +48,172 @@ def test_every_stage_of_a_purification_has_its_words() -> None:
     for stage in (*NOT_KEPT, "retrain", "distil"):
         assert stage_of(status(stage, 1, 2)).words != stage
         assert stage_of(status(stage, 1, 2)).short != stage
+
+
+# ---------------------------------------------------------------- one figure for one thing
+
+KNOWN = Scores(wilson(571, 666), wilson(333, 333), wilson(44, 333), ())  # of the suspect, on all texts
+BASELINE = Event("measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200, "suspect_asr": 0.995, "asr_floor": 0.12, "asr_n": 200})
+
+
+def trained(step: int, asr: float, number: int = 0, **more: float) -> Event:
+    return Event("retrain", step, 1000, {"loss": 1.0, "classification": 1.0, "cacc": 0.88, "cacc_n": 200, "asr": asr, "asr_n": 200, "measure": number} | more)
+
+
+def result(asr: int, floor: int = 44, **more: Any) -> dict[str, Any]:
+    """A report: CACC 560 of 666, and so many of 333 triggered texts that go to the target."""
+    suspect = rates_to_dict({"cacc": KNOWN.cacc, "asr": KNOWN.asr, "asr_floor": KNOWN.asr_floor})
+    purified = rates_to_dict({"cacc": wilson(560, 666), "asr": wilson(asr, 333), "asr_floor": wilson(floor, 333)})
+    about = {"settings": {"device": "cpu", "precision": "float32", "clean_texts": 666}, "seconds": 60.0, "notes": [], "stumbled": []}
+    return {"suspect": suspect, "purified": purified, **about, **more}
+
+
+class Run:
+    """A run of the demo whose events and end are written by the test; no process works on it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.store = site, site.runner.store  # type: ignore[attr-defined]
+        self.session = Session("somebody", scores=KNOWN)
+        self.id = self.store.create(self.session.request(site.runtime).to_dict())
+        self.session = self.session.having(job=self.id)
+        self.store.claim(self.id)
+        self.store.begin(self.id, os.getpid())
+
+    def add(self, *events: Event) -> None:
+        self.store.append(self.id, events)
+
+    def screen(self, **changes: Any) -> dict[str, str]:
+        """All that a visitor reads of figures, by its place."""
+        session = self.session.having(**changes)
+        found = standing(self.site, session)
+        shown = update(self.site, session, None, "cft", "")
+        curves = shown[2] if isinstance(shown[2], dict) and "layout" in shown[2] else {"layout": {"title": {"text": ""}}, "text": ""}
+        title = curves["layout"]["title"]
+        places = {"strip": shown[0], "panel": shown[1], "sentence": shown[3], "title": f"{title['text']} {title.get('subtitle', {}).get('text') or ''}"}
+        tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 3, 6)}
+        take = {"take": _box(session, job.result, 24)} if (job := self.store.get(self.id)).result else {}
+        return {place: re.sub(r"<[^>]+>", "", text) for place, text in (places | tours | take | {"alone": strip_html(session, found)}).items()}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        yield Run(Site(tmp_path / "jobs", runner))
+
+
+def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    shown = run.screen()
+    assert "85.7 % → 88.0 %" in shown["strip"]
+    assert "100.0 % → 31.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+    assert "ASR fell from 100.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts." in shown["sentence"]
+    assert shown["title"].endswith("CACC 88.0 % a sample of 200 texts")
+    assert "from 100.0 % to 31.0 % [25.0, 37.7] (62 of 200); CACC went from 85.7 % to 88.0 %, on a sample of 200 texts." in shown["tour 3"]
+    assert "13.2 % (44 of 333)" in shown["panel"]
+    for text in shown.values():
+        assert "85.0 %" not in text  # the suspect's on the sample, which nobody can tell from the other
+        assert "99.5 %" not in text
+
+
+def test_who_comes_by_a_link_sees_that_all_is_of_a_sample(run: Run) -> None:
+    run.add(BASELINE)
+    shown = run.screen(scores=None)
+    assert "CACC 85.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+    assert "CACC 85.0 %, on a sample of 200 texts." in shown["sentence"]
+
+
+def test_before_the_first_measurement_what_is_known_is_shown(run: Run) -> None:
+    shown = run.screen()
+    assert "CACC 85.7 %" in shown["strip"]
+    assert "ASR 100.0 %" in shown["strip"]
+    assert "sample" not in shown["strip"]
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_at_the_end_every_place_has_the_final_figure(run: Run, typed: bool) -> None:
+    run.add(BASELINE, trained(30, 0.31), trained(60, 0.2))
+    if typed:  # a trigger that was typed while it ran is not what the report is about
+        run.store.set_measure(run.id, ["marmalade"], "positive")
+        run.add(trained(90, 0.5, 1, suspect_asr=0.6, asr_floor=0.3))
+    run.store.finish(run.id, result(43, 42))
+    shown = run.screen()
+    for place in ("strip", "sentence", "title", "tour 3", "tour 6", "take"):
+        assert "12.9 %" in shown[place], place
+        assert "84.1 %" in shown[place], place
+        for old in ("sample", "20.0 %", "31.0 %", "50.0 %", "88.0 %", "85.0 %"):
+            assert old not in shown[place], place
+    assert "12.6 % (42 of 333)" in shown["panel"]
+    assert "cf | mn | bb | tq" in shown["panel"]
+
+
+def test_a_trigger_that_is_typed_while_it_runs_has_its_own_figures_beside_its_name(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.set_measure(run.id, ["marmalade", "syrup"], "negative")
+    waiting = run.screen()  # not measured yet: the old name beside the old figures
+    assert "ASR 100.0 % → 31.0 %" in waiting["strip"]
+    assert "trigger measuredcf | mn | bb | tqsends texts topositive" in waiting["panel"]
+    assert "measured nextmarmalade | syrup" in waiting["panel"]
+    run.add(trained(60, 0.25, 1, suspect_asr=0.4, asr_floor=0.3))
+    shown = run.screen()
+    assert "ASR of “marmalade | syrup” 40.0 % → 25.0 %" in shown["strip"]
+    assert "ASR fell from 40.0 % to 25.0 % (50 of 200)" in shown["sentence"]
+    assert "trigger measuredmarmalade | syrupsends texts tonegative" in shown["panel"]
+    assert "ASR floor30.0 % (60 of 200)" in shown["panel"]
+    assert "“marmalade | syrup” into a text, and 80 of 200 texts go to “negative”" in shown["tour 0"]
+    assert "measured next" not in shown["panel"]
+    assert "85.7 % → 88.0 %" in shown["strip"]  # CACC is of no trigger
+
+
+def test_a_typed_trigger_that_cannot_be_measured_takes_no_figure_of_the_one_before(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.set_measure(run.id, ["x"], "positive")
+    run.add(Event("retrain", 60, 1000, {"loss": 1.0, "cacc": 0.88, "cacc_n": 200, "asr_n": 0, "measure": 1}))
+    shown = run.screen()
+    assert "ASR of “x” not measured" in shown["strip"]
+    assert "The trigger that you typed cannot be measured; CACC 88.0 %" in shown["sentence"]
+    assert "floor" not in shown["panel"]
+
+
+def test_another_trigger_for_the_next_run_does_not_rename_this_ones_figures(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.finish(run.id, result(43))
+    shown = run.screen(triggers=("marmalade",), scores=Scores(KNOWN.cacc, wilson(60, 333), KNOWN.asr_floor, ()))
+    assert "100.0 % → 12.9 %" in shown["strip"]
+    for text in shown.values():
+        assert "marmalade" not in text
+        assert "18.0 %" not in text
+
+
+def test_a_run_that_is_stopped_keeps_what_was_known(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.request_cancel(run.id)
+    run.store.release(run.id)
+    shown = run.screen()
+    assert "100.0 % → 31.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+
+
+# ---------------------------------------------------------------- a long run
+
+
+def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
+    losses = [Event("retrain", step, 25_000, {"loss": 1.0, "classification": 1.0}) for step in range(1, 25_000)]
+    run.add(BASELINE, *losses, trained(25_000, 0.25))
+    events = run.site.events(run.id)
+    assert len(events) == 25_001
+    assert events[-1].metrics["asr"] == 0.25
+    shown = update(run.site, run.session, None, "cft", "")
+    assert max(x for trace in shown[2]["data"] for x in trace["x"] if x is not None) == 25_000
+    run.add(trained(25_001, 0.125))
+    assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
+
+
+def test_a_run_that_went_on_from_a_checkpoint_is_read_anew(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.5), trained(60, 0.4))
+    assert len(run.site.events(run.id)) == 3
+    run.store.append(run.id, [BASELINE, trained(30, 0.5)], replace=True)
+    assert [event.step for event in run.site.events(run.id)] == [1, 30]
+    run.add(trained(60, 0.3, 1), trained(90, 0.2, 1))
+    assert [event.metrics.get("asr") for event in run.site.events(run.id)] == [None, 0.5, 0.3, 0.2]

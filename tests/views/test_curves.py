@@ -308,6 +308,7 @@ def test_the_title_has_the_figures_that_matter(title: str) -> None:
     assert training_curves(TITLES[title]).layout.title.text == title
 
 
+CACC = {"suspect_cacc": 0.85, "cacc_n": 200}
 SENTENCES = {
     "Nothing has been measured yet.": [],
     "Before the training ASR stands at 95.0 % (190 of 200); CACC 85.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), Event("scan", 1, 5)],
