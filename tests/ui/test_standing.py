@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mbtsad_core.types import Event, Scores
 from mbtsad_core.ui.purify import update
 from mbtsad_core.ui.session import Session
 from mbtsad_core.ui.site import Site
-from mbtsad_core.ui.standing import _bar, panel_html, stage_of, standing, strip_html
+from mbtsad_core.ui.standing import _bar, stage_of, standing, strip_html
 from mbtsad_core.ui.take_away import _box
 from mbtsad_core.ui.tour import tour_html
 
