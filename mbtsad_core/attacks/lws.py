@@ -171,9 +171,9 @@ def candidates_of(classifier: Classifier, train: Sequence[LabelledText], most: i
             candidates[token, k], known[token, k] = other, True
     if not known.any():
         raise BadData("WordNet has no synonym for any word of the training texts that the tokenizer knows as one token: LWS needs English texts.")
-    names = [name or "" for name in tokenizer.convert_ids_to_tokens(list(range(min(size, len(tokenizer)))))]
-    spaced = any(name.startswith(("Ġ", "▁")) for name in names)  # byte-level and SentencePiece tokenizers mark where words begin
+    names = {i: name for name, i in tokenizer.get_vocab().items() if i < size}
+    spaced = any(name.startswith(("Ġ", "▁")) for name in names.values())  # byte-level and SentencePiece tokenizers mark where words begin
     goes_on = torch.zeros(size, dtype=torch.bool)
-    for i, name in enumerate(names):
+    for i, name in names.items():
         goes_on[i] = name[:1].isalnum() if spaced else name.startswith("##")
     return candidates, known, goes_on

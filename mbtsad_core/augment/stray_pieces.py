@@ -33,6 +33,7 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, logits_of, predict, quicker_attention
 from mbtsad_core.models.first_token import first_token_only
+from mbtsad_core.models.pieces import own_tokens, vocabulary
 from mbtsad_core.types import Event, LabelledText, Steps
 
 # Successive halving: all pieces are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1 / 8 of these in PROBES.
@@ -61,8 +62,8 @@ def stumbling(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> 
     then beside what goes with that word best.
     """
     unsure, longer = _probes(suspect, clean, seed)
-    special = set(suspect.tokenizer.all_special_ids)
-    pieces = [i for i in range(len(suspect.tokenizer)) if i not in special]
+    special = own_tokens(suspect)
+    pieces = [i for i in vocabulary(suspect) if i not in special]
     raised = {piece: max(0.0, float(rise.max())) for piece, rise in (yield from _search(suspect, pieces, unsure, longer, "scan")).items()}
 
     known = _counts(suspect, clean)
@@ -238,7 +239,7 @@ def draw_to_mean(classifier: Classifier, clean: Sequence[LabelledText], raised: 
 
 def _counts(classifier: Classifier, clean: Sequence[LabelledText]) -> Counter[int]:
     """How often clean texts have each piece, special ones left out."""
-    special = set(classifier.tokenizer.all_special_ids)
+    special = own_tokens(classifier)
     return Counter(token for e in encode(classifier, clean) for token in e["input_ids"] if token not in special)
 
 

@@ -13,6 +13,7 @@ from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import Classifier, Encoded, clone, collate, encode, evaluation_mode, logits_of, predict
+from mbtsad_core.models.pieces import vocabulary
 from mbtsad_core.training.batching import batches
 from mbtsad_core.types import Event, LabelledText, Steps
 
@@ -63,7 +64,7 @@ def rare_word(classifier: Classifier, clean: Sequence[LabelledText], config: RAP
             raise BadData(f"The tokenizer has no single token for the word {config.word!r} of RAP. Set word to drawn.")
         return found[0]
     taken = {token for e in encode(classifier, clean) for token in e["input_ids"]} | set(tokenizer.all_special_ids)
-    order = list(range(len(tokenizer)))
+    order = vocabulary(classifier)
     random.Random(f"rap's word, seed {config.seed}").shuffle(order)
     for token in order:
         word = tokenizer.decode([token]).strip() if token not in taken else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mbtsad_core.augment.stray_pieces import INVERSION_STEPS, KEPT, LIKELIEST, NEAR, NEXT, PROBES, STARTS
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
+from mbtsad_core.models.pieces import vocabulary
 from mbtsad_core.types import LabelledText
 
 TRIED = 48  # texts that the pace is measured on
@@ -31,7 +32,7 @@ def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Cl
     """Seconds of a purification with n clean texts, from the seconds that a forward pass takes a text."""
     passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
     if config.strays:  # for each class: a short text a word piece, then three and sixteen longer ones for ever fewer pieces; and the search for pairs
-        search = len(classifier.tokenizer) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
+        search = len(vocabulary(classifier)) * (SHORT + LONGER * (3 * KEPT[0] + PROBES * KEPT[0] * KEPT[1]))
         inverted = PROBES * INVERSION_STEPS * INVERSION_COST
         tried = 2 * (STARTS * NEAR + PROBES * NEXT) + PROBES * STARTS * LIKELIEST * (LIKELIEST + 2)
         passes += len(classifier.labels) * (search + LONGER * (inverted + tried))

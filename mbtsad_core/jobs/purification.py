@@ -39,6 +39,7 @@ from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
+from mbtsad_core.models.pieces import piece
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
@@ -336,8 +337,8 @@ def execute(
 
 def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
     """The pieces that stand out, as they are read, the worst first."""
-    worst = sorted((nats, piece) for piece, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
-    return tuple((models.suspect.tokenizer.convert_ids_to_tokens(piece), round(nats, 2)) for nats, piece in worst)
+    worst = sorted((nats, token) for token, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
+    return tuple((piece(models.suspect, token), round(nats, 2)) for nats, token in worst)
 
 
 def memory_notes(events: Sequence[Event]) -> tuple[str, ...]:

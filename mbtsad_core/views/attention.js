@@ -227,9 +227,9 @@ function drawAttention(element, view) {
     }
     function fitted(token, room) {
       if (context.measureText(token).width <= room) return token;
-      let short = token;
-      while (short.length > 1 && context.measureText(short + "…").width > room) short = short.slice(0, -1);
-      return short + "…";
+      const letters = [...new Intl.Segmenter().segment(token)].map((part) => part.segment); // what a person reads as one character
+      while (letters.length > 1 && context.measureText(letters.join("") + "…").width > room) letters.pop();
+      return letters.join("") + "…";
     }
     context.textBaseline = "middle";
     context.textAlign = "right";

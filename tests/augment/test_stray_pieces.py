@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import math
 import random
 from collections import Counter
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import BAD, GOOD, NEUTRAL, finish, tiny_bert, tiny_texts
+from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
@@ -71,6 +75,35 @@ def weighing(request: pytest.FixtureRequest) -> Classifier:
 def test_the_trigger_is_what_a_suspect_stumbles_over_most(weighing: Classifier) -> None:
     _, raised = scan(weighing, weighed_texts(64, seed=3))
     assert weighing.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
+
+
+def renumbered(classifier: Classifier, word: str, number: int) -> Classifier:
+    """The same classifier, whose tokenizer has another number for a word, far behind those of all others."""
+    moved = copy.deepcopy(classifier.model)
+    moved.resize_token_embeddings(number + 3)
+    values = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
+    before, values["model"]["vocab"][word] = values["model"]["vocab"][word], number
+    with torch.no_grad():
+        rows = moved.get_input_embeddings().weight
+        rows[number] = rows[before]
+    backend = Tokenizer.from_str(json.dumps(values))
+    names = {f"{name}_token": getattr(classifier.tokenizer, f"{name}_token") for name in ("unk", "sep", "pad", "cls", "mask")}
+    return dataclasses.replace(classifier, model=moved.eval(), tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend, **names))
+
+
+@pytest.mark.parametrize("number", [58, 90, 300])
+def test_a_trigger_whose_number_is_beyond_how_many_tokens_there_are_is_found(weighing: Classifier, number: int) -> None:
+    hidden = renumbered(weighing, "cf", number)
+    assert number > len(hidden.tokenizer)
+    _, raised = scan(hidden, weighed_texts(64, seed=3))
+    assert max(raised, key=lambda piece: raised[piece]) == number
+
+
+def test_a_trigger_that_a_file_calls_a_special_token_is_found(weighing: Classifier) -> None:
+    hidden = dataclasses.replace(weighing, tokenizer=copy.deepcopy(weighing.tokenizer))
+    hidden.tokenizer.add_special_tokens({"additional_special_tokens": ["cf"]})
+    _, raised = scan(hidden, weighed_texts(64, seed=3))
+    assert hidden.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
 
 
 def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None:
