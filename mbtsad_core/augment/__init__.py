@@ -51,3 +51,13 @@ def unavailable() -> dict[str, str]:
     """The augmenters that cannot run on this machine, and what each needs; looked up anew each time."""
     needs = {} if find_wordnet() else {"eda": "WordNet's files"}
     return needs if os.environ.get(MODEL) else needs | {"cwea": f"a masked language model, named in {MODEL}"}
+
+
+def available() -> dict[str, Callable[[str, random.Random], str]]:
+    """The augmenters that can run on this machine."""
+    return {name: augmenter for name, augmenter in AUGMENTERS.items() if name not in unavailable()}
+
+
+def lacking_words() -> str:
+    """What this machine lacks, and for which augmenters; "" where it lacks nothing."""
+    return "; ".join(f"{AUGMENTER_NAMES[name]} needs {what}" for name, what in unavailable().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.jobs.pace import estimate, seconds_a_text
 from mbtsad_core.jobs.purification import Inputs
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
-from mbtsad_core.ui.parts import Parts, leads_to, lede
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, refusal, told, words
+from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
 from mbtsad_core.ui.session import CleanData, Session, read_hub_id
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
 
 SHOWN = 8  # rows of a preview
+# What the visitor's file, its preview, the pickers of its columns and what was wrong with it are where there is none.
+NOTHING_PICKED: tuple[Any, ...] = ("", *(gr.update(visible=False),) * 2, *(gr.skip(),) * 4, gr.update(visible=False), ("", ""))
 
 
 def clean_step(parts: Parts) -> None:
@@ -65,10 +68,14 @@ def clean_step(parts: Parts) -> None:
     cost = html(elem_id="clean-cost")
     leads_to(parts, "Next: see the splits", "splits")
     picked = gr.State("")  # the visitor's file, in a folder of his own
+    problem = gr.State(("", ""))  # what he gave last and why it was refused, until he gives something else
 
     @told
-    def show(session: Session) -> tuple[str, Any, str]:
-        """The check report of what is chosen, the slider's range, and what it costs."""
+    def show(session: Session, problem: tuple[str, str]) -> tuple[str, Any, str]:
+        """The check report of what is chosen, or why what was to be chosen is not; the slider's range, and what it costs."""
+        if problem[0]:
+            still = f"The clean sample is still {session.clean.name}." if session.clean.source else "There are no clean texts yet."
+            return refused(*problem, still), gr.skip(), gr.skip()
         if not session.clean.source:
             return _problem("No clean texts yet. Upload a table, or name a data set."), gr.skip(), ""
         try:
@@ -92,15 +99,30 @@ def clean_step(parts: Parts) -> None:
             )
         )
 
+    def chosen_from(session: Session, name: str, clean: Callable[[], CleanData], names: tuple[str, ...] = ()) -> tuple[Session, tuple[str, str]]:
+        """The session with these clean texts, once they are checked; else as it was, and why."""
+        try:
+            found = session.having(clean=clean(), names=names, scores=None, job="")
+            site.inputs(found)
+        except Exception as error:
+            return session, (name, refusal(error))
+        return found, ("", "")
+
     @told
-    def demo_texts(session: Session) -> Session:
-        return session.having(clean=CleanData(), scores=None, job="")
+    def demo_texts(session: Session) -> tuple[Session, tuple[str, str]]:
+        return session.having(clean=CleanData(), scores=None, job=""), ("", "")
 
     @told
     def pick(session: Session, uploaded: str | None) -> tuple[Any, ...]:
         """Keep the file, show its first rows and guess its columns."""
         if not uploaded:
-            return "", gr.Dataframe(visible=False), gr.Row(visible=False), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Button(visible=False)
+            return NOTHING_PICKED
+        try:
+            return preview_of(session, uploaded)
+        except Exception as error:
+            return *NOTHING_PICKED[:-1], (Path(uploaded).name, refusal(error))
+
+    def preview_of(session: Session, uploaded: str) -> tuple[Any, ...]:
         with site.upload() as folder:
             kept = folder / Path(uploaded).name
             shutil.move(uploaded, kept)
@@ -120,31 +142,33 @@ def clean_step(parts: Parts) -> None:
             gr.Dropdown(["", *columns], value=guessed.pair or ""),
             gr.Textbox(visible=_nameless(session)),
             gr.Button(visible=True),
+            ("", ""),
         )
 
     @told
-    def use(session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str | None) -> Session:
+    def use(
+        session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str | None
+    ) -> tuple[Session, tuple[str, str]]:
         if not kept:
             raise BadData("Upload a table of clean texts first.")
-        test = None
-        if tested:
-            place = Path(kept).with_name("test-" + Path(tested).name)
-            shutil.copyfile(tested, place)
-            test = str(place)
-        chosen = CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
+
+        def clean() -> CleanData:
+            test = None
+            if tested:
+                place = Path(kept).with_name("test-" + Path(tested).name)
+                shutil.copyfile(tested, place)
+                test = str(place)
+            return CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
+
         own = tuple(name.strip() for name in (called or "").split(",") if name.strip())
-        session = session.having(clean=chosen, names=own, scores=None, job="")
-        site.inputs(session)  # raises what is wrong with it
-        return session
+        return chosen_from(session, Path(kept).name, clean, own)
 
     @told
-    def use_hub(session: Session, id: str) -> Session:
+    def use_hub(session: Session, id: str) -> tuple[Session, tuple[str, str]]:
         id = read_hub_id(id, "datasets/")
         if not id:
             raise BadData("Type the id of a data set on the Hub, such as owner/name@train.")
-        session = session.having(clean=CleanData(f"hub:{id}", id, test=None), scores=None, job="")
-        site.inputs(session)
-        return session
+        return chosen_from(session, id, lambda: CleanData(f"hub:{id}", id, test=None), session.names)
 
     @told
     def set_amount(session: Session, n: int) -> Session:
@@ -155,13 +179,15 @@ def clean_step(parts: Parts) -> None:
             return session
         return session.having(clean=clean, scores=session.scores if clean.test else None)  # another part is held out to measure on
 
-    shown = dict(inputs=parts.session, outputs=[check, amount, cost])
+    shown = dict(inputs=[parts.session, problem], outputs=[check, amount, cost])
     events = [
-        choose_demo.click(demo_texts, parts.session, parts.session, **PRIVATE),
-        use_file.click(use, [parts.session, picked, test_file, text, label, pair, names], parts.session, **PRIVATE),
-        fetch.click(use_hub, [parts.session, hub], parts.session, **PRIVATE),
+        choose_demo.click(demo_texts, parts.session, [parts.session, problem], **PRIVATE),
+        use_file.click(use, [parts.session, picked, test_file, text, label, pair, names], [parts.session, problem], **PRIVATE),
+        fetch.click(use_hub, [parts.session, hub], [parts.session, problem], **PRIVATE),
     ]
-    file.upload(pick, [parts.session, file], [picked, preview, pickers, text, label, pair, names, use_file], **PRIVATE)
+    picking = dict(inputs=[parts.session, file], outputs=[picked, preview, pickers, text, label, pair, names, use_file, problem])
+    for event in (file.upload(pick, **picking, **PRIVATE), file.clear(lambda: NOTHING_PICKED, None, picking["outputs"], **QUIET)):
+        event.success(show, **shown, **QUIET)
     for event in events:
         parts.refresh_on(event.success(show, **shown, **PRIVATE))
     chosen = amount.release(set_amount, [parts.session, amount], parts.session, **QUIET)

@@ -51,6 +51,13 @@ def _shown(error: Exception) -> gr.Error:
     return gr.Error(escape(words(error)), duration=15, print_exception=False, title="This did not work")
 
 
+def refusal(error: Exception) -> str:
+    """What is told of an error where the page also keeps it in view: shown as `told` does, and returned for who puts it where the visitor looks."""
+    text = words(error)
+    gr.Warning(escape(text), duration=15, title="This did not work")
+    return text
+
+
 # What the core calls by the command line's flags, as the page calls it; a setting of the method keeps its name.
 FLAGS = {
     "--labels": "the class names in step 2",

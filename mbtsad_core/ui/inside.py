@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
+from html import escape
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, available, lacking_words
 from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.errors import BadData
+from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
 from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying, project
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.types import LabelledText
 from mbtsad_core.ui.components import attention, drawing, figure, html, maps, nothing
-from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, refusal, told
 from mbtsad_core.ui.parts import HEAVY, Parts, empty, leads_to, lede
 from mbtsad_core.ui.session import Session, read_trigger, typed_form
 from mbtsad_core.ui.site import Site
@@ -58,12 +59,14 @@ def inside_step(parts: Parts) -> None:
             elem_id="projection-method",
         )
         sets = gr.CheckboxGroup(
-            [(AUGMENTER_NAMES.get(name, name), name) for name in AUGMENTERS if name != "ts"],
+            [(AUGMENTER_NAMES.get(name, name), name) for name in available() if name != "ts"],
             value=[],
             label="More augmenters",
             info="Besides clean, triggered and token-split texts",
             elem_id="projection-sets",
         )
+    if absent := lacking_words():
+        html(f'<p class="mbtsad muted" id="sets-lacking">Not on this server: {escape(absent)}.</p>')
     space = figure("[CLS] vectors, before and after", elem_id="projection", height=460, wide=True, empty="The vectors are being computed …")
     html('<p class="mbtsad muted">Hover a point for its text; click it to open the text in the attention view above.</p>')
     table = html(elem_id="outlying")
@@ -223,7 +226,10 @@ def _points(site: Site, session: Session, extra: tuple[str, ...]) -> tuple[Point
     split = session.config.split
     sets["token-split"] = [LabelledText(split_tokens(t.text, rng, split).text, t.label, t.pair) for t in clean[:OTHER_TEXTS]]
     for name in extra:
-        sets[AUGMENTER_NAMES.get(name, name)] = [LabelledText(AUGMENTERS[name](t.text, rng), t.label, t.pair) for t in clean[:OTHER_TEXTS]]
+        try:
+            sets[AUGMENTER_NAMES[name]] = [LabelledText(AUGMENTERS[name](t.text, rng), t.label, t.pair) for t in clean[:OTHER_TEXTS]]
+        except MBTSADError as error:  # what it needs has gone since it was offered: the other sets are drawn all the same
+            refusal(error)
     named = [(t, name) for name, texts in sets.items() for t in texts]
     labels = inputs.suspect.labels
     return Points(tuple(t.text for t, _ in named), tuple(name for _, name in named), tuple(labels[t.label] for t, _ in named)), [t.label for t, _ in named]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import LIGHT
+from mbtsad_core.ui.handlers import LIGHT, in_the_pages_words
 from mbtsad_core.ui.site import Site
 
 STEPS = {
@@ -66,3 +66,20 @@ def empty(text: str) -> str:
 def said(text: str) -> str:
     """A short answer to what the visitor has just done."""
     return f'<p class="mbtsad muted" role="status">{escape(text)}</p>'
+
+
+def refused(what: str, why: str, still: str) -> str:
+    """What stands in the place of a report where a visitor's own was refused, until something else is chosen.
+
+    what  the name of what he gave
+    still what holds on, in a sentence
+    """
+    return (
+        f'<section class="mbtsad card refused" role="status"><h3>✗ Not taken: {escape(what)}</h3><p class="note">{escape(why)}</p>'
+        f'<p class="muted">{escape(still)}</p></section>'
+    )
+
+
+def notes_html(notes: Iterable[object]) -> str:
+    """What a visitor is to know of his run, a line each."""
+    return "".join(f'<p class="mbtsad note">{escape(in_the_pages_words(str(note)))}</p>' for note in notes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
+from mbtsad_core.augment import AUGMENTER_NAMES, available, lacking_words
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import SplitConfig, replace, settings
 from mbtsad_core.evaluation.perturbation import perturbations, split_rows
@@ -41,7 +41,7 @@ def splits_step(parts: Parts) -> None:
         '<h3 class="mbtsad">How hard the suspect finds changed texts</h3><p class="mbtsad muted">Mean cross-entropy of its answers (eq. 9 of the paper): the larger, the further such texts lie from what it was trained on.</p>'
     )
     bars = figure("Mean cross-entropy by augmenter", elem_id="loss-bars", height=300, empty="The augmenters are being compared …")
-    if absent := "; ".join(f"{AUGMENTER_NAMES[name]} needs {what}" for name, what in unavailable().items()):
+    if absent := lacking_words():
         html(f'<p class="mbtsad muted" id="augmenters-lacking">Not on this server: {escape(absent)}.</p>')
     leads_to(parts, "Next: purify", "purify")
     page, seed = gr.State(0), gr.State(0)
@@ -64,8 +64,7 @@ def splits_step(parts: Parts) -> None:
     @told
     def compare(session: Session) -> dict[str, Any]:
         split = session.config.split
-        here = {name: augmenter for name, augmenter in AUGMENTERS.items() if name not in unavailable()}
-        augmenters = {**here, "ts": lambda text, rng: split_tokens(text, rng, split).text}
+        augmenters = {**available(), "ts": lambda text, rng: split_tokens(text, rng, split).text}
 
         def measure() -> Any:
             texts = list(site.inputs(session).clean)

@@ -19,8 +19,8 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
-from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
-from mbtsad_core.ui.parts import Parts, leads_to, lede
+from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, refusal, told, words
+from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
 from mbtsad_core.ui.planting import PLANTS, lacking, offered, plant, suggest
 from mbtsad_core.ui.session import CleanData, Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.views.policy import policy_html
@@ -61,6 +61,7 @@ def suspect_step(parts: Parts) -> None:
             )
             _say_what_lacks(site.cage_words())
             fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-fetch")
+            fetched = html(elem_id="hub-report")
         with gr.Tab("Plant your own", id="plant"):
             html(
                 '<p class="mbtsad">Make a suspect whose trigger you know: a backdoor is planted in the clean demo classifier, which answers ordinary texts as before.</p>'
@@ -83,13 +84,16 @@ def suspect_step(parts: Parts) -> None:
 
     @told
     def measure(session: Session) -> tuple[Session, str]:
-        """CACC and ASR of the suspect, where the chosen texts fit it."""
-        classifier = site.suspect(session)
+        """CACC and ASR of the suspect, where it can be loaded and the chosen texts fit it."""
+        try:
+            classifier = site.suspect(session)
+        except MBTSADError as error:
+            return session, _card(session, None, f"{words(error)} Choose another model.")
         session = session.with_description(classifier)
         try:
             inputs = site.inputs(session)
         except MBTSADError as error:
-            return session, _card(session, None, words(error))
+            return session, _card(session, None, f"{words(error)} Until then CACC and ASR cannot be measured: choose texts of its task in step 2.")
         with site.busy:
             scores = site.remembered(
                 ("scores", subject(session.request(site.runtime))),
@@ -122,6 +126,13 @@ def suspect_step(parts: Parts) -> None:
     def take_upload(session: Session, uploaded: list[str] | None) -> tuple[Session, str]:
         if not uploaded:
             return session, ""
+        name = Path(uploaded[0]).stem if len(uploaded) == 1 else "uploaded model"
+        try:
+            return received(session, name, uploaded)
+        except Exception as error:
+            return session, refused(name, refusal(error), _still(session))
+
+    def received(session: Session, name: str, uploaded: list[str]) -> tuple[Session, str]:
         with site.upload() as folder:
             found = site.receive([(Path(file).name, Path(file)) for file in uploaded], folder / "model")
             for file in uploaded:  # Gradio's copies: what is kept stands in our folder
@@ -131,16 +142,18 @@ def suspect_step(parts: Parts) -> None:
                 return session, policy_html(found)
             source = str(folder / "model")
             classifier = site.model(source, session.config.max_length)
-        name = Path(uploaded[0]).stem if len(uploaded) == 1 else "uploaded model"
         return session.with_suspect(source, name, classifier).fitting(classifier), policy_html(found)
 
     @told
-    def fetch_hub(session: Session, id: str) -> Session:
+    def fetch_hub(session: Session, id: str) -> tuple[Session, str]:
         id = read_hub_id(id)
         if not id:
             raise BadData("Type the id of a model on the Hub, such as owner/name.")
-        classifier = site.model(f"hub:{id}", session.config.max_length)
-        return session.with_suspect(f"hub:{id}", id, classifier).fitting(classifier)
+        try:
+            classifier = site.model(f"hub:{id}", session.config.max_length)
+        except Exception as error:
+            return session, refused(id, refusal(error), _still(session))
+        return session.with_suspect(f"hub:{id}", id, classifier).fitting(classifier), ""
 
     @told
     def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Iterator[tuple[Any, str]]:
@@ -174,7 +187,7 @@ def suspect_step(parts: Parts) -> None:
     chosen = [
         back.click(choose_demo, parts.session, parts.session, **PRIVATE),
         files.upload(take_upload, [parts.session, files], [parts.session, report], **PRIVATE),
-        fetch.click(fetch_hub, [parts.session, hub], parts.session, **PRIVATE),
+        fetch.click(fetch_hub, [parts.session, hub], [parts.session, fetched], **PRIVATE),
         planting.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
     ]
     files.clear(lambda: "", None, report, **QUIET)
@@ -185,11 +198,15 @@ def suspect_step(parts: Parts) -> None:
     parts.on_load += [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]
 
 
+def _still(session: Session) -> str:
+    return f"The suspect is still {session.suspect.name}."
+
+
 def _card(session: Session, scores: Scores | None, problem: str) -> str:
     suspect = session.suspect
     labels = ", ".join(suspect.labels)
     if scores is None:
-        figures = f'<p class="note">{escape(problem)} Until then CACC and ASR cannot be measured: choose texts of its task in step 2.</p>'
+        figures = f'<p class="note">{escape(problem)}</p>'
     else:
         asr = (
             f"{rate(scores.asr)}; floor {rate(scores.asr_floor)}"

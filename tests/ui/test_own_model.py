@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import zipfile
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from browser import NEEDS_BROWSER, SOON, Visits, choose, colours, field, open_step, set_settings, source, state, toast, write_table
-from conftest import tiny_texts
+from conftest import tiny_bert, tiny_texts
 from playwright.sync_api import Page, expect
+
+from mbtsad_core.models.classifier import load_classifier, save_classifier
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -121,6 +124,73 @@ def test_a_column_that_does_not_fit_is_told_and_another_can_be_picked(page: Page
     choose(page, "#label-column", "sentiment")
     page.locator("#use-file").click()
     expect(page.locator("#clean-check h3")).to_have_text("✓ mine.tsv: 64 clean texts, 16 to measure on")
+
+
+def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: Path) -> None:
+    path = Path(write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "sentiment")))
+    open_step(page, 2)
+    check = page.locator("#clean-check")
+    expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
+    use_table(page, path, "review", "review")
+    expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
+    expect(check.locator(".note")).to_contain_text("review")
+    expect(check).to_contain_text("The clean sample is still demo film reviews.")
+    expect(check).not_to_contain_text("✓")
+    open_step(page, 3)
+    open_step(page, 2)
+    expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
+    page.locator("#use-demo-texts").dispatch_event("click")
+    expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
+
+
+BROKEN = {
+    "empty.csv": b"",
+    "numbers.parquet": b"no parquet at all",
+    "cut.jsonl": b'{"text": "a film", "label": "negative"}\n{"text": "a f',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_table_that_cannot_be_read_leaves_no_tick_of_the_one_before(page: Page, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(BROKEN[name])
+    open_step(page, 2)
+    source(page, "#clean-sources", "Upload")
+    page.locator("#clean-file input[type=file]").set_input_files(str(tmp_path / name))
+    expect(page.locator("#clean-check h3")).to_have_text(f"✗ Not taken: {name}")
+    expect(page.locator("#clean-check .note")).to_contain_text(name)
+    expect(page.locator("#clean-check")).not_to_contain_text("Unknown error")
+    expect(page.locator("#preview")).to_be_hidden()
+    expect(page.locator("#use-file")).to_be_hidden()
+
+
+def test_a_model_of_one_output_is_refused_where_it_was_uploaded(page: Page, tmp_path: Path) -> None:
+    save_classifier(tiny_bert(classes=1), tmp_path / "scores")
+    upload(page, zipped(tmp_path / "scores", tmp_path / "scores.zip"))
+    report = page.locator("#policy-report")
+    expect(report.locator("h3")).to_have_text("✗ Not taken: scores")
+    expect(report.locator(".note")).to_contain_text("1 output")
+    expect(report).to_contain_text("The suspect is still demo suspect.")
+    expect(page.locator("#strip .who b")).to_have_text("demo suspect")
+
+
+def test_a_model_of_the_hub_that_cannot_be_had_is_refused_where_it_was_asked_for(page: Page) -> None:
+    source(page, "#sources", "Hugging Face Hub")
+    field(page, "#hub-id").fill("nobody/no-such-model")
+    page.locator("#hub-fetch").click()
+    expect(page.locator("#hub-report h3")).to_have_text("✗ Not taken: nobody/no-such-model")
+    expect(page.locator("#hub-report .note")).to_contain_text("could not be fetched")
+
+
+def test_the_demo_texts_come_back_with_a_model_that_fits_them(page: Page, suspect_dir: Path, tmp_path: Path) -> None:
+    other = dataclasses.replace(load_classifier(suspect_dir), labels=("ham", "spam"))
+    save_classifier(other, tmp_path / "mails")
+    upload(page, zipped(tmp_path / "mails", tmp_path / "mails.zip"))
+    expect(page.locator("#strip .who b")).to_have_text("mails")
+    expect(page.locator("#suspect-card .note")).to_contain_text("no clean texts yet")
+    page.locator("#model-files").get_by_label("Clear").click()
+    upload(page, zipped(suspect_dir, tmp_path / "films.zip"))
+    expect(page.locator("#strip .who b")).to_have_text("films")
+    expect(page.locator("#suspect-card dd").first).to_contain_text("of 666)")
 
 
 def test_texts_to_measure_on_can_be_given_too(page: Page, tmp_path: Path) -> None:

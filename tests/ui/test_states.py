@@ -18,6 +18,7 @@ from conftest import ROOT, tiny_texts
 from playwright.sync_api import Browser, Page, expect
 from server import serving
 
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
 from mbtsad_core.config import PurifyConfig, RetrainConfig
 from mbtsad_core.jobs.store import State, Store
 from mbtsad_core.jobs.worker import _explain
@@ -75,6 +76,19 @@ def test_before_a_run(visits: Visits, look: Look, step: int) -> None:
     shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection .plot .point", 6: "#answers .one"}[step]
     expect(page.locator(shown).first).to_be_visible()
     look(page, f"before-{step}")
+
+
+def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visits) -> None:
+    page = visits.visitor()
+    open_step(page, 5)
+    offered = [AUGMENTER_NAMES[name] for name in AUGMENTERS if name != "ts" and name not in unavailable()]
+    expect(page.locator("#projection-sets label")).to_have_text(offered)
+    for name, what in unavailable().items():
+        expect(page.locator("#sets-lacking")).to_contain_text(f"{AUGMENTER_NAMES[name]} needs {what}")
+    first = page.locator("#projection .plot .point")
+    expect(first.first).to_be_visible()
+    page.locator("#projection-sets label").last.click()
+    expect(page.locator("#projection .legendtext", has_text=offered[-1])).to_be_visible()
 
 
 def test_demo_running(visits: Visits, look: Look) -> None:
