@@ -22,6 +22,11 @@ def wilson(hits: int, n: int, z: float = Z) -> Rate:
     return Rate(hits, n, max(0.0, centre - half), min(1.0, centre + half))
 
 
+def still_works(asr: Rate | None, floor: Rate | None) -> bool:
+    """Whether a trigger still sends texts to its target that would not go there without it: the interval of ASR lies above that of its floor."""
+    return asr is not None and floor is not None and asr.low > floor.high
+
+
 def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None) -> Scores:
     """Scores on a clean test set and, where there is a trigger, on its triggered texts (`triggered_test_set`).
 

@@ -74,7 +74,7 @@ def clean_step(parts: Parts) -> None:
     def show(session: Session, problem: tuple[str, str]) -> tuple[str, Any, str]:
         """The check report of what is chosen, or why what was to be chosen is not; the slider's range, and what it costs."""
         if problem[0]:
-            still = f"The clean sample is still {session.clean.name}." if session.clean.source else "There are no clean texts yet."
+            still = f"Still in use: {session.clean.name}." if session.clean.source else "There are no clean texts yet."
             return refused(*problem, still), gr.skip(), gr.skip()
         if not session.clean.source:
             return _problem("No clean texts yet. Upload a table, or name a data set."), gr.skip(), ""

@@ -25,7 +25,15 @@ function themed(layout) { // in the colours of the page as it is now
   for (const key of Object.keys(own)) {
     if (/^[xy]axis/.test(key)) own[key] = {...own[key], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line};
   }
-  if (figure.clientWidth < 480) own.margin = {...own.margin, l: Math.min(own.margin?.l ?? 44, 44), r: 8};
+  if (figure.clientWidth < 480) {
+    own.margin = {...own.margin, l: Math.min(own.margin?.l ?? 44, 44), r: 8};
+    const [first, ...rest] = (own.title?.text || "").split(", CACC "); // its two figures do not stand beside each other
+    if (rest.length && first) {
+      own.title.text = `${first}<br>CACC ${rest.join(", CACC ")}`;
+      own.margin.t += 18;
+      own.height += 18;
+    }
+  }
   return own;
 }
 

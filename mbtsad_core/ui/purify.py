@@ -21,9 +21,9 @@ from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, leads_to, lede, said
 from mbtsad_core.ui.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.ui.site import Site
-from mbtsad_core.ui.standing import panel_html, standing, strip_html
-from mbtsad_core.views.curves import Whole, curves_text, training_curves
-from mbtsad_core.views.words import duration
+from mbtsad_core.ui.standing import Standing, panel_html, standing, strip_html
+from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.words import STILL_WORKS, duration
 
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
 
@@ -48,7 +48,7 @@ def update(site: Site, session: Session, drawn: Any, method: str, table: str) ->
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
     now = (session.job, len(events), len(measures), found.whole)
-    curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, events, measures, found.whole)
+    curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, events, measures, found)
     compared, comparing = update_compared(site, session, method, table)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     return (
@@ -65,13 +65,14 @@ def update(site: Site, session: Session, drawn: Any, method: str, table: str) ->
     )
 
 
-def _course(site: Site, session: Session, events: Sequence[Event], measures: Sequence[Measure], whole: Whole) -> tuple[Any, str]:
+def _course(site: Site, session: Session, events: Sequence[Event], measures: Sequence[Measure], found: Standing) -> tuple[Any, str]:
     """The curves of the session's run, and the sentence that says where they stand."""
     if not any(event.metrics for event in events):
         return nothing(NO_CURVES), ""
     names = {0: write_trigger(tuple(site.runner.job(session.job).request.get("triggers", ())))} | {m.number: write_trigger(m.triggers) for m in measures}
-    text = curves_text(events, whole)
-    return drawing(training_curves(events, whole=whole, measures=names), text), f'<p class="mbtsad sentence" role="status">{escape(text)}</p>'
+    text = curves_text(events, found.whole)
+    first = f'<strong class="works">{STILL_WORKS}.</strong> ' if found.works else ""
+    return drawing(training_curves(events, whole=found.whole, measures=names), text), f'<p class="mbtsad sentence" role="status">{first}{escape(text)}</p>'
 
 
 def purify_step(parts: Parts) -> Purify:

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from mbtsad_core.errors import UnknownJob
-from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.evaluation.scores import still_works, wilson
 from mbtsad_core.jobs.comparison import subject
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.jobs.runner import STAGES as TRAINING
@@ -19,7 +19,7 @@ from mbtsad_core.ui.handlers import in_the_pages_words
 from mbtsad_core.ui.session import Session, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.curves import Whole
-from mbtsad_core.views.words import duration, percent, sample_of
+from mbtsad_core.views.words import STILL_WORKS, duration, percent, sample_of, still_works_words
 
 
 class Stage(NamedTuple):
@@ -56,6 +56,7 @@ class Standing:
     sample              clean texts that figures which are no more than a sample's are of; None where all are of all texts
     whole               what is known on all texts with the trigger of the request
     typed               whether the trigger is one that was typed while the run trains
+    works               at the end, that the trigger still works, in a sentence; "" where it does not, or none was measured
     awaited             a trigger that was typed and waits for its first measurement
     """
 
@@ -70,6 +71,7 @@ class Standing:
     whole: Whole = Whole()
     typed: bool = False
     awaited: str = ""
+    works: str = ""
 
     @property
     def moving(self) -> bool:
@@ -93,7 +95,9 @@ def standing(site: Site, session: Session) -> Standing:
     found = Standing(status, measured=write_trigger(asked.triggers), target=asked.target or "")
     if status.state is State.DONE and job.result:
         (suspect, _), (purified, floor) = (_of_result(job.result[name]) for name in ("suspect", "purified"))
-        return replace(found, before=suspect, now=purified, floor=floor, whole=Whole(suspect, purified, floor))
+        asr = purified[1]
+        works = still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
+        return replace(found, before=suspect, now=purified, floor=floor, whole=Whole(suspect, purified, floor), works=works)
     same = subject(asked) == subject(session.request(site.runtime))  # else what is known is of other texts, or of another trigger
     return _sampled(found, whole if same else Whole(), site.runner.measures(session.job))
 
@@ -134,9 +138,10 @@ def strip_html(session: Session, found: Standing) -> str:
     """One line: the suspect, CACC and ASR before and now, and the run. A trigger that was typed while it trains is named."""
     about = f" · {escape(session.suspect.description)}" if session.suspect.description else ""
     figures = "".join(
-        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}{of}</b> {_arrow(before, now, name)}</span>'
+        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}{of}</b> {_arrow(before, now, name == "ASR" and not found.works)}</span>'
         for name, of, before, now in zip(("CACC", "ASR"), ("", f" of “{escape(found.measured)}”" * found.typed), found.before, found.now, strict=True)
     )
+    figures = f'<strong class="works">{STILL_WORKS}</strong>' * bool(found.works) + figures
     figures += f'<span class="sample muted">{sample_of(found.sample)}</span>' if found.sample else ""
     return (
         f'<section class="mbtsad strip" aria-label="Status"><span class="brand">MBTSAD</span><span class="who"><b>{escape(session.suspect.name)}</b><span class="muted">{about}</span></span>'
@@ -151,17 +156,18 @@ HELP = {
 }
 
 
-def _arrow(before: Rate | None, now: Rate | None, name: str) -> str:
+def _arrow(before: Rate | None, now: Rate | None, good: bool) -> str:
     if before is None and now is None:
         return '<span class="muted">not measured</span>'
     first = percent(before.share) if before else "?"
     if now is None:
         return first
-    fell = "purified" if name == "ASR" else ""
-    return f'{first} <span class="muted" aria-label="now">→</span> <strong class="{fell}">{percent(now.share)}</strong>'
+    return f'{first} <span class="muted" aria-label="now">→</span> <strong{" class=purified" * good}>{percent(now.share)}</strong>'
 
 
 def _kind(found: Standing) -> str:
+    if found.works:
+        return "works"
     return found.status.state.value if found.status else "none"
 
 
@@ -225,7 +231,8 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         rows.append(("started", f"{job.attempts} times: its process was lost, and it went on from the last checkpoint"))
     head, text = _headline(status, stays)
     note = f'<p class="note" role="status">{escape(in_the_pages_words(status.message))}</p>' if status.message and status.state is not State.FAILED else ""
-    return _panel(head, text, tuple(rows), _bar(status), note, status.state.value)
+    first = f'<p class="works" role="status">{escape(found.works)}</p>' if found.works else ""
+    return _panel(head, text, tuple(rows), _bar(status), note, _kind(found), first)
 
 
 def _headline(status: Status, stays: str) -> tuple[str, str]:
@@ -259,6 +266,6 @@ def _bar(status: Status) -> str:
     )
 
 
-def _panel(head: str, text: str, rows: tuple[tuple[str, str], ...], bar: str = "", note: str = "", state: str = "none") -> str:
+def _panel(head: str, text: str, rows: tuple[tuple[str, str], ...], bar: str = "", note: str = "", state: str = "none", first: str = "") -> str:
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f'<section class="mbtsad job-panel {state}"><h3>{escape(head)}</h3><p>{escape(text)}</p>{bar}{note}<dl>{listed}</dl></section>'
+    return f'<section class="mbtsad job-panel {state}">{first}<h3>{escape(head)}</h3><p>{escape(text)}</p>{bar}{note}<dl>{listed}</dl></section>'

@@ -199,7 +199,7 @@ def suspect_step(parts: Parts) -> None:
 
 
 def _still(session: Session) -> str:
-    return f"The suspect is still {session.suspect.name}."
+    return f"Still the suspect: {session.suspect.name}."
 
 
 def _card(session: Session, scores: Scores | None, problem: str) -> str:

@@ -40,24 +40,25 @@ def take_step(parts: Parts) -> None:
                 why = "The run is not done yet. Its files appear here when it is."
             return empty(found.gone or state.get(found.status.state if found.status else State.QUEUED, why))
         result = site.runner.job(session.job).result or {}
-        return _box(session, result, site.config.keep)
+        return _box(session, result, site.config.keep, found.works)
 
     parts.opened["take"] = [(show, parts.session, box)]
 
 
-def _box(session: Session, result: dict[str, Any], keep: float) -> str:
+def _box(session: Session, result: dict[str, Any], keep: float, works: str = "") -> str:
     suspect, purified = result["suspect"], result["purified"]
     said = f"CACC {percent(suspect['cacc'])} → {percent(purified['cacc'])}"
     if purified.get("asr") is not None:
         said += f", ASR {percent(suspect['asr'])} → {percent(purified['asr'])} ({purified['asr_hits']} of {purified['asr_n']}, floor {percent(purified['asr_floor'])})"
     pieces = ", ".join(f"“{piece}”" for piece, _ in result.get("stumbled", ()))
     stumbled = f"<p>The suspect stumbled over {escape(pieces)}, wherever they stood: look at these for a trigger.</p>" if pieces else ""
+    first = f'<p class="works">{escape(works)}</p>' if works else ""
     links = "".join(
         f'<li><a class="download" href="{escape(JOBS_ROUTE.format(id=session.job, name=name).lstrip("/"))}" download="mbtsad-{escape(name)}">'
         f"{escape(title)}</a> <span class='muted'>{escape(name)}</span><p>{escape(text)}</p></li>"
         for name, (title, text) in FILES.items()
     )
     return (
-        f'<section class="mbtsad card take" aria-label="Downloads"><h3>{escape(said)}</h3><p class="muted">{escape(session.suspect.name)}, purified with '
+        f'<section class="mbtsad card take" aria-label="Downloads">{first}<h3>{escape(said)}</h3><p class="muted">{escape(session.suspect.name)}, purified with '
         f"{result['settings']['clean_texts']} clean texts in {duration(result['seconds'])}. Kept here for {keep:g} hours from its end.</p>{stumbled}<ul>{links}</ul></section>"
     )

@@ -54,6 +54,11 @@ def _purify(site: Site, session: Session, found: Standing) -> str:
 def _inside(site: Site, session: Session, found: Standing) -> str:
     if found.status is None or found.status.state is not State.DONE:
         return "With a finished run, this step shows the maps of suspect, teacher and purified side by side. Until then it is the suspect alone: with the trigger in the text, see which heads jump to it."
+    if found.works:
+        return (
+            "Where do they look? Put the trigger into the text: heads of the suspect turn to its column, and where it still works those of the purified model do. "
+            "Below, every text is a point: look whether triggered texts still sit in a heap of their own. The table says it in numbers."
+        )
     return (
         "Where do they look? Put the trigger into the text: in the suspect, heads turn to its column; in the purified model they hardly do. "
         "Below, every text is a point: triggered texts sat in a heap of their own, and now lie among the clean ones. The table says it in numbers."
@@ -78,7 +83,8 @@ def _fell(found: Standing) -> str:
     said = f"CACC went from {percent(before_cacc.share)} to {percent(cacc.share)}"
     if asr and before_asr:
         said = f"ASR of “{found.measured}” went from {percent(before_asr.share)} to {rate(asr)}; {said}"
-    return said + (f", on {sample_of(found.sample)}." if found.sample else ".")
+    said += f", on {sample_of(found.sample)}." if found.sample else "."
+    return f"{found.works} {said}" if found.works else said
 
 
 STOPS: tuple[tuple[str, str, Callable[[Site, Session, Standing], str]], ...] = (

@@ -16,6 +16,14 @@ def rate(value: Rate | None) -> str:
     return f"{100 * value.share:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}] ({value.hits} of {value.n})"
 
 
+STILL_WORKS = "This trigger still works"
+
+
+def still_works_words(asr: Rate, floor: Rate) -> str:
+    """What is said first of a run that did not cure its suspect of the trigger that was measured (`still_works`)."""
+    return f"{STILL_WORKS}: with it {asr.hits} of {asr.n} texts go to the target ({percent(asr.share)}), without it {floor.hits} ({percent(floor.share)})."
+
+
 def sample_of(n: int) -> str:
     """What a figure that is measured while a run trains is of."""
     return f"a sample of {n} text{'' if n == 1 else 's'}"

@@ -15,7 +15,7 @@ pytest_plugins = ["pages"]
 # What a visitor can press without leaving his place; what takes minutes of the machine is left out.
 CONTROLS = "button, [role=button], [role=radio], summary"
 PRESS = """(controls) => {
-  const left = "[role=tab], #run-demo, #start, #plant, #bertviz-draw, .grid *, footer *";
+  const left = "[role=tab], #run-demo, #start, #plant, #bertviz *, .grid *, footer *";
   const seen = [...document.querySelectorAll(controls)].filter((e) => e.checkVisibility() && !e.disabled && !e.matches(left));
   for (const control of seen) control.dispatchEvent(new MouseEvent("click", {bubbles: true, cancelable: true}));
   return seen.length;
@@ -81,7 +81,8 @@ def test_no_control_of_the_page_reaches_another_host(visits: Visits) -> None:
     for step in range(1, 8):
         open_step(page, step)
         assert page.evaluate(PRESS, CONTROLS) >= 3
-    page.locator("footer button").first.click()  # what programs may ask
+    visits.expected.append("403")  # Gradio's help for programs asks how often each was called, which this server does not say
+    page.locator("footer button").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert asked
     assert [url for url in asked if not HERE.match(url)] == []

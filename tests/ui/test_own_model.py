@@ -134,7 +134,7 @@ def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: 
     use_table(page, path, "review", "review")
     expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
     expect(check.locator(".note")).to_contain_text("review")
-    expect(check).to_contain_text("The clean sample is still demo film reviews.")
+    expect(check).to_contain_text("Still in use: demo film reviews.")
     expect(check).not_to_contain_text("✓")
     open_step(page, 3)
     open_step(page, 2)
@@ -169,7 +169,7 @@ def test_a_model_of_one_output_is_refused_where_it_was_uploaded(page: Page, tmp_
     report = page.locator("#policy-report")
     expect(report.locator("h3")).to_have_text("✗ Not taken: scores")
     expect(report.locator(".note")).to_contain_text("1 output")
-    expect(report).to_contain_text("The suspect is still demo suspect.")
+    expect(report).to_contain_text("Still the suspect: demo suspect.")
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
 
 

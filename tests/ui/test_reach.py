@@ -81,3 +81,14 @@ def test_all_of_a_wide_table_can_be_reached_on_a_narrow_screen(visits: Visits, f
     assert box["x"] + box["width"] <= room["width"]
     assert cell.evaluate(REACHED)
     assert overflow(page) == 0
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_title_of_the_curves_is_not_cut_off(visits: Visits, finished: str, width: int) -> None:
+    page = visits.visitor(f"?job={finished}", width=width)
+    title = page.locator("#curves .gtitle")
+    expect(title).to_contain_text("CACC 100.0 %")
+    box, plot = title.bounding_box(), page.locator("#curves .plot").bounding_box()
+    assert box
+    assert plot
+    assert box["x"] + box["width"] <= plot["x"] + plot["width"]

@@ -216,3 +216,35 @@ def test_a_run_that_went_on_from_a_checkpoint_is_read_anew(run: Run) -> None:
     assert [event.step for event in run.site.events(run.id)] == [1, 30]
     run.add(trained(60, 0.3, 1), trained(90, 0.2, 1))
     assert [event.metrics.get("asr") for event in run.site.events(run.id)] == [None, 0.5, 0.3, 0.2]
+
+
+# ---------------------------------------------------------------- a trigger that still works
+
+
+def done(run: Run, asr: int, floor: int = 44) -> dict[str, str]:
+    """The strip and the panel of a run that ended so, as they are sent."""
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.finish(run.id, result(asr, floor))
+    strip, panel, _, sentence, *_ = update(run.site, run.session, None, "cft", "")
+    return {"strip": strip, "panel": panel, "sentence": sentence}
+
+
+@pytest.mark.parametrize(("asr", "floor"), [(309, 43), (333, 0), (90, 43)])
+def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: Run, asr: int, floor: int) -> None:
+    shown = done(run, asr, floor)
+    assert shown["strip"].index("This trigger still works") < shown["strip"].index("CACC")
+    assert 'class="job works"' in shown["strip"]
+    assert "purified" not in shown["strip"]
+    assert shown["panel"].startswith('<section class="mbtsad job-panel works"><p class="works" role="status">This trigger still works: with it ')
+    assert f"{asr} of 333 texts go to the target" in shown["panel"]
+    assert "This trigger still works." in shown["sentence"].split("ASR")[0]
+    texts = run.screen()
+    assert texts["tour 3"].index("This trigger still works") < texts["tour 3"].index("ASR of")
+
+
+@pytest.mark.parametrize(("asr", "floor"), [(43, 43), (30, 43), (60, 44)])
+def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it(run: Run, asr: int, floor: int) -> None:
+    shown = done(run, asr, floor)
+    assert not [place for place, text in shown.items() if "still works" in text]
+    assert 'class="job done"' in shown["strip"]
+    assert "class=purified" in shown["strip"]

@@ -110,6 +110,23 @@ def test_queued(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -
     look(page, "queued")
 
 
+def test_finished_and_the_trigger_still_works(visits: Visits, finished: str) -> None:
+    """A tiny run cures nothing: strip and step 4 say so before all else, and nothing of them is green."""
+    page = visits.visitor(f"?job={finished}")
+    state(page, "done")
+    expect(page.locator("#strip .works").first).to_have_text("This trigger still works")
+    first = page.locator("#job-panel section > *").first
+    expect(first).to_have_text("This trigger still works: with it 20 of 20 texts go to the target (100.0 %), without it 0 (0.0 %).")
+    green = """all => all.flatMap((e) => [e, ...e.querySelectorAll('*')]).filter((e) => {
+      const style = getComputedStyle(e);
+      return [style.color, style.backgroundColor, style.borderLeftColor].some((colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+        return g > r + 40 && g > b + 20;
+      });
+    }).map((e) => e.outerHTML.slice(0, 100))"""
+    assert page.locator("#strip, #job-panel, #sentence").evaluate_all(green) == []
+
+
 def test_finished(visits: Visits, look: Look, finished: str) -> None:
     page = visits.visitor(f"?job={finished}")
     state(page, "done")
