@@ -82,4 +82,4 @@ def refused(what: str, why: str, still: str) -> str:
 
 def notes_html(notes: Iterable[object]) -> str:
     """What a visitor is to know of his run, a line each."""
-    return "".join(f'<p class="mbtsad note">{escape(in_the_pages_words(str(note)))}</p>' for note in notes)
+    return "".join(f'<p class="note">{escape(in_the_pages_words(str(note)))}</p>' for note in notes)

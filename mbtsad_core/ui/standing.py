@@ -16,6 +16,7 @@ from mbtsad_core.jobs.runner import Status
 from mbtsad_core.jobs.store import ACTIVE, Measure, State
 from mbtsad_core.types import Rate
 from mbtsad_core.ui.handlers import in_the_pages_words
+from mbtsad_core.ui.parts import notes_html
 from mbtsad_core.ui.session import Session, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.curves import Whole
@@ -205,7 +206,7 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         stays = "This host has no background jobs: keep the page open. Closed, the run waits at its last checkpoint, and goes on when you open its link."
     if status is None:
         chosen = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
-        return _panel("No run yet", stays, chosen)
+        return _panel("No run yet", stays, chosen, note=_notes(site, session, found))
     rows: list[tuple[str, str]] = []
     if status.state is State.RUNNING:
         over = status.stage == "distil" and status.step == status.total
@@ -231,8 +232,21 @@ def panel_html(site: Site, session: Session, found: Standing) -> str:
         rows.append(("started", f"{job.attempts} times: its process was lost, and it went on from the last checkpoint"))
     head, text = _headline(status, stays)
     note = f'<p class="note" role="status">{escape(in_the_pages_words(status.message))}</p>' if status.message and status.state is not State.FAILED else ""
+    note += _notes(site, session, found)
     first = f'<p class="works" role="status">{escape(found.works)}</p>' if found.works else ""
     return _panel(head, text, tuple(rows), _bar(status), note, _kind(found), first)
+
+
+def _notes(site: Site, session: Session, found: Standing) -> str:
+    """What was chosen for the visitor, and what he is to know of his texts: of the finished run, of the one that goes on, or of the one that he would start."""
+    if found.status is None:
+        inputs = site.known(session.request(site.runtime))
+        return notes_html(inputs.notes) if inputs else ""
+    job = site.runner.job(session.job)
+    if job.result:
+        return notes_html(job.result["notes"])
+    inputs = site.known(Request.from_dict(job.request)) if job.request else None
+    return notes_html(inputs.notes) if inputs else ""
 
 
 def _headline(status: Status, stays: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import request
 
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.jobs.purification import rates_to_dict
@@ -18,9 +19,9 @@ from mbtsad_core.jobs.store import State
 from mbtsad_core.jobs.worker import NOT_KEPT
 from mbtsad_core.types import Event, Scores
 from mbtsad_core.ui.purify import update
-from mbtsad_core.ui.session import Session
+from mbtsad_core.ui.session import Session, of_request
 from mbtsad_core.ui.site import Site
-from mbtsad_core.ui.standing import _bar, stage_of, standing, strip_html
+from mbtsad_core.ui.standing import _bar, panel_html, stage_of, standing, strip_html
 from mbtsad_core.ui.take_away import _box
 from mbtsad_core.ui.tour import tour_html
 
@@ -70,9 +71,9 @@ def result(asr: int, floor: int = 44, **more: Any) -> dict[str, Any]:
 class Run:
     """A run of the demo whose events and end are written by the test; no process works on it."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, session: Session = Session("somebody", scores=KNOWN)) -> None:
         self.site, self.store = site, site.runner.store  # type: ignore[attr-defined]
-        self.session = Session("somebody", scores=KNOWN)
+        self.session = session
         self.id = self.store.create(self.session.request(site.runtime).to_dict())
         self.session = self.session.having(job=self.id)
         self.store.claim(self.id)
@@ -95,9 +96,14 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def site(tmp_path: Path) -> Iterator[Site]:
     with AttachedRunner(tmp_path / "jobs") as runner:
-        yield Run(Site(tmp_path / "jobs", runner))
+        yield Site(tmp_path / "jobs", runner)
+
+
+@pytest.fixture
+def run(site: Site) -> Run:
+    return Run(site)
 
 
 def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
@@ -248,3 +254,21 @@ def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it(run: Run, a
     assert not [place for place, text in shown.items() if "still works" in text]
     assert 'class="job done"' in shown["strip"]
     assert "class=purified" in shown["strip"]
+
+
+# ---------------------------------------------------------------- what a visitor is to know
+
+
+def test_what_was_chosen_for_the_visitor_stands_in_step_4_before_while_and_after_it_runs(site: Site, suspect_dir: Path, tmp_path: Path) -> None:
+    asked = request(suspect_dir, tmp_path, test=None, runtime=site.runtime)
+    session = of_request(asked, "somebody", "")
+    assert "held out" not in panel_html(site, session, standing(site, session))  # nothing was read yet, and nothing is read here
+    held_out = f"{len(site.inputs(session).test)} of the clean texts were held out to measure CACC"
+    assert held_out in panel_html(site, session, standing(site, session))
+    run = Run(site, session)
+    run.add(BASELINE)
+    assert held_out in run.screen()["panel"]
+    run.store.finish(run.id, result(43, notes=["Texts were cut at --max-length 64 tokens: 7 of 52.", "<b>A table</b> of 2 columns."]))
+    panel = panel_html(site, run.session, standing(site, run.session))
+    assert "Texts were cut at “max length” in the settings 64 tokens: 7 of 52." in panel
+    assert "&lt;b&gt;A table&lt;/b&gt;" in panel
