@@ -51,26 +51,26 @@ def read_object(path: Path, most: int = LARGEST_CONFIG) -> dict[str, Any]:
     return parse_object(read_bytes(path, most), path.name)
 
 
-def parse_object(data: bytes, name: str) -> dict[str, Any]:
-    """The JSON object in UTF-8 that `data` is. Raises UnsafeModel."""
-    _bound(data, name)
+def parse_object(data: bytes, name: str, values: int = VALUES) -> dict[str, Any]:
+    """The JSON object in UTF-8 that `data` is, with `values` strings and brackets at most. Raises UnsafeModel."""
+    _bound(data, name, values)
     try:
         whole = _whole if b"-0" in data else int  # a vocabulary has many numbers, and a function of ours would be called for each
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=whole)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=whole)
         if HALF.search(data):
-            json.dumps(values, ensure_ascii=False).encode("utf-8")  # a UnicodeEncodeError, which is a ValueError, where the other half is missing
+            json.dumps(found, ensure_ascii=False).encode("utf-8")  # a UnicodeEncodeError, which is a ValueError, where the other half is missing
     except _Twice as error:
         raise UnsafeModel(
             f"Refused: {name} gives a value for {str(error)[:100]!r} twice. Readers differ in which they take.", "json.duplicate", name
         ) from error
     except (ValueError, RecursionError) as error:
         raise UnsafeModel(f"{name} is not valid JSON: {str(error)[:200]}", "json.malformed", name) from error
-    if not isinstance(values, dict):
+    if not isinstance(found, dict):
         raise UnsafeModel(f"{name} does not hold a JSON object.", "json.malformed", name)
-    return values
+    return found
 
 
-def _bound(data: bytes, name: str) -> None:
+def _bound(data: bytes, name: str, values: int) -> None:
     depth = 0
     for count, token in enumerate(TOKENS.finditer(data)):
         first = data[token.start()]
@@ -80,8 +80,8 @@ def _bound(data: bytes, name: str) -> None:
             depth -= 1
         if depth > DEPTH:
             raise UnsafeModel(f"{name} is not valid JSON of a model: it is nested deeper than {DEPTH} levels.", "json.depth", name)
-        if count >= VALUES:
-            raise UnsafeModel(f"{name} is not valid JSON of a model: it holds more than {VALUES} strings and lists.", "json.size", name)
+        if count >= values:
+            raise UnsafeModel(f"{name} is not valid JSON of a model: it holds more than {values} strings and lists.", "json.size", name)
 
 
 class _Twice(Exception):

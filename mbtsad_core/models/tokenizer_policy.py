@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsafeModel
@@ -21,12 +21,17 @@ from mbtsad_core.models.checks import Check, either, flag, list_of, one_of, real
 from mbtsad_core.models.config_policy import check_no_code
 from mbtsad_core.models.strict_json import read_bytes, read_object
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 NAME = "tokenizer.json"
 VOCABULARIES = ("vocab.txt", "vocab.json", "merges.txt")
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", NAME, *VOCABULARIES)
 MEGABYTE = 1 << 20
 LONGEST_TOKEN = 1000  # characters
 ADDED = 20_000  # tokens beside the vocabulary
+LONGEST_REPLACEMENT = 128  # bytes that sentencepiece's table may put in the place of a character
 
 # Exactly what GPT-2's splitting (RoBERTa, DeBERTa) and the sentencepiece families (ALBERT, XLM-R, CamemBERT, DeBERTa-v2) use.
 PATTERNS = (
@@ -195,7 +200,7 @@ def _charsmap(value: Any) -> str:
 
 
 def is_sound_charsmap(data: bytes) -> bool:
-    """Whether no text can lead a reader of this table of sentencepiece out of it, or to a replacement longer than 128 bytes.
+    """Whether no text can lead a reader of this table of sentencepiece out of it, or to a replacement longer than LONGEST_REPLACEMENT bytes.
 
     The table is a trie in a double array, of little-endian units of 32 bits, before the replacements, each ended by a NUL. Every
     unit that a text can reach is visited. Source: darts-clone, whose array this is, and sentencepiece's normalizer.
@@ -205,8 +210,13 @@ def is_sound_charsmap(data: bytes) -> bool:
     size = int.from_bytes(data[:4], "little")
     if len(data) < 8 or size % 4 or not 4 <= size <= len(data) - 4:
         return False
-    units = np.frombuffer(data, "<u4", size // 4, 4).astype(np.int64)
-    words = data[4 + size :]
+    return stays_within(np.frombuffer(data, "<u4", size // 4, 4).astype(np.int64), data[4 + size :])
+
+
+def stays_within(units: NDArray[np.int64], words: bytes, longest: int = LONGEST_REPLACEMENT) -> bool:
+    """Whether no text leads from the first of a trie's units out of them or of the replacements, or to one of more than `longest` bytes."""
+    import numpy as np
+
     try:
         words.decode("utf-8")
     except ValueError:
@@ -231,7 +241,7 @@ def is_sound_charsmap(data: bytes) -> bool:
             if len(after) and after.max() >= len(units):
                 return False
             values = units[leaves] & 0x7FFFFFFF
-            if len(values) and (values.max() > len(words) or not begins[values].all() or (zeros[np.searchsorted(zeros, values)] - values).max() > 128):
+            if len(values) and (values.max() > len(words) or not begins[values].all() or (zeros[np.searchsorted(zeros, values)] - values).max() > longest):
                 return False
             following.append(after)
         bases = np.concatenate(following)

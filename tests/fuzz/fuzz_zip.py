@@ -34,7 +34,7 @@ def seeds() -> list[bytes]:
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     linked = io.BytesIO()
     with zipfile.ZipFile(linked, "w") as archive:
-        archive.writestr(link, "/etc/passwd")
+        archive.writestr(link, "elsewhere.txt")
     return [
         packed(files),
         packed(files, zipfile.ZIP_STORED, "model/"),

@@ -83,7 +83,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
         "critics/weightless": without,
         "critics/huge": files,
         "critics/unsized": files,
-        "critics/hostile": files | {"config.json": json.dumps(json.loads(files["config.json"]) | {"auto_map": {"AutoModel": "evil.Model"}}).encode()},
+        "critics/hostile": files | {"config.json": json.dumps(json.loads(files["config.json"]) | {"auto_map": {"example": "example"}}).encode()},
     }
 
 
