@@ -25,6 +25,8 @@ NEIGHBOURS = 15  # of UMAP's graph, and of the trustworthiness
 JUDGED = 1000  # points on which the trustworthiness is measured: it compares all pairs of them
 FIRST_REDUCED_TO = 50  # principal components that UMAP and t-SNE start from, as is usual: faster, and little is lost
 KEPT = 32  # projections that are remembered
+FEWEST = 5  # vectors that differ, below which there is nothing to draw
+ROUNDING = 1e-5  # of the vectors' own length: what differs by less differs by the rounding of float32 alone
 
 
 @torch.inference_mode()
@@ -67,13 +69,10 @@ def project(before: Vectors, after: Vectors, method: str = "pca", *, seed: int =
 
     PCA takes well under a second for 2 x 2000 vectors. UMAP and t-SNE take several, and UMAP some more the first time, when it compiles;
     they start from the first 50 principal components. The result depends on the arguments alone and is remembered by their content.
-    Raises UnknownMethod, and BadData for fewer than five different vectors.
+    Raises as `check_vectors` does.
     """
-    if method not in PROJECTIONS:
-        raise UnknownMethod("projection", method, PROJECTIONS)
-    if before.shape != after.shape:
-        raise BadData(f"A projection compares the same texts before and after; got {len(before)} and {len(after)} vectors.")
-    key = hashlib.sha256(repr((before.shape, method, seed)).encode() + _bytes(before) + _bytes(after)).hexdigest()
+    check_vectors(before, after, method)
+    key = f"{method} {seed} {digest(before, after)}"
     with _lock:
         if key not in _known:
             _known[key] = _project(before, after, method, seed)
@@ -83,28 +82,67 @@ def project(before: Vectors, after: Vectors, method: str = "pca", *, seed: int =
         return _known[key]
 
 
+def check_vectors(before: Vectors, after: Vectors, method: str = "pca") -> None:
+    """Raise UnknownMethod, or BadData for what no projection can draw: vectors of other texts, without a number, or of which fewer than
+    FEWEST differ by more than rounding. The libraries below are not made for such: t-SNE can end the process."""
+    if method not in PROJECTIONS:
+        raise UnknownMethod("projection", method, PROJECTIONS)
+    if before.shape != after.shape:
+        raise BadData(f"A projection compares the same texts before and after; got {len(before)} and {len(after)} vectors.")
+    both = np.concatenate([before, after]).astype(np.float64)
+    if not np.isfinite(both).all():
+        raise BadData("Some [CLS] vectors of these texts are not finite numbers, so they have no place. Look at the model: it may have diverged.")
+    if (found := _different(both)) < FEWEST:
+        raise BadData(
+            f"A projection needs at least five different vectors; these texts give {found} that differ by more than rounding "
+            f"({ROUNDING:g} of their length). Give more texts; where there are many, the model answers all of them alike, and there is nothing to draw."
+        )
+
+
+def _different(vectors: NDArray[np.float64]) -> int:
+    """How many vectors, FEWEST at most, differ by more than rounding: each the farthest from those before it."""
+    if not len(vectors):
+        return 0
+    vectors = vectors / (np.abs(vectors).max() or 1.0)
+    least = ROUNDING * np.sqrt((vectors**2).sum(1).mean())
+    distance, chosen = np.full(len(vectors), np.inf), 0
+    for found in range(1, FEWEST):
+        distance = np.minimum(distance, np.linalg.norm(vectors - vectors[chosen], axis=1))
+        chosen = int(distance.argmax())
+        if distance[chosen] <= least:
+            return found
+    return FEWEST
+
+
+def _to_unit(vectors: NDArray[np.float64]) -> float:
+    """The power of two that brings the vectors to about unit spread, the root mean square distance to their mean; no digit of them changes."""
+    spread = np.sqrt(((vectors - vectors.mean(0)) ** 2).sum(1).mean())
+    return float(2.0 ** -np.round(np.log2(spread)))
+
+
 def warm_up() -> None:
     """Have UMAP compile its parts, some ten seconds, so that the first visitor need not wait for it."""
     drawn = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     project(drawn[:20], drawn[20:], "umap")
 
 
-def _bytes(vectors: Vectors) -> bytes:
-    return np.ascontiguousarray(vectors).tobytes()
+def digest(before: Vectors, after: Vectors) -> str:
+    """The content of both, to remember by."""
+    return hashlib.sha256(repr(before.shape).encode() + np.ascontiguousarray(before).tobytes() + np.ascontiguousarray(after).tobytes()).hexdigest()
 
 
 def _project(before: Vectors, after: Vectors, method: str, seed: int) -> Projection:
     # Equal vectors are fitted once, so that every method puts them at one point.
     different, where = np.unique(np.concatenate([before, after]), axis=0, return_inverse=True)
-    if len(different) < 5:
-        raise BadData(f"A projection needs at least five different vectors; these texts give {len(different)}.")
     from sklearn.decomposition import PCA
 
+    unit = _to_unit(different.astype(np.float64))
+    scaled = unit * different.astype(np.float64)
     components = min(FIRST_REDUCED_TO, *different.shape)
     pca = PCA(components, svd_solver="covariance_eigh" if different.shape[1] <= len(different) else "full")
-    reduced = pca.fit_transform(different.astype(np.float64))
+    reduced = pca.fit_transform(scaled)
     if method == "pca":
-        plane = reduced[:, :2] if components > 1 else np.pad(reduced, ((0, 0), (0, 1)))
+        plane = (reduced[:, :2] if components > 1 else np.pad(reduced, ((0, 0), (0, 1)))) / unit
     elif method == "umap":
         plane = _umap(reduced, seed)
     else:
@@ -117,7 +155,7 @@ def _project(before: Vectors, after: Vectors, method: str, seed: int) -> Project
         method,
         points[: len(before)],
         points[len(before) :],
-        _trustworthiness(different, np.asarray(plane), seed),
+        _trustworthiness(scaled.astype(np.float32), np.asarray(plane), seed),
         (shares[0], shares[1]) if method == "pca" else None,
     )
 

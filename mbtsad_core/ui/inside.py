@@ -13,7 +13,7 @@ from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, available, lacking_
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
-from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying, project
+from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.types import LabelledText
@@ -157,7 +157,7 @@ def inside_step(parts: Parts) -> None:
 
         before = vectors(before_name)
         after = vectors(after_name) if len(names) > 1 else before
-        projection = project(before, after, method)
+        projection = site.project(session, before, after, method)
         scores = {name: _outlying(v, points, labels) for name, v in {before_name: before, after_name: after}.items()}
         shown_names = (before_name, after_name if len(names) > 1 else "")
         outside = "; ".join(f"{name}: " + ", ".join(f"{o.name} {100 * o.outside.share:.0f} %" for o in found) for name, found in scores.items())

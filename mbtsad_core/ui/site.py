@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from mbtsad_core.config import CageConfig, JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.evaluation.embeddings import Projection, Vectors, digest, project
 from mbtsad_core.jobs import cage, trial
 from mbtsad_core.jobs.comparison import Comparison, subject
+from mbtsad_core.jobs.projection import project_apart
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
 from mbtsad_core.jobs.store import Recorded, State
@@ -41,25 +43,30 @@ class Kept:
     def __init__(self, most: float, size: Callable[[Any], float] = lambda value: 1.0) -> None:
         self._most, self._size = most, size
         self._values: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock, self._making = threading.Lock(), dict[Hashable, threading.Lock]()
+        self._lock, self._making = threading.Lock(), dict[Hashable, threading.Event]()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]  # type: ignore[no-any-return]
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+        """The value; an error of `make` is its caller's alone: whoever waited tries it himself."""
+        while True:
             with self._lock:
                 if key in self._values:
+                    self._values.move_to_end(key)
                     return self._values[key]  # type: ignore[no-any-return]
+                if (others := self._making.get(key)) is None:
+                    ended = self._making[key] = threading.Event()
+                    break
+            others.wait()
+        try:
             value = make()
             with self._lock:
                 self._values[key] = value
-                self._making.pop(key, None)
                 while len(self._values) > 1 and sum(map(self._size, self._values.values())) > self._most:
                     self._values.popitem(last=False)
-        return value
+            return value
+        finally:
+            with self._lock:
+                del self._making[key]
+            ended.set()
 
     def peek(self, key: Hashable) -> Any:
         """The value, where it has been made; else None."""
@@ -118,16 +125,27 @@ class Site:
 
         return self._models.get((source, max_length), load)
 
+    def _is_strangers(self, source: str) -> bool:
+        """Whether a model is a visitor's upload, or of the Hub, and not the demo or one that this server made."""
+        return source.startswith("hub:") or Path(source).is_relative_to(self.root / UPLOADS)
+
+    def project(self, session: Session, before: Vectors, after: Vectors, method: str) -> Projection:
+        """The [CLS] vectors of the session's models in one plane; a stranger's are drawn in a cage, where the host has one."""
+        if not (self.runner.detached and self._is_strangers(session.suspect.source)):
+            return project(before, after, method)
+        key = ("projection", method, digest(before, after))
+        return self.remembered(key, lambda: project_apart(before, after, method, self.root / UPLOADS, self._check))
+
     def _tried(self, source: str) -> str:
         """Where a model is that may be loaded here: a visitor's has been read, loaded and asked in a cage before. Raises what was wrong with it.
 
         A model of the Hub is then named by its commit, so that what is loaded is what was tried.
         """
-        hub = source.startswith("hub:")
-        if hub:
+        strangers = self._is_strangers(source)
+        if source.startswith("hub:"):
             commit = fetch_model(source, self._limits).directory.name
             source = f"{source.partition('@')[0]}@{commit}"
-        if self.runner.detached and (hub or Path(source).is_relative_to(self.root / UPLOADS)):
+        if self.runner.detached and strangers:
             self.remembered(("tried", source), lambda: trial.attempt(source, self.root / UPLOADS, self._limits, self._check))
         return source
 

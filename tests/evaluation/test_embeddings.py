@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import embeddings
-from mbtsad_core.evaluation.embeddings import cls_vectors, outlying, project
+from mbtsad_core.evaluation.embeddings import check_vectors, cls_vectors, outlying, project
 from mbtsad_core.models.classifier import Classifier, collate, encode, trace, weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -75,6 +75,55 @@ def test_what_cannot_be_projected_is_refused() -> None:
         project(np.ones((9, 3), np.float32), np.ones((9, 3), np.float32))
     with pytest.raises(BadData, match="same texts"):
         project(drawn(9), drawn(8))
+
+
+BASE = drawn(1, 64)  # of length 8 or so, as [CLS] vectors have
+
+
+def test_vectors_that_differ_by_rounding_alone_are_refused_at_any_scale() -> None:
+    """They all differ in their last digits."""
+    for scale in (1.0, 1e-12, 1e12):
+        near = (scale * (BASE + 0.3 * embeddings.ROUNDING * drawn(40, 64, seed=1))).astype(np.float32)
+        assert len(np.unique(near, axis=0)) == 40
+        for method in embeddings.PROJECTIONS:
+            with pytest.raises(BadData, match="these texts give 1 that differ by more than rounding"):
+                check_vectors(near, near[::-1], method)
+    with pytest.raises(BadData, match="these texts give 1 that differ"):
+        project(near, near, "pca")
+
+
+def test_some_far_vectors_do_not_hide_that_the_others_are_alike() -> None:
+    near = (BASE + 0.3 * embeddings.ROUNDING * drawn(40, 64, seed=1)).astype(np.float32)
+    far = np.concatenate([near, drawn(3, 64, seed=2)])
+    with pytest.raises(BadData, match="these texts give 4"):
+        check_vectors(far, far)
+    check_vectors(np.concatenate([far, drawn(1, 64, seed=3)]), np.concatenate([far, drawn(1, 64, seed=3)]))
+
+
+def test_vectors_just_above_the_threshold_are_taken() -> None:
+    above = (BASE + 3 * embeddings.ROUNDING * drawn(40, 64, seed=1)).astype(np.float32)
+    check_vectors(above, above)
+    assert np.isfinite(project(above, above).before).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_vectors_without_a_number_are_refused(bad: float) -> None:
+    broken = drawn(20)
+    broken[3, 2] = bad
+    with pytest.raises(BadData, match="not finite numbers"):
+        project(drawn(20), broken, "tsne")
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne", pytest.param("umap", marks=pytest.mark.slow)])
+def test_the_picture_does_not_depend_on_the_vectors_scale(method: str) -> None:
+    """By powers of two not in a digit; PCA's coordinates grow with the vectors, the others' mean nothing."""
+    before, after = drawn(30), drawn(30, seed=1, shift=2)
+    plain = project(before, after, method)
+    for k in (2.0**-60, 2.0**-7, 2.0**40):
+        scaled = project(np.float32(k) * before, np.float32(k) * after, method)
+        np.testing.assert_array_equal(scaled.before, np.float32(k if method == "pca" else 1) * plain.before)
+        np.testing.assert_array_equal(scaled.after, np.float32(k if method == "pca" else 1) * plain.after)
+        assert scaled.trustworthiness == plain.trustworthiness
 
 
 def test_distances_agree_with_scipy() -> None:
