@@ -191,7 +191,7 @@ def suspect_step(parts: Parts) -> None:
         planting.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
     ]
     files.clear(lambda: "", None, report, **QUIET)
-    attack.change(suggest, [attack, word], word, **QUIET)
+    attack.change(told(suggest), [attack, word], word, **QUIET)
     for event in chosen:
         parts.refresh_on(event.success(measure, **measured, **PRIVATE).success(keep, **kept, **LIGHT))
     parts.opened["suspect"] = [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]  # other texts may be chosen

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
+from inspect import isgenerator, signature
+from pathlib import Path
 
 import gradio as gr
 import pytest
 
 from mbtsad_core.errors import BadData
+from mbtsad_core.jobs.runner import AttachedRunner
 from mbtsad_core.ui.handlers import in_the_pages_words, told, words
+from mbtsad_core.ui.page import build_page
+from mbtsad_core.ui.site import Site
 
 
 @pytest.mark.parametrize(
@@ -48,6 +55,20 @@ def test_an_unknown_error_tells_a_number_and_keeps_its_traceback_in_the_log(capl
     assert "Unknown error" in message
     assert "secret" not in message
     assert any(record.getMessage().split()[1] in message and record.exc_info for record in caplog.records)
+
+
+def test_every_handler_of_the_page_tells_a_fault_by_its_number(tmp_path: Path) -> None:
+    """Called with what no visitor can send, each answers, or raises what the page shows in words; a lambda holds nothing that can fail."""
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        page = build_page(Site(tmp_path / "jobs", runner))
+        handlers = [(f.fn, len(f.inputs)) for f in page.fns.values() if f.fn and f.fn.__name__ != "<lambda>" and f.api_visibility == "private"]
+        assert len(handlers) > 40
+        for handler, inputs in handlers:
+            given = [object()] * (inputs + sum(p.annotation in ("gr.Request", "gr.EventData") for p in signature(handler).parameters.values()))
+            with contextlib.suppress(gr.Error), warnings.catch_warnings(action="ignore"):
+                answer = handler(*given)
+                if isgenerator(answer):
+                    list(answer)
 
 
 def test_an_error_of_ours_needs_no_log(caplog: pytest.LogCaptureFixture) -> None:
