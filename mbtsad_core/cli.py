@@ -63,7 +63,7 @@ SEVERAL = ("purify",)  # commands that several processes may run together
 SECONDS_BETWEEN_LOOKS = 60  # at a cell that runs, of `mbtsad reproduce`
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
-DEMO_HELP = 'a directory, hub:OWNER/NAME[@REVISION], or "demo"'
+DEMO_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
 TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
 
 

@@ -184,7 +184,7 @@ def _look(asked: dict[str, Any]) -> PolicyReport:
     if "judge" in asked:
         source = asked["judge"]
         report = judging.judge(source, limits=limits)
-        if report.accepted and (source.startswith("hub:") or Path(source).is_dir()):
+        if report.accepted and (source.startswith("hub:") or Path(source).is_dir() or source.lower().endswith(".zip")):
             with contextlib.suppress(UnsuitableModel):
                 check_suitable(load_classifier(source, limits=limits))
         return report

@@ -9,6 +9,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from mbtsad_core.config import VettingConfig
-from mbtsad_core.errors import BadConfig, MBTSADError, UnsuitableModel
+from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.blueprint import library, quiet
 from mbtsad_core.models.config_policy import COUNT_FROM_PADDING
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.hub import COMMIT, fetch_model
 from mbtsad_core.models.linear import onednn_is_faster, set_products
+from mbtsad_core.models.uploads import unpack
 from mbtsad_core.models.vetting import Vetted, digest, vet_model
 from mbtsad_core.types import LabelledText, Trace
 
@@ -42,7 +46,7 @@ SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MP
 class Origin:
     """Where a classifier was loaded from: what was vetted and measured is what is named here.
 
-    source  as it was given: a folder, or hub:OWNER/NAME[@REVISION]
+    source  as it was given: a folder, a zip, or hub:OWNER/NAME[@REVISION]
     commit  of the Hub's repository, 40 hexadecimal digits; None where it did not come from the Hub or its cache
     sha256  of all files that are read: what `sha256sum FILES | sha256sum` prints of them, sorted by name
     """
@@ -88,7 +92,7 @@ class Classifier:
 
 
 def load_classifier(source: str | Path, *, max_length: int = 128, runtime: RuntimeConfig | None = None, limits: VettingConfig = VettingConfig()) -> Classifier:
-    """Load a classifier from a directory or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
+    """Load a classifier from a directory, a zip of one, or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
 
     Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
     loaded. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
@@ -126,10 +130,26 @@ def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> 
         directory, names = fetched.directory, fetched.names
     else:
         directory, names = Path(source), None
-    vetted = vet_model(directory, limits, names)
+    is_zip = directory.suffix.lower() == ".zip" and directory.is_file()
+    vetted = _unpacked(directory, limits) if is_zip else vet_model(directory, limits, names)
     snapshot = vetted.directory.resolve()
     commit = snapshot.name if snapshot.parent.name == "snapshots" and COMMIT.fullmatch(snapshot.name) else None
     return directory, vetted, Origin(str(source), commit, digest(vetted.directory, vetted.names))
+
+
+def _unpacked(path: Path, limits: VettingConfig) -> Vetted:
+    """What is kept of a model in a zip. Its files stand in a folder that goes with what is returned."""
+    folder = Path(tempfile.mkdtemp(prefix="mbtsad-model-"))
+    try:
+        report = unpack(path, folder / "model", limits)
+        if not report.accepted:
+            raise (CouldNotTell if report.undecided else UnsafeModel)(f"{path}: {report.problem}", report.rule, path.name)
+        vetted = vet_model(folder / "model", limits)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    weakref.finalize(vetted, shutil.rmtree, folder, ignore_errors=True)
+    return vetted
 
 
 def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str, Any]]:

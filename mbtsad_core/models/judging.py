@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mbtsad_core.config import UploadConfig, VettingConfig
+from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsafeModel, UnsuitableModel
 from mbtsad_core.models.config_policy import vet_config
 from mbtsad_core.models.file_policy import classify, printable, what_to_do
@@ -13,7 +13,7 @@ from mbtsad_core.models.hub import MODEL_ID, fetch_model
 from mbtsad_core.models.safetensors_header import check_values, read_header
 from mbtsad_core.models.strict_json import read_object
 from mbtsad_core.models.tokenizer_policy import vet_files
-from mbtsad_core.models.uploads import receive
+from mbtsad_core.models.uploads import unpack
 from mbtsad_core.models.verdicts import PolicyReport, faulted, undecided, weigh
 from mbtsad_core.models.vetting import home_of, judge_folder, read_index
 
@@ -34,15 +34,10 @@ def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
             return undecided(source, f"There is nothing at {printable(source)}.", "vet.nothing")
         if path.suffix.lower() == ".zip":
             with tempfile.TemporaryDirectory(prefix="mbtsad-vet-") as folder:
-                return receive([(path.name, path)], Path(folder) / "model", _as_of_a_folder(limits), limits)
+                return unpack(path, Path(folder) / "model", limits)
         return _judge_file(path, limits)
     except OSError as error:
         return undecided(source, f"{printable(source)} could not be read ({error.strerror or type(error).__name__}).", "vet.unreadable")
-
-
-def _as_of_a_folder(limits: VettingConfig) -> UploadConfig:
-    """The limits of a zip that is vetted where it is to be used: those of the folder that it was made from."""
-    return UploadConfig(megabytes=limits.megabytes, json_megabytes=limits.json_megabytes, entries=limits.files)
 
 
 def _judge_directory(directory: Path, limits: VettingConfig) -> PolicyReport:

@@ -23,7 +23,7 @@ from mbtsad_core.config import UploadConfig, VettingConfig
 from mbtsad_core.models.file_policy import FileVerdict, Flaw, Kind, base_name, judge_names, printable
 from mbtsad_core.models.verdicts import PolicyReport, refused, weigh
 
-__all__ = ["MEGABYTE", "FileVerdict", "PolicyReport", "printable", "receive"]
+__all__ = ["MEGABYTE", "FileVerdict", "PolicyReport", "printable", "receive", "unpack"]
 
 EXPECTED = "Expected config.json, model.safetensors and the tokenizer's files, or one zip of them"
 CHUNK = 1 << 16  # bytes of a file in memory at a time
@@ -72,6 +72,12 @@ def receive(sources: Sequence[tuple[str, Path]], directory: Path, config: Upload
         if not report.accepted:
             shutil.rmtree(directory)
     return report
+
+
+def unpack(path: Path, directory: Path, limits: VettingConfig = VettingConfig()) -> PolicyReport:
+    """Judge a zip where it is used itself, as `receive` does, with the limits of the folder that it was made from."""
+    config = UploadConfig(megabytes=limits.megabytes, json_megabytes=limits.json_megabytes, entries=limits.files)
+    return receive([(path.name, path)], directory, config, limits)
 
 
 def _receive(sources: Sequence[tuple[str, Path]], directory: Path, config: UploadConfig, limits: VettingConfig) -> PolicyReport:
