@@ -30,7 +30,7 @@ from mbtsad_core.models.uploads import PolicyReport
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model"  # where a caged process puts the files of an upload
+MODEL = "upload"  # where a caged process puts the files of an upload; sentences name it
 RAISED = ("UnsafeModel", "CouldNotTell", "UnsuitableModel", "BadConfig")  # that a caged process may report
 VERDICTS = get_args(Verdict)
 TAKEN = PolicyReport(())

@@ -43,7 +43,7 @@ SYSTEM = (".ds_store", "._*", ".git*", "thumbs.db", "desktop.ini")
 FOR_READERS = ("readme*", "license*", "licence*", "notice*", "*.md", "*.jinja", "*.png", "*.jpg", "*.jpeg", "*.svg", "*.pdf", "*.html")
 LOGS = ("events.out.tfevents*", "*.log", "*.csv", "*_results.*", "trainer_state.json", "training_args.*", "generation_config.json")
 WEIGHTS = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-LONGEST_NAME = 255  # bytes
+LONGEST_NAME, LONGEST_PATH = 255, 1024  # bytes
 
 Kind = Literal["zip", "file"]
 Verdict = Literal["accepted", "refused", "ignored", "inconclusive"]
@@ -130,11 +130,13 @@ def _depth(folder: str) -> int:
 
 def _name_flaw(name: str, kind: Kind) -> Flaw | None:
     shown = printable(name)
-    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
-        return Flaw(f"{kind}.name", f"The name {shown} is longer than {LONGEST_NAME} bytes. Give it the name that save_pretrained wrote.")
+    steps = name.removesuffix("/").split("/")
+    sizes = [len(step.encode("utf-8", "surrogatepass")) for step in steps]
+    if max(sizes) > LONGEST_NAME or sum(sizes) > LONGEST_PATH:
+        most = f"{LONGEST_NAME} bytes" if max(sizes) > LONGEST_NAME else f"{LONGEST_PATH} bytes, its folders' included"
+        return Flaw(f"{kind}.name", f"The name {shown} is longer than {most}. Give it the name that save_pretrained wrote.")
     if not visible(name):
         return Flaw(f"{kind}.name", f"The name {shown} holds characters that cannot be seen. Give it the name that save_pretrained wrote.")
-    steps = name.removesuffix("/").split("/")
     if "\\" in name or re.match("[A-Za-z]:", name) or not {"", ".", ".."}.isdisjoint(steps):
         reason = f"{shown or 'A file'} is no plain name (an absolute path, a drive, a backslash, '.' or '..' are not taken). Give the model's folder itself."
         return Flaw(f"{kind}.path", reason)

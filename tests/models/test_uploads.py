@@ -356,6 +356,29 @@ def test_an_upload_without_its_config_is_refused_without_a_path_of_ours(house: H
     assert str(house.root) not in report.problem
 
 
+SPOILT: dict[str, Callable[[Files], Files]] = {
+    "a width that is not that of the weights": lambda m: m | {"config.json": json.dumps(json.loads(m["config.json"]) | {"intermediate_size": 128}).encode()},
+    "an architecture that is not read": lambda m: m | {"config.json": json.dumps(json.loads(m["config.json"]) | {"model_type": "gpt2"}).encode()},
+    "a token beyond the embeddings": lambda m: m | {"added_tokens.json": b'{"example": 1000}'},
+    "another tensor": lambda m: m | {"model.safetensors": weights(8)},
+    "no tokenizer": lambda m: {n: data for n, data in m.items() if n != "tokenizer.json"},
+    "no config": lambda m: {n: data for n, data in m.items() if n != "config.json"},
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+@pytest.mark.parametrize("name", ["model", "config.json", "a"])
+def test_no_word_of_a_refusal_is_taken_for_the_folder_of_the_upload(house: House, model: Files, spoil: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder may be called what any word of a sentence is: nothing is replaced in it."""
+    elsewhere = receive([(n, house.place(data)) for n, data in SPOILT[spoil](model).items()], house.root / "elsewhere")
+    monkeypatch.chdir(house.root / "models")
+    report = receive([(n, house.place(data)) for n, data in SPOILT[spoil](model).items()], Path(name))
+    assert not report.accepted
+    assert report.problem == elsewhere.problem
+    assert "the The" not in report.problem
+    assert report.problem.count("The upload") == report.problem.startswith("The upload holds")
+
+
 def test_an_upload_without_weights_is_refused(house: House, model: Files) -> None:
     report = house.send({name: data for name, data in model.items() if name != "model.safetensors"})
     assert report.problem.startswith("The upload holds no weights")
@@ -410,6 +433,7 @@ NAMES = [
     ("no\u200btes.xyz", "name"),
     ("n" * 252 + ".xyz", "name"),
     ("é" * 127 + ".xyz", "name"),
+    ("/".join(["deeper"] * 171) + ".xyz", "name"),
 ]
 
 
@@ -424,8 +448,9 @@ def test_a_name_that_is_not_plain_is_refused_even_of_a_file_that_is_left_out(hou
     assert all(c.isprintable() for c in found.reason)
 
 
-def test_a_name_of_255_bytes_is_not_too_long(house: House, model: Files) -> None:
-    assert house.send(model | {"n" * 251 + ".xyz": b""}).accepted
+@pytest.mark.parametrize("name", ["n" * 251 + ".xyz", "/".join(["deeper"] * 170), "n" * 255 + "/" + "n" * 255])
+def test_a_name_of_255_bytes_in_folders_of_1024_is_not_too_long(house: House, model: Files, name: str) -> None:
+    assert house.send(model | {name: b""}).accepted
 
 
 def test_a_name_that_hides_its_end_behind_a_nul_is_refused(house: House, model: Files) -> None:
