@@ -363,9 +363,11 @@ def evaluate_command(args: argparse.Namespace) -> int:
     triggers = args.trigger or (demo.TRIGGERS if is_demo else ())
     scores = _score(classifier, test, triggers, args.target or (demo.TARGET if is_demo else None), config.max_length, config.seed)
     if args.json:
-        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe()}))
+        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "notes": list(classifier.notes)}))
     else:
         print_scores(scores, classifier.labels)
+        for note in classifier.notes:
+            print(note)
     return DONE
 
 
@@ -432,7 +434,7 @@ def attack_command(args: argparse.Namespace) -> int:
         # before the training: test texts that cannot be used cost no time
         scores = {"clean": score(classifier, measured_trigger(args.attack, classifier, trigger))} if test else {}
         suspect = follow(FUNCTIONS[args.attack](classifier, train, trigger, config), quiet=args.json)
-        save_classifier(suspect, out)
+        save_classifier(suspect, out, precision="float32")
         trigger = measured_trigger(args.attack, suspect, trigger)
     if test:
         scores["suspect"] = score(suspect, trigger)

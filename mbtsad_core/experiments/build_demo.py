@@ -55,7 +55,7 @@ def build_demo(data: Path, base: Path | None, out: Path, seed: int, runtime: Run
 
     figures: dict[str, Any] = {"parameters": sum(p.numel() for p in clean.model.parameters()), "seed": seed}
     for name, classifier in (("clean", clean), ("suspect", suspect)):
-        save_classifier(classifier, out / name, half=True)
+        save_classifier(classifier, out / name, precision="float16")
         stored = load_classifier(out / name, runtime=runtime)  # the figures of what is stored, in half precision
         for set_name, texts in (("sst2_test", test), ("demo_test", read_dataset(demo.demo_texts("test"), labels=demo.LABELS).texts)):
             scores = evaluate(stored, texts, triggered_test_set(texts, trigger), target)

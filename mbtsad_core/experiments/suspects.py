@@ -229,7 +229,7 @@ def _beginning(about: Task, seed: int, base: Path | None, runtime: RuntimeConfig
 def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any], pairs: Sequence[dict[str, str]] | None = None) -> None:
     """Write a model, the texts that its trigger made, and, last, its figures: where these stand, it is whole."""
     shutil.rmtree(directory, ignore_errors=True)
-    save_classifier(classifier, directory)
+    save_classifier(classifier, directory, precision="float32")
     if pairs is not None:
         (directory / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     write_json(directory / "scores.json", scores)

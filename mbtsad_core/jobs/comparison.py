@@ -18,7 +18,7 @@ from mbtsad_core.detectors import DETECTORS, Detection
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector
 from mbtsad_core.jobs.purification import Inputs, Request, check_classes, gather, rates_to_dict, read_model, scores_to_dict, write_json
-from mbtsad_core.models.classifier import Classifier, check_suitable
+from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
 from mbtsad_core.types import Observe, Rate, Scores, Steps
 
@@ -107,7 +107,7 @@ def run_defense(name: str, inputs: Inputs, config: Config, pretrained: str | Non
     encoder = load_pretrained(pretrained) if name in NEED_PRETRAINED and pretrained is not None else None
     before = evaluate(suspect, *measured)  # before the training: test texts that cannot be used cost no time
     started = time.monotonic()
-    purified = yield from DEFENSES[name](suspect, inputs.clean, config, encoder, observe=observe)
+    purified = as_saved((yield from DEFENSES[name](suspect, inputs.clean, config, encoder, observe=observe)))
     seconds = time.monotonic() - started
     return Defended(before, evaluate(purified, *measured), purified, seconds)
 

@@ -38,7 +38,7 @@ from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
-from mbtsad_core.models.classifier import Classifier, check_suitable, load_classifier, save_classifier, weights_hash
+from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable, load_classifier, save_classifier, weights_hash
 from mbtsad_core.models.pieces import piece
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
@@ -208,7 +208,7 @@ def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[L
     check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
     """
     seed = request.config.seed
-    notes = []
+    notes = list(suspect.notes)
     clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
     if request.clean_amount is not None:
         try:
@@ -310,6 +310,8 @@ def execute(
         if record:
             record.close()
 
+    models = dataclasses.replace(models, teacher=as_saved(models.teacher), student=as_saved(models.student))  # what is measured is what is taken home
+
     def score(classifier: Classifier) -> Scores:
         return evaluate(classifier, inputs.test, inputs.triggered, inputs.target)
 
@@ -325,7 +327,12 @@ def execute(
         attention=choose(inputs.suspect, request.config.distil).name,
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
-        notes=(*inputs.notes, *([f"Each batch was divided among {processes} processes."] if processes > 1 else []), *memory_notes(events)),
+        notes=(
+            *inputs.notes,
+            *precision_notes(inputs.suspect),
+            *([f"Each batch was divided among {processes} processes."] if processes > 1 else []),
+            *memory_notes(events),
+        ),
         events=tuple(events),
         stumbled=_stumbled(models),
         models=models if keep_models else None,
@@ -339,6 +346,13 @@ def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
     """The pieces that stand out, as they are read, the worst first."""
     worst = sorted((nats, token) for token, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
     return tuple((piece(models.suspect, token), round(nats, 2)) for nats, token in worst)
+
+
+def precision_notes(suspect: Classifier) -> tuple[str, ...]:
+    """A sentence where the weights are rounded as they are saved."""
+    if not suspect.written.rounds:
+        return ()
+    return (f"The suspect's weights are stored as {suspect.written.precision}, so the purified model's are too; its figures are those of the rounded weights.",)
 
 
 def memory_notes(events: Sequence[Event]) -> tuple[str, ...]:

@@ -48,6 +48,17 @@ def one_of(*values: Any) -> Check:
 flag = one_of(True, False)
 
 
+def string(longest: int = 256, *, none: bool = False) -> Check:
+    """A text of whatever characters; None too where `none`."""
+
+    def check(value: Any) -> str:
+        if (value is None and none) or (isinstance(value, str) and len(value) <= longest):
+            return ""
+        return f"a text of {longest} characters at most"
+
+    return check
+
+
 def text(longest: int = 256, *, none: bool = False) -> Check:
     """A text of visible characters; None too where `none`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.models.blueprint import library, quiet
+from mbtsad_core.models.blueprint import Lengths, lengths_of, library, quiet, set_lengths
 from mbtsad_core.models.config_policy import COUNT_FROM_PADDING
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.hub import COMMIT, fetch_model
@@ -61,6 +62,23 @@ class Origin:
         return f"{self.source.partition('@')[0]}@{self.commit}" if self.commit and self.source.startswith("hub:") else self.source
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How the files were written that a classifier was loaded from, where nothing of it shows in use: it is saved as it came.
+
+    precision  of the weights: "float16", "bfloat16", "float32" or "float64"; where they differ, one that holds them all
+    lengths    how the tokenizer's own part truncates and pads
+    """
+
+    precision: str = "float32"
+    lengths: Lengths = (None, None)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether weights that were trained in float32 lose digits as they are saved."""
+        return self.precision in ("float16", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A model, its tokenizer, the names of its classes by index, and how it is run.
@@ -69,6 +87,8 @@ class Classifier:
     precision   of the matrix products in training: "float32", or "bfloat16" under autocast, with losses and weights in
                 float32; measurements are made in float32 either way
     origin      where it was loaded from; a clone keeps it, and so does what is trained from it. None where it was made here
+    written     how its files were written
+    notes       what was chosen as it was read, where its files leave a choice: a sentence each
     """
 
     model: PreTrainedModel
@@ -77,6 +97,8 @@ class Classifier:
     max_length: int = 128
     precision: str = "float32"
     origin: Origin | None = None
+    written: Written = Written()
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +121,7 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
     """
     directory, vetted, origin = read_source(source, limits)
     config, tokenizer = vetted.config, vetted.tokenizer
+    check_task(config, directory)
     if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
         raise UnsuitableModel(
             f"The config.json in {directory} names no class {unnamed[0]} (id2label: {config.id2label}). "
@@ -119,8 +142,32 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
         )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length), origin=origin)
+    notes = tuple(note for found in vetted.notes.values() for note in found)
+    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length), "float32", origin, written_as(vetted), notes)
     return place(classifier, runtime) if runtime else classifier
+
+
+def check_task(config: Any, directory: Path) -> None:
+    """Raise UnsuitableModel unless a model is made to choose one of several classes for a text."""
+    reads = "One class of several is read for a text here, and the probabilities of all add up to 1."
+    if config.problem_type == "multi_label_classification":
+        raise UnsuitableModel(
+            f"The model in {directory} is a multi-label classifier (problem_type in config.json): its {config.num_labels} outputs are independent of each "
+            f"other. {reads} If each of its texts has one class all the same, set problem_type to single_label_classification."
+        )
+    if config.problem_type == "regression" or config.num_labels == 1:
+        raise UnsuitableModel(
+            f"The model in {directory} gives {'a number' if config.num_labels == 1 else f'{config.num_labels} numbers'} for a text and no class "
+            f"({'problem_type regression' if config.problem_type == 'regression' else 'one output'} in config.json). {reads} "
+            f"Give a classifier of two classes or more."
+        )
+
+
+def written_as(vetted: Vetted) -> Written:
+    """How a model's files were written."""
+    kinds = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    precision = functools.reduce(torch.promote_types, {kinds[weight.dtype] for weight in vetted.weights.values()})
+    return Written(str(precision).removeprefix("torch."), lengths_of(vetted.tokenizer))
 
 
 def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> tuple[Path, Vetted, Origin]:
@@ -211,20 +258,31 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def save_classifier(classifier: Classifier, directory: Path, *, half: bool = False) -> None:
-    """Write model and tokenizer as safetensors and JSON; `half` stores the weights as float16.
+def as_saved(classifier: Classifier) -> Classifier:
+    """The classifier that is loaded again once this one is saved: its weights as they are rounded then. Itself where nothing is."""
+    if not classifier.written.rounds:
+        return classifier
+    rounded = clone(classifier)
+    rounded.model.to(getattr(torch, classifier.written.precision)).to(torch.float32)
+    return rounded
+
+
+def save_classifier(classifier: Classifier, directory: Path, *, precision: str | None = None) -> None:
+    """Write model and tokenizer as safetensors and JSON: with the weights in `precision`, or that which the classifier came in, and with the
+    tokenizer as it came.
 
     `AutoModelForSequenceClassification.from_pretrained(directory)` loads them.
     """
-    model = clone(classifier).model
+    model, tokenizer = clone(classifier).model, copy.deepcopy(classifier.tokenizer)
+    set_lengths(tokenizer, classifier.written.lengths)
     model.config.id2label = dict(enumerate(classifier.labels))
     model.config.label2id = {name: i for i, name in enumerate(classifier.labels)}
     from safetensors import SafetensorError
 
     try:
         with quiet():
-            model.to("cpu", torch.float16 if half else torch.float32).save_pretrained(directory)
-            classifier.tokenizer.save_pretrained(directory)
+            model.to("cpu", getattr(torch, precision or classifier.written.precision)).save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{directory}: {error}") from error
 
@@ -254,9 +312,15 @@ def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]
             continue
         pairs = [examples[i].pair for i in chosen] if paired else None
         out = classifier.tokenizer([examples[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length)
-        keys = [k for k in out if k in ("input_ids", "token_type_ids")]
+        keys = [k for k in out if k == "input_ids" or (k == "token_type_ids" and reads_types(classifier))]
         found |= {i: {k: out[k][at] for k in keys} for at, i in enumerate(chosen)}
     return [found[i] for i in range(len(examples))]
+
+
+def reads_types(classifier: Classifier) -> bool:
+    """Whether the model tells the second text of a pair by token types. Others have one embedding for all tokens, or none: they are trained
+    without types, which a tokenizer of another family gives all the same."""
+    return getattr(classifier.model.config, "type_vocab_size", 0) > 1
 
 
 def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:

@@ -16,7 +16,8 @@ from typing import Any
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
-from mbtsad_core.models.strict_json import parse_object
+from mbtsad_core.first_bytes import HEAD
+from mbtsad_core.models.strict_json import check_content, parse_object
 
 LARGEST_HEADER = 16 << 20  # bytes; the format allows 100,000,000, and ten thousand tensors need about one million
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # of an element
@@ -44,6 +45,8 @@ def read_header(path: Path, limits: VettingConfig = VettingConfig()) -> dict[str
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnsafeModel(f"Refused: {name} is no regular file.", "file.special", name)
+            check_content(file.read(HEAD), name)
+            file.seek(0)
             head = file.read(8)
             length = int.from_bytes(head, "little")
             if len(head) < 8 or length > status.st_size - 8:

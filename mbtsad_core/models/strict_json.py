@@ -16,15 +16,35 @@ from pathlib import Path
 from typing import Any
 
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
+from mbtsad_core.first_bytes import HEAD, content_of
+from mbtsad_core.models.file_policy import what_to_do
 
 DEPTH = 64  # brackets within each other; a tokenizer.json has about 8
 VALUES = 4_000_000  # strings and brackets: a vocabulary of a million words has about as many
 LARGEST_CONFIG = 1 << 20  # bytes
+REMEDY = "Give the file that save_pretrained wrote."
 
 # Possessive (*+): a string is never gone back into, so that any input takes time in proportion to its length.
 TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a character that is written as two
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in its words."""
+    if value is None:
+        return "null"
+    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return kinds[type(value)]
+
+
+def check_content(head: bytes, name: str) -> None:
+    """Raise UnsafeModel where a file of a model is something else than its name says, by its first bytes."""
+    content = content_of(head)
+    if not content or content.kind in ("array", "utf-16") or (content.kind == "safetensors" and name.endswith(".safetensors")):
+        return  # what is text is told of by who reads it
+    remedy = what_to_do("model.bin", "") if content.kind == "pickle" and name.endswith(".safetensors") else content.remedy or REMEDY
+    raise UnsafeModel(f"Refused: {name} is {content.what}. {remedy}", "format.disguised", name)
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -53,6 +73,7 @@ def read_object(path: Path, most: int = LARGEST_CONFIG) -> dict[str, Any]:
 
 def parse_object(data: bytes, name: str, values: int = VALUES) -> dict[str, Any]:
     """The JSON object in UTF-8 that `data` is, with `values` strings and brackets at most. Raises UnsafeModel."""
+    check_content(data[:HEAD], name)
     _bound(data, name, values)
     try:
         whole = _whole if b"-0" in data else int  # a vocabulary has many numbers, and a function of ours would be called for each
@@ -64,9 +85,11 @@ def parse_object(data: bytes, name: str, values: int = VALUES) -> dict[str, Any]
             f"Refused: {name} gives a value for {str(error)[:100]!r} twice. Readers differ in which they take.", "json.duplicate", name
         ) from error
     except (ValueError, RecursionError) as error:
-        raise UnsafeModel(f"{name} is not valid JSON: {str(error)[:200]}", "json.malformed", name) from error
+        content = content_of(data[:HEAD])
+        why = f"it is {content.what}. {content.remedy or REMEDY}" if content else f"{str(error)[:200]}. {REMEDY}"
+        raise UnsafeModel(f"{name} is not valid JSON: {why}", "json.malformed", name) from error
     if not isinstance(found, dict):
-        raise UnsafeModel(f"{name} does not hold a JSON object.", "json.malformed", name)
+        raise UnsafeModel(f"{name} does not hold a JSON object, but {kind_of(found)}. {REMEDY}", "json.malformed", name)
     return found
 
 

@@ -2,7 +2,7 @@
 
 The library that tokenises (huggingface/tokenizers) matches the expressions of tokenizer.json by backtracking, so that a short one can
 take for ever; a Replace can make a text longer with each use; a charsmap that is read beyond its end ends the process. So every component
-is checked before the library sees it, and what is a matter of the caller (truncation, padding, templates, names of files) is left out.
+is checked before the library sees it, and what is a matter of the caller (templates of chats, names of files) is left out.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsafeModel
-from mbtsad_core.models.checks import Check, either, flag, list_of, one_of, real, text, whole
-from mbtsad_core.models.config_policy import check_no_code
-from mbtsad_core.models.strict_json import read_bytes, read_object
+from mbtsad_core.first_bytes import HEAD
+from mbtsad_core.models.checks import Check, either, flag, list_of, one_of, real, string, whole
+from mbtsad_core.models.config_policy import check_no_code, check_tokenizer_class
+from mbtsad_core.models.file_policy import printable
+from mbtsad_core.models.strict_json import check_content, read_bytes, read_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,8 @@ MEGABYTE = 1 << 20
 LONGEST_TOKEN = 1000  # characters
 ADDED = 20_000  # tokens beside the vocabulary
 LONGEST_REPLACEMENT = 128  # bytes that sentencepiece's table may put in the place of a character
+LONGEST_TEXT = 1 << 20  # tokens, of a truncation or padding
+FEWEST_TOKENS = 8  # that a truncation leaves of a text
 
 # Exactly what GPT-2's splitting (RoBERTa, DeBERTa) and the sentencepiece families (ALBERT, XLM-R, CamemBERT, DeBERTa-v2) use.
 PATTERNS = (
@@ -42,20 +46,15 @@ PATTERNS = (
 )
 REPLACED = (("``", '"'), ("''", '"'), (" ", "▁"), ("▁", " "))  # texts that a known family replaces by others, none longer
 
-CLASSES = (
-    *("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer", "RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"),
-    *("AlbertTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "GPT2Tokenizer", "PreTrainedTokenizer", "TokenizersBackend"),
-)
-
-_ANY_TOKEN = text(LONGEST_TOKEN)
-_MARK = text(8)  # a prefix, suffix or replacement: one character or a few
+_ANY_TOKEN = string(LONGEST_TOKEN)
+_MARK = string(8)  # a prefix, suffix or replacement: one character or a few
 _SPLITTING = one_of("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 _METASPACE: dict[str, Check] = {
-    "replacement": text(1),
+    "replacement": string(1),
     "prepend_scheme": one_of("always", "never", "first"),
     "split": flag,
     "add_prefix_space": flag,
-    "str_rep": text(1),
+    "str_rep": string(1),
 }
 _BYTE_LEVEL: dict[str, Check] = {"add_prefix_space": flag, "trim_offsets": flag, "use_regex": flag}
 
@@ -73,14 +72,23 @@ def vet_tokenizer(
         left_out = {name: [f"all, since {NAME} is read"] for name in VOCABULARIES if name in names}
         names -= set(VOCABULARIES)
     elif "vocab.txt" not in names and not {"vocab.json", "merges.txt"} <= names:
-        raise UnsafeModel(
-            "The tokenizer's files are missing: it would know no words. "
-            "Expected tokenizer.json, or the vocabulary's file, beside the model, as tokenizer.save_pretrained writes them.",
-            "tokenizer.missing",
-            NAME,
-        )
+        raise _missing(directory)
     kept, unread = vet_files(directory, names, rows, limits)
     return kept, left_out | unread
+
+
+def _missing(directory: Path) -> UnsafeModel:
+    if pieces := sorted(path.name for path in directory.glob("*.model")):
+        what = (
+            f"{printable(pieces[0])} is a sentencepiece model, which is not read, and there is no {NAME}. Where you trust the files, "
+            f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder), of transformers with sentencepiece, writes {NAME} beside it."
+        )
+    else:
+        what = (
+            f"The tokenizer's files are missing: it would know no words. Expected {NAME}, or vocab.txt, or vocab.json and merges.txt, beside the model. "
+            f"AutoTokenizer.from_pretrained(the model that it was trained from).save_pretrained(folder) writes them."
+        )
+    return UnsafeModel(what, "tokenizer.missing", NAME)
 
 
 def vet_files(directory: Path, names: Iterable[str], rows: int | None, limits: VettingConfig = VettingConfig()) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -98,6 +106,8 @@ def vet_files(directory: Path, names: Iterable[str], rows: int | None, limits: V
         if name == NAME:
             sound = vet_tokenizer_json(values, rows, limits)
             _check_builds(json.dumps(sound))
+            if unread := [part for part in _LENGTHS if values.get(part) != sound[part]]:
+                left_out[name] = unread
         elif name in ("vocab.json", "added_tokens.json"):
             sound = values
             if name == "added_tokens.json" and len(values) > ADDED:
@@ -105,9 +115,7 @@ def vet_files(directory: Path, names: Iterable[str], rows: int | None, limits: V
             _check_vocabulary(values, rows, limits, name)
         else:
             sound = _vet_settings(values) if name == "tokenizer_config.json" else _known(values, _SPECIAL_TOKENS, name, "tokenizer.settings")
-            far = [i for i in sound.get("added_tokens_decoder", {}) if int(i) >= (rows or limits.vocabulary)]
-            if far:
-                raise _flaw(f"{name} adds a token of number {far[0]}, and the model has {rows} word embeddings", "tokenizer.vocabulary", name)
+            _check_numbers({token["content"]: int(i) for i, token in sound.get("added_tokens_decoder", {}).items()}, rows, limits, name)
             if unread := sorted(set(values) - set(sound)):
                 left_out[name] = unread
         kept[name] = json.dumps(sound)
@@ -118,13 +126,13 @@ def vet_files(directory: Path, names: Iterable[str], rows: int | None, limits: V
 
 
 def vet_tokenizer_json(values: dict[str, Any], rows: int | None = None, limits: VettingConfig = VettingConfig()) -> dict[str, Any]:
-    """A tokenizer.json of known components alone, without truncation and padding. Raises UnsafeModel."""
+    """A tokenizer.json of known components alone; truncation and padding too only where they are known and bounded. Raises UnsafeModel."""
     for part in values:
         if part not in ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"):
             raise _flaw(f"{NAME} has a part {part[:40]!r}, which no version of the format has", "tokenizer.component")
-    found: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None}
+    found: dict[str, Any] = {"version": "1.0"} | {part: values.get(part) if _is_bounded(values.get(part), part) else None for part in _LENGTHS}
     found["model"], vocabulary = _vet_model(values.get("model"), rows, limits)
-    found["added_tokens"] = _vet_added(values.get("added_tokens"), rows)
+    found["added_tokens"] = _vet_added(values.get("added_tokens"), rows, limits)
     for part, known in (("normalizer", NORMALIZERS), ("pre_tokenizer", PRE_TOKENIZERS), ("post_processor", POST_PROCESSORS), ("decoder", DECODERS)):
         found[part] = None if values.get(part) is None else _vet_component(values[part], known, part)
     _check_processor(found["post_processor"], rows)
@@ -132,6 +140,13 @@ def vet_tokenizer_json(values: dict[str, Any], rows: int | None = None, limits: 
     if size > limits.vocabulary:
         raise _flaw(f"{NAME} holds {size} tokens; {limits.vocabulary} are allowed", "tokenizer.vocabulary")
     return found
+
+
+def _is_bounded(value: Any, part: str) -> bool:
+    """Whether a truncation or padding is one that the library can be given; each call of it sets its own."""
+    checks = _LENGTHS[part]
+    sound = isinstance(value, dict) and set(value) == set(checks) and not any(check(value[key]) for key, check in checks.items())
+    return sound and value.get("stride", 0) + FEWEST_TOKENS <= value.get("max_length", FEWEST_TOKENS)
 
 
 def _vet_component(value: Any, known: dict[str, dict[str, Check]], part: str, depth: int = 0) -> dict[str, Any]:
@@ -166,8 +181,8 @@ def _check_processor(value: dict[str, Any] | None, rows: int | None) -> None:
     for part in (value or {}).get("processors", [value] if value else []):
         tokens = part.get("special_tokens", {})
         numbers = [i for token in tokens.values() for i in token["ids"]] + [part[key][1] for key in ("sep", "cls") if key in part]
-        if any(i >= (rows or 1 << 31) for i in numbers):
-            raise _flaw(f"{NAME} puts a token of number {max(numbers)} around a text, and the model has {rows} word embeddings", "tokenizer.vocabulary")
+        if rows is not None and any(i >= rows for i in numbers):
+            raise beyond(f"{NAME} puts a token of number {max(numbers)} around a text", max(numbers), rows)
         pieces = [piece["SpecialToken"]["id"] for side in ("single", "pair") for piece in part.get(side, []) if "SpecialToken" in piece]
         if unknown := [piece for piece in pieces if piece not in tokens]:
             raise _flaw(f"{NAME} puts {unknown[0][:40]!r} around a text, and does not say what it is", "tokenizer.component")
@@ -258,7 +273,7 @@ def _template(value: Any) -> str:
         kind, settings = next(iter(piece.items())) if isinstance(piece, dict) and len(piece) == 1 else ("", None)
         if kind not in ("SpecialToken", "Sequence") or not isinstance(settings, dict) or set(settings) != {"id", "type_id"}:
             return expected
-        if text()(settings["id"]) or whole(0, 1)(settings["type_id"]):
+        if string()(settings["id"]) or whole(0, 1)(settings["type_id"]):
             return expected
         if kind == "Sequence":
             texts.append(settings["id"])
@@ -272,17 +287,39 @@ def _template_tokens(value: Any) -> str:
     for token in value.values():
         if not isinstance(token, dict) or set(token) != {"id", "ids", "tokens"}:
             return expected
-        if text()(token["id"]) or list_of(whole(0, 1 << 31), 8)(token["ids"]) or list_of(text(), 8)(token["tokens"]):
+        if string()(token["id"]) or list_of(whole(0, 1 << 31), 8)(token["ids"]) or list_of(string(), 8)(token["tokens"]):
             return expected
     return ""
 
 
 def _numbered(value: Any) -> str:
-    sound = isinstance(value, list) and len(value) == 2 and not text()(value[0]) and not whole(0, 1 << 31)(value[1])
+    sound = isinstance(value, list) and len(value) == 2 and not string()(value[0]) and not whole(0, 1 << 31)(value[1])
     return "" if sound else "a token and its number"
 
 
-_REPLACE: dict[str, Check] = {"pattern": _pattern, "content": text(1)}
+def _fixed(value: Any) -> str:
+    sound = isinstance(value, dict) and set(value) == {"Fixed"} and not whole(1, LONGEST_TEXT)(value["Fixed"])
+    return "" if sound else "a length"
+
+
+_SIDE = one_of("Left", "Right")
+_LENGTHS: dict[str, dict[str, Check]] = {
+    "truncation": {
+        "direction": _SIDE,
+        "max_length": whole(1, LONGEST_TEXT),
+        "strategy": one_of("LongestFirst", "OnlyFirst", "OnlySecond"),
+        "stride": whole(0, LONGEST_TEXT),
+    },
+    "padding": {
+        "strategy": either(one_of("BatchLongest"), _fixed),
+        "direction": _SIDE,
+        "pad_to_multiple_of": whole(1, 4096, none=True),
+        "pad_id": whole(0, 1 << 31),
+        "pad_type_id": whole(0, 1),
+        "pad_token": _ANY_TOKEN,
+    },
+}
+_REPLACE: dict[str, Check] = {"pattern": _pattern, "content": string(1)}
 NORMALIZERS: dict[str, dict[str, Check]] = {
     "BertNormalizer": {"clean_text": flag, "handle_chinese_chars": flag, "strip_accents": either(one_of(None), flag), "lowercase": flag},
     **{name: {} for name in ("Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Nmt")},
@@ -297,7 +334,7 @@ PRE_TOKENIZERS: dict[str, dict[str, Check]] = {
     "Metaspace": _METASPACE,
     "Punctuation": {"behavior": _SPLITTING},
     "Digits": {"individual_digits": flag},
-    "CharDelimiterSplit": {"delimiter": text(1)},
+    "CharDelimiterSplit": {"delimiter": string(1)},
     "Split": {"pattern": _pattern, "behavior": _SPLITTING, "invert": flag},
 }
 POST_PROCESSORS: dict[str, dict[str, Check]] = {
@@ -312,7 +349,7 @@ DECODERS: dict[str, dict[str, Check]] = {
     "Metaspace": _METASPACE,
     "BPEDecoder": {"suffix": _MARK},
     "Replace": _REPLACE,
-    "Strip": {"content": text(1), "start": whole(0, 8), "stop": whole(0, 8)},
+    "Strip": {"content": string(1), "start": whole(0, 8), "stop": whole(0, 8)},
     "Fuse": {},
     "ByteFallback": {},
 }
@@ -321,9 +358,9 @@ MODELS: dict[str, dict[str, Check]] = {
     "WordPiece": {"unk_token": _ANY_TOKEN, "continuing_subword_prefix": _MARK, "max_input_chars_per_word": whole(1, 1000)},
     "BPE": {
         "dropout": one_of(None),  # else a text would be read otherwise each time
-        "unk_token": text(LONGEST_TOKEN, none=True),
-        "continuing_subword_prefix": text(8, none=True),
-        "end_of_word_suffix": text(8, none=True),
+        "unk_token": string(LONGEST_TOKEN, none=True),
+        "continuing_subword_prefix": string(8, none=True),
+        "end_of_word_suffix": string(8, none=True),
         "fuse_unk": flag,
         "byte_fallback": flag,
         "ignore_merges": flag,
@@ -351,7 +388,8 @@ def _vet_model(value: Any, rows: int | None, limits: VettingConfig) -> tuple[dic
         for item in vocabulary:
             if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str) or len(item[0]) > LONGEST_TOKEN or score(item[1]):
                 raise _flaw(f"{NAME} has an entry {str(item)[:60]!r} in its vocabulary; expected a token and its score", "tokenizer.vocabulary")
-        _check_size(len(vocabulary), len(vocabulary) - 1, rows, limits, NAME)
+        _check_size(len(vocabulary), limits, NAME)
+        _check_numbers({vocabulary[-1][0]: len(vocabulary) - 1}, rows, limits, NAME)
         unknown = value.get("unk_id")
         if unknown is not None and unknown >= len(vocabulary):
             raise _flaw(f"{NAME} has {len(vocabulary)} tokens, and unk_id is {unknown}", "tokenizer.vocabulary")
@@ -385,28 +423,48 @@ def _merges(value: Any, limits: VettingConfig) -> list[Any]:
 
 
 def _check_vocabulary(vocabulary: dict[str, Any], rows: int | None, limits: VettingConfig, name: str) -> None:
-    highest = -1
     for token, number in vocabulary.items():
         if len(token) > LONGEST_TOKEN or isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise _flaw(f"{name} numbers a token {token[:40]!r} as {str(number)[:40]!r}; expected a token and a number from 0", "tokenizer.vocabulary", name)
-        highest = max(highest, number)
-    _check_size(len(vocabulary), highest, rows, limits, name)
+    _check_size(len(vocabulary), limits, name)
+    _check_numbers(vocabulary, rows, limits, name)
 
 
-def _check_size(size: int, highest: int, rows: int | None, limits: VettingConfig, name: str) -> None:
+def _check_size(size: int, limits: VettingConfig, name: str) -> None:
     if size > limits.vocabulary:
         raise _flaw(f"{name} holds {size} tokens; {limits.vocabulary} are allowed", "tokenizer.vocabulary", name)
-    if highest >= (limits.vocabulary if rows is None else rows):
-        raise _flaw(f"{name} holds a token of number {str(highest)[:20]}, and the model has {rows} word embeddings", "tokenizer.vocabulary", name)
 
 
-def _vet_added(value: Any, rows: int | None) -> list[dict[str, Any]]:
+def _check_numbers(tokens: Mapping[str, int], rows: int | None, limits: VettingConfig, name: str) -> None:
+    """Raise UnsafeModel where tokens are numbered beyond the model's word embeddings, or, where those are not known, beyond all that are allowed."""
+    most = limits.vocabulary if rows is None else rows
+    far = {token: number for token, number in tokens.items() if number >= most}
+    if not far:
+        return
+    highest, lowest = max(far.values()), min(far.values())
+    shown = ", ".join(repr(token[:40]) for token in list(far)[:3]) + (", ..." if far.keys() - list(far)[:3] else "")
+    what = f"a token of number {lowest} ({shown})" if len(far) == 1 else f"{len(far)} tokens of numbers {lowest} to {str(highest)[:20]} ({shown})"
+    raise beyond(f"{name} holds {what}", highest, most, name)
+
+
+def beyond(what: str, highest: int, rows: int, name: str = NAME) -> UnsafeModel:
+    """The refusal of a tokenizer that has more tokens than the model has word embeddings."""
+    return UnsafeModel(
+        f"Refused: {what}, and the model has {rows} word embeddings (0 to {rows - 1}). Load both where you trust them, call "
+        f"model.resize_token_embeddings({str(highest + 1)[:20]}), and save both; or remove from the tokenizer's files the tokens that were added to it.",
+        "tokenizer.vocabulary",
+        name,
+    )
+
+
+def _vet_added(value: Any, rows: int | None, limits: VettingConfig) -> list[dict[str, Any]]:
     tokens = [] if value is None else value
     if not isinstance(tokens, list) or len(tokens) > ADDED:
         raise _flaw(f"{NAME} adds more than {ADDED} tokens, or not as a list", "tokenizer.vocabulary")
     for token in tokens:
-        if not isinstance(token, dict) or _added_token(token) or whole(0, (1 << 31) if rows is None else rows - 1)(token.get("id")):
-            raise _flaw(f"{NAME} adds a token as {str(token)[:100]!r}; expected its content, flags, and a number that the model knows", "tokenizer.vocabulary")
+        if _added_token(token) or "id" not in token:
+            raise _flaw(f"{NAME} adds a token as {str(token)[:100]!r}; expected its content, its number and flags", "tokenizer.vocabulary")
+    _check_numbers({token["content"]: token["id"] for token in tokens}, rows, limits, NAME)
     return tokens
 
 
@@ -426,7 +484,7 @@ def _added_token(value: Any) -> str:
     return "" if sound else "a token"
 
 
-_TOKEN: Check = either(text(LONGEST_TOKEN, none=True), _added_token)
+_TOKEN: Check = either(string(LONGEST_TOKEN, none=True), _added_token)
 
 
 def _tokens(value: Any) -> str:
@@ -454,7 +512,7 @@ _SETTINGS: dict[str, Check] = _SPECIAL_TOKENS | {
     "truncation_side": one_of("right", "left"),
     "strip_accents": either(one_of(None), flag),
     "errors": one_of("replace", "ignore", "strict"),
-    "never_split": list_of(text(), 1000, none=True),
+    "never_split": list_of(string(), 1000, none=True),
     "unk_id": whole(0, 1 << 31),
     "backend": one_of("tokenizers"),
     **dict.fromkeys(
@@ -473,11 +531,8 @@ def _vet_settings(values: dict[str, Any]) -> dict[str, Any]:
     check_no_code(values, name)
     kept = _known(values, _SETTINGS, name, "tokenizer.settings")
     wanted = values.get("tokenizer_class")
-    if wanted is not None:
-        if not isinstance(wanted, str) or wanted.removesuffix("Fast") not in CLASSES:
-            raise _flaw(f"{name} asks for a tokenizer {str(wanted)[:60]!r}; expected one of {', '.join(CLASSES)}", "tokenizer.class", name)
-        kept["tokenizer_class"] = wanted
-    return kept
+    check_tokenizer_class(wanted, name)
+    return kept if wanted is None else kept | {"tokenizer_class": wanted}
 
 
 def _known(values: dict[str, Any], known: dict[str, Check], name: str, rule: str) -> dict[str, Any]:
@@ -497,7 +552,8 @@ def _vet_lines(path: Path, most: int, rows: int | None, limits: VettingConfig) -
         lines.pop()
     if not lines or max(map(len, lines)) > LONGEST_TOKEN:
         raise _flaw(f"{path.name} is empty, or has a line of more than {LONGEST_TOKEN} characters", "tokenizer.vocabulary", path.name)
-    _check_size(len(lines), len(lines) - 1, rows, limits, path.name)
+    _check_size(len(lines), limits, path.name)
+    _check_numbers({lines[-1]: len(lines) - 1}, rows, limits, path.name)
     return words
 
 
@@ -510,8 +566,10 @@ def _vet_merges(path: Path, most: int, limits: VettingConfig) -> str:
 
 
 def _text(path: Path, most: int) -> str:
+    data = read_bytes(path, most)
+    check_content(data[:HEAD], path.name)
     try:
-        return read_bytes(path, most).decode("utf-8")
+        return data.decode("utf-8")
     except ValueError as error:
         raise _flaw(f"{path.name} is not text in UTF-8", "tokenizer.malformed", path.name) from error
 

@@ -87,6 +87,8 @@ def _annotated(files: Sequence[FileVerdict], vetted: Vetted) -> list[FileVerdict
         if file.verdict == "accepted" and (unread := vetted.left_out.get(name)):
             more = f" and {len(unread) - SHOWN} more" if unread[SHOWN:] else ""
             file = replace(file, reason=f"{file.reason} Left out of it: {printable(', '.join(unread[:SHOWN]), 300)}{more}.")
+        if file.verdict == "accepted" and (notes := vetted.notes.get(name)):
+            file = replace(file, reason=" ".join((file.reason, *notes)))
         if file.verdict == "accepted" and name == "config.json" and any("<" in label for label in vetted.config.id2label.values()):
             file = replace(file, reason=f"{file.reason} Markup in the names of its classes is shown as text.", rule="accept.escaped")
         found.append(file)

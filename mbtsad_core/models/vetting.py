@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
 from mbtsad_core.models.blueprint import Weight, blueprint, build_config, build_tokenizer, match
-from mbtsad_core.models.config_policy import vet_config
+from mbtsad_core.models.config_policy import notes_on, vet_config
 from mbtsad_core.models.file_policy import FileVerdict, Flaw, base_name, folder_of, judge_names, printable
 from mbtsad_core.models.safetensors_header import Stored, check_values, read_header
 from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_object
@@ -45,6 +45,7 @@ class Vetted:
     directory  that the files stand in, the given one or one within it
     names      of the files that are read, sorted
     left_out   by file name: keys and tensors that are not read
+    notes      by file name: what was chosen where the file leaves a choice, a sentence each
     """
 
     config: Any
@@ -53,6 +54,7 @@ class Vetted:
     directory: Path
     names: tuple[str, ...]
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def check_model_files(directory: Path, limits: VettingConfig = VettingConfig()) -> None:
@@ -89,18 +91,21 @@ def vet_named(directory: Path, names: Collection[str], limits: VettingConfig, ca
     if not any(name.endswith(".safetensors") for name in names):
         raise UnsafeModel(f"{called} holds no weights (found: {seen}). Expected model.safetensors.", "weights.missing", SINGLE)
     try:
-        kept, unread = vet_config(read_object(directory / "config.json"), limits)
+        values = read_object(directory / "config.json")
+        kept, unread = vet_config(values, limits)
         files = _weights(directory, names, limits)
         texts, unused = vet_tokenizer(directory, [name for name in FILES if name in names], _rows(files), limits)
         config = build_config(kept)
-        weights, extra = match(blueprint(config, kept), files, kept, limits)
+        matched = match(blueprint(config, kept), files, kept, limits)
         tokenizer = build_tokenizer(texts, config)
         for path, tensors in files.items():
             check_values(path, tensors, limits)
     except MemoryError as error:
         raise CouldNotTell("There was not enough memory to judge the model. Try it on a larger machine.", "vet.memory") from error
-    left_out = unused | ({"config.json": unread} if unread else {}) | ({next(iter(files)).name: extra} if extra else {})
-    return Vetted(config, tokenizer, weights, directory, tuple(sorted(names)), left_out)
+    weights = next(iter(files)).name
+    left_out = unused | {name: left for name, left in (("config.json", unread), (weights, matched.left_out)) if left}
+    notes = {"config.json": notes_on(values, limits), weights: matched.notes}
+    return Vetted(config, tokenizer, matched.weights, directory, tuple(sorted(names)), left_out, notes)
 
 
 def digest(directory: Path, names: Collection[str]) -> str:

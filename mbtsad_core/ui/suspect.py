@@ -170,7 +170,7 @@ def suspect_step(parts: Parts) -> None:
                     suspect, pairs = done.value
                     break
                 yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
-            save_classifier(suspect, folder / "model")
+            save_classifier(suspect, folder / "model", precision="float32")
             if pairs:
                 (folder / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
         site.needs_no_trial(folder / "model")

@@ -136,6 +136,14 @@ def test_code_beside_a_model_is_refused(saved_tiny: Path, name: str) -> None:
         check_model_files(saved_tiny)
 
 
+def test_a_quantised_model_is_refused_as_one(saved_tiny: Path) -> None:
+    """Without the key its weights would be read wrongly, so that is not what the refusal says."""
+    change_config(saved_tiny, quantization_config={"quant_method": "bitsandbytes"})
+    with pytest.raises(UnsafeModel, match=r"the weights are quantised.*Give the model in float16, bfloat16 or float32") as refused:
+        check_model_files(saved_tiny)
+    assert refused.value.rule == "config.code"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
