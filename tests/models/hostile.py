@@ -224,7 +224,7 @@ def configs(valid: Files) -> Iterator[Hostile]:
         "dtype": "float8_e4m3fn",
         "torch_dtype": EXAMPLE,
         "pruned_heads": {"0": [0]},
-        "chunk_size_feed_forward": 1,
+        "chunk_size_feed_forward": -1,
         "position_embedding_type": "relative_key",
         "classifier_dropout": True,
         "num_labels": 0,
