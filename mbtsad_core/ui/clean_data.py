@@ -17,7 +17,6 @@ from mbtsad_core.config import SplitConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.data.files import FORMATS, guess_columns, read_table
 from mbtsad_core.errors import BadData, MBTSADError
-from mbtsad_core.jobs.pace import estimate, seconds_a_text
 from mbtsad_core.jobs.purification import Inputs
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, refusal, told, words
@@ -89,14 +88,9 @@ def clean_step(parts: Parts) -> None:
 
     def price(session: Session, n: int) -> str:
         """What so many texts cost in time."""
-        seconds = expected_seconds(site, session, int(n))
+        time = expected_time(site, session, int(n))
         return (
-            ""
-            if seconds is None
-            else (
-                f'<p class="mbtsad muted" role="status">{int(n)} clean texts, each {in_words(session.config.split)} a pass: '
-                f"about {duration(seconds)} on this machine, judged by how fast it reads a text.</p>"
-            )
+            "" if time is None else (f'<p class="mbtsad muted" role="status">{int(n)} clean texts, each {in_words(session.config.split)} a pass: {time}.</p>')
         )
 
     def chosen_from(session: Session, name: str, clean: Callable[[], CleanData], names: tuple[str, ...] = ()) -> tuple[Session, tuple[str, str]]:
@@ -204,19 +198,15 @@ def _all_of(clean: CleanData) -> CleanData:
     return CleanData(clean.source, clean.name, clean.columns, clean.test)
 
 
-def expected_seconds(site: Site, session: Session, n: int) -> float | None:
-    """Seconds that a run with n clean texts would take here; None where the texts do not fit the suspect."""
+def expected_time(site: Site, session: Session, n: int) -> str | None:
+    """How long a run with n clean texts would take here, in words; None where the texts do not fit the suspect."""
     try:
         inputs = site.inputs(session.having(clean=_all_of(session.clean)))
     except MBTSADError:
         return None
-    classifier = site.suspect(session)
-
-    def pace() -> float:
-        with site.busy:
-            return seconds_a_text(classifier, inputs.clean)
-
-    return estimate(n, session.config, site.remembered(("pace", session.suspect, session.clean.source), pace), classifier)
+    found = site.expected(session, inputs.clean, n)
+    time = f"about {duration(found.seconds)}" if found.sure else f"{duration(found.low)} to {duration(found.high)}"
+    return f"{time} on this machine, judged by {'runs that it has seen' if found.seen else 'how fast it reads a text'}"
 
 
 def in_words(split: SplitConfig) -> str:

@@ -14,7 +14,7 @@ from mbtsad_core.config import PurifyConfig, Setting, replace, settings
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.jobs.store import Measure, State
 from mbtsad_core.types import Event
-from mbtsad_core.ui.clean_data import expected_seconds
+from mbtsad_core.ui.clean_data import expected_time
 from mbtsad_core.ui.compare import Compare, compare_part, update_compared
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
@@ -23,7 +23,7 @@ from mbtsad_core.ui.session import Session, trigger_of, typed_form, write_trigge
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import Standing, panel_html, standing, strip_html
 from mbtsad_core.views.curves import curves_text, training_curves
-from mbtsad_core.views.words import STILL_WORKS, duration
+from mbtsad_core.views.words import STILL_WORKS
 
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
 
@@ -134,10 +134,8 @@ def purify_step(parts: Parts) -> Purify:
         """How long a run would take, before there is one."""
         if session.job or not session.clean.source:
             return ""
-        seconds = expected_seconds(site, session, len(site.inputs(session).clean))
-        return (
-            "" if seconds is None else said(f"About {duration(seconds)} on this machine ({site.suspect(session).device}), judged by how fast it reads a text.")
-        )
+        time = expected_time(site, session, len(site.inputs(session).clean))
+        return "" if time is None else said(f"{time[0].upper()}{time[1:]} ({site.suspect(session).device}).")
 
     @told
     def show_chosen(session: Session, chosen: Any) -> tuple[Any, ...]:

@@ -18,15 +18,16 @@ from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.embeddings import Projection, Vectors, digest, project
 from mbtsad_core.jobs import cage, trial
 from mbtsad_core.jobs.comparison import Comparison, subject
+from mbtsad_core.jobs.pace import Expected, expected, forward_passes, of_runs, over_told, settled, steady, timings
 from mbtsad_core.jobs.projection import project_apart
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
-from mbtsad_core.jobs.store import Recorded, State
+from mbtsad_core.jobs.store import ACTIVE, Recorded, State
 from mbtsad_core.models import uploads as plain
 from mbtsad_core.models.classifier import Classifier, check_suitable
 from mbtsad_core.models.hub import fetch_model
 from mbtsad_core.models.uploads import PolicyReport
-from mbtsad_core.types import Event
+from mbtsad_core.types import Event, LabelledText
 from mbtsad_core.ui.session import Session
 
 T = TypeVar("T")
@@ -106,6 +107,8 @@ class Site:
         self._models = Kept(MODEL_BYTES, _bytes)
         self._results = Kept(RESULTS)
         self._inputs = Kept(16)
+        self._timed = Kept(RESULTS)  # lists of timings, by suspect and clean texts
+        self._told: dict[str, float] = {}  # of each run, the seconds that timings told before it began
         self._read = Kept(EVENTS, len)
         self._reading = threading.Lock()
         self.busy = threading.Lock()  # held by what takes seconds of all cores, so that such things come one after the other
@@ -221,6 +224,19 @@ class Site:
         """What was measured before under this key, else made now."""
         return self._results.get(key, make)
 
+    def expected(self, session: Session, clean: Sequence[LabelledText], n: int) -> Expected:
+        """How long the session's run would take here with n of its clean texts. Timings are taken until they agree, at moments when no run trains."""
+        classifier, jobs = self.suspect(session), self.runner.unexpired()
+        passes, timed = forward_passes(n, session.config, classifier), self._timings_of(session)
+        if not timed or (not settled(timed) and not any(job.state in ACTIVE for job in jobs)):
+            with self.busy:
+                timed += timings(classifier, clean)
+        own = of_runs(jobs, session.suspect.source, session.clean.source, classifier)
+        return expected(passes, timed, own, over_told(jobs, self._told))
+
+    def _timings_of(self, session: Session) -> list[float]:
+        return self._timed.get((session.suspect.source, session.clean.source), list)
+
     # ------------------------------------------------------------ the visitors' files
 
     def new_folder(self) -> Path:
@@ -269,9 +285,11 @@ class Site:
 
     def submit(self, session: Session) -> Session:
         """Check what would be run and put it in the queue; the session then has the job."""
-        self.inputs(session)
+        inputs = self.inputs(session)
         self.expire()
         id = self.runner.submit(session.request(self.runtime), session.visitor)
+        if timed := self._timings_of(session):
+            self._told[id] = steady(timed) * forward_passes(len(inputs.clean), session.config, inputs.suspect)
         return session.having(job=id)
 
     def compare(self, session: Session, method: str, pretrained: str | None = None) -> str:
