@@ -76,6 +76,9 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pair-column", metavar="NAME", help="column of the second text, for classifiers of sentence pairs")
     group.add_argument("--label-column", metavar="NAME", help="column of the label: class names, or integers from 0")
     group.add_argument("--labels", metavar="A,B", help="names of the classes in the model's order, where the model does not say")
+    group.add_argument("--label-map", metavar="L=C,...", help="what the labels of the table mean, where the names do not say: 1=negative,2=positive")
+    group.add_argument("--labels-start-at", metavar="N", type=int, choices=(0, 1), help="the labels are numbers in the model's order, from 0 or from 1")
+    group.add_argument("--skip-unlabeled", action="store_true", default=None, help="leave rows without a label out: an empty cell, -1, - or ?")
 
 
 def read_columns(args: argparse.Namespace) -> tuple[Columns, tuple[str, ...] | None]:
@@ -84,7 +87,10 @@ def read_columns(args: argparse.Namespace) -> tuple[Columns, tuple[str, ...] | N
     labels = tuple(name.strip() for name in args.labels.split(",")) if args.labels else None
     if labels and (not all(labels) or len({name.casefold() for name in labels}) < len(labels)):
         raise BadConfig(f"--labels: expected a different name for each class, separated by commas; got {args.labels!r}.")
-    return Columns(args.text_column, args.label_column, args.pair_column), labels
+    if args.label_map is not None and args.labels_start_at is not None:
+        raise BadConfig("--label-map and --labels-start-at both say what the labels mean. Leave one of them out.")
+    meaning = dict(labels_start_at=args.labels_start_at, label_map=args.label_map, skip_unlabeled=bool(args.skip_unlabeled))
+    return Columns(args.text_column, args.label_column, args.pair_column, **meaning), labels
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -248,6 +254,15 @@ def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] | None =
     parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
 
 
+def read_trigger(args: argparse.Namespace, is_demo: bool) -> tuple[tuple[str, ...], str | None]:
+    """The triggers to measure, and the class that they send texts to. The demo's go with the demo suspect."""
+    if args.target is not None and not args.trigger and not is_demo:
+        raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
+    from mbtsad_core.models import demo
+
+    return tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
+
+
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -321,7 +336,6 @@ def purify_command(args: argparse.Namespace) -> int:
 def purify_request(args: argparse.Namespace) -> Any:
     """What `mbtsad purify` was asked for. The demo's texts and triggers go with the demo suspect, and with nothing else."""
     from mbtsad_core.jobs.purification import Request
-    from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount)
@@ -330,8 +344,7 @@ def purify_request(args: argparse.Namespace) -> Any:
     if not is_demo and args.clean is None:
         raise BadData("A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo's film reviews).")
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
-    triggers = tuple(args.trigger or (demo.TRIGGERS if is_demo else ()))
-    target = args.target or (demo.TARGET if is_demo else None)
+    triggers, target = read_trigger(args, is_demo)
     return Request(args.suspect or "demo", args.clean or "demo", test, triggers, target, **given)
 
 
@@ -351,17 +364,16 @@ def resumed_request(args: argparse.Namespace) -> Any:
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
     from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
-    from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
     config, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
     is_demo = args.model == "demo"
     if args.test is None and not is_demo:
         raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
+    triggers, target = read_trigger(args, is_demo)
     classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
     test = read_texts(args.test or "demo", "test", classifier.labels, columns).texts
-    triggers = args.trigger or (demo.TRIGGERS if is_demo else ())
-    scores = _score(classifier, test, triggers, args.target or (demo.TARGET if is_demo else None), config.max_length, config.seed)
+    scores = _score(classifier, test, triggers, target, config.max_length, config.seed)
     if args.json:
         print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "notes": list(classifier.notes)}))
     else:
@@ -374,13 +386,11 @@ def evaluate_command(args: argparse.Namespace) -> int:
 def _score(classifier: Any, test: Any, triggers: Sequence[str], target_name: str | None, max_length: int, seed: int) -> Scores:
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
     from mbtsad_core.evaluation import evaluate
-    from mbtsad_core.jobs.purification import class_index
+    from mbtsad_core.jobs.purification import measured_target
 
-    if not triggers:
+    target = measured_target(triggers, target_name, classifier.labels)
+    if target is None:
         return evaluate(classifier, test)
-    if target_name is None:
-        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(classifier.labels)}).")
-    target = class_index(target_name, classifier.labels)
     trigger = parse_triggers(triggers, target, window=max_length // 2)
     return evaluate(classifier, test, triggered_test_set(test, trigger, seed), target)
 
@@ -400,8 +410,9 @@ def attack_command(args: argparse.Namespace) -> int:
     from mbtsad_core.attacks import ATTACKS as FUNCTIONS
     from mbtsad_core.attacks.planting import make_trigger, measured_trigger
     from mbtsad_core.attacks.triggers import InsertedTrigger, triggered_test_set
+    from mbtsad_core.data import class_index
     from mbtsad_core.evaluation import evaluate
-    from mbtsad_core.jobs.purification import class_index, new_output, read_model, read_texts, scores_to_dict
+    from mbtsad_core.jobs.purification import new_output, read_model, read_texts, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
 
     columns, labels = read_columns(args)
@@ -514,16 +525,13 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     the demo suspect, its texts with its clean sample."""
     from mbtsad_core.jobs import comparison
     from mbtsad_core.jobs.purification import Request
-    from mbtsad_core.models import demo
 
     columns, labels = read_columns(args)
     measurement, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
     is_demo = args.model == "demo"
     if not is_demo and args.clean is None:
         raise BadData("A clean labelled sample of the model's task is needed: --clean FILE (or --clean demo for the demo's film reviews).")
-    triggers, target = tuple(args.trigger or (demo.TRIGGERS if is_demo else ())), args.target or (demo.TARGET if is_demo else None)
-    if target is not None and not triggers:
-        raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
+    triggers, target = read_trigger(args, is_demo)
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount, runtime=runtime)
     given |= dict(config=PurifyConfig(max_length=measurement.max_length, seed=measurement.seed))

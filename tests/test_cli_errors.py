@@ -91,7 +91,7 @@ def with_flags(*flags: str) -> Make:
 
 
 def held_out_too_small(folder: Path) -> list[str | Path]:
-    write_tsv(folder / "clean.tsv", tiny_texts(36))
+    write_tsv(folder / "clean.tsv", tiny_texts(19))
     return without(purify(folder), "--test")
 
 
@@ -189,13 +189,18 @@ SHORT = [LabelledText("bad" if i % 2 else "good"[:3], i % 2) for i in range(64)]
 CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     # files and their columns
     "a missing data file": (lambda f: purify(f, clean="absent.tsv"), ("No data file at", "absent.tsv", "Give a .tsv, .csv")),
-    "an unknown kind of file": (lambda f: purify(f, clean="suspect/config.json"), ("config.json", "Expected one of .tsv", "unknown kind")),
+    "an unknown kind of file": (lambda f: purify(f, clean="suspect"), ("No data file at", "suspect")),
+    "a JSON file of something else": (lambda f: purify(f, clean="suspect/config.json"), ("config.json is one JSON object with the keys", "Give one array")),
+    "weights in place of texts": (lambda f: purify(f, clean="suspect/model.safetensors"), ("model.safetensors is weights in safetensors",)),
     "an empty file": (with_clean(""), ("clean.tsv is empty", "Expected a table", "label column")),
     "a file with a header alone": (with_clean("text\tlabel\n"), ("clean.tsv has no rows", "Expected one labelled text a row")),
     "an absent column": (with_flags("--text-column", "review"), ("no column 'review'", "text, label", "--text-column")),
     "an absent label column": (with_clean("text\tmark\tid\na film\t1\t1\n"), ("Which column holds the label", "text, mark, id", "--label-column")),
     "absent labels": (with_clean("text\tlabel\na film\t1\nthe film\t\n"), ("1 of 2 rows have no label", "row 2", "fill them in")),
-    "a label that the model has not": (with_clean("text\tlabel\na film\tgood\nthe film\tbad\n"), ("'bad'", "negative, positive", "--labels")),
+    "a label that the model has not": (
+        with_clean("text\tlabel\na film\tgood\nthe film\tbad\n"),
+        ("'bad'", "negative, positive", "--label-map bad=CLASS,good=CLASS"),
+    ),
     "more labels than the model has": (
         with_clean("text\tlabel\na film\t0\nthe film\t2\n"),
         ("label 2 is out of range", "2 classes, 0 to 1 (negative, positive)", "Give texts of these classes"),
@@ -203,7 +208,10 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     # the clean sample and the test set
     "one class only": (with_texts("clean.tsv", [t for t in tiny_texts(128) if t.label]), ("every text has the label '1'", "two classes or more", "'label'")),
     "fewer clean texts than a batch": (with_texts("clean.tsv", tiny_texts(10)), ("10 clean texts", "one batch of 32", "--retrain-batch-size")),
-    "too few clean texts once a fifth is held out": (held_out_too_small, ("29 clean texts besides the 7", "one batch of 32", "--test FILE")),
+    "too few clean texts once a fifth is held out": (
+        held_out_too_small,
+        ("15 clean texts besides the 4", "make 30 training texts (2 of each)", "one batch of 32", "--test FILE"),
+    ),
     "texts that are all short": (with_texts("clean.tsv", SHORT), ("Nothing to split", "4 letters or more", "--split-min-length")),
     "a test set without non-target texts": (
         with_texts("test.tsv", [t for t in tiny_texts(40) if t.label]),

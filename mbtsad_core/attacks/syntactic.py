@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mbtsad_core.attacks.poisoning import eligible
 from mbtsad_core.attacks.triggers import PAIR_COLUMNS, PairedTrigger
 from mbtsad_core.config import SyntacticConfig
-from mbtsad_core.data.files import FORMATS, read_table, text_column
+from mbtsad_core.data.columns import text_column
+from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -61,7 +62,7 @@ def read_paraphrases(paths: Sequence[str | Path], clean: Sequence[Sequence[Label
         raise BadData(f"The syntactic attack needs files of ready paraphrases (--trigger FILE, for training and for test texts); got {list(paths)!r}.")
     pairs: dict[str, str] = {}
     for path in map(Path, paths):
-        table = read_table(path)
+        table = read_table(path).frame
         if set(PAIR_COLUMNS) <= set(table.columns):
             pairs |= dict(zip(*(text_column(table, c, path.name) for c in PAIR_COLUMNS), strict=True))
             continue

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbtsad_core.data.files import FORMATS, read_table, text_column
+from mbtsad_core.data.columns import text_column
+from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData
 from mbtsad_core.types import LabelledText, Trigger
 
@@ -109,7 +110,7 @@ def typed_trigger(specs: Sequence[str], target: int, *, insertions: int = 1, win
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
-    table = read_table(path)
+    table = read_table(path).frame
     if missing := [c for c in PAIR_COLUMNS if c not in table.columns]:
         raise BadData(f"{path.name} has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}). Expected text and triggered.")
     return dict(zip(*(text_column(table, c, path.name) for c in PAIR_COLUMNS), strict=True))

@@ -17,7 +17,7 @@ from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
 from mbtsad_core.detectors import DETECTORS, Detection
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector
-from mbtsad_core.jobs.purification import Inputs, Request, check_classes, gather, rates_to_dict, read_model, scores_to_dict, write_json
+from mbtsad_core.jobs.purification import Inputs, Request, check_classes, check_clean, gather, rates_to_dict, read_model, scores_to_dict, write_json
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
 from mbtsad_core.types import Observe, Rate, Scores, Steps
@@ -104,6 +104,7 @@ def run_defense(name: str, inputs: Inputs, config: Config, pretrained: str | Non
     suspect, measured = inputs.suspect, (inputs.test, inputs.triggered, inputs.target)
     if isinstance(config, PurifyConfig):
         check_suitable(suspect)  # else the lack of attention maps shows after the first stage
+        check_clean(inputs.clean, suspect, config)
     encoder = load_pretrained(pretrained) if name in NEED_PRETRAINED and pretrained is not None else None
     before = evaluate(suspect, *measured)  # before the training: test texts that cannot be used cost no time
     started = time.monotonic()

@@ -33,7 +33,7 @@ from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import PurifyConfig, RuntimeConfig, VettingConfig
-from mbtsad_core.data import Columns, Dataset, read_dataset, shared_texts, stratified_split, stratified_subset
+from mbtsad_core.data import Columns, Dataset, class_index, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
@@ -46,6 +46,7 @@ from mbtsad_core.training.state import TrainState, read_state, remove_unfinished
 from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
+NO_TRIGGER = "No trigger was given, so nothing was measured on triggered texts."
 CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
 
 
@@ -154,11 +155,13 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
     """The data set that a source names, with the classes in the order of `labels`; "demo" is the packaged one of that name."""
     if source != "demo":
         return read_dataset(source, columns, labels)
-    data = read_dataset(demo.demo_texts(demo_name), labels=demo.LABELS)
-    order = {label.casefold(): i for i, label in enumerate(labels or ())}
-    if not labels or not order.keys() >= set(demo.LABELS):
-        return data
-    return dataclasses.replace(data, texts=tuple(dataclasses.replace(t, label=order[demo.LABELS[t.label]]) for t in data.texts), labels=tuple(labels))
+    try:
+        return read_dataset(demo.demo_texts(demo_name), Columns(), labels or demo.LABELS, dict(enumerate(demo.LABELS)))
+    except BadData as error:
+        raise BadData(
+            f"The demo's texts are film reviews of the classes {', '.join(demo.LABELS)}; the model's classes are {', '.join(labels or ())}. "
+            f"Give labelled texts of the model's own task, or, where these are the same classes, their names in the model's order with --labels."
+        ) from error
 
 
 def read_model(
@@ -184,14 +187,13 @@ def named(classifier: Classifier, labels: tuple[str, ...] | None) -> Classifier:
     return dataclasses.replace(classifier, labels=labels or classifier.labels)
 
 
-def class_index(name: str, labels: Sequence[str]) -> int:
-    """The class that a name or an index means."""
-    folded = [label.casefold() for label in labels]
-    if name.casefold() in folded:
-        return folded.index(name.casefold())
-    if name.isdecimal() and int(name) < len(labels):
-        return int(name)
-    raise BadData(f"There is no class {name!r}. Name one of the model's, or its index: {', '.join(f'{i} = {label}' for i, label in enumerate(labels))}.")
+def measured_target(triggers: Sequence[str], target: str | None, labels: Sequence[str]) -> int | None:
+    """The class that the triggers to be measured send texts to; None where there are no triggers."""
+    if not triggers:
+        return None
+    if target is None:
+        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(labels)}).")
+    return class_index(target, labels)
 
 
 def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
@@ -199,7 +201,7 @@ def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
     config = request.config
     suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
-    return gather(suspect, request, check=lambda clean, besides: _check_clean(clean, suspect, config, besides))
+    return gather(suspect, request, check=lambda clean, besides: check_clean(clean, suspect, config, besides))
 
 
 def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[LabelledText], str], None], held_out_to: str = "measure CACC") -> Inputs:
@@ -208,8 +210,10 @@ def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[L
     check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
     """
     seed = request.config.seed
-    notes = list(suspect.notes)
-    clean = list(read_texts(request.clean, "clean", suspect.labels, request.columns).texts)
+    target = measured_target(request.triggers, request.target, suspect.labels)
+    given = read_texts(request.clean, "clean", suspect.labels, request.columns)
+    clean = list(given.texts)
+    notes = [*suspect.notes, *given.notes]
     if request.clean_amount is not None:
         try:
             clean = stratified_subset(clean, request.clean_amount, seed)
@@ -217,22 +221,32 @@ def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[L
             raise BadData(f"--clean-amount: {error}") from error
     check(clean, "")
     if request.test is None:
-        test, clean = stratified_split(clean, HELD_OUT, seed)
+        test, clean = _hold_out(clean, seed)
         check(clean, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
         notes.append(f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
     else:
-        test = list(read_texts(request.test, "test", suspect.labels, request.columns).texts)
+        measured = read_texts(request.test, "test", suspect.labels, request.columns)
+        test = list(measured.texts)
+        notes += [note for note in measured.notes if note not in notes]
     if shared := shared_texts(clean, test):
         stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
         notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
-    if not request.triggers:
-        notes.append("No trigger was given, so nothing was measured on triggered texts.")
+    if target is None:
+        notes.append(NO_TRIGGER)
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes))
-    if request.target is None:
-        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(suspect.labels)}).")
-    target = class_index(request.target, suspect.labels)
     trigger = parse_triggers(request.triggers, target, window=request.config.max_length // 2)
     return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes))
+
+
+def _hold_out(clean: Sequence[LabelledText], seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
+    """The share of the clean texts that is measured on, and the rest."""
+    classes, share = len({example.label for example in clean}), round(HELD_OUT * len(clean))
+    if share < classes:
+        raise BadData(
+            f"No test set was given, so a fifth of the {len(clean)} clean texts would be held out to measure on: {share}, which cannot hold one of each of the "
+            f"{classes} classes. Give texts to measure on with --test FILE, or at least {round(classes / HELD_OUT)} clean texts."
+        )
+    return stratified_split(clean, HELD_OUT, seed)
 
 
 def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: str = "") -> None:
@@ -245,14 +259,14 @@ def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: s
         )
 
 
-def _check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
+def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
     """Raise BadData unless there is a text of every class, a full batch, and something to split."""
     check_classes(clean, suspect, besides)
     largest = max(config.retrain.batch_size, config.distil.batch_size)
-    if len(clean) < largest:
+    if (trained_on := len(clean) * config.split.texts) < largest:  # what `fine_tune` would say, before anything is trained
         raise BadData(
-            f"{len(clean)} clean texts{besides} are fewer than one batch of {largest}. "
-            f"Give more clean texts, or a smaller --retrain-batch-size and --distil-batch-size."
+            f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), fewer than one batch of {largest}. "
+            f"Give more clean texts, more --split-copies, or a smaller --retrain-batch-size and --distil-batch-size."
         )
     rng = random.Random(config.seed)
     if not any(split_tokens(part, rng, config.split).cuts for example in clean for part in (example.text, example.pair or "")):

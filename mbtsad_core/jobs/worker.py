@@ -161,8 +161,8 @@ def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig
     It gets the classifier to read and gives numbers back: what a visitor types cannot reach the training.
     """
     from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
+    from mbtsad_core.data import class_index
     from mbtsad_core.evaluation import baseline, observer
-    from mbtsad_core.jobs.purification import class_index
 
     number, measure = 0, observer(inputs.test, inputs.triggered, inputs.target)
 

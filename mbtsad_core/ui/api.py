@@ -24,11 +24,12 @@ from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import PurifyConfig, SplitConfig, replace
 from mbtsad_core.config import settings as settings_of
-from mbtsad_core.data import Columns
-from mbtsad_core.data.files import FORMATS, guess_columns, read_table
+from mbtsad_core.data import Columns, class_index
+from mbtsad_core.data.columns import guess_columns
+from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate as evaluate_scores
-from mbtsad_core.jobs.purification import Request, class_index, read_texts, scores_to_dict
+from mbtsad_core.jobs.purification import Request, read_texts, scores_to_dict
 from mbtsad_core.jobs.store import State
 from mbtsad_core.models.uploads import printable
 from mbtsad_core.ui.handlers import words
@@ -325,7 +326,7 @@ def add_api(site: Site) -> None:
         with site.upload() as folder:
             kept = folder / f"{TEXTS}{kind}{packed}"
             shutil.move(path, kept)
-            table = read_table(kept)
+            table = read_table(kept).frame
             columns = guess_columns(table, Columns(), kept.name)
         return {"handle": UPLOAD + folder.name, "rows": len(table), "columns": dataclasses.asdict(columns)}
 

@@ -15,9 +15,10 @@ import pandas as pd
 
 from mbtsad_core.config import SplitConfig
 from mbtsad_core.data import Columns
-from mbtsad_core.data.files import FORMATS, guess_columns, read_table
+from mbtsad_core.data.columns import guess_columns
+from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData, MBTSADError
-from mbtsad_core.jobs.purification import Inputs
+from mbtsad_core.jobs.purification import NO_TRIGGER, Inputs
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, refusal, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
@@ -120,13 +121,13 @@ def clean_step(parts: Parts) -> None:
         with site.upload() as folder:
             kept = folder / Path(uploaded).name
             shutil.move(uploaded, kept)
-            table = read_table(kept)
+            table = read_table(kept).frame
             columns = [str(c) for c in table.columns]
             try:
                 guessed = guess_columns(table, Columns(), kept.name)
             except MBTSADError:
                 guessed = Columns()
-        rows = table.head(SHOWN).astype(str).map(lambda cell: cell if len(cell) <= 200 else cell[:199] + "…")
+        rows = table.head(SHOWN).map(_shown)
         return (
             str(kept),
             gr.Dataframe(pd.DataFrame(rows), visible=True),
@@ -189,6 +190,12 @@ def clean_step(parts: Parts) -> None:
     parts.opened["clean"] = [(show, shown["inputs"], shown["outputs"])]
 
 
+def _shown(cell: Any) -> str:
+    """A cell of the preview; nothing where there is none."""
+    text = "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell)
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
 def _nameless(session: Session) -> bool:
     """Whether the model calls its classes by numbers alone."""
     return all(re.fullmatch(r"(label_)?\d+", name.casefold()) for name in session.suspect.labels)
@@ -228,7 +235,7 @@ def _report(session: Session, inputs: Inputs) -> str:
         notes.append(f"{twice} of the clean texts stand in it more than once.")
     if min(counts.values()) * 10 < max(counts.values()):
         notes.append("The classes are far from balanced: the purified model may lose accuracy on the rare ones.")
-    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes if "trigger" not in note)
+    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes if note != NO_TRIGGER)
     return (
         f'<section class="mbtsad card" aria-label="Check report" role="status"><h3>✓ {escape(session.clean.name)}: {len(inputs.clean)} clean texts, {len(inputs.test)} to measure on</h3>'
         f'<div class="scroll"><table class="figures"><thead><tr><th>class</th><th class="number">clean texts</th><th class="number">share</th></tr></thead><tbody>{classes}</tbody></table></div>'

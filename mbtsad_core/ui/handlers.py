@@ -66,6 +66,9 @@ FLAGS = {
     "--pair-column": "the column of the second text",
     "--target": "the class that it sends texts to",
     "--clean-amount": "the number of clean texts",
+    "--label-map": "what the labels mean, in step 2,",
+    "--labels-start-at": "“the labels are numbers from”, in step 2,",
+    "--skip-unlabeled": "“leave out rows without a label”, in step 2",
     "--test FILE": "a file of texts to measure on",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.data import Columns
-from mbtsad_core.data.files import FORMATS
+from mbtsad_core.data.tables import FORMATS
 from mbtsad_core.errors import BadData
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.models import demo
@@ -69,7 +69,7 @@ class Session:
             clean=self.clean.source,
             test=self.clean.test,
             triggers=self.triggers,
-            target=self.target,
+            target=self.target if self.triggers else None,
             columns=self.clean.columns,
             labels=self.names or None,
             clean_amount=self.clean.amount,

@@ -11,10 +11,11 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.jobs.comparison import subject
-from mbtsad_core.jobs.purification import class_index, read_texts
+from mbtsad_core.jobs.purification import read_texts
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.types import Scores

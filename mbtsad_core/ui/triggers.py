@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attribution import attribute
 from mbtsad_core.evaluation.trigger_trials import TriggerTrial, answers, insert_at, try_trigger
-from mbtsad_core.jobs.purification import class_index
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.pieces import word_positions
 from mbtsad_core.ui.components import choices, html

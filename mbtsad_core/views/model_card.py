@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from mbtsad_core.config import settings
-from mbtsad_core.data.files import FORMATS
+from mbtsad_core.data.tables import FORMATS
 from mbtsad_core.views.report import verdict
 from mbtsad_core.views.words import duration, rate
 

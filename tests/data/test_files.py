@@ -300,9 +300,9 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "contents", "message"),
     [
-        ("films.xlsx", "PK", r"films\.xlsx: unknown kind of file.*\.tsv, \.csv, \.jsonl, \.parquet"),
+        ("films.xlsx", "PK", r"films\.xlsx: unknown kind of file.*\.tsv, \.csv, \.jsonl, \.json, \.parquet"),
         ("films", "text", r"films: unknown kind of file"),
-        ("films.json", "[]", r"films\.json: unknown kind of file"),
+        ("films.json", "[]", r"films\.json has no rows\. Expected one labelled text a row\."),
         ("films.tsv", "", r"films\.tsv is empty.*a header line, a text column and a label column"),
         ("films.parquet", "", r"films\.parquet is empty"),
         ("films.tsv", "text\tlabel\n", r"films\.tsv has no rows.*one labelled text a row below the header"),
@@ -312,15 +312,18 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
         ("films.tsv", "\n\n", r"films\.tsv cannot be read as TSV: No columns"),
         ("films.parquet", b"PAR1 and then nonsense", r"films\.parquet cannot be read as PARQUET:.*Check the format"),
         ("films.jsonl", '{"text": "a", "label": 0}\n{"text": "b"', r"films\.jsonl cannot be read as JSONL:.*Check the format"),
-        ("films.jsonl", '{"text": "a", "label": 0}\n2', r"films\.jsonl cannot be read as JSONL: one of its lines is no object"),  # found by fuzzing
-        ("films.jsonl", '{"text": "a", "label": 0}\nnull\n', r"films\.jsonl cannot be read as JSONL: one of its lines is no object"),
+        ("films.jsonl", '{"text": "a", "label": 0}\n2', r"films\.jsonl cannot be read as JSONL: row 2 is no object"),  # found by fuzzing
+        ("films.jsonl", '{"text": "a", "label": 0}\nnull\n', r"films\.jsonl cannot be read as JSONL: row 2 is no object"),
         ("films.csv", 'text,label\n"never closed,0\nb,1\n', r"films\.csv cannot be read as CSV:.*EOF inside string.*Check the format"),
         ("films.tsv", "text\tlabel\na\t0\nb\tc\t1\n", r"films\.tsv cannot be read as TSV:.*Expected 2 fields in line 3, saw 3\. Check the format"),
         ("films.tsv.gz", b"not gzipped", r"films\.tsv\.gz cannot be read as TSV: Not a gzipped file"),
         ("films.tsv.gz", gzip.compress(ONE_ROW.encode(), mtime=0)[:-9], r"films\.tsv\.gz cannot be read as TSV: Compressed file ended"),
-        ("films.tsv", "text\tlabel\nMüde\t0\nb\t1\n".encode("latin-1"), r"films\.tsv cannot be read as TSV:.*encoding \(UTF-8\)"),
-        ("films.csv", "text,label\nMüde,0\nb,1\n".encode("utf-16"), r"films\.csv cannot be read as CSV:.*encoding \(UTF-8\)"),
-        ("films.jsonl", '{"text": "Müde", "label": 0}\n'.encode("latin-1"), r"films\.jsonl cannot be read as JSONL:.*encoding \(UTF-8\)"),
+        ("films.tsv", "text\tlabel\nMüde\t0\nb\t1\n".encode("latin-1"), r"TSV: line 2 is not UTF-8\. It may be Windows-1252, .* then read 'Müde.*0'"),
+        ("films.csv", "text,label\na,0\nb “c”,1\n".encode("cp1252"), r"CSV: line 3 is not UTF-8\. It may be Windows-1252, .* then read 'b “c”,1'"),
+        ("films.jsonl", '{"text": "Müde", "label": 0}\n'.encode("latin-1"), r"JSONL: line 1 is not UTF-8\. It may be Windows-1252.*iconv"),
+        ("films.csv", b"text,label\n\x81\x8d,0\nb,1\n", r"CSV: line 2 is not UTF-8\. Save it with the encoding UTF-8\.$"),
+        ("films.csv", "text,label\na,0\nb,1\n".encode("utf-16-le"), r"CSV: it holds NUL characters\. If it is UTF-16 without a byte order mark"),
+        ("films.csv", b"\xff\xfea\x00b", r"CSV: its first bytes say UTF-16, and it is not\. Save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_the_reason(put: Put, name: str, contents: str | bytes, message: str) -> None:
@@ -434,7 +437,9 @@ def test_an_empty_second_text_of_a_pair_is_refused(put: Put) -> None:
     ],
 )
 def test_empty_labels_are_counted_and_the_first_is_pointed_at(put: Put, name: str, contents: str | bytes) -> None:
-    with pytest.raises(BadData, match=rf"{re.escape(name)}: 1 of 3 rows have no label in column 'label' \(the first: row 3\)\. Remove them or fill them in"):
+    with pytest.raises(
+        BadData, match=rf"{re.escape(name)}: 1 of 3 rows have no label in column 'label' \(the first: row 3\)\. Leave them out with --skip-unlabeled, remove"
+    ):
         read_dataset(put(name, contents))
 
 
@@ -468,7 +473,10 @@ def test_a_label_out_of_the_range_of_the_model_is_named_with_the_range(put: Put)
 
 
 def test_a_name_that_the_model_does_not_know_is_named_with_those_it_knows(put: Put) -> None:
-    with pytest.raises(BadData, match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*--labels"):
+    with pytest.raises(
+        BadData,
+        match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*--label-map mixed=CLASS,positive=positive, where",
+    ):
         read_dataset(put("films.tsv", "text\tlabel\na\tpositive\nb\tmixed\n"), labels=SENTIMENT)
 
 
@@ -478,8 +486,8 @@ def test_names_for_a_nameless_model_ask_for_their_order(put: Put) -> None:
 
 
 def test_negative_labels_are_none_of_the_classes_of_the_model(put: Put) -> None:
-    with pytest.raises(BadData, match=r"label '-1' in column 'label' is none of the model's"):
-        read_dataset(put("films.tsv", "text\tlabel\na\t-1\nb\t1\n"), labels=SENTIMENT)
+    with pytest.raises(BadData, match=r"label '-2' in column 'label' is none of the model's"):
+        read_dataset(put("films.tsv", "text\tlabel\na\t-2\nb\t1\n"), labels=SENTIMENT)
 
 
 @pytest.mark.parametrize("large", ["20000", "9" * 18])

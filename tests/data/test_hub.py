@@ -93,6 +93,8 @@ REQUESTS = {
     "model in the other order": Request("hub:critics/lantern", labels=("Praise", "Complaint")),
     "model with more classes": Request("hub:critics/lantern", labels=("complaint", "neither", "praise")),
     "model with other names": Request("hub:critics/lantern", labels=("negative", "positive")),
+    "other names, same order": Request("hub:critics/lantern", Columns(labels_start_at=0), ("negative", "positive")),
+    "other names, mapped": Request("hub:critics/lantern", Columns(label_map="complaint=positive,praise=negative"), ("negative", "positive")),
     "fine labels": Request("hub:critics/questions:fine", Columns(label="detail")),
     "coarse labels": Request("hub:critics/questions:fine"),
     "pairs": Request("hub:critics/questions:pairs@test"),
@@ -292,9 +294,16 @@ def test_some_of_the_classes_of_the_model_go_by_name(loaded: Loaded) -> None:
     assert ([label for _, label, _ in answer["texts"]], answer["labels"]) == ([0, 2, 0], ["complaint", "neither", "praise"])
 
 
-def test_classes_of_other_names_go_by_index(loaded: Loaded) -> None:
-    answer = loaded.answers["model with other names"]
-    assert ([label for _, label, _ in answer["texts"]], answer["labels"]) == ([0, 1, 0], ["negative", "positive"])
+def test_classes_of_other_names_are_asked_about(loaded: Loaded) -> None:
+    assert loaded.answers["model with other names"]["error"] == (
+        "lantern calls its labels 0 = complaint, 1 = praise; the model calls its classes 0 = negative, 1 = positive. Which is which? If both go in the same "
+        "order: --labels-start-at 0. Else say it for each label: --label-map complaint=CLASS,praise=CLASS, where CLASS is one of: negative, positive."
+    )
+
+
+def test_the_question_is_answered_by_either_flag(loaded: Loaded) -> None:
+    found = [[label for _, label, _ in loaded.answers[name]["texts"]] for name in ("other names, same order", "other names, mapped")]
+    assert found == [[0, 1, 0], [1, 0, 1]]
 
 
 def test_a_configuration_can_be_named(loaded: Loaded) -> None:
