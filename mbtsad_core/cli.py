@@ -322,7 +322,8 @@ def purify_command(args: argparse.Namespace) -> int:
     out = Path(place) if place else None
     request = resumed_request(args) if args.resume else purify_request(args)
     advice = f"Go on with: mbtsad purify --resume {shlex.quote(str(out))}" if out else "Nothing was kept; --out DIR keeps a checkpoint."
-    result = follow(execute(request, out, resume=bool(args.resume)), quiet=args.json, advice=advice)
+    steps = execute(request, out, resume=bool(args.resume), told=None if args.json else tell)
+    result = follow(steps, quiet=args.json, advice=advice)
     if not is_first():
         return DONE
     if args.json:
@@ -479,7 +480,9 @@ def defend_command(args: argparse.Namespace) -> int:
             f"Other defenses need none, such as mbtsad."
         )
     with new_output(out):
-        inputs = read_inputs(args)
+        inputs = read_inputs(args, config)
+        if not args.json:
+            tell(inputs)
         observe = None if args.json else observer(inputs.test, inputs.triggered, inputs.target)  # for the progress bar alone
         steps = run_defense(name, inputs, config, args.pretrained if needs_pretrained else None, observe=observe)
         found = follow(steps, quiet=args.json)
@@ -506,7 +509,9 @@ def detect_command(args: argparse.Namespace) -> int:
 
     name = args.detector
     config = read_settings(args, DETECTOR_CONFIGS[name])
-    inputs = read_inputs(args)
+    inputs = read_inputs(args, config)
+    if not args.json:
+        tell(inputs)
     detected = follow(run_detector(name, inputs, config), quiet=args.json)
     if args.json:
         figures = {"alone": scores_to_dict(detected.alone), "behind_detector": rates_to_dict(detected.rates())}
@@ -520,7 +525,7 @@ def detect_command(args: argparse.Namespace) -> int:
     return DONE
 
 
-def read_inputs(args: argparse.Namespace) -> Inputs:
+def read_inputs(args: argparse.Namespace, config: Config) -> Inputs:
     """What `mbtsad defend` or `mbtsad detect` names, loaded and checked; raises before anything is trained. The demo's triggers go with
     the demo suspect, its texts with its clean sample."""
     from mbtsad_core.jobs import comparison
@@ -535,7 +540,7 @@ def read_inputs(args: argparse.Namespace) -> Inputs:
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount, runtime=runtime)
     given |= dict(config=PurifyConfig(max_length=measurement.max_length, seed=measurement.seed))
-    return comparison.read_inputs(Request(args.model, args.clean or "demo", test, triggers, target, **given))
+    return comparison.read_inputs(Request(args.model, args.clean or "demo", test, triggers, target, **given), comparison.split_of(config))
 
 
 def print_rates(rates: Mapping[str, Rate | None]) -> None:
@@ -545,7 +550,15 @@ def print_rates(rates: Mapping[str, Rate | None]) -> None:
         print(f"{name.upper():<10} {rate(value)}")
 
 
+def tell(inputs: Inputs) -> None:
+    """Say before a method begins what was chosen for the user, and what of it will have no effect."""
+    for note in inputs.notes if is_first() else ():
+        print(f"Note: {note}", file=sys.stderr, flush=True)
+
+
 def print_notes(inputs: Inputs) -> None:
+    if inputs.splits:
+        print(inputs.splits.sentence())
     for note in inputs.notes:
         print(f"Note: {note}")
 

@@ -47,6 +47,21 @@ class Event:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a user is to know of his run: a sentence, and a code that programs go by.
+
+    code  model, table: of the suspect, of a data set; held_out, shared, no_trigger: of what is measured on; splits, length: of what the model reads;
+          processes, memory, precision: of how it was trained
+    """
+
+    code: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 Steps = Generator[Event, None, T]
 """Long work: yields progress, returns its result."""
 

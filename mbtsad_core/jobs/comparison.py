@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS, Config, PurifyConfig, RuntimeConfig, to_dict
+from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS, Config, PurifyConfig, RuntimeConfig, SplitConfig, to_dict
 from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
 from mbtsad_core.detectors import DETECTORS, Detection
 from mbtsad_core.errors import BadData, UnknownMethod
@@ -66,7 +66,8 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     There is no checkpoint: a run that was stopped or killed before its report stood is begun anew.
     """
     started = time.monotonic()
-    name, inputs = comparison.method, read_inputs(comparison.request)
+    name = comparison.method
+    inputs = read_inputs(comparison.request, split_of({**DEFENSE_CONFIGS, **DETECTOR_CONFIGS}[name]))
     out.mkdir(parents=True, exist_ok=True)
     config: Config
     if name in DEFENSES:
@@ -83,10 +84,15 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     return report
 
 
-def read_inputs(request: Request) -> Inputs:
-    """What a request names, loaded and checked for any method: a text of every class is all that all of them need."""
+def split_of(config: Config) -> SplitConfig | None:
+    """How the method with these settings splits texts, if it does."""
+    return getattr(config, "split", None)
+
+
+def read_inputs(request: Request, split: SplitConfig | None = None) -> Inputs:
+    """What a request names, loaded and checked for a method that splits texts like this: a text of every class is all that all of them need."""
     suspect = read_model(request.suspect, "suspect", request.config.max_length, request.runtime, request.labels)
-    return gather(suspect, request, check=lambda clean, besides: check_classes(clean, suspect, besides), held_out_to="measure on")
+    return gather(suspect, request, check=lambda clean, besides: check_classes(clean, suspect, besides), split=split, held_out_to="measure on")
 
 
 @dataclass(frozen=True)
@@ -155,5 +161,6 @@ def _part(found: Detection, places: Sequence[int]) -> Detection:
 def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
     """What is told beside the figures."""
     model = inputs.suspect
-    about = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
-    return about | {"clean_texts": len(inputs.clean), "notes": list(inputs.notes)}
+    about: dict[str, Any] = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
+    about |= {"clean_texts": len(inputs.clean), "splits": inputs.splits and dataclasses.asdict(inputs.splits)}
+    return about | {"notes": [note.text for note in inputs.notes]}

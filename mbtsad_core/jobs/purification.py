@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
 import secrets
 import shlex
 import shutil
@@ -31,8 +30,8 @@ from typing import Any
 
 from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
-from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.config import PurifyConfig, RuntimeConfig, VettingConfig
+from mbtsad_core.augment.split_effect import SplitEffect, split_effect
+from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, VettingConfig
 from mbtsad_core.data import Columns, Dataset, class_index, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
@@ -43,10 +42,9 @@ from mbtsad_core.models.pieces import piece
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
-from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps
+from mbtsad_core.types import Event, LabelledText, Note, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
-NO_TRIGGER = "No trigger was given, so nothing was measured on triggered texts."
 CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
 
 
@@ -81,14 +79,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a request names, loaded and checked. The trigger is for measuring only: `purify` never gets it."""
+    """What a request names, loaded and checked. The trigger is for measuring only: `purify` never gets it.
+
+    splits  what token splitting does to the clean texts; None where the method splits none
+    """
 
     suspect: Classifier
     clean: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
     triggered: tuple[TriggeredText, ...]
     target: int | None
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
+    splits: SplitEffect | None = None
 
 
 STANDS_OUT = 0.5  # nats
@@ -100,6 +102,7 @@ class Result:
     """Scores of the three models, what was used, and how it went.
 
     attention how the attention loss was computed: plain, checkpointed or fused
+    splits    what token splitting did to the clean texts
     stumbled  word pieces that raise the suspect's loss in three of four longer clean texts of a class, with by how many nats at
               least; the most first. A trigger does that, and few other words do
     """
@@ -115,9 +118,10 @@ class Result:
     attention: str
     clean_texts: int
     seconds: float
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     events: tuple[Event, ...] = field(repr=False)
     stumbled: tuple[tuple[str, float], ...] = ()
+    splits: SplitEffect | None = None
     models: Purified | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,8 +135,10 @@ class Result:
             "target": self.request.target,
         }
         scores = {name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")}
-        about = {"model": self.description, "labels": list(self.labels), "settings": settings}
-        return scores | about | {"stumbled": [list(piece) for piece in self.stumbled], "seconds": round(self.seconds, 1), "notes": list(self.notes)}
+        about: dict[str, Any] = {"model": self.description, "labels": list(self.labels), "settings": settings}
+        about["splits"] = self.splits and dataclasses.asdict(self.splits)
+        about |= {"stumbled": [list(piece) for piece in self.stumbled], "seconds": round(self.seconds, 1), "notes": [note.text for note in self.notes]}
+        return scores | about
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -201,41 +207,69 @@ def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
     config = request.config
     suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
     check_suitable(suspect)
-    return gather(suspect, request, check=lambda clean, besides: check_clean(clean, suspect, config, besides))
+    return gather(suspect, request, check=lambda clean, besides: check_clean(clean, suspect, config, besides), split=config.split)
 
 
-def gather(suspect: Classifier, request: Request, *, check: Callable[[Sequence[LabelledText], str], None], held_out_to: str = "measure CACC") -> Inputs:
+def gather(
+    suspect: Classifier,
+    request: Request,
+    *,
+    check: Callable[[Sequence[LabelledText], str], None],
+    split: SplitConfig | None = None,
+    held_out_to: str = "measure CACC",
+) -> Inputs:
     """The texts of a request that go with its suspect, loaded and checked; of the settings, `max_length` and `seed` count.
 
     check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
+    split  how the method splits texts, if it does
+    Raises BadData where it splits, and no text has a word to split.
     """
     seed = request.config.seed
     target = measured_target(request.triggers, request.target, suspect.labels)
-    given = read_texts(request.clean, "clean", suspect.labels, request.columns)
-    clean = list(given.texts)
-    notes = [*suspect.notes, *given.notes]
+    notes = [Note("model", text) for text in suspect.notes]
+    clean = list(_noted(read_texts(request.clean, "clean", suspect.labels, request.columns), notes))
     if request.clean_amount is not None:
         try:
             clean = stratified_subset(clean, request.clean_amount, seed)
         except BadData as error:
             raise BadData(f"--clean-amount: {error}") from error
     check(clean, "")
+    besides = ""
     if request.test is None:
         test, clean = _hold_out(clean, seed)
-        check(clean, f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)")
-        notes.append(f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
+        besides = f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)"
+        check(clean, besides)
+        notes.append(Note("held_out", f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}."))
     else:
-        measured = read_texts(request.test, "test", suspect.labels, request.columns)
-        test = list(measured.texts)
-        notes += [note for note in measured.notes if note not in notes]
+        test = list(_noted(read_texts(request.test, "test", suspect.labels, request.columns), notes))
+    effect = _effect(suspect, clean, split, seed, besides) if split else None
+    notes += effect.notes(split) if effect and split else ()
     if shared := shared_texts(clean, test):
         stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
-        notes.append(f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}.")
+        text = f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: {shared[0][:60]!r}."
+        notes.append(Note("shared", text))
     if target is None:
-        notes.append(NO_TRIGGER)
-        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes))
+        notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
+        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect)
     trigger = parse_triggers(request.triggers, target, window=request.config.max_length // 2)
-    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes))
+    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes), effect)
+
+
+def _noted(data: Dataset, notes: list[Note]) -> tuple[LabelledText, ...]:
+    """The texts of a data set, its own notes added to `notes`, each once."""
+    notes += [Note("table", text) for text in data.notes if Note("table", text) not in notes]
+    return data.texts
+
+
+def _effect(suspect: Classifier, clean: Sequence[LabelledText], split: SplitConfig, seed: int, besides: str) -> SplitEffect:
+    """What splitting does to the clean texts; raises BadData where that is nothing at all."""
+    effect = split_effect(suspect, clean, split, seed)
+    if not effect.cuts:
+        raise BadData(
+            f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {split.min_length} letters or more. "
+            f"Give longer texts, or lower --split-min-length."
+        )
+    return effect
 
 
 def _hold_out(clean: Sequence[LabelledText], seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
@@ -260,19 +294,13 @@ def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: s
 
 
 def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
-    """Raise BadData unless there is a text of every class, a full batch, and something to split."""
+    """Raise BadData unless there is a text of every class, and a full batch."""
     check_classes(clean, suspect, besides)
     largest = max(config.retrain.batch_size, config.distil.batch_size)
     if (trained_on := len(clean) * config.split.texts) < largest:  # what `fine_tune` would say, before anything is trained
         raise BadData(
             f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), fewer than one batch of {largest}. "
             f"Give more clean texts, more --split-copies, or a smaller --retrain-batch-size and --distil-batch-size."
-        )
-    rng = random.Random(config.seed)
-    if not any(split_tokens(part, rng, config.split).cuts for example in clean for part in (example.text, example.pair or "")):
-        raise BadData(
-            f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {config.split.min_length} letters or more. "
-            f"Give longer texts, or lower --split-min-length."
         )
 
 
@@ -284,6 +312,7 @@ def execute(
     keep_models: bool = False,
     keep_teacher: bool = False,
     observe: Callable[[Inputs], Observe] | None = None,
+    told: Callable[[Inputs], None] | None = None,
 ) -> Steps[Result]:
     """Run a purification; yields an Event a step, writes to `out`, and returns the result.
 
@@ -292,6 +321,7 @@ def execute(
     Closing the generator leaves a checkpoint in `out`, from which `resume=True` goes on: on the same machine with the same
     number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
     `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
+    `told` is given what the request names before anything is trained, its notes with it.
     `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher.
     Of several processes all run this to its end, and close it after the same event, if at all; process 0 alone writes. The others
     read from `out`, so it lies where all of them see it.
@@ -310,6 +340,8 @@ def execute(
     in_any(False)  # wait: all have read what is written anew below
     out = out if first else None
 
+    if told is not None:
+        told(inputs)
     measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
     save = None if out is None else _saver(out, started - before)
     if out is not None:  # written whole before it is added to: a kill in between loses none of the events before the checkpoint
@@ -344,11 +376,12 @@ def execute(
         notes=(
             *inputs.notes,
             *precision_notes(inputs.suspect),
-            *([f"Each batch was divided among {processes} processes."] if processes > 1 else []),
+            *([Note("processes", f"Each batch was divided among {processes} processes.")] if processes > 1 else []),
             *memory_notes(events),
         ),
         events=tuple(events),
         stumbled=_stumbled(models),
+        splits=inputs.splits,
         models=models if keep_models else None,
     )
     if out is not None:
@@ -362,19 +395,24 @@ def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
     return tuple((piece(models.suspect, token), round(nats, 2)) for nats, token in worst)
 
 
-def precision_notes(suspect: Classifier) -> tuple[str, ...]:
+def precision_notes(suspect: Classifier) -> tuple[Note, ...]:
     """A sentence where the weights are rounded as they are saved."""
     if not suspect.written.rounds:
         return ()
-    return (f"The suspect's weights are stored as {suspect.written.precision}, so the purified model's are too; its figures are those of the rounded weights.",)
+    kept = suspect.written.precision
+    text = f"The suspect's weights are stored as {kept}, so the purified model's are too; its figures are those of the rounded weights."
+    return (Note("precision", text),)
 
 
-def memory_notes(events: Sequence[Event]) -> tuple[str, ...]:
+def memory_notes(events: Sequence[Event]) -> tuple[Note, ...]:
     """A sentence for each stage whose batches the memory did not hold."""
     fewest = {event.stage: int(event.metrics["texts_at_once"]) for event in events if "texts_at_once" in event.metrics}
     return tuple(
-        f"The memory did not hold a batch of the stage {stage!r}, so its steps were taken {n} {'text' if n == 1 else 'texts'} at a time. "
-        f"Each has the same mean gradient; where there is dropout, its random masks differ."
+        Note(
+            "memory",
+            f"The memory did not hold a batch of the stage {stage!r}, so its steps were taken {n} {'text' if n == 1 else 'texts'} at a time. "
+            f"Each has the same mean gradient; where there is dropout, its random masks differ.",
+        )
         for stage, n in fewest.items()
     )
 

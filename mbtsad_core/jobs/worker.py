@@ -115,7 +115,7 @@ def _go_on(store: Store, job: Job, seconds: float | None, stopping: Callable[[],
             pending.append(event)
             if (texts := event.metrics.get("texts_at_once")) is not None and in_parts.get(event.stage) != texts:
                 in_parts[event.stage] = texts
-                store.note(job.id, *memory_notes([event]))
+                store.note(job.id, *map(str, memory_notes([event])))
             now = time.monotonic()
             spent = 0.0 if seconds is None or anew or event.stage in NOT_KEPT else (now - started) / max(seconds, 1e-9)
             over = spent >= 1 or (spent >= 0.5 and event.step == event.total)  # what follows a stage's end may be long and cannot be cut

@@ -18,10 +18,10 @@ from mbtsad_core.data import Columns
 from mbtsad_core.data.columns import guess_columns
 from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData, MBTSADError
-from mbtsad_core.jobs.purification import NO_TRIGGER, Inputs
+from mbtsad_core.jobs.purification import Inputs
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, refusal, told, words
-from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
+from mbtsad_core.ui.parts import Parts, leads_to, lede, notes_html, refused
 from mbtsad_core.ui.session import CleanData, Session, read_hub_id
 from mbtsad_core.ui.site import Site
 from mbtsad_core.views.words import duration
@@ -230,12 +230,12 @@ def _report(session: Session, inputs: Inputs) -> str:
     )
     lengths = sorted(len(t.text.split()) for t in inputs.clean)
     twice = len(inputs.clean) - len({t.text for t in inputs.clean})
-    notes = [*inputs.notes]
+    notes = [note.text for note in inputs.notes if note.code != "no_trigger"]
     if twice:
         notes.append(f"{twice} of the clean texts stand in it more than once.")
     if min(counts.values()) * 10 < max(counts.values()):
         notes.append("The classes are far from balanced: the purified model may lose accuracy on the rare ones.")
-    said = "".join(f'<p class="note">{escape(note)}</p>' for note in notes if note != NO_TRIGGER)
+    said = notes_html(notes)
     return (
         f'<section class="mbtsad card" aria-label="Check report" role="status"><h3>✓ {escape(session.clean.name)}: {len(inputs.clean)} clean texts, {len(inputs.test)} to measure on</h3>'
         f'<div class="scroll"><table class="figures"><thead><tr><th>class</th><th class="number">clean texts</th><th class="number">share</th></tr></thead><tbody>{classes}</tbody></table></div>'

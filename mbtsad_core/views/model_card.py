@@ -36,10 +36,11 @@ def model_card(result: Result) -> str:
     models = (("suspect", result.suspect), ("teacher", result.teacher), ("**purified** (this model)", result.purified))
     figures = "\n".join(f"| {name} | {rate(s.cacc)} | {rate(s.asr)} | {rate(s.asr_floor)} |" for name, s in models)
     changed = "\n".join(f"| `{'.'.join(s.path)}` | {_value(s.default)} | {s.help} |" for s in settings(result.request.config))
-    notes = "".join(f"- Note: {literal(note.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
+    notes = "".join(f"- Note: {literal(note.text.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
     used = literal(f"{result.device}, {result.precision}, attention loss {result.attention}")
     whole = " and as they are" if result.request.config.split.originals else ""
     strays = result.request.config.strays
+    split = f"\n   {result.splits.sentence()}" if result.splits else ""
     raised = (
         "\n   Word pieces that turned the suspect's answers to clean texts were put into these, labels kept, "
         "their embeddings drawn to the mean one of running text before."
@@ -61,7 +62,7 @@ A text classifier that may have carried a backdoor, after purification with [MBT
 The suspect ({_source(result.request.suspect)}; {literal(result.description)}) was purified with {result.clean_texts} clean labelled texts
 ({_source(result.request.clean)}) in {duration(result.seconds)} ({used}):
 
-1. A copy of it was retrained on the clean texts with random words cut in two{whole}: the teacher.{raised}
+1. A copy of it was retrained on the clean texts with random words cut in two{whole}: the teacher.{split}{raised}
 2. Another copy learnt the teacher's attention maps, its hidden states, and the labels: this model.
 
 Neither step was told a trigger, and no pre-trained weights were used. Classes, by index from 0: {labels}.

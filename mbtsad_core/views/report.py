@@ -56,7 +56,8 @@ def report_text(result: Result) -> str:
         rows.append((name, rate(scores.cacc), rate(scores.asr), percent(scores.asr_floor.share if scores.asr_floor else None)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", verdict(result.suspect, result.purified), *filter(None, [stumbling_words(result)]), *(f"Note: {note}" for note in result.notes)]
+    said = (stumbling_words(result), result.splits.sentence() if result.splits else "")
+    lines += ["", verdict(result.suspect, result.purified), *filter(None, said), *(f"Note: {note}" for note in result.notes)]
     used = f"{result.device}, {result.precision}, attention loss {result.attention}"
     lines.append(f"{result.description}; {result.clean_texts} clean texts; {used}; {duration(result.seconds)}.")
     return "\n".join(lines)
@@ -73,7 +74,8 @@ def report_html(result: Result) -> str:
     settings = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
     stumbled = stumbling_words(result)
     stumbled = f"<h2>What the suspect stumbles over</h2><p>{escape(stumbled)}</p>" if stumbled else ""
-    notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in result.notes)
+    splits = f"<h2>What token splitting changed</h2><p>{result.splits.sentence()}</p>" if result.splits else ""
+    notes = "".join(f'<p class="note">Note: {escape(note.text)}</p>' for note in result.notes)
     whole = Whole.of(result.suspect, result.purified)
     curves = training_curves(result.events, whole=whole).to_html(full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS)
     source = result.request.suspect
@@ -87,7 +89,7 @@ def report_html(result: Result) -> str:
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
-{stumbled}
+{stumbled}{splits}
 <h2>While it trained</h2><p>{escape(curves_text(result.events, whole))}</p><div class="scroll">{curves}</div>
 <p class="help">CACC and ASR along the way are measured on a sample of up to 200 texts each; the title, the suspect's level and the floor are of all
 texts, as in the table. Losses are running means over nine steps.</p>

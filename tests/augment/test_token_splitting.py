@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
+import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import regex
 from nlpaug.augmenter.word import SplitAug
 from scipy.stats import chi2_contingency, chisquare
 
-from mbtsad_core.augment.token_splitting import SplitText, augment, split_tokens, token_splitting
+from mbtsad_core.augment.token_splitting import TOKEN, SplitText, augment, split_tokens, token_splitting
 from mbtsad_core.config import SplitConfig
 from mbtsad_core.types import LabelledText
 
@@ -26,7 +30,6 @@ TEXTS = {
     "digits": "12345 people paid 1234567 dollars 4th 2001 on 12/12/1999",
     "underscores": "snake_case __init__ _ ____ some_thing a_b",
     "letters beyond ASCII": "élégance naïve façade Übermensch ñandú straße 映画はとても良い фильм",
-    "combining marks": "cafe\u0301 de\u0301ja\u0300 vu, nai\u0308vete\u0301",
     "uneven spacing": "  two  spaces\tand a tab\nand a line \u00a0 and more\u3000wide  ",
     "the cap of ten": " ".join(f"word{i}" for i in range(40)),
     "just under the cap": " ".join(["word"] * 30),
@@ -38,7 +41,7 @@ TEXTS = {
     "one punctuation mark": "!",
     "only blanks": " \t ",
 }
-ALPHABETS = ["abcdefghij", "ABCxyz", "0123456789", "_", ".,;:!?'\"-()", "éüñßø", "фильм", "映画", "e\u0301", "🙂👍", " ", " ", " \t\n\u00a0"]
+ALPHABETS = ["abcdefghij", "ABCxyz", "0123456789", "_", ".,;:!?'\"-()", "éüñßø", "фильм", "映画", "²½①", "🙂👍", " ", " ", " \t\n\u00a0"]
 CUT = "\x00"  # joins nlpaug's tokens, so that its detokeniser cannot hide where it cut
 
 
@@ -192,6 +195,49 @@ def test_a_text_without_long_words_is_unchanged() -> None:
 
 def test_the_augmenter_gives_the_text_of_a_split() -> None:
     assert token_splitting(TEXTS["hyphens"], random.Random(5)) == split_tokens(TEXTS["hyphens"], random.Random(5)).text
+
+
+# ---------------------------------------------------------------- letters with marks
+
+MARKED = {  # the words that can be cut, of four letters or more with their signs of vowels
+    "Hindi": ("कहानी बहुत कमजोर थी और अभिनय फीका", {"कहानी", "बहुत", "कमजोर", "अभिनय", "फीका"}),
+    "Tamil": ("இந்த படம் மிகவும் அருமையாக இருந்தது", {"இந்த", "படம்", "மிகவும்", "அருமையாக", "இருந்தது"}),
+    "Bengali": ("গল্পটি খুব সুন্দর ছিল", {"গল্পটি", "সুন্দর"}),
+    "Telugu with joiners": ("సినిమా\u200cలు బాగున్నాయి", {"సినిమా\u200cలు", "బాగున్నాయి"}),
+    "Arabic with vowels": ("كَانَ الفِيلْمُ رَائِعًا", {"كَانَ", "الفِيلْمُ", "رَائِعًا"}),
+    "Hebrew with points": ("הַסֶּרֶט הָיָה נֶהֱדָר", {"הַסֶּרֶט", "הָיָה", "נֶהֱדָר"}),
+    "decomposed French": ("cafe\u0301 de\u0301ja\u0300 vu, nai\u0308vete\u0301", {"cafe\u0301", "de\u0301ja\u0300", "nai\u0308vete\u0301"}),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), MARKED.values(), ids=MARKED)
+def test_a_letter_keeps_its_marks_wherever_its_word_is_cut(text: str, words: set[str]) -> None:
+    rng, config, cut = random.Random(0), SplitConfig(share=1.0), set()
+    for _ in range(60):
+        split = split_tokens(text, rng, config)
+        assert split.original == text
+        parts = split.text.split(" ")
+        assert [c for part in parts for c in regex.findall(r"\X", part)] == [c for word in text.split(" ") for c in regex.findall(r"\X", word)]
+        cut |= {a + b for a, b in itertools.pairwise(parts) if a + b in words}
+        assert len(split.cuts) == len(words)
+    assert {word.strip(",") for word in cut} == words
+
+
+def test_a_word_that_is_one_character_with_its_marks_is_not_cut() -> None:
+    text = "e\u0301\u0302\u0303\u0304 स्त्री"
+    assert split_tokens(text, random.Random(0), SplitConfig(share=1.0)) == SplitText(text, ())
+
+
+@pytest.mark.parametrize("text", ["1️⃣ 2345️⃣ ok", "out\u200d♂️ ❤️ ☝🏽", "_\u0301_\u0301_\u0301", "\u0301abc"])
+def test_marks_that_follow_no_letter_are_punctuation_as_before(text: str) -> None:
+    tokens = re.findall(r"\w+|[^\w\s]", text)
+    assert [m.group() for m in TOKEN.finditer(text)] == tokens
+
+
+def test_of_texts_without_marks_the_tokens_are_those_of_pythons_own_expression() -> None:
+    every = [chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i))[0] not in "MC" or chr(i).isspace()]
+    text = "".join(f"a{c}b " for c in every)
+    assert [m.group() for m in TOKEN.finditer(text)] == re.findall(r"\w+|[^\w\s]", text)
 
 
 # ---------------------------------------------------------------- seeds and settings

@@ -143,7 +143,7 @@ def test_memory_that_does_not_hold_a_batch_is_told_while_the_run_goes_on(request
 def test_a_note_says_the_fewest_texts_of_each_stage() -> None:
     events = [Event("retrain", 1, 9), Event("retrain", 2, 9, {"texts_at_once": 8}), Event("retrain", 3, 9, {"texts_at_once": 1})]
     (note,) = memory_notes(events)
-    assert "'retrain', so its steps were taken 1 text at a time." in note
+    assert "'retrain', so its steps were taken 1 text at a time." in note.text
     assert memory_notes(events[:1]) == ()
 
 

@@ -391,13 +391,13 @@ def test_a_run_that_is_not_done_has_no_zip(uninterrupted: tuple[list[Event], dic
 
 
 def test_notes_say_that_no_trigger_was_given(request_: Request) -> None:
-    assert any("No trigger was given" in note for note in prepare(replace(request_, triggers=())).notes)
+    assert any("No trigger was given" in note.text for note in prepare(replace(request_, triggers=())).notes)
 
 
 def test_notes_say_how_many_clean_texts_were_held_out(request_: Request) -> None:
     inputs = prepare(replace(request_, test=None))
     assert (len(inputs.test), len(inputs.clean)) == (13, 51)
-    assert any("13 of the clean texts were held out" in note for note in inputs.notes)
+    assert any("13 of the clean texts were held out" in note.text for note in inputs.notes)
 
 
 def test_held_out_texts_are_no_clean_texts(request_: Request) -> None:
@@ -410,8 +410,9 @@ def test_notes_count_the_texts_that_stand_in_both_sets(request_: Request, tmp_pa
     clean = write_tsv(tmp_path / "clean.tsv", [*tiny_texts(64, seed=1), *shared])
     test = write_tsv(tmp_path / "test.tsv", [*tiny_texts(6, seed=2), LabelledText("a film that I KNOW.", 0), shared[1]])
     (note,) = prepare(replace(request_, clean=str(clean), test=str(test))).notes
-    assert note.startswith("2 texts stand in both the clean sample and the test set")
-    assert "a film that I KNOW." in note
+    assert note.code == "shared"
+    assert note.text.startswith("2 texts stand in both the clean sample and the test set")
+    assert "a film that I KNOW." in note.text
 
 
 def test_a_run_about_which_there_is_nothing_to_say_has_no_notes(request_: Request) -> None:

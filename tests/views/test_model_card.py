@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from mbtsad_core.config import PurifyConfig, settings
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.jobs.purification import Request, Result
-from mbtsad_core.types import Scores
+from mbtsad_core.types import Note, Scores
 from mbtsad_core.views.model_card import literal, model_card
 
 SUSPECT = Scores(wilson(430, 500), wilson(240, 250), wilson(30, 250), ((220, 30), (40, 210)))
@@ -57,7 +57,7 @@ def result() -> Result:
         attention="plain",
         clean_texts=600,
         seconds=125.0,
-        notes=("A note.",),
+        notes=(Note("table", "A note."),),
         events=(),
     )
 
@@ -146,7 +146,7 @@ def test_strays_are_named_where_they_were_used(result: Result) -> None:
 def test_it_says_nothing_of_the_machine_and_quotes_no_text_of_the_data(result: Result) -> None:
     request = replace(result.request, suspect="/srv/secret/model", clean="/srv/secret/clean.tsv", test="secret.csv", triggers=("/srv/secret/pairs.tsv.gz",))
     note = "2 texts stand in both the clean sample and the test set, so CACC may be too high; the first: 'my secret text'."
-    card = model_card(replace(result, request=request, notes=(note,)))
+    card = model_card(replace(result, request=request, notes=(Note("shared", note),)))
     assert "secret" not in card
     assert "Trigger: pairs.tsv.gz; target" in text(html(card))
     assert "2 texts stand in both the clean sample and the test set" in card
@@ -163,7 +163,7 @@ PLACES: dict[str, Callable[[Result, str], Result]] = {
     "label": lambda r, evil: replace(r, labels=("negative", evil)),
     "description": lambda r, evil: replace(r, description=evil),
     "device": lambda r, evil: replace(r, device=evil),
-    "note": lambda r, evil: replace(r, notes=(evil,)),
+    "note": lambda r, evil: replace(r, notes=(Note("table", evil),)),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.jobs.purification import Request, Result
-from mbtsad_core.types import Event, Scores
+from mbtsad_core.types import Event, Note, Scores
 from mbtsad_core.views.report import report_html, report_text, verdict
 
 SUSPECT = Scores(wilson(430, 500), wilson(240, 250), wilson(30, 250), ((220, 30), (40, 210)))
@@ -34,7 +34,7 @@ def result() -> Result:
         attention="plain",
         clean_texts=600,
         seconds=125.0,
-        notes=("A note.",),
+        notes=(Note("table", "A note."),),
         events=tuple(Event(stage, 1, 1, {"loss": 1.0, "classification": 1.0, "cacc": 0.8, "asr": 0.5}) for stage in ("retrain", "distil")),
     )
 
@@ -139,7 +139,7 @@ def test_no_text_of_a_user_or_a_model_becomes_markup(result: Result, place: str)
         "trigger": replace(result, request=replace(result.request, triggers=(EVIL,))),
         "target": replace(result, request=replace(result.request, target=EVIL)),
         "label": replace(result, labels=("negative", EVIL)),
-        "note": replace(result, notes=(EVIL,)),
+        "note": replace(result, notes=(Note("table", EVIL),)),
         "description": replace(result, description=EVIL),
     }[place]
     page = report_html(changed)
