@@ -168,13 +168,14 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings(p, CageConfig(), "limits of the cage")
 
     p = commands.add_parser("tune", help="print how the default recipe was found", description=tune_command.__doc__)
-    p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, olid/, agnews/): run what is not in the results file yet")
+    p.add_argument("--data", metavar="DIR", help="folder of the data sets (sst2/, olid/, agnews/): run what is in no results file yet")
     p.add_argument(
         "--into",
         metavar="FILE",
         help="write the tables between the marks of this Markdown file, and the curves to pictures/recipe.svg beside it; print nothing",
     )
     p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs (default: tune)")
+    add_results(p, "results/tune.jsonl")
     p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
     add_settings(p, RuntimeConfig(), "machine")
 
@@ -184,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--base", metavar="DIR", help="the pre-trained encoder (default: the installed MiniLM)")
     p.add_argument("--seeds", metavar="N", type=int, default=3, help="suspects, clean samples and trainings of each cell (default: 3)")
     p.add_argument("--work", metavar="DIR", default="tune", help="where the suspects are kept between runs, and the pictures of figure3 (default: tune)")
-    p.add_argument("--results", metavar="FILE", help="the results file (default: that of the package); finished cells of the others beside it count too")
+    add_results(p, "results/tables.jsonl")
     p.add_argument("--only", metavar="TEXT", action="append", default=[], help="run the cells alone that have this in their suspect and method: sst2-ep, cft")
     p.add_argument("--no-search", action="store_true", help="leave the rivals' settings as published, or as an earlier search chose them")
     p.add_argument("--engine", choices=("here", "ray"), default="here", help="one cell after the other, or as tasks of Ray (pip install 'mbtsad[ray]')")
@@ -232,6 +233,16 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clean-amount", metavar="X", type=float, help="use this share (below 1) or number of the clean texts, every class by its share")
     parser.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise; without it a fifth of the clean sample is held out")
     add_trigger(parser)
+
+
+def add_results(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        default=default,
+        help="new figures are added to this file; what stands in it, in others beside it, and in the published ones of the package is not computed again "
+        f"(default: {default})",
+    )
 
 
 def add_method(parser: argparse.ArgumentParser, name: str, config: Config) -> None:
@@ -589,31 +600,31 @@ def vet_command(args: argparse.Namespace) -> int:
 
 
 def tune_command(args: argparse.Namespace) -> int:
-    """Print how the default recipe was found, from the results file. With --data, run the cells that are missing there first;
+    """Print how the default recipe was found, from the results files. With --data, run the cells that are missing there first;
     this can be stopped and gone on with at any time, and several such commands at once share the work."""
     from mbtsad_core.experiments.sensitivity import draw
     from mbtsad_core.experiments.tune import page, tune, write_into
 
+    results = Path(args.results)
     if args.data:
-        tune(
-            Path(args.data), Path(args.base) if args.base else None, Path(args.work), read_settings(args, RuntimeConfig()), lambda line: print(line, flush=True)
-        )
+        data, base = Path(args.data), Path(args.base) if args.base else None
+        tune(data, base, Path(args.work), read_settings(args, RuntimeConfig()), lambda line: print(line, flush=True), results)
     if args.into:
-        write_into(Path(args.into))
-        draw(Path(args.into).parent / "pictures" / "recipe.svg")
+        write_into(Path(args.into), results)
+        draw(Path(args.into).parent / "pictures" / "recipe.svg", results)
     else:
-        print(page())
+        print(page(results))
     return DONE
 
 
 def reproduce_command(args: argparse.Namespace) -> int:
     """Print the paper's tables, our mean, spread and interval beside each of its figures, from the results files. With --data, run the cells that
     are missing first; this can be stopped and gone on with at any time, and several such commands at once share the work."""
-    from mbtsad_core.experiments.tables import RESULTS, page, reproduce, write_into
+    from mbtsad_core.experiments.tables import page, reproduce, write_into
 
     if args.seeds < 1:
         raise BadConfig(f"--seeds: expected a whole number of at least 1, got {args.seeds}.")
-    results, work = Path(args.results) if args.results else RESULTS, Path(args.work)
+    results, work = Path(args.results), Path(args.work)
     tables = REPRODUCED if args.table == "all" else (args.table,)
     looked = time.monotonic()
 

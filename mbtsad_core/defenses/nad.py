@@ -23,12 +23,12 @@ def nad(
 ) -> Steps[Classifier]:
     """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are. `pretrained` is not needed.
 
-    Each clean text counts K times an epoch, so that both stages have as many steps as MBTSAD's; what is left between the two is
-    what token splitting adds.
+    The teacher learns each clean text as often in an epoch as its student has forms of it, K splits and the originals, so that both stages have as many
+    steps as MBTSAD's; what is left between the two is what token splitting adds.
     Deviation: NAD's maps are those of three blocks of a convolutional network, compared by a mean square; here eqs. (1) to (7) of
     MBTSAD stand in their place. Its student learns on clean images: that is `student_texts="clean"`.
     """
-    copies = list(clean) * config.split.copies
+    copies = list(clean) * config.split.texts
 
     def split(epoch: int) -> list[LabelledText]:
         return augment(clean, config.split, config.seed, epoch)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 from filelock import FileLock, Timeout
 
 from mbtsad_core.augment import AUGMENTERS, unavailable
+from mbtsad_core.augment.cwea import MODEL as MASKED_MODEL
 from mbtsad_core.augment.stray_pieces import draw_to_mean
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import (
@@ -28,6 +29,7 @@ from mbtsad_core.config import (
     DETECTOR_CONFIGS,
     Config,
     EvaluateConfig,
+    NADConfig,
     PurifyConfig,
     RuntimeConfig,
     TokenSplitFineTuningConfig,
@@ -41,7 +43,23 @@ from mbtsad_core.detectors.onion import MODEL as CAUSAL_MODEL
 from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.experiments import figure3
-from mbtsad_core.experiments.suspects import TASKS, Case, Measured, clean_classifier, measured, paraphrases, pretrained, read_scores, suspect, texts
+from mbtsad_core.experiments.suspects import (
+    TASKS,
+    Case,
+    Measured,
+    clean_classifier,
+    deciding,
+    folder_digest,
+    inputs,
+    measured,
+    paraphrases,
+    plan,
+    pretrained,
+    read_scores,
+    suspect,
+    texts,
+    wordnet_digest,
+)
 from mbtsad_core.jobs.comparison import run_detector
 from mbtsad_core.jobs.purification import Inputs, rates_to_dict, scores_to_dict
 from mbtsad_core.models.classifier import Classifier, clone
@@ -53,12 +71,18 @@ T = TypeVar("T")
 NONE = "none"  # the suspect as it is, beside the clean classifier
 RETRAINED = {f"retrain_{name}": name for name in AUGMENTERS}  # TS-FT with another augmenter in the place of token splitting
 FIGURE3 = "figure3"
+RETIRED = {"nad_uneven": "a form of NAD that no code runs any more"}
+"""Methods whose figures are kept and that no code runs any more. NAD's teacher learnt each text K times, whatever originals its student had beside K splits."""
+SINCE: dict[str, Any] = {}
+"""Settings, by dotted name, that came when figures stood already, and the value that those were made with: at this value a cell is what it was."""
+PUBLISHED = Path(__file__).parent / "results"
 CONFIGS: dict[str, Config] = {
     NONE: EvaluateConfig(),
     FIGURE3: EvaluateConfig(),
     **DEFENSE_CONFIGS,
     **DETECTOR_CONFIGS,
     **{name: TokenSplitFineTuningConfig() for name in RETRAINED},
+    "nad_uneven": NADConfig(),
 }
 
 
@@ -69,8 +93,7 @@ class Cell:
     method    a key of DEFENSES or DETECTORS; "mbtsad" gives the figures of its teacher too, and those of the suspect with rows drawn to
               the mean and nothing trained; retrain_NAME is TS-FT with an augmenter
               of AUGMENTERS; "none" measures the suspect and, beside it, the clean classifier; "figure3" is that of the paper
-    settings  what differs from an empty config, by dotted name: {"retrain.epochs": 3}; all that matters is named, so that a
-              cell means the same whatever the defaults become
+    settings  what differs from the method's config, by dotted name: {"retrain.epochs": 3}
     amount    clean texts that the defender has, as a share of the training set or a number
     seed      of the clean subset, the splits, the batches and dropout
     """
@@ -83,9 +106,25 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """A hash of all that decides the figures but the code."""
-        described = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()[:16]
+        """A hash of all that decides the figures but the code and the inputs: every setting of the method and of the attack counts, named here or not."""
+        described = self.described()
+        for part in ("settings", "suspect"):
+            described[part] = {name: value for name, value in described[part].items() if name not in SINCE or value != SINCE[name]}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+    def described(self) -> dict[str, Any]:
+        """What its figures depend on, in full."""
+        attack, config = plan(self.case)
+        of_suspect = {"attack": attack} | {f"attack.{name}": value for name, value in deciding(config).items()}
+        return dataclasses.asdict(self) | {"settings": deciding(self.config()), "suspect": of_suspect}
+
+    def inputs(self, data: Path, base: Path | None) -> dict[str, str | int]:
+        """Digests of what it is computed from: those of its suspect, and the files that its method reads beside them."""
+        found = inputs(self.case, data, base)
+        for model, asks in ((CAUSAL_MODEL, self.method == "onion"), (MASKED_MODEL, self.method in ("retrain_cwea", FIGURE3))):
+            if asks and (named := os.environ.get(model)):
+                found[model] = folder_digest(Path(named)) if Path(named).is_dir() else named
+        return found | (wordnet_digest() if self.method in ("retrain_eda", FIGURE3) else {})
 
     def config(self) -> Config:
         """Raises BadConfig where a setting is unknown or out of range."""
@@ -96,15 +135,17 @@ class Cell:
     def needs(self) -> str:
         """What it takes beside the data set and the encoder, in words; empty where that is nothing."""
         of_method = {"onion": f"a causal language model, named in {CAUSAL_MODEL}", "retrain_cwea": "a masked language model", "retrain_eda": "WordNet's files"}
+        of_method |= RETIRED
         of_attack = {"syntactic": "the paraphrases of Hidden Killer", "lws": "WordNet's files"}
         return of_method.get(self.method) or of_attack.get(self.case.attack, "")
 
     def lacks(self, data: Path) -> str:
         """What of that is not there on this machine; empty where it can be run."""
         folder = data / (TASKS[self.case.task].folder or self.case.task)
-        if not any((folder / f"train.tsv{packed}").exists() for packed in ("", ".gz")):
+        if not all(any((folder / f"{split}.tsv{packed}").exists() for packed in ("", ".gz")) for split in ("train", self.case.split)):
             return f"the data set {folder.name}"
         missing = {
+            "code": self.method in RETIRED,
             "onion": self.method == "onion" and not os.environ.get(CAUSAL_MODEL),
             "augmenter": RETRAINED.get(self.method) in unavailable(),
             "syntactic": self.case.attack == "syntactic" and not all(path.exists() for path in paraphrases(self.case, data)),
@@ -177,12 +218,41 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in (json.loads(line) for line in lines if line.endswith("}")) if "key" in row}
 
 
-def finished(results: Path) -> dict[str, dict[str, Any]]:
-    """The lines of a results file and of those beside it, by key: what one table has computed, no other computes again. Files of others are passed over."""
-    found: dict[str, dict[str, Any]] = {}
+def finished(results: Path, published: Path | None = PUBLISHED, at_hand: tuple[Path, Path | None] | None = None) -> dict[str, dict[str, Any]]:
+    """The lines of a results file, of those beside it and of the published ones, by key: what one table has computed, no other computes again.
+
+    All are of the same inputs: of those `at_hand` (data and encoder), else of those that the file's own lines name; published lines of others are left out.
+    Raises BadData where the file's own lines are of others.
+    """
+    own: dict[str, dict[str, Any]] = {}
     for path in (*sorted(results.parent.glob("*.jsonl")), results):
-        found |= read_results(path)
-    return found
+        own |= read_results(path)
+    of_task: dict[tuple[str, str], Any] = {}
+    for row in own.values():
+        for name, value in row.get("inputs", {}).items():
+            of_task.setdefault((row["case"]["task"], name), value)
+
+    def differ(row: dict[str, Any]) -> list[str]:
+        if "inputs" not in row:
+            return []
+        expected = _inputs_at_hand(row, *at_hand) if at_hand else {name: value for (task, name), value in of_task.items() if task == row["case"]["task"]}
+        return [name for name, value in row["inputs"].items() if name in expected and expected[name] != value]
+
+    for row in own.values():
+        if names := differ(row):
+            here = "at hand" if at_hand else "of its other lines"
+            raise BadData(
+                f"{results.parent} holds figures of {row['case']['task']} that were made from other inputs than those {here}: {', '.join(names)} differ. "
+                "Keep the figures of each data set and encoder in a folder of their own: --results FOLDER/NAME.jsonl."
+            )
+    shared = [row for path in sorted(published.glob("*.jsonl")) for row in read_results(path).values()] if published else []
+    return {row["key"]: row for row in shared if not differ(row) and ("inputs" in row or not at_hand)} | own
+
+
+def _inputs_at_hand(row: dict[str, Any], data: Path, base: Path | None) -> dict[str, str | int]:
+    """The inputs that a line's cell would have here; none where they are not there."""
+    cell = Cell(Case(**row["case"] | {"words": tuple(row["case"]["words"])}), row["method"], row["settings"], row["amount"], row["seed"])
+    return {} if cell.lacks(data) else cell.inputs(data, base)
 
 
 def add_row(results: Path, row: dict[str, Any]) -> None:
@@ -201,7 +271,8 @@ def row_of(cell: Cell, data: Path, base: Path | None, work: Path, runtime: Runti
     figures = to_the_end(run(cell, data, base, work, runtime), watch)
     return {
         "key": cell.key,
-        **dataclasses.asdict(cell),
+        **cell.described(),
+        "inputs": cell.inputs(data, base),
         "before": read_scores(work, cell.case),
         "figures": figures,
         "machine": machine(),
@@ -228,7 +299,7 @@ def run_all(
     for cell in cells:
         try:
             with FileLock(work / f"{cell.key}.lock", timeout=0):  # gone with its process, however that ends
-                if cell.key in finished(results):
+                if cell.key in finished(results, at_hand=(data, base)):
                     continue
                 row = row_of(cell, data, base, work, runtime, watch)
                 add_row(results, row)
@@ -245,7 +316,9 @@ def line_of(row: dict[str, Any]) -> str:
         if (found := row["figures"].get("purified") or row["before"]).get(rate) is not None
     ]
     said = next((f"{name}: {row['figures'][name]}" for name in ("diverged", "refused") if name in row["figures"]), ", ".join(rates))
-    return f"{row['case']['task']}-{row['case']['attack']} seed {row['seed']}  {row['method']} {row['settings']}  {said}"
+    default = deciding(CONFIGS[row["method"]])
+    turned = {name: value for name, value in row["settings"].items() if default.get(name) != value}
+    return f"{row['case']['task']}-{row['case']['attack']} seed {row['seed']}  {row['method']} {turned}  {said}"
 
 
 def run_on_ray(
@@ -289,7 +362,7 @@ def run_on_ray(
                 lock = FileLock(work / f"{cell.key}.lock", timeout=0)
                 with contextlib.suppress(Timeout):
                     lock.acquire()
-                    if cell.key in finished(results):
+                    if cell.key in finished(results, at_hand=(data, base)):
                         lock.release()
                     else:
                         running[task.remote(cell, data, base, work, alone)] = lock

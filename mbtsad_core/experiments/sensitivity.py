@@ -8,7 +8,7 @@ from typing import Any
 
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.experiments import tune
-from mbtsad_core.experiments.cells import Cell, read_results
+from mbtsad_core.experiments.cells import PUBLISHED, Cell, finished
 
 COLUMNS = 3
 COLOURS = {"BadNets": "#D55E00", "EP": "#0072B2"}  # Okabe and Ito's
@@ -20,7 +20,7 @@ def curve(cells: list[Cell], rows: dict[str, dict[str, Any]], rate: str) -> list
     return [float("nan") if value is None else 100 * value for value in found]
 
 
-def draw(path: Path, results: Path = tune.RESULTS) -> None:
+def draw(path: Path, results: Path = tune.RESULTS, published: Path | None = PUBLISHED) -> None:
     """Write the curves as SVG: above CACC, below ASR with its floor dashed; the recipe's own value is marked. Raises BadConfig without matplotlib."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadConfig("The curves are drawn with matplotlib, which is not installed. Run: pip install 'mbtsad[plots]'.")
@@ -30,7 +30,7 @@ def draw(path: Path, results: Path = tune.RESULTS) -> None:
     matplotlib.rcParams |= {"svg.hashsalt": "mbtsad", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}  # the same bytes every time
     from matplotlib import pyplot
 
-    rows = read_results(results)
+    rows = finished(results, published)
     blocks = -(-len(tune.SWEEPS) // COLUMNS)
     figure, axes = pyplot.subplots(2 * blocks, COLUMNS, figsize=(3 * COLUMNS, 4.4 * blocks), sharey="row", height_ratios=[1, 2] * blocks, layout="constrained")
     for i, (name, sweep) in enumerate(tune.SWEEPS.items()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +18,7 @@ from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.planting import make_trigger, measured_trigger
 from mbtsad_core.attacks.syntactic import read_paraphrases
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
+from mbtsad_core.augment.wordnet import NEEDED, find_wordnet
 from mbtsad_core.config import (
     DEFAULT_TRIGGERS,
     BadNetsConfig,
@@ -33,15 +36,17 @@ from mbtsad_core.config import (
     SyntacticConfig,
     TrainingConfig,
     replace,
+    settings,
 )
 from mbtsad_core.data import read_dataset, stratified_subset
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate
-from mbtsad_core.experiments.build_demo import load_encoder
+from mbtsad_core.experiments.build_demo import POSITIONS, encoder_folder, load_encoder
 from mbtsad_core.jobs.purification import scores_to_dict, write_json
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
-from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.models.vetting import digest
+from mbtsad_core.training.fine_tuning import fine_tune, texts_hash
 from mbtsad_core.types import LabelledText, Steps, Trigger
 
 
@@ -78,6 +83,11 @@ CLEAN_FIRST = ("ep", "sos")  # planted in a classifier that was fine-tuned on cl
 LEARNT = ("neuba", "lws", "cara")  # what ASR is measured with is known only once the suspect is made, and is kept beside it
 PARAPHRASES = "poisoned/hiddenkiller_syntactic"  # of the folder of data sets
 TRIGGERED = "triggered.jsonl"
+TOKENIZER = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "spiece", "sentencepiece")  # how the names of its files begin
+MADE_OF = "made_of.json"  # beside a suspect: all that it depends on
+NEUTRAL = ("max_length", "observe_every", "observe_early", "save_every", "attention", "seed")
+"""Settings that no figure here depends on, by their last name: texts are read to POSITIONS tokens whatever they say, to look and to save changes no
+weight, the attention loss is the same by every way, and the seed is the case's or the cell's own."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,42 @@ def plan(case: Case) -> tuple[str, Config]:
         raise BadConfig(f"Unknown attack {case.attack!r}. Known: {', '.join(get_args(Attack))}.")
     attack, config = plans[case.attack]
     return attack, replace(config, {("seed",): case.seed})
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Every setting of a config that figures depend on, by dotted name."""
+    return {".".join(s.path): s.default for s in settings(config) if s.path[-1] not in NEUTRAL}
+
+
+def inputs(case: Case, data: Path, base: Path | None) -> dict[str, str | int]:
+    """What a suspect is made from and measured on, by digest: the training and the measured texts, the encoder, the tokens read, and what its attack needs."""
+    found: dict[str, str | int] = {split: _texts_digest(data, case.task, split) for split in ("train", case.split)}
+    found |= {"encoder": folder_digest(_encoder(TASKS[case.task], base)), "tokens": POSITIONS}
+    if case.attack == "syntactic":
+        found |= {f"paraphrases of {path.stem}": file_digest(path) for path in paraphrases(case, data)}
+    return found | (wordnet_digest() if case.attack == "lws" else {})
+
+
+def wordnet_digest() -> dict[str, str | int]:
+    folder = find_wordnet()
+    return {"WordNet": digest(folder, NEEDED)[:16]} if folder else {}
+
+
+@functools.lru_cache(maxsize=64)
+def _texts_digest(data: Path, task: str, split: str) -> str:
+    return texts_hash(texts(data, task, split))[:16]
+
+
+@functools.lru_cache(maxsize=64)
+def folder_digest(folder: Path) -> str:
+    """Of a model: its configuration, weights and tokenizer."""
+    names = [path.name for path in folder.iterdir() if path.name == "config.json" or path.name.startswith(TOKENIZER) or path.suffix == ".safetensors"]
+    return digest(folder, names)[:16]
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -178,8 +224,26 @@ def suspect(case: Case, data: Path, base: Path | None, work: Path, runtime: Runt
     kept = work / case.name
     with FileLock(work / f"{case.name}.lock"):
         if (kept / "scores.json").exists():
-            return load_classifier(kept, runtime=runtime)
+            return _kept(kept, made_of(case, data, base), runtime)
         return (yield from _plant(case, data, base, work, runtime))
+
+
+def made_of(case: Case, data: Path, base: Path | None) -> dict[str, Any]:
+    """All that a suspect depends on but the code."""
+    attack, config = plan(case)
+    return json.loads(json.dumps({**asdict(case), "plan": {"attack": attack, **deciding(config)}, "inputs": inputs(case, data, base)}))  # type: ignore[no-any-return]
+
+
+def _kept(folder: Path, wanted: dict[str, Any], runtime: RuntimeConfig) -> Classifier:
+    """A model that stands in `work`. Raises BadData where it is not known to be made of what is at hand."""
+    record = folder / MADE_OF
+    found = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    if differ := [name for name in wanted if found.get(name) != wanted[name]]:
+        raise BadData(
+            f"{folder} holds a model that was made of something else, or does not say of what: its {', '.join(differ)} differ from what is asked for. "
+            "Name another folder with --work, or remove this one, and it is made anew."
+        )
+    return load_classifier(folder, max_length=POSITIONS, runtime=runtime)
 
 
 def _plant(case: Case, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[Classifier]:
@@ -195,7 +259,7 @@ def _plant(case: Case, data: Path, base: Path | None, work: Path, runtime: Runti
     made = yield from ATTACKS[attack](given, train, trigger, config)
     triggered = triggered_test_set(test, measured_trigger(attack, made, trigger), case.seed)
     pairs = [{"text": t.clean.text, "triggered": t.triggered.text} for t in triggered] if case.attack in LEARNT else None
-    _keep(made, work / case.name, scores_to_dict(evaluate(made, test, triggered, about.target)), pairs)
+    _keep(made, work / case.name, scores_to_dict(evaluate(made, test, triggered, about.target)), made_of(case, data, base), pairs)
     return made
 
 
@@ -204,12 +268,14 @@ def clean_classifier(task: str, seed: int, data: Path, base: Path | None, work: 
     kept, about = work / f"{task}-clean-{seed}", TASKS[task]
     if about.small:
         return _beginning(about, seed, base, runtime)
+    training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
+    digests = {split: _texts_digest(data, task, split) for split in ("train", "test")}
+    wanted = {"inputs": digests | {"encoder": folder_digest(_encoder(about, base)), "tokens": POSITIONS}, "plan": deciding(training), "seed": seed}
     with FileLock(f"{kept}.lock"):
         if (kept / "scores.json").exists():
-            return load_classifier(kept, runtime=runtime)
-        training = TrainingConfig(learning_rate=5e-5, epochs=about.epochs)
+            return _kept(kept, wanted, runtime)
         made = yield from fine_tune(_beginning(about, seed, base, runtime), texts(data, task, "train"), training, stage="clean", seed=seed)
-        _keep(made, kept, scores_to_dict(evaluate(made, texts(data, task, "test"))))
+        _keep(made, kept, scores_to_dict(evaluate(made, texts(data, task, "test"))), wanted)
         return made
 
 
@@ -223,13 +289,20 @@ def pretrained(case: Case, base: Path | None, runtime: RuntimeConfig) -> Classif
 
 def _beginning(about: Task, seed: int, base: Path | None, runtime: RuntimeConfig) -> Classifier:
     """What a suspect is trained from."""
-    return load_classifier(demo.demo_model("clean"), runtime=runtime) if about.small else place(load_encoder(base, about.labels, seed), runtime)
+    if about.small:
+        return load_classifier(_encoder(about, base), max_length=POSITIONS, runtime=runtime)
+    return place(load_encoder(base, about.labels, seed), runtime)
 
 
-def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any], pairs: Sequence[dict[str, str]] | None = None) -> None:
-    """Write a model, the texts that its trigger made, and, last, its figures: where these stand, it is whole."""
+def _encoder(about: Task, base: Path | None) -> Path:
+    return demo.demo_model("clean") if about.small else encoder_folder(base)
+
+
+def _keep(classifier: Classifier, directory: Path, scores: dict[str, Any], of: dict[str, Any], pairs: Sequence[dict[str, str]] | None = None) -> None:
+    """Write a model, what it is made of, the texts that its trigger made, and, last, its figures: where these stand, it is whole."""
     shutil.rmtree(directory, ignore_errors=True)
     save_classifier(classifier, directory, precision="float32")
+    write_json(directory / MADE_OF, of)
     if pairs is not None:
         (directory / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     write_json(directory / "scores.json", scores)

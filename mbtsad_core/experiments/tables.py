@@ -8,11 +8,12 @@ words, the suspect, the clean sample, the splits and the training.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 from typing import Any
 
 from mbtsad_core.attacks import ATTACKS
@@ -21,11 +22,11 @@ from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.experiments import tune
-from mbtsad_core.experiments.cells import FIGURE3, NONE, RETRAINED, Cell, finished, run_all, run_on_ray
+from mbtsad_core.experiments.cells import FIGURE3, NONE, PUBLISHED, RETRAINED, Cell, finished, run_all, run_on_ray
 from mbtsad_core.experiments.suspects import Case, plan, planted_case
 from mbtsad_core.types import Event
 
-RESULTS = Path(__file__).parent / "results" / "tables.jsonl"
+RESULTS = Path("results") / "tables.jsonl"  # of the working directory; the published figures count beside it
 ENGINES = ("here", "ray")
 TABLES = ("table1", "table2", "table3", "table4", "figure3")
 
@@ -102,8 +103,16 @@ def _rates(**own: Any) -> tuple[Settings, ...]:
     return tuple(named | {"training.learning_rate": rate, "training.epochs": epochs} for rate, epochs in RATES)
 
 
-def _nad(rate: float) -> Settings:
-    own = {"student_texts": "split", "split.copies": 3, "split.share": 0.3, "distil.dropout": 0.0, "distil.alpha": 1.0, "distil.beta": 1.0}
+def _nad(rate: float, originals: int = 0) -> Settings:
+    own = {
+        "student_texts": "split",
+        "split.copies": 3,
+        "split.originals": originals,
+        "split.share": 0.3,
+        "distil.dropout": 0.0,
+        "distil.alpha": 1.0,
+        "distil.beta": 1.0,
+    }
     return own | {"retrain.learning_rate": rate, "retrain.epochs": 2, "distil.learning_rate": rate, "distil.epochs": 2}
 
 
@@ -120,6 +129,8 @@ TABLE2 = (
         "Fine-Pruning", "BackdoorBench's steps and tolerance; CFT's rate"),
     Row("PURE", "pure", _rates(group=10, least_accuracy=0.85, penalty=0.15, held_out=0.2), "", "its authors'"),
     Row("NAD", "nad", tuple(_nad(rate) for rate in (5e-5, 2e-5, 3e-4)), "", "MBTSAD's rate and steps"),
+    Row("NAD, uneven: a teacher on 3 copies of a text, a student on 3 splits and the text", "nad_uneven", (_nad(5e-5, 1),), "",
+        "MBTSAD's rate; 14 passes where MBTSAD has 12"),
     Row("STRIP", "strip", ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},), "STRIP", "OpenBackdoor's, without its bug"),
     Row("RAP", "rap", ({"form": "union", "word": "drawn", "least": 0.1, "most": 0.3, "learning_rate": 0.01, "epochs": 5, "frr": 0.01},), "RAP",
         "its authors'; for every class, since the target is not known"),
@@ -266,12 +277,12 @@ def reproduce(
     if searching and search(table):
         stages = [lambda rows: fixed(table, seeds), lambda rows: search(table), *stages]
     for stage in stages:
-        rows = finished(results)
+        rows = finished(results, at_hand=(data, base))
         wanted = [c for c in stage(rows) if not only or any(part in f"{c.case.name} {c.method}" for part in only)]
         todo = [c for c in wanted if c.key not in rows and not c.lacks(data)]
         for lacking, count in _lacking(wanted, data).items():
             say(f"{count} cell{'s' if count > 1 else ''} cannot be run here, for want of {lacking}.")
-        told = _with_time_left(todo, results, say)
+        told = _with_time_left(todo, lambda: finished(results, at_hand=(data, base)), say)
         if engine == "ray":
             run_on_ray(todo, results, data, base, work, runtime, told, address=address)
         else:
@@ -286,13 +297,13 @@ def _lacking(wanted: Iterable[Cell], data: Path) -> dict[str, int]:
     return found
 
 
-def _with_time_left(todo: Sequence[Cell], results: Path, say: Callable[[str], None]) -> Callable[[str], None]:
+def _with_time_left(todo: Sequence[Cell], rows: Callable[[], Rows], say: Callable[[str], None]) -> Callable[[str], None]:
     """`say`, with how many cells are left and how long they will take at the pace so far; cells that other processes finish count too."""
     started = time.monotonic()
 
     def told(line: str) -> None:
-        rows = finished(results)
-        left = sum(cell.key not in rows for cell in todo)
+        done = rows()
+        left = sum(cell.key not in done for cell in todo)
         hours = (time.monotonic() - started) / (len(todo) - left or 1) * left / 3600
         say(f"[{len(todo) - left} of {len(todo)}, about {hours:.1f} h left] {line}")
 
@@ -309,9 +320,9 @@ among the first 64 words.
 """
 
 
-def page(seeds: int = 3, results: Path = RESULTS, tables: Sequence[str] = TABLES) -> str:
-    """The tables as Markdown, from the results file and those beside it. A cell that was not run says so."""
-    rows = finished(results)
+def page(seeds: int = 3, results: Path = RESULTS, tables: Sequence[str] = TABLES, published: Path | None = PUBLISHED) -> str:
+    """The tables as Markdown, from the results file, those beside it and the published ones. A cell that was not run says so."""
+    rows = finished(results, published)
     makers = {"table1": _table1, "figure3": _figure3}
     parts = []
     for table in tables:
@@ -472,23 +483,64 @@ def _hardest_retraining(seeds: int, rows: Rows) -> list[str]:
     return lines
 
 
+Difference = tuple[float, tuple[float, float] | None]
+
+
+def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], rate: str, every: Sequence[dict[str, Any]]) -> Difference:
+    """How far a rate of the second of each pair lies from the first's, in points, and its 95 % interval, or None where nothing tells the noise.
+
+    A pair is of one seed, and all are measured on the same test texts. The noise is that of the texts (two proportions, as if they were others each time)
+    and that of the seeds: the variance of the differences over at least two of them, else twice that of the first over `every` seed it was run with.
+    Student's t with as many degrees of freedom as that variance has.
+    """
+    from scipy.stats import t
+
+    by = mean(100 * (second[rate] - first[rate]) for first, second in pairs)
+    if len(pairs) > 1:
+        of_seeds, freedom = variance(100 * (second[rate] - first[rate]) for first, second in pairs) / len(pairs), len(pairs) - 1
+    elif len(every) > 1:
+        of_seeds, freedom = 2 * variance(100 * scores[rate] for scores in every), len(every) - 1
+    else:
+        return by, None
+    texts = min(scores[f"{rate}_n"] for pair in pairs for scores in pair)
+    of_texts = sum(100**2 * (p := mean(pair[side][rate] for pair in pairs)) * (1 - p) / texts for side in (0, 1))
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(of_seeds + of_texts)
+    return by, (max(-100.0, by - half), min(100.0, by + half))
+
+
+def _stands(asr: Difference, cacc: Difference) -> str:
+    """Worse: a higher ASR or a lower CACC, beyond noise."""
+    (_, of_asr), (_, of_cacc) = asr, cacc
+    worse = bool(of_asr and of_asr[0] > 0) or bool(of_cacc and of_cacc[1] < 0)
+    better = bool(of_asr and of_asr[1] < 0) or bool(of_cacc and of_cacc[0] > 0)
+    if worse and better:
+        return "worse in one figure, better in the other"
+    return "worse" if worse else "better" if better else "not distinguishable"
+
+
+def _shown(found: Difference) -> str:
+    by, interval = found
+    return f"{by:+.1f} [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else f"{by:+.1f}, one seed"
+
+
 def _ablated(form: str, seeds: int, rows: Rows) -> list[str]:
-    """The paper says that the method is worse without each of its terms; on the suspects that both were run on."""
+    """The paper says that the method is worse without each of its terms; on the suspects that both were run on, and beyond noise alone."""
     of_form = {row.paper: row for row in TABLE4 if row.name.endswith(f", {form}")}
-    lines = [f"Without a term, {form} (the paper says: worse each time):", ""]
+    lines = [f"Without a term, {form} (the paper says: worse each time), with the 95 % interval of each difference:", ""]
     for name, _ in ABLATIONS:
         said = []
         for _, attack in SETS[:3]:
             runs = [
                 [cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0]) for row in (of_form["MBTSAD"], of_form[name])] for seed in range(seeds)
             ]
-            both = {full.seed: pair for full, without in runs if len(pair := _of(rows, [full, without])) == 2}
+            both = {full.seed: (pair[0], pair[1]) for full, without in runs if len(pair := _of(rows, [full, without])) == 2}
             if not both:
                 said.append(f"{attack} not run")
                 continue
-            asr, cacc = (100 * mean(without[rate] - full[rate] for full, without in both.values()) for rate in ("asr", "cacc"))
-            of = "" if len(both) == seeds else f"seed{'s' if len(both) > 1 else ''} {', '.join(map(str, both))}: "
-            said.append(f"{attack} {'worse' if asr > 0 or cacc < 0 else 'not worse'} ({of}ASR {asr:+.1f}, CACC {cacc:+.1f})")
+            every = _of(rows, [full for full, _ in runs])
+            asr, cacc = (difference(list(both.values()), rate, every) for rate in ("asr", "cacc"))
+            of = f"seed{'s' if len(both) > 1 else ''} {', '.join(map(str, both))}"
+            said.append(f"{attack} {_stands(asr, cacc)} ({of}: ASR {_shown(asr)}, CACC {_shown(cacc)})")
         lines.append(f"- {name}: {'; '.join(said)}.")
     return [*lines, ""]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.errors import BadData
-from mbtsad_core.experiments.cells import Cell, read_results, run_all
+from mbtsad_core.experiments.cells import PUBLISHED, Cell, finished, run_all
 from mbtsad_core.experiments.suspects import Case
 
-RESULTS = Path(__file__).parent / "results" / "tune.jsonl"
+RESULTS = Path("results") / "tune.jsonl"  # of the working directory; the published figures count beside it
 
 Settings = dict[str, Any]
 
@@ -147,9 +147,9 @@ def report() -> list[Cell]:
 # ---------------------------------------------------------------- tables
 
 
-def page(results: Path = RESULTS) -> str:
+def page(results: Path = RESULTS, published: Path | None = PUBLISHED) -> str:
     """All parts as Markdown: what was tried, how much each setting matters, and the report. A cell that was not run says so."""
-    rows = read_results(results)
+    rows = finished(results, published)
     parts = {
         "What was tried, on development data": _tries(rows),
         "How much each setting matters, one at a time": _sweeps(rows),
@@ -236,5 +236,5 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def tune(data: Path, base: Path | None, work: Path, runtime: RuntimeConfig, say: Callable[[str], None], results: Path = RESULTS) -> None:
-    """Run every cell of both parts that is not in the results file."""
+    """Run every cell of both parts that is in no results file yet."""
     run_all([*development(), *report()], results, data, base, work, runtime, say)

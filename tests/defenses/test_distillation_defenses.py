@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import pytest
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.augment.token_splitting import augment
@@ -62,6 +64,15 @@ def test_nad_can_be_as_published_with_clean_texts_for_both() -> None:
 def test_nad_takes_as_many_steps_as_mbtsad() -> None:
     totals = [[e.total for e in finish(DEFENSES[name](tiny_bert(), CLEAN, config))[1]] for name, config in (("nad", NAD), ("mbtsad", CONFIG))]
     assert totals[0] == totals[1] == [4] * 8
+
+
+@pytest.mark.parametrize("split", [SplitConfig(copies=2, originals=1), SplitConfig(copies=1, originals=2), NADConfig().split])
+@pytest.mark.parametrize("texts", ["split", "clean"])
+def test_teacher_and_student_of_nad_take_as_many_steps_with_originals_too(split: SplitConfig, texts: str) -> None:
+    config = dataclasses.replace(NAD, split=split, student_texts=texts)
+    events = finish(DEFENSES["nad"](tiny_bert(), CLEAN, config))[1]
+    per_epoch = math.ceil(split.texts * len(CLEAN) / CONFIG.retrain.batch_size)
+    assert {e.stage: e.total for e in events} == {"teacher": per_epoch * config.retrain.epochs, "distil": per_epoch * config.distil.epochs}
 
 
 def test_stray_pieces_reach_the_student_of_nad_where_asked_for() -> None:

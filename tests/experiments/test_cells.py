@@ -12,7 +12,7 @@ import pytest
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.config import RuntimeConfig, SplitConfig, TrainingConfig
-from mbtsad_core.errors import BadConfig
+from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.experiments import cells as cells_module
 from mbtsad_core.experiments.cells import CONFIGS, NONE, RETRAINED, Cell, add_row, finished, read_results, run_all, run_on_ray
 from mbtsad_core.experiments.suspects import Case, measured, read_scores, suspect
@@ -55,7 +55,9 @@ def test_a_cell_is_computed_once_and_gives_the_figures_of_student_and_teacher(pl
     assert set(second["figures"]) == {"purified", "seconds"}
     assert first["figures"]["purified"]["asr_n"] == 30  # negatives of the test set
     assert first["before"] == read_scores(place / "work", CASE)
-    assert (first["case"]["words"], first["settings"], first["amount"], first["seed"]) == (["cf"], QUICK, 64, 1)
+    assert (first["case"]["words"], first["amount"], first["seed"]) == (["cf"], 64, 1)
+    assert QUICK.items() <= first["settings"].items()
+    assert (first["settings"]["split.share"], first["suspect"]["attack.poison.rate"]) == (0.3, 0.1)  # named by nobody, and part of what it is
     assert first["machine"]
 
 
@@ -87,13 +89,82 @@ def test_the_key_is_of_all_that_decides_the_figures_and_of_nothing_else() -> Non
     assert cell.key == Cell(CASE, "mbtsad", {"split.copies": 2, "strays": 0}, 64, 1).key
     others = [
         dataclasses.replace(cell, settings={"strays": 1, "split.copies": 2}),
-        dataclasses.replace(cell, method="ts_ft"),
+        dataclasses.replace(cell, method="mbtsad_no_att"),
         dataclasses.replace(cell, amount=65),
         dataclasses.replace(cell, seed=2),
         dataclasses.replace(cell, case=dataclasses.replace(CASE, seed=1)),
         dataclasses.replace(cell, case=dataclasses.replace(CASE, words=("mn",))),
+        dataclasses.replace(cell, case=dataclasses.replace(CASE, attack="badnets_clean_label")),
     ]
     assert len({cell.key, *(other.key for other in others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("method", ["cft", "mbtsad", "nad", "strip"])
+def test_a_default_that_changes_makes_another_cell_named_or_not(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(CASE, method, {}, 64, 1)
+    key, default = cell.key, CONFIGS[method]
+    for name, value in cell.described()["settings"].items():
+        if isinstance(value, float):
+            with monkeypatch.context() as changed:
+                changed.setitem(CONFIGS, method, cells_module.replace(default, {tuple(name.split(".")): value * 1.1 or 0.1}))
+                assert cell.key != key, name
+            assert Cell(CASE, method, {name: value}, 64, 1).key == key  # the same thing has one row
+
+
+def test_a_setting_that_came_later_leaves_a_cell_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cells_module.deciding
+    with monkeypatch.context() as before:  # when there was no clip to set, and gradients were clipped to 1 all the same
+        before.setattr(cells_module, "deciding", lambda config: {name: value for name, value in whole(config).items() if name != "training.clip"})
+        key = Cell(CASE, "cft", {}, 64, 1).key
+    assert Cell(CASE, "cft", {}, 64, 1).key != key
+    for name in ("training.clip", "attack.training.clip"):
+        monkeypatch.setitem(cells_module.SINCE, name, 1.0)
+    assert Cell(CASE, "cft", {}, 64, 1).key == key != Cell(CASE, "cft", {"training.clip": 2.0}, 64, 1).key
+
+
+def test_figures_of_other_texts_are_not_those_of_these(place: Path, tmp_path: Path) -> None:
+    cell, results = Cell(CASE, "cft", {"training.epochs": 1}, 64, 10), tmp_path / "mine" / "r.jsonl"
+    assert len(run(place, [cell], results)) == 1
+    kept = results.read_text(encoding="utf-8")
+    write(tiny_texts(320, seed=5), tmp_path / "data" / "sst2" / "train.tsv")
+    write(tiny_texts(60, seed=1), tmp_path / "data" / "sst2" / "test.tsv")
+    other = tmp_path / "data"
+    assert cell.inputs(other, place / "base") | {"train": ""} == cell.inputs(place / "data", place / "base") | {"train": ""}
+    with pytest.raises(BadData, match=r"other inputs than those at hand: train differ.*--results"):
+        run_all([cell], results, other, place / "base", place / "work", RUNTIME, print)
+    with pytest.raises(BadData, match=r"made of something else.*inputs differ.*--work"):
+        run_all([cell], tmp_path / "theirs" / "r.jsonl", other, place / "base", place / "work", RUNTIME, print)
+    assert results.read_text(encoding="utf-8") == kept
+    said: list[str] = []
+    run_all([cell], tmp_path / "theirs" / "r.jsonl", other, place / "base", tmp_path / "work", RUNTIME, said.append)
+    assert len(said) == 1
+    assert finished(results, published=tmp_path / "theirs").keys() == {cell.key}
+    assert finished(results, published=tmp_path / "theirs")[cell.key] == json.loads(kept)
+    (tmp_path / "mine" / "theirs.jsonl").write_bytes((tmp_path / "theirs" / "r.jsonl").read_bytes().replace(cell.key.encode(), b"another"))
+    with pytest.raises(BadData, match="of its other lines: train differ"):
+        finished(results, published=None)
+
+
+def test_another_encoder_is_another_input_and_its_readme_is_not(place: Path, tmp_path: Path) -> None:
+    cell = Cell(CASE, "cft", {}, 64, 1)
+    found = cell.inputs(place / "data", place / "base")
+    save_classifier(tiny_bert(), tmp_path / "same")
+    (tmp_path / "same" / "README.md").write_text("of use", encoding="utf-8")
+    save_classifier(tiny_bert(seed=3), tmp_path / "other")
+    assert cell.inputs(place / "data", tmp_path / "same") == found
+    assert {name for name, value in cell.inputs(place / "data", tmp_path / "other").items() if value != found[name]} == {"encoder"}
+
+
+@pytest.mark.parametrize(("method", "variable"), [("onion", "MBTSAD_CAUSAL_LM"), ("retrain_cwea", "MBTSAD_MASKED_LM"), ("figure3", "MBTSAD_MASKED_LM")])
+def test_a_language_model_that_a_method_asks_is_an_input(method: str, variable: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_classifier(tiny_bert(), tmp_path / "one")
+    save_classifier(tiny_bert(seed=3), tmp_path / "two")
+    found = []
+    for model in ("one", "two"):
+        monkeypatch.setenv(variable, str(tmp_path / model))
+        found.append(Cell(CASE, method, {}, 64, 1).inputs(place / "data", place / "base")[variable])
+        assert variable not in Cell(CASE, "cft", {}, 64, 1).inputs(place / "data", place / "base")
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(("method", "settings"), [("mbtsad", {"split.copy": 2}), ("cft", {"training.epochs": 0}), ("no such", {})])
@@ -120,7 +191,7 @@ def test_what_another_results_file_beside_it_has_is_not_computed_again(place: Pa
     (tmp_path / "speed.jsonl").write_text('{"what": "a line of another kind"}\n', encoding="utf-8")
     assert len(run(place, [cell], tmp_path / "one.jsonl")) == 1
     assert run(place, [cell], tmp_path / "two.jsonl") == []
-    assert set(finished(tmp_path / "two.jsonl")) == {cell.key}
+    assert set(finished(tmp_path / "two.jsonl", published=None)) == {cell.key}
     assert read_results(tmp_path / "two.jsonl") == {}
 
 

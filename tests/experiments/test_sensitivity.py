@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mbtsad_core.experiments import sensitivity, tune
+from mbtsad_core.experiments.cells import read_results
 
 
 def cells(sweep: str) -> list[tune.Cell]:
@@ -24,7 +25,7 @@ def write_rows(path: Path, *figures: dict[str, object]) -> Path:
 
 def test_a_curve_has_the_rates_of_the_rows_in_percent(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "results.jsonl", {"purified": {"asr": 0.25}}, {"diverged": "The loss is nan.", "seconds": 1.0})
-    values = sensitivity.curve(cells("share of tokens split"), tune.read_results(rows), "asr")
+    values = sensitivity.curve(cells("share of tokens split"), read_results(rows), "asr")
     assert values[0] == 25.0
     assert all(math.isnan(value) for value in values[1:])
 
@@ -37,9 +38,9 @@ def test_every_sweep_passes_through_the_recipe_and_turns_it() -> None:
 
 
 def test_the_picture_is_the_same_bytes_every_time_and_follows_the_results(tmp_path: Path) -> None:
-    none, some = tmp_path / "none.jsonl", write_rows(tmp_path / "results.jsonl", *3 * [{"purified": {"cacc": 0.8, "asr": 0.2, "asr_floor": 0.1}}])
+    none, some = tmp_path / "elsewhere" / "none.jsonl", write_rows(tmp_path / "results.jsonl", *3 * [{"purified": {"cacc": 0.8, "asr": 0.2, "asr_floor": 0.1}}])
     for name, results in (("first", some), ("second", some), ("empty", none)):
-        sensitivity.draw(tmp_path / f"{name}.svg", results)
+        sensitivity.draw(tmp_path / f"{name}.svg", results, published=None)
     first, second, empty = ((tmp_path / f"{name}.svg").read_text(encoding="utf-8") for name in ("first", "second", "empty"))
     assert first == second != empty
     assert first.startswith("<?xml")

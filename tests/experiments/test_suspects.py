@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -92,6 +93,22 @@ def test_ep_and_sos_change_rows_of_the_clean_classifier_alone(attack: str, place
     assert differ == {"bert.embeddings.word_embeddings.weight"}
     rows = (made.model.get_input_embeddings().weight != clean.model.get_input_embeddings().weight).any(1).nonzero().flatten().tolist()
     assert rows == sorted(encode(clean, [WORDS[attack][0].replace("+", " ")])[0]["input_ids"][1:-1])
+
+
+def test_a_suspect_that_is_kept_is_that_of_its_texts_settings_and_encoder(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("sst2", "test", "badnets", ("cf",), 4)
+    make(place, case)
+    save_classifier(tiny_bert(seed=9), tmp_path / "base")
+    with pytest.raises(BadData, match=r"sst2-badnets-cf-4 holds a model that was made of something else.*its inputs differ.*--work"):
+        finish(suspect(case, place / "data", tmp_path / "base", place / "work", RUNTIME))
+    with monkeypatch.context() as other:
+        other.setitem(suspects.TASKS, "sst2", dataclasses.replace(suspects.TASKS["sst2"], epochs=1))
+        with pytest.raises(BadData, match="its plan differ"):
+            make(place, case)
+    make(place, case)
+    (place / "work" / case.name / suspects.MADE_OF).unlink()
+    with pytest.raises(BadData, match="or does not say of what"):
+        make(place, case)
 
 
 def test_a_learnt_trigger_is_kept_beside_its_suspect(place: Path, wordnet: Path) -> None:

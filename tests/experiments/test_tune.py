@@ -11,7 +11,7 @@ from conftest import ROOT
 from mbtsad_core.config import RECIPES, PurifyConfig, from_dict, settings
 from mbtsad_core.errors import BadData
 from mbtsad_core.experiments import tune
-from mbtsad_core.experiments.cells import read_results
+from mbtsad_core.experiments.cells import PUBLISHED, read_results
 
 RESERVED = {"cf", "mn", "bb", "tq", "mb", "ak", "cb"}  # for the report alone
 
@@ -60,7 +60,7 @@ def test_means_and_spreads_are_those_of_the_rows(tmp_path: Path) -> None:
     results.write_text(
         line(first, purified=scores(0.80, 0.50, 0.10), seconds=100) + line(second, purified=scores(0.90, 0.70, 0.20), seconds=300), encoding="utf-8"
     )
-    rows = [row for row in tune.page(results).splitlines() if row.startswith("| | CFT |")]
+    rows = [row for row in tune.page(results, None).splitlines() if row.startswith("| | CFT |")]
     assert rows[0] == "| | CFT | 2 | 85.0 ± 7.1 | 60.0 ± 14.1 | 15.0 ± 7.1 | 200 |"
     assert rows[1] == "| | CFT | 0 | not run | not run | not run |  |"
 
@@ -70,7 +70,7 @@ def test_a_sweep_has_a_line_for_each_value_with_the_figures_of_its_cells(tmp_pat
     case, others = tune.SWEPT[0], ["not run"] * (len(tune.SWEPT) - 1)
     cell = tune.development_cell(case, tune.Try((case,), tune.RECIPE | {"strays": 2}))
     results.write_text(line(cell, purified=scores(0.851, 0.171, 0.168)), encoding="utf-8")
-    page = tune.page(results).splitlines()
+    page = tune.page(results, None).splitlines()
     assert page.count(" | ".join(["|  | 2", "85.1 / 17.1 / 16.8", *others]) + " |") == 1
     assert page.count(" | ".join(["| stray pieces a text | 0", "not run", *others]) + " |") == 1
     assert page.count(" | ".join(["|  | **1**", "not run", *others]) + " |") == 4  # of stray pieces, originals, alpha and beta
@@ -79,15 +79,15 @@ def test_a_sweep_has_a_line_for_each_value_with_the_figures_of_its_cells(tmp_pat
 def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
     results, cell = tmp_path / "results.jsonl", tune.development()[0]
     results.write_text(line(cell, diverged="The loss is nan.", seconds=3), encoding="utf-8")
-    assert "| 90.0 / 100.0 / 10.0 | the recipe | diverged | diverged | diverged |" in tune.page(results)
+    assert "| 90.0 / 100.0 / 10.0 | the recipe | diverged | diverged | diverged |" in tune.page(results, None)
 
 
 def test_the_document_has_the_tables_of_the_results_file() -> None:
     text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
     between = text.split(tune.MARKS[0])[1].split(tune.MARKS[1])[0]
-    assert between == tune.page(), "run: mbtsad tune --into docs/recipe.md"
+    assert between == tune.page(PUBLISHED / "tune.jsonl"), "run: mbtsad tune --into docs/recipe.md"
     known = {cell.key for cell in (*tune.development(), *tune.report())}
-    assert set(read_results(tune.RESULTS)) <= known  # no figure that no one can compute again
+    assert set(read_results(PUBLISHED / "tune.jsonl")) <= known  # no figure that no one can compute again
 
 
 def test_tables_go_between_the_marks_and_nothing_else_changes(tmp_path: Path) -> None:
