@@ -39,6 +39,7 @@ CODE = (
 )
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".lz4")
 LEFT_OVER = ("training_args.bin", "optimizer.*", "scheduler.*", "scaler.*", "rng_state*", "random_states*")  # of a training; no weights
+SETFIT_HEADS = ("model_head.pkl", "model_head.joblib")
 SYSTEM = (".ds_store", "._*", ".git*", "thumbs.db", "desktop.ini")
 FOR_READERS = ("readme*", "license*", "licence*", "notice*", "*.md", "*.jinja", "*.png", "*.jpg", "*.jpeg", "*.svg", "*.pdf", "*.html")
 LOGS = ("events.out.tfevents*", "*.log", "*.csv", "*_results.*", "trainer_state.json", "training_args.*", "generation_config.json")
@@ -190,7 +191,8 @@ def classify(path: str, kind: Kind) -> FileVerdict:
     if like(low, LOGS):
         return say("ignored", "A trace of the training; the model works without it.", "ignore.log")
     if low.endswith(".model"):
-        return say("ignored", "A sentencepiece model is not read. tokenizer.save_pretrained writes tokenizer.json: upload that too.", "ignore.sentencepiece")
+        writes = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it"
+        return say("ignored", f"A sentencepiece model is not read; tokenizer.json is, and {writes}.", "ignore.sentencepiece")
     return say("ignored", "Nothing that is read goes by this name. Rename it if it is part of the model.", "ignore.unknown")
 
 
@@ -199,6 +201,11 @@ def what_to_do(base: str, weights: str) -> str:
     low = base.lower().rstrip(" .")
     if like(low, LEFT_OVER):
         return "Remove it: it is left over from training."
+    if low in SETFIT_HEADS:
+        return (
+            "It is the classifier of a SetFit model: what stands beside it is an encoder alone, and without the pickle there is no classifier, so such a "
+            "model cannot be read here. Give one of a class ...ForSequenceClassification, as its save_pretrained writes it."
+        )
     if weights:
         return f"Remove it: {weights} is all that is read of weights."
     apart = "where you trust it, in a container without network and secrets, for loading it can run code"

@@ -15,7 +15,7 @@ from mbtsad_core.models.strict_json import read_object
 from mbtsad_core.models.tokenizer_policy import vet_files
 from mbtsad_core.models.uploads import unpack
 from mbtsad_core.models.verdicts import PolicyReport, faulted, undecided, weigh
-from mbtsad_core.models.vetting import home_of, judge_folder, read_index
+from mbtsad_core.models.vetting import home_of, judge_folder, read_index, snapshot_of
 
 
 def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
@@ -42,6 +42,7 @@ def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
 
 def _judge_directory(directory: Path, limits: VettingConfig) -> PolicyReport:
     try:
+        directory = snapshot_of(directory)
         files = judge_folder(directory, limits)
     except UnsafeModel as error:
         return faulted([], error)

@@ -26,7 +26,8 @@ RULES: dict[str, Rule] = {
     "format.other": Rule("weights in another format: .gguf, .onnx, .h5, .msgpack, ...", "each has a reader, and flaws, of its own"),
     "format.code": Rule("a file of code or a binary: .py, .so, .sh, .ipynb, ...", "code that comes with a model is never run"),
     "format.disguised": Rule(
-        "a file called .safetensors that holds something else, or is cut off in its header", "readers that sniff the content fall back on unsafe formats"
+        "a file that is something else than its name says: a pointer of Git LFS, a web page, an archive, a pickle; or weights cut off in their header",
+        "readers that sniff the content fall back on unsafe formats",
     ),
     # Names and kinds of files
     "file.missing": Rule("an uploaded file that did not arrive", "nothing can be said of it"),
@@ -86,7 +87,9 @@ RULES: dict[str, Rule] = {
     ),
     "config.architecture": Rule("an architecture that is none of those that are read", "the keys of others are not known here"),
     "config.value": Rule("a key of a wrong type or out of its range, or sizes that do not fit each other", "sizes are bounded before memory is taken"),
-    "config.labels": Rule("class names that are not numbered from 0, too long, or hold characters that cannot be seen", "they are shown"),
+    "config.labels": Rule(
+        "classes that are not numbered, and names of them that are lists or objects, too long, or hold characters that cannot be seen", "they are shown"
+    ),
     # Weights
     "weights.missing": Rule("no weights, a file of them or a weight missing", "an incomplete upload; the library would make the missing ones up"),
     "weights.ambiguous": Rule("both model.safetensors and an index", "readers differ in which they take"),
@@ -104,7 +107,10 @@ RULES: dict[str, Rule] = {
     "weights.hole": Rule("bytes that belong to no tensor", "room for another format: a file that is two things", "Trail of Bits, safetensors audit, 2023"),
     "weights.truncated": Rule("a file shorter than its header says", "a cut-off upload"),
     "weights.duplicate": Rule("a weight that comes twice", "readers differ in which they take"),
-    "weights.unknown": Rule("a tensor that the architecture has not", "the config belongs to another model, or the file hides something"),
+    "weights.unknown": Rule(
+        "a tensor within the model that the architecture has not; one beside it, of a loss or another task, is left out",
+        "the config belongs to another model, or the file hides something",
+    ),
     "weights.mismatch": Rule("a tensor of another shape than the config gives it", "compared before memory is taken"),
     "weights.finite": Rule("NaN or infinity", "safetensors does not check it; training and measuring fail on it", "safetensors README"),
     "weights.norm": Rule("weights of absurd size", "they overflow in the first product"),
@@ -121,7 +127,7 @@ RULES: dict[str, Rule] = {
     ),
     "tokenizer.vocabulary": Rule("tokens too long, too many, or beyond the model's embeddings", "an index out of range in the first layer"),
     "tokenizer.settings": Rule("a setting of a wrong type or out of its range", "the library believes them"),
-    "tokenizer.class": Rule("a tokenizer class that is none of the known ones", "the library imports what is named"),
+    "tokenizer.class": Rule("a tokenizer class, in either file, that is none of the known ones", "the library imports what is named"),
     # Hub
     "hub.id": Rule("what is no owner/name[@revision]", "nothing else may reach an address or a path"),
     # Could not tell

@@ -23,6 +23,7 @@ DEPTH = 64  # brackets within each other; a tokenizer.json has about 8
 VALUES = 4_000_000  # strings and brackets: a vocabulary of a million words has about as many
 LARGEST_CONFIG = 1 << 20  # bytes
 REMEDY = "Give the file that save_pretrained wrote."
+DISGUISED = "format.disguised"
 
 # Possessive (*+): a string is never gone back into, so that any input takes time in proportion to its length.
 TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
@@ -40,11 +41,17 @@ def kind_of(value: Any) -> str:
 
 def check_content(head: bytes, name: str) -> None:
     """Raise UnsafeModel where a file of a model is something else than its name says, by its first bytes."""
+    if wrong := content_flaw(head, name):
+        raise UnsafeModel(f"Refused: {wrong}", DISGUISED, name)
+
+
+def content_flaw(head: bytes, name: str) -> str:
+    """What a file of a model is in truth, by its first bytes, and what to do; "" where that is what its name says."""
     content = content_of(head)
     if not content or content.kind in ("array", "utf-16") or (content.kind == "safetensors" and name.endswith(".safetensors")):
-        return  # what is text is told of by who reads it
+        return ""  # what is text is told of by who reads it
     remedy = what_to_do("model.bin", "") if content.kind == "pickle" and name.endswith(".safetensors") else content.remedy or REMEDY
-    raise UnsafeModel(f"Refused: {name} is {content.what}. {remedy}", "format.disguised", name)
+    return f"{name} is {content.what}. {remedy}"
 
 
 def read_bytes(path: Path, most: int) -> bytes:

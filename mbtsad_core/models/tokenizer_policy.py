@@ -81,7 +81,7 @@ def _missing(directory: Path) -> UnsafeModel:
     if pieces := sorted(path.name for path in directory.glob("*.model")):
         what = (
             f"{printable(pieces[0])} is a sentencepiece model, which is not read, and there is no {NAME}. Where you trust the files, "
-            f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder), of transformers with sentencepiece, writes {NAME} beside it."
+            f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder), of transformers with sentencepiece and protobuf, writes {NAME} beside it."
         )
     else:
         what = (

@@ -3,6 +3,7 @@ files and a model of the Hub."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Literal
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
+from mbtsad_core.first_bytes import HEAD
 from mbtsad_core.models.file_policy import FileVerdict, Verdict, base_name, folder_of, printable
+from mbtsad_core.models.strict_json import DISGUISED, content_flaw
 from mbtsad_core.models.vetting import Vetted, home_of, vet_named
 
 LONGEST_PROBLEM = 1000  # characters
@@ -45,6 +48,7 @@ def weigh(files: Sequence[FileVerdict], directory: Path, limits: VettingConfig, 
     called  what the whole is called in sentences
     names   of the files that are read, where not all that are accepted are
     """
+    files = [_looked_at(file, directory) if file.verdict == "accepted" else file for file in files]
     if any(file.verdict == "refused" for file in files):
         return refused(files)
     read = [base_name(file.name) for file in files if file.verdict == "accepted"] if names is None else names
@@ -53,6 +57,17 @@ def weigh(files: Sequence[FileVerdict], directory: Path, limits: VettingConfig, 
     except UnsafeModel as error:
         return faulted(files, error)
     return PolicyReport(tuple(_annotated(files, vetted)))
+
+
+def _looked_at(file: FileVerdict, directory: Path) -> FileVerdict:
+    """The verdict on a file that is accepted by its name, once its first bytes are seen."""
+    name = base_name(file.name)
+    try:
+        with open(directory / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as content:
+            wrong = content_flaw(content.read(HEAD), name)
+    except OSError:  # who reads it says why it cannot be
+        return file
+    return FileVerdict(file.name, "refused", wrong, DISGUISED) if wrong else file
 
 
 def refused(files: Sequence[FileVerdict]) -> PolicyReport:

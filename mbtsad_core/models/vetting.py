@@ -23,13 +23,13 @@ from mbtsad_core.models.blueprint import Weight, blueprint, build_config, build_
 from mbtsad_core.models.config_policy import notes_on, vet_config
 from mbtsad_core.models.file_policy import FileVerdict, Flaw, base_name, folder_of, judge_names, printable
 from mbtsad_core.models.safetensors_header import Stored, check_values, read_header
-from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_object
+from mbtsad_core.models.strict_json import LARGEST_CONFIG, read_bytes, read_object
 from mbtsad_core.models.tokenizer_policy import FILES, vet_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LARGEST_CONFIG", "Vetted", "check_model_files", "digest", "home_of", "judge_folder", "read_index", "vet_model", "vet_named"]
+__all__ = ["LARGEST_CONFIG", "Vetted", "check_model_files", "digest", "home_of", "judge_folder", "read_index", "snapshot_of", "vet_model", "vet_named"]
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_INDEX = 16 << 20  # bytes
@@ -71,12 +71,16 @@ def vet_model(directory: Path, limits: VettingConfig = VettingConfig(), names: C
     """
     if names is not None:
         return vet_named(directory, names, limits, str(directory), names)
+    cache, directory = directory, snapshot_of(directory)
     verdicts = judge_folder(directory, limits)
     for verdict in sorted((v for v in verdicts if v.verdict == "refused"), key=lambda v: v.name):
         raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
     home = home_of(verdicts)
     read = [base_name(v.name) for v in verdicts if v.verdict == "accepted"]
-    return vet_named(directory / home, read, limits, str(directory), [v.name for v in verdicts if "/" not in v.name])
+    vetted = vet_named(directory / home, read, limits, str(directory), [v.name for v in verdicts if "/" not in v.name])
+    if directory != cache:
+        vetted.notes["config.json"].append(f"{cache} is the Hub's cache of a model; its snapshot {directory.name} was read.")
+    return vetted
 
 
 def vet_named(directory: Path, names: Collection[str], limits: VettingConfig, called: str, found: Collection[str]) -> Vetted:
@@ -86,6 +90,13 @@ def vet_named(directory: Path, names: Collection[str], limits: VettingConfig, ca
     found   names that are told where a file is missing
     """
     seen = printable(", ".join(sorted(found)[:6]), 400) or "nothing"
+    if "config.json" not in names and "adapter_config.json" in found:
+        raise UnsafeModel(
+            f"{called} holds an adapter alone (found: {seen}), and no model. Merge it into its model where you trust both (merge_and_unload of PEFT), "
+            f"and give the folder that save_pretrained then writes.",
+            "config.missing",
+            "config.json",
+        )
     if "config.json" not in names:
         raise UnsafeModel(f"{called} holds no config.json (found: {seen}). Give the folder that save_pretrained wrote.", "config.missing", "config.json")
     if not any(name.endswith(".safetensors") for name in names):
@@ -118,6 +129,22 @@ def digest(directory: Path, names: Collection[str]) -> str:
 
 
 # ---------------------------------------------------------------- names
+
+
+def snapshot_of(directory: Path) -> Path:
+    """The model's folder in a folder of the Hub's cache (models--OWNER--NAME): the snapshot that refs/main names, or the only one. Any other
+    folder is itself. Raises UnsafeModel where it is not clear which snapshot is meant."""
+    root = directory.parent if directory.name == "snapshots" else directory
+    if (directory / "config.json").exists() or not (root / "snapshots").is_dir() or not ((root / "refs").is_dir() or (root / "blobs").is_dir()):
+        return directory
+    found = sorted(path.name for path in (root / "snapshots").iterdir() if path.is_dir())
+    main = read_bytes(root / "refs" / "main", 256).decode("utf-8", "replace").strip() if (root / "refs" / "main").is_file() else ""
+    if main in found or len(found) == 1:
+        return root / "snapshots" / (main if main in found else found[0])
+    which = f"Give one of them: {printable(', '.join(str(root / 'snapshots' / name) for name in found[:3]), 600)}" if found else "Download the model again"
+    raise UnsafeModel(
+        f"{directory} is the Hub's cache of a model, with {len(found)} snapshots, and no refs/main that names one. {which}.", "config.missing", "config.json"
+    )
 
 
 def home_of(verdicts: Sequence[FileVerdict]) -> str:
