@@ -1,7 +1,8 @@
 """The command line: `mbtsad purify | evaluate | attack | defend | detect | vet | tune | reproduce | benchmark | publish | build-demo |
 build-language-model`. Its flags are made from the config dataclasses.
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean, 1 refused, 2 could not tell.
+Exit codes: 0 done, 1 the run failed, 2 bad input, 70 a fault of this program, 130 stopped by Ctrl-C. `mbtsad vet` has its own: 0 clean,
+1 refused, 2 could not tell.
 `mbtsad purify` may be started as several processes, by `accelerate launch`. The first speaks, writes and has these codes; the others end with 0
 where all come to an end together, whichever it is: a launcher that saw one of them fail would cut off what the first still writes.
 """
@@ -586,7 +587,9 @@ def vet_command(args: argparse.Namespace) -> int:
     try:
         report = trial.judge(args.path, limits, cage) if args.cage else judge(args.path, limits=limits)
     except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
-        report = PolicyReport((), f"Vetting failed, which is a defect: {type(error).__name__}: {error}", "vet.failure", True)
+        from mbtsad_core.jobs.faults import fault_words, keep
+
+        report = PolicyReport((), f"The model could not be judged. {fault_words(error, keep(error, 'mbtsad vet'))}", "vet.failure", True)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names and marks that the terminal has no letters for
     with contextlib.suppress(BrokenPipeError):  # who read standard output has left; the verdict stands
@@ -871,6 +874,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mbtsad: stopped.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:  # of a library, of the machine, or ours: no traceback tells a user what to do
+        return _fault(error, args)
 
 
 def is_first() -> bool:
@@ -907,6 +912,18 @@ def _go_on(args: argparse.Namespace) -> str:
     """How to go on with a purification that failed and left a run behind."""
     out = getattr(args, "resume", None) or getattr(args, "out", None)
     return f" Then go on with: mbtsad purify --resume {shlex.quote(out)}" if out and (Path(out) / "run.json").is_file() else ""
+
+
+def _fault(error: Exception, args: argparse.Namespace) -> int:
+    """The exit code of an error that was not foreseen, which is told by its number."""
+    from mbtsad_core.jobs.faults import INTERNAL, fault_words, keep
+    from mbtsad_core.training.fine_tuning import lacks_memory
+
+    code, words = INTERNAL, ""
+    if lacks_memory(error):
+        code, words = FAILED, "The machine has not enough memory for this. Use a smaller --max-length, a smaller model, or a machine with more."
+    print(f"mbtsad: {words or fault_words(error, keep(error, f'mbtsad {args.command}'))}{_go_on(args)}", file=sys.stderr)
+    return code
 
 
 def _fail(error: Exception, code: int) -> int:

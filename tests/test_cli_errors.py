@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,6 +17,8 @@ import torch
 from conftest import VOCABULARY, mbtsad, tiny_bert, tiny_texts, write_tsv
 from transformers import AutoModelForSequenceClassification, FNetConfig, FNetForSequenceClassification
 
+from mbtsad_core.cli import COMMANDS
+from mbtsad_core.jobs.faults import INTERNAL, number_of
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.types import LabelledText
 
@@ -393,3 +397,59 @@ def test_a_run_that_diverges_at_once_has_nothing_to_keep_and_says_so(folder: Pat
     assert run.returncode == 1
     assert "no earlier state worth keeping" in run.stderr
     assert not [name for name in ("best", "model", "report.json") if (folder / "out" / "deep" / name).exists()]
+
+
+# ---------------------------------------------------------------- faults of ours
+
+
+def failing(error: Exception) -> Callable[[object], int]:
+    def command(args: object) -> int:
+        raise type(error)(*error.args)
+
+    return command
+
+
+@pytest.mark.parametrize("command", ["evaluate", "purify", "publish"])
+def test_a_fault_of_ours_is_told_by_a_number_and_the_traceback_is_kept(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setitem(COMMANDS, command, failing(IndexError("index out of range in self\nand more")))
+    argv = [command, *(["owner/name"] if command == "publish" else [])]
+    first, second = mbtsad(*argv), mbtsad(*argv)
+    assert (first.returncode, first.stdout) == (INTERNAL, "")
+    said = re.fullmatch(
+        r"mbtsad: This is a fault of this program, .*\(IndexError: index out of range in self\)\..* number, ([0-9a-f]{8})\..* in (\S+): .*\n", first.stderr
+    )
+    assert said, first.stderr
+    assert said[1] in second.stderr  # the same fault has the same number
+    kept = Path(said[2])
+    assert kept.parent == tmp_path
+    assert kept.stat().st_mode & 0o077 == 0
+    text = kept.read_text(encoding="utf-8")
+    assert (said[1] in text, "Traceback (most recent call last)" in text, f"in: mbtsad {command}\n" in text) == (True, True, True)
+
+
+def test_two_faults_have_two_numbers() -> None:
+    numbers = set()
+    for error in (KeyError("a"), ValueError("a")):
+        with contextlib.suppress(KeyError, ValueError):
+            raise error
+        numbers.add(number_of(error))
+    assert len(numbers) == 2
+
+
+def test_a_fault_is_told_where_its_traceback_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    monkeypatch.setitem(COMMANDS, "evaluate", failing(TypeError("x")))
+    run = mbtsad("evaluate")
+    assert run.returncode == INTERNAL
+    assert "TypeError: x" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "The details are in" not in run.stderr
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("could not create a primitive")])
+def test_a_full_memory_is_no_fault_of_ours(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "evaluate", failing(error))
+    run = mbtsad("evaluate")
+    assert run.returncode == 1
+    assert run.stderr.startswith("mbtsad: The machine has not enough memory for this. Use a smaller --max-length")

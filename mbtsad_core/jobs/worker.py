@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.errors import MBTSADError, WrongState
+from mbtsad_core.jobs.faults import number_of
 from mbtsad_core.jobs.store import Job, State, Store, hold
 from mbtsad_core.types import Event, Observe, Steps
 
@@ -69,7 +70,7 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
                     store.fail(id, str(error))
                 else:
                     with open(store.directory(id) / LOG, "a", encoding="utf-8") as log:
-                        log.write(traceback.format_exc())
+                        log.write(f"Error {number_of(error)}\n{traceback.format_exc()}")
                     store.fail(id, _explain(error))
             finally:
                 (store.directory(id) / RESERVE).unlink(missing_ok=True)
@@ -233,7 +234,10 @@ def _explain(error: Exception) -> str:
         return "The run would write a larger file than it may here, so it was stopped. Use a smaller model, or ask whoever runs this site for a higher limit."
     if "Too many open files" in reason:
         return "The run would open more files than it may here, so it was stopped. Ask whoever runs this site for a higher limit."
-    return "Unknown error: the run stopped for a reason that was not foreseen. The job's log on the server has the details."
+    return (
+        "Unknown error: the run stopped for a reason that was not foreseen. Start it again, and if it stays, "
+        f"report the number {number_of(error)}: the job's log on the server has the details."
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,6 @@ import functools
 import inspect
 import logging
 import re
-import secrets
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.errors import MBTSADError
+from mbtsad_core.jobs.faults import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,6 @@ def words(error: Exception, say: Callable[[str], str] = in_the_pages_words) -> s
     """What is told of an error: ours as `say` puts it, any other by a number in the log."""
     if isinstance(error, MBTSADError):
         return say(str(error))
-    number = secrets.token_hex(4)
+    number = number_of(error)
     logger.error("Error %s in the page", number, exc_info=error)
     return f"Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the number {number}: the server's log has the details."
