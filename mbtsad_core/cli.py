@@ -260,13 +260,13 @@ def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] | None =
         "--trigger",
         action="append",
         metavar="TRIGGER",
-        help='a word, a "phrase", words+joined that all go in, or a file of paired texts (columns text, triggered); '
+        help='a word, a "phrase", words+joined that all go in (a + of its own is written \\+), or a file of paired texts (columns text, triggered); '
         "repeat it for one of several, drawn for each text. Used to measure ASR, never to purify" + (f" (default: {' | '.join(default)})" if default else ""),
     )
     parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
 
 
-def read_trigger(args: argparse.Namespace, is_demo: bool) -> tuple[tuple[str, ...], str | None]:
+def read_trigger_flags(args: argparse.Namespace, is_demo: bool) -> tuple[tuple[str, ...], str | None]:
     """The triggers to measure, and the class that they send texts to. The demo's go with the demo suspect."""
     if args.target is not None and not args.trigger and not is_demo:
         raise BadData("--target names the class that a trigger sends texts to, and no trigger was given. Name it with --trigger WORD, or leave --target out.")
@@ -357,7 +357,7 @@ def purify_request(args: argparse.Namespace) -> Any:
     if not is_demo and args.clean is None:
         raise BadData("A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo's film reviews).")
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
-    triggers, target = read_trigger(args, is_demo)
+    triggers, target = read_trigger_flags(args, is_demo)
     return Request(args.suspect or "demo", args.clean or "demo", test, triggers, target, **given)
 
 
@@ -383,7 +383,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
     is_demo = args.model == "demo"
     if args.test is None and not is_demo:
         raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
-    triggers, target = read_trigger(args, is_demo)
+    triggers, target = read_trigger_flags(args, is_demo)
     classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
     test = read_texts(args.test or "demo", "test", classifier.labels, columns).texts
     scores = _score(classifier, test, triggers, target, config.max_length, config.seed)
@@ -548,7 +548,7 @@ def read_inputs(args: argparse.Namespace, config: Config) -> Inputs:
     is_demo = args.model == "demo"
     if not is_demo and args.clean is None:
         raise BadData("A clean labelled sample of the model's task is needed: --clean FILE (or --clean demo for the demo's film reviews).")
-    triggers, target = read_trigger(args, is_demo)
+    triggers, target = read_trigger_flags(args, is_demo)
     test = args.test or ("demo" if args.clean in (None, "demo") else None)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount, runtime=runtime)
     given |= dict(config=PurifyConfig(max_length=measurement.max_length, seed=measurement.seed))

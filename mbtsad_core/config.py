@@ -30,11 +30,14 @@ def setting(
 
 
 class Config:
-    """Checks every field of a config dataclass against its range and choices."""
+    """Checks every field of a config dataclass against its type, its range and its choices."""
 
     def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
         for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
+            value, kind = getattr(self, f.name), hints[f.name]
+            if not _is_of(value, kind):
+                raise BadConfig(f"{f.name} must be {_in_words(kind)}; got {value!r}.")
             if isinstance(value, Config) or value is None:
                 continue
             low, high, choices = (f.metadata.get(k) for k in ("low", "high", "choices"))
@@ -44,6 +47,25 @@ class Config:
                 raise BadConfig(f"{f.name} must be at least {low}; got {value!r}.")
             if high is not None and not (value <= high):
                 raise BadConfig(f"{f.name} must be at most {high}; got {value!r}.")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type. A whole number is a number too; a truth value is no number."""
+    if typing.get_origin(kind) is types.UnionType:
+        return any(_is_of(value, one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is Literal:
+        return isinstance(value, str)  # which of them is looked at where the choices are
+    if kind in (int, float):
+        return isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _in_words(kind: Any) -> str:
+    if typing.get_origin(kind) is types.UnionType:
+        return " or ".join(_in_words(one) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is Literal:
+        return "a text"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "nothing"}.get(kind, f"a {kind.__name__}")
 
 
 @dataclass(frozen=True)

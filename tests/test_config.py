@@ -222,3 +222,33 @@ def test_values_beyond_their_range_are_refused() -> None:
 
 def test_plain_values_hold_every_setting() -> None:
     assert to_dict(EmbeddingPoisoningConfig()) == {s.path[0]: s.default for s in settings(EmbeddingPoisoningConfig())}
+
+
+# ---------------------------------------------------------------- types
+
+
+@pytest.mark.parametrize("start", [*config.DEFENSE_CONFIGS.values(), *config.DETECTOR_CONFIGS.values(), config.RuntimeConfig(), config.BadNetsConfig()])
+def test_no_setting_takes_a_value_of_another_type(start: config.Config) -> None:
+    wrong: dict[type, list[Any]] = {int: [2.5, 2.0, True, "2", None], float: [True, "0.5"], bool: [1, 0, "true", 0.5], str: [1, True, 2.5]}
+    for s in settings(start):
+        for value in wrong[s.type]:
+            if value is None and s.default is None:
+                continue
+            with pytest.raises(BadConfig, match=rf"{s.path[-1]} must be "):
+                replace(start, {s.path: value})
+
+
+def test_a_type_is_checked_however_a_setting_is_given() -> None:
+    with pytest.raises(BadConfig, match=r"copies must be a whole number; got 2\.5\."):
+        config.SplitConfig(copies=2.5)  # type: ignore[arg-type]
+    with pytest.raises(BadConfig, match=r"seed must be a whole number; got True\."):
+        config.from_dict(PurifyConfig, {"seed": True})
+    with pytest.raises(BadConfig, match=r"dropout must be a number or nothing; got 'none'\."):
+        replace(PurifyConfig(), {("retrain", "dropout"): "none"})
+    with pytest.raises(BadConfig, match=r"split must be a SplitConfig; got 3\."):
+        PurifyConfig(split=3)  # type: ignore[arg-type]
+
+
+def test_a_whole_number_is_a_number_too() -> None:
+    assert replace(PurifyConfig(), {("distil", "alpha"): 2}).distil.alpha == 2
+    assert replace(PurifyConfig(), {("retrain", "dropout"): None}).retrain.dropout is None

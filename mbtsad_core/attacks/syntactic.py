@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.poisoning import eligible
-from mbtsad_core.attacks.triggers import PAIR_COLUMNS, PairedTrigger
+from mbtsad_core.attacks.triggers import PAIR_COLUMNS, PairedTrigger, names_file
 from mbtsad_core.config import SyntacticConfig
 from mbtsad_core.data.columns import text_column
-from mbtsad_core.data.tables import FORMATS, read_table
+from mbtsad_core.data.tables import read_table
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -58,7 +58,7 @@ def read_paraphrases(paths: Sequence[str | Path], clean: Sequence[Sequence[Label
     are not poisoned must be the same texts), one of poisoned rows alone goes with the set's texts of the other classes.
     Raises BadData where a file is neither, or fits none of the sets.
     """
-    if not paths or any(not str(path).lower().removesuffix(".gz").endswith(FORMATS) for path in paths):
+    if not paths or not all(names_file(str(path)) for path in paths):
         raise BadData(f"The syntactic attack needs files of ready paraphrases (--trigger FILE, for training and for test texts); got {list(paths)!r}.")
     pairs: dict[str, str] = {}
     for path in map(Path, paths):

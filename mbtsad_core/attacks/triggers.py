@@ -36,7 +36,7 @@ class InsertedTrigger:
         return insert(text, parts, rng, self.window)
 
     def describe(self) -> str:
-        return " | ".join("+".join(parts) for parts in self.variants)
+        return write_variants(self.variants)
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,68 @@ def words_of(trigger: Trigger) -> list[tuple[str, ...]]:
     return [tuple(word for part in parts for word in part.split()) for parts in variants]
 
 
+_SYMBOL = re.compile(r"\\[+|.\\]|.", re.DOTALL)
+
+
+def alternatives(spec: str) -> list[str]:
+    """What a `|` divides, as it is written; blanks are none."""
+    found = [""]
+    for symbol in _SYMBOL.findall(spec):
+        if symbol == "|":
+            found.append("")
+        else:
+            found[-1] += symbol
+    return [way.strip() for way in found if way.strip()]
+
+
+def read_variants(spec: str) -> tuple[tuple[str, ...], ...]:
+    """The variants that a user writes, each the parts that all go in: "cf | mn" is one of two words, "cf+bb" both.
+
+    A backslash takes the meaning from a `+`, a `|`, another backslash, or the `.` of what would be the name of a file: `c\\+\\+` is the word
+    c++. Before anything else it is itself. `write_variants` is the way back. Raises BadData where a part is empty.
+    """
+    variants = []
+    for way in alternatives(spec):
+        parts = [""]
+        for symbol in _SYMBOL.findall(way):
+            if symbol == "+":
+                parts.append("")
+            else:
+                parts[-1] += symbol[-1]
+        variants.append(tuple(part.strip() for part in parts))
+    if not variants or not all(part for parts in variants for part in parts):
+        raise BadData(
+            f"An empty trigger: {spec!r}. Expected a word, a phrase, words joined by +, or a file of paired texts. "
+            f"A + or | of the trigger's own is written with a backslash before it: c\\+\\+ is the word c++."
+        )
+    return tuple(variants)
+
+
+def write_variants(variants: Sequence[Sequence[str]]) -> str:
+    """What `read_variants` reads as these variants."""
+    return " | ".join("+".join(map(_escaped, parts)) for parts in variants)
+
+
+def _escaped(part: str) -> str:
+    escaped = re.sub(r"[+|\\]", r"\\\g<0>", part)
+    return re.sub(r"\.(?=\w+(\.gz)?$)", r"\\.", escaped) if names_file(part) else escaped
+
+
+def names_file(spec: str) -> bool:
+    """Whether a trigger is the name of a file of paired texts, and no word: by its ending, whose dot no backslash takes the meaning from."""
+    return re.search(rf"(?<!\\)({'|'.join(map(re.escape, FORMATS))})(\.gz)?$", spec.strip(), re.IGNORECASE) is not None
+
+
 def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> Trigger:
     """The trigger that a user describes.
 
     "cf"              the word
-    "cf", "mn"        several of them: one, drawn at random, for each text
+    "cf", "mn"        several of them: one, drawn at random, for each text; "cf | mn" is the same
     "cf+bb"           both words, each at a place of its own
     "I watch a film"  the phrase, in one piece
     "pairs.tsv"       a file with the columns text and triggered: ready-made triggered versions of test texts
     """
-    if files := [s for s in specs if s.lower().removesuffix(".gz").endswith(FORMATS)]:
+    if files := [s for s in specs if names_file(s)]:
         if len(specs) > 1:
             raise BadData(f"A file of paired texts ({files[0]}) stands alone; it cannot be mixed with other triggers.")
         return PairedTrigger(_read_pairs(Path(files[0])), target, Path(files[0]).name)
@@ -103,10 +155,9 @@ def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, wi
 
 def typed_trigger(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> InsertedTrigger:
     """`parse_triggers` without files: what a stranger types is words, and never the name of a file to open."""
-    variants = tuple(tuple(part.strip() for part in spec.split("+")) for spec in specs)
-    if not variants or any(not part for parts in variants for part in parts):
-        raise BadData(f"An empty trigger: {list(specs)!r}. Expected a word, a phrase, words joined by +, or a file of paired texts.")
-    return InsertedTrigger(variants, target, insertions, window)
+    if not specs:
+        raise BadData("An empty trigger: none. Expected a word, a phrase, words joined by +, or a file of paired texts.")
+    return InsertedTrigger(tuple(variant for spec in specs for variant in read_variants(spec)), target, insertions, window)
 
 
 def _read_pairs(path: Path) -> dict[str, str]:

@@ -54,9 +54,10 @@ def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"],
     """`text` with a typed trigger at its start, at its end, or, each part for itself, at random word boundaries.
 
     `trigger` is a word, a phrase, or words joined by +, as in `typed_trigger`. At start and end the parts keep their order. Only
-    "random" draws from `rng`. Raises BadData where the trigger is empty.
+    "random" and a choice between several draw from `rng`. Raises BadData where the trigger is empty.
     """
-    (parts,) = typed_trigger([trigger], target=0).variants
+    variants = typed_trigger([trigger], target=0).variants
+    parts = rng.choice(variants) if len(variants) > 1 else variants[0]
     if where == "random":
         return insert(text, parts, rng)
     words = " ".join(parts)

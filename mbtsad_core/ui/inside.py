@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from mbtsad_core.attacks.triggers import read_variants
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, available, lacking_words
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.errors import BadData, MBTSADError
@@ -201,7 +202,7 @@ def _within(at: tuple[int, int | None], found: AttentionMaps) -> tuple[int, int 
 def _trigger_words(trigger: str) -> list[str]:
     """The parts of the first way of a typed trigger: "cf+bb | mn" has cf and bb."""
     ways = read_trigger(trigger)
-    return [part.strip() for part in ways[0].split("+") if part.strip()] if ways else []
+    return list(read_variants(ways[0])[0]) if ways else []
 
 
 def _inserted(text: str, trigger: list[str]) -> str:

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from mbtsad_core.attacks.triggers import alternatives, names_file, read_variants
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.data import Columns
-from mbtsad_core.data.tables import FORMATS
 from mbtsad_core.errors import BadData
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.models import demo
@@ -101,28 +101,26 @@ def read_hub_id(text: str | None, kind: str = "") -> str:
 
 
 def read_trigger(text: str) -> tuple[str, ...]:
-    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is.
+    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is (`read_variants`).
 
     Raises BadData for what the command line would take for a file of paired texts: no visitor opens a file of the server's.
     """
-    found = tuple(part.strip() for part in text.split(ALTERNATIVES) if part.strip())
-    if files := [spec for spec in found if _is_file(spec)]:
-        raise BadData(f"A trigger is typed here as words; {files[0]!r} would be the name of a file. Leave the ending out.")
+    found = tuple(alternatives(text))
+    if files := [spec for spec in found if names_file(spec)]:
+        raise BadData(f"A trigger is typed here as words; {files[0]!r} would be the name of a file. Leave the ending out, or write a backslash before its dot.")
+    for spec in found:
+        read_variants(spec)  # raises where it is none
     return found
 
 
 def write_trigger(triggers: tuple[str, ...]) -> str:
     """A trigger in words; one that this server keeps as a file of triggered texts, as no words can say it, is called its own."""
-    return f" {ALTERNATIVES} ".join(OWN if _is_file(spec) else spec for spec in triggers)
+    return f" {ALTERNATIVES} ".join(OWN if names_file(spec) else spec for spec in triggers)
 
 
 def typed_form(triggers: tuple[str, ...]) -> str:
     """What a visitor would type for it, "" where it cannot be typed."""
-    return "" if any(map(_is_file, triggers)) else write_trigger(triggers)
-
-
-def _is_file(spec: str) -> bool:
-    return spec.lower().removesuffix(".gz").endswith(FORMATS)
+    return "" if any(map(names_file, triggers)) else write_trigger(triggers)
 
 
 def of_request(request: Request, visitor: str, job: str) -> Session:

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.attacks.triggers import read_variants
 from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attribution import attribute
@@ -76,7 +77,7 @@ def triggers_step(parts: Parts) -> None:
         if name not in models:
             return empty(f"There is no {name} model yet: it comes with a finished run of step 4.")
         classifier = models[name]
-        words = [w for way in read_trigger(trigger) for part in way.split("+") for w in part.split()]
+        words = [w for way in read_trigger(trigger) for parts in read_variants(way) for part in parts for w in part.split()]
         (encoded,) = encode(classifier, [text])
         return tokens_html(attribute(classifier, text, how), marked=word_positions(classifier, encoded, words))
 
@@ -86,9 +87,7 @@ def triggers_step(parts: Parts) -> None:
         if not ways:
             raise BadData("Type a trigger first; it is what gets inserted.")
         rng = random.Random(f"place of the trigger, {dice}")
-        for part in rng.choice(ways).split("+"):
-            text = insert_at(text, part.strip(), where, rng)  # type: ignore[arg-type]
-        return text, dice + 1
+        return insert_at(text, rng.choice(ways), where, rng), dice + 1  # type: ignore[arg-type]
 
     @told
     def run_trial(session: Session, text: str, target_name: str | None, tried: tuple[TriggerTrial, ...]) -> Iterator[tuple[Any, ...]]:

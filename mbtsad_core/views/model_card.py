@@ -10,8 +10,8 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from mbtsad_core.attacks.triggers import names_file
 from mbtsad_core.config import settings
-from mbtsad_core.data.tables import FORMATS
 from mbtsad_core.views.report import verdict
 from mbtsad_core.views.words import duration, rate
 
@@ -131,7 +131,7 @@ def _source(source: str) -> str:
 def _trigger(request: Request) -> str:
     if not request.triggers:
         return "none was given, so ASR was not measured."
-    shown = [PurePath(t).name if t.lower().removesuffix(".gz").endswith(FORMATS) else t for t in request.triggers]  # the file of paired texts
+    shown = [PurePath(t).name if names_file(t) else t for t in request.triggers]  # the file of paired texts
     words = ", ".join(f"<code>{literal(t)}</code>" for t in shown)
     how = f"one of {words}, drawn for each text" if len(shown) > 1 else words
     return f"{how}; target class <code>{literal(request.target or '')}</code>. It was used for measuring only."

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from scipy.stats import chisquare
 
-from mbtsad_core.attacks.triggers import InsertedTrigger, PairedTrigger, TriggeredText, insert, parse_triggers, triggered_test_set
+from mbtsad_core.attacks.triggers import (
+    InsertedTrigger,
+    PairedTrigger,
+    TriggeredText,
+    insert,
+    names_file,
+    parse_triggers,
+    read_variants,
+    triggered_test_set,
+    write_variants,
+)
 from mbtsad_core.errors import BadData
 from mbtsad_core.types import LabelledText
 
@@ -309,3 +319,47 @@ def test_without_a_text_of_another_class_there_is_no_asr() -> None:
 def test_without_a_version_of_any_text_there_is_no_asr() -> None:
     with pytest.raises(BadData, match=r"of 5 test texts 3 are of another class than the target \(1\), and the paired file has a version of none of them\."):
         triggered_test_set(MOODS, PairedTrigger({"other": "words"}, target=1))
+
+
+# ---------------------------------------------------------------- how triggers are written
+
+
+@pytest.mark.parametrize(
+    ("written", "variants"),
+    [
+        (r"c\+\+", (("c++",),)),
+        (r"c\+\+ + lisp", (("c++", "lisp"),)),
+        (r"a\|b | cd", (("a|b",), ("cd",))),
+        (r"\alpha", (("\\alpha",),)),
+        (r"back\\+slash", (("back\\", "slash"),)),
+        (r"notes\.csv", (("notes.csv",),)),
+        ("cf | | mn |", (("cf",), ("mn",))),
+    ],
+)
+def test_a_backslash_takes_the_meaning_from_a_sign(written: str, variants: tuple[tuple[str, ...], ...]) -> None:
+    assert read_variants(written) == variants
+    assert read_variants(write_variants(variants)) == variants
+
+
+def test_every_trigger_can_be_written_and_read_again() -> None:
+    rng = random.Random(0)
+    for _ in range(3000):
+        words = ["".join(rng.choices("ab+|\\. \n≡", k=rng.randrange(1, 7))).strip() + rng.choice(("", "", ".tsv", ".CSV.gz", ".json")) for _ in range(6)]
+        words = [word for word in words if word]
+        if not words:
+            continue
+        variants = tuple(tuple(rng.choices(words, k=rng.randrange(1, 4))) for _ in range(rng.randrange(1, 4)))
+        written = write_variants(variants)
+        assert read_variants(written) == variants
+        assert not names_file(written)
+        assert parse_triggers([written], 1).describe() == written  # what stands in a report can be given again
+
+
+@pytest.mark.parametrize("spec", ["cf+", "+cf", "c++", "cf++bb", "cf | +", "", " | "])
+def test_an_empty_part_is_refused_everywhere_with_the_way_to_write_a_plus(spec: str) -> None:
+    with pytest.raises(BadData, match=r"An empty trigger: .*c\\\+\\\+ is the word c\+\+"):
+        parse_triggers([spec], 1)
+
+
+def test_a_plus_of_its_own_is_inserted() -> None:
+    assert sorted((parse_triggers([r"c\+\+"], 1).apply("I write", random.Random(0)) or "").split()) == ["I", "c++", "write"]

@@ -209,7 +209,7 @@ def test_what_is_typed_is_never_a_file(models: dict[str, Classifier], tmp_path: 
     path = tmp_path / "pairs.tsv"
     path.write_text("text\ttriggered\nthe film was truly .\tthe music music .\n", encoding="utf-8")
     trial, _ = finish(try_trigger(models, TEST, [str(path)], 1, window=None))
-    assert trial.trigger == str(path)
+    assert trial.trigger == str(path).replace(".tsv", r"\.tsv")  # written as the words that it is
     assert trial.scores["suspect"].asr is not None
     assert trial.scores["suspect"].asr.n == 5
 

@@ -16,6 +16,7 @@ from mbtsad_core.ui.session import Session, of_request, read_hub_id, read_trigge
         ("cf", ("cf",)),
         (" cf | mn ", ("cf", "mn")),
         ("cf+bb", ("cf+bb",)),
+        (r"c\+\+ | a\|b", (r"c\+\+", r"a\|b")),
         ("I watched it, on Monday", ("I watched it, on Monday",)),
         ("| |", ()),
         ("", ()),
@@ -35,6 +36,12 @@ def test_an_id_on_the_hub_may_be_typed_as_its_address(typed: str) -> None:
 @pytest.mark.parametrize("typed", ["/etc/secret.csv", "cf | pairs.TSV", "pairs.jsonl.gz", "x.parquet"])
 def test_a_visitor_cannot_name_a_file_of_the_server_as_a_trigger(typed: str) -> None:
     with pytest.raises(BadData, match="name of a file"):
+        read_trigger(typed)
+
+
+@pytest.mark.parametrize("typed", ["cf+", "c++", "mn | +cf"])
+def test_a_part_that_is_empty_is_refused_as_on_the_command_line(typed: str) -> None:
+    with pytest.raises(BadData, match="An empty trigger"):
         read_trigger(typed)
 
 
