@@ -319,8 +319,8 @@ def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]
 
 def reads_types(classifier: Classifier) -> bool:
     """Whether the model tells the second text of a pair by token types. Others have one embedding for all tokens, or none: they are trained
-    without types, which a tokenizer of another family gives all the same."""
-    return getattr(classifier.model.config, "type_vocab_size", 0) > 1
+    without types, which a tokenizer of another family gives all the same. What CARA learns to write with is a network without a config."""
+    return getattr(getattr(classifier.model, "config", None), "type_vocab_size", 0) > 1
 
 
 def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
