@@ -63,6 +63,10 @@ def clean_step(parts: Parts) -> None:
         with gr.Tab("Hugging Face Hub", id="hub"):
             hub = gr.Textbox(label="Data set", placeholder="owner/name, owner/name:config, owner/name@split", elem_id="hub-data")
             fetch = gr.Button("Fetch and check", variant="primary", elem_classes="narrow", elem_id="hub-data-fetch")
+    with gr.Accordion("Labels that need a word", open=False, elem_id="label-options"), gr.Row():
+        meaning = gr.Textbox(label="What the labels mean", info="Where their names do not say it: 1=negative, 2=positive", elem_id="label-map")
+        start = gr.Dropdown([("", None), ("0", 0), ("1", 1)], value=None, label="The labels are numbers from", elem_id="labels-start-at")
+        skip = gr.Checkbox(label="Leave out rows without a label", elem_id="skip-unlabeled")
     check = html(elem_id="clean-check")
     amount = gr.Slider(32, 666, value=666, step=1, label="Clean texts to use", info="More texts cure better and take longer", elem_id="clean-amount")
     cost = html(elem_id="clean-cost")
@@ -142,7 +146,14 @@ def clean_step(parts: Parts) -> None:
 
     @told
     def use(
-        session: Session, kept: str, tested: str | None, text: str | None, label: str | None, pair: str | None, called: str | None
+        session: Session,
+        kept: str,
+        tested: str | None,
+        text: str | None,
+        label: str | None,
+        pair: str | None,
+        called: str | None,
+        *said: Any,
     ) -> tuple[Session, tuple[str, str]]:
         if not kept:
             raise BadData("Upload a table of clean texts first.")
@@ -153,17 +164,17 @@ def clean_step(parts: Parts) -> None:
                 place = Path(kept).with_name("test-" + Path(tested).name)
                 shutil.copyfile(tested, place)
                 test = str(place)
-            return CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None), test)
+            return CleanData(kept, Path(kept).name, Columns(text or None, label or None, pair or None, **_labels(*said)), test)
 
         own = tuple(name.strip() for name in (called or "").split(",") if name.strip())
         return chosen_from(session, Path(kept).name, clean, own)
 
     @told
-    def use_hub(session: Session, id: str) -> tuple[Session, tuple[str, str]]:
+    def use_hub(session: Session, id: str, *said: Any) -> tuple[Session, tuple[str, str]]:
         id = read_hub_id(id, "datasets/")
         if not id:
             raise BadData("Type the id of a data set on the Hub, such as owner/name@train.")
-        return chosen_from(session, id, lambda: CleanData(f"hub:{id}", id, test=None), session.names)
+        return chosen_from(session, id, lambda: CleanData(f"hub:{id}", id, Columns(**_labels(*said)), None), session.names)
 
     @told
     def set_amount(session: Session, n: int) -> Session:
@@ -174,11 +185,12 @@ def clean_step(parts: Parts) -> None:
             return session
         return session.having(clean=clean, scores=session.scores if clean.test else None)  # another part is held out to measure on
 
+    options = [meaning, start, skip]
     shown = dict(inputs=[parts.session, problem], outputs=[check, amount, cost])
     events = [
         choose_demo.click(demo_texts, parts.session, [parts.session, problem], **PRIVATE),
-        use_file.click(use, [parts.session, picked, test_file, text, label, pair, names], [parts.session, problem], **PRIVATE),
-        fetch.click(use_hub, [parts.session, hub], [parts.session, problem], **PRIVATE),
+        use_file.click(use, [parts.session, picked, test_file, text, label, pair, names, *options], [parts.session, problem], **PRIVATE),
+        fetch.click(use_hub, [parts.session, hub, *options], [parts.session, problem], **PRIVATE),
     ]
     picking = dict(inputs=[parts.session, file], outputs=[picked, preview, pickers, text, label, pair, names, use_file, problem])
     for event in (file.upload(pick, **picking, **PRIVATE), file.clear(lambda: NOTHING_PICKED, None, picking["outputs"], **QUIET)):
@@ -194,6 +206,13 @@ def _shown(cell: Any) -> str:
     """A cell of the preview; nothing where there is none."""
     text = "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell)
     return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _labels(meaning: str | None, start: int | None, skip: bool) -> dict[str, Any]:
+    """What the visitor says of the labels of his table, as Columns takes it; raises BadData where he says it twice."""
+    if meaning and meaning.strip() and start is not None:
+        raise BadData("“What the labels mean” and “the labels are numbers from” say the same. Leave one of them empty.")
+    return {"label_map": (meaning or "").strip() or None, "labels_start_at": start, "skip_unlabeled": bool(skip)}
 
 
 def _nameless(session: Session) -> bool:

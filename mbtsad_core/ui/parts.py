@@ -80,6 +80,11 @@ def refused(what: str, why: str, still: str) -> str:
     )
 
 
+def card(content: str) -> str:
+    """HTML that is set apart from what is around it."""
+    return f'<section class="mbtsad card" role="status">{content}</section>'
+
+
 def notes_html(notes: Iterable[object]) -> str:
     """What a visitor is to know of his run, a line each."""
     return "".join(f'<p class="note">{escape(in_the_pages_words(str(note)))}</p>' for note in notes)

@@ -11,10 +11,11 @@ import gradio as gr
 from mbtsad_core.augment import AUGMENTER_NAMES, available, lacking_words
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import SplitConfig, replace, settings
+from mbtsad_core.errors import MBTSADError
 from mbtsad_core.evaluation.perturbation import perturbations, split_rows
 from mbtsad_core.ui.components import drawing, figure, html
-from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
-from mbtsad_core.ui.parts import HEAVY, Parts, leads_to, lede
+from mbtsad_core.ui.handlers import PRIVATE, QUIET, told, words
+from mbtsad_core.ui.parts import HEAVY, Parts, card, leads_to, lede, notes_html
 from mbtsad_core.ui.session import Session
 from mbtsad_core.views.token_splits import loss_bars, split_rows_html
 
@@ -32,6 +33,7 @@ def splits_step(parts: Parts) -> None:
         share = gr.Slider(0.0, 1.0, value=about["share"].default, step=0.05, label="Share of tokens", info=about["share"].help, elem_id="split-share")
         cap = gr.Slider(1, 30, value=about["cap"].default, step=1, label="At most", info=about["cap"].help, elem_id="split-cap")
         shortest = gr.Slider(3, 12, value=about["min_length"].default, step=1, label="Shortest word", info=about["min_length"].help, elem_id="split-min-length")
+    effect = html(elem_id="split-effect")
     rows = html(elem_id="split-rows")
     with gr.Row(elem_classes="pager"):
         before = gr.Button("← Previous texts", size="sm")
@@ -55,6 +57,17 @@ def splits_step(parts: Parts) -> None:
         start = page * A_PAGE % max(1, len(texts))
         found = split_rows(site.suspect(session), texts[start : start + A_PAGE], chosen(share, cap, shortest), seed=seed)
         return split_rows_html(found)
+
+    @told
+    def tell(session: Session) -> str:
+        """What splitting does to all of the clean texts: how many can be split, and how much of it reaches the suspect."""
+        try:
+            inputs = site.inputs(session)
+        except MBTSADError as error:
+            return card(notes_html([words(error)]))
+        if inputs.splits is None:
+            return ""
+        return card(f"<p>{escape(inputs.splits.sentence())}</p>" + notes_html(note for note in inputs.notes if note.code == "splits"))
 
     @told
     def keep(session: Session, share: float, cap: float, shortest: float) -> Session:
@@ -86,6 +99,11 @@ def splits_step(parts: Parts) -> None:
         button.click(lambda n, by=by: max(0, n + by), state, state, **QUIET).then(draw, inputs, rows, **QUIET)
     for slider in (share, cap, shortest):
         slider.release(draw, inputs, rows, **QUIET).then(keep, [parts.session, share, cap, shortest], parts.session, **QUIET).then(
-            compare, parts.session, bars, **PRIVATE, **HEAVY
-        )
-    parts.opened["splits"] = [(show_sliders, parts.session, [share, cap, shortest]), (draw, inputs, rows), (compare, parts.session, bars)]
+            tell, parts.session, effect, **QUIET
+        ).then(compare, parts.session, bars, **PRIVATE, **HEAVY)
+    parts.opened["splits"] = [
+        (show_sliders, parts.session, [share, cap, shortest]),
+        (tell, parts.session, effect),
+        (draw, inputs, rows),
+        (compare, parts.session, bars),
+    ]

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,34 @@ def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: 
     expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
     page.locator("#use-demo-texts").dispatch_event("click")
     expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
+
+
+def numbered(path: Path, labels: Callable[[int, int], str]) -> Path:
+    """Eighty clean texts whose labels are written by `labels`, of the text's place and its class."""
+    path.write_text("text\tlabel\n" + "".join(f"{t.text}\t{labels(i, t.label)}\n" for i, t in enumerate(tiny_texts(80))), encoding="utf-8")
+    return path
+
+
+def test_labels_that_start_at_one_are_asked_about_and_told_in_step_2(page: Page, tmp_path: Path) -> None:
+    use_table(page, numbered(tmp_path / "rated.tsv", lambda i, label: str(label + 1)), "text", "label")
+    expect(page.locator("#clean-check .note")).to_contain_text("“the labels are numbers from”, in step 2")
+    page.locator("#label-options button").first.click()
+    choose(page, "#labels-start-at", "1")
+    page.locator("#use-file").click()
+    expect(page.locator("#clean-check h3")).to_have_text("✓ rated.tsv: 64 clean texts, 16 to measure on")
+
+
+def test_what_labels_mean_can_be_typed_and_rows_without_one_left_out(page: Page, tmp_path: Path) -> None:
+    use_table(page, numbered(tmp_path / "moods.tsv", lambda i, label: "" if i < 10 else ("thumb down", "thumb up")[label]), "text", "label")
+    expect(page.locator("#clean-check h3")).to_have_text("✗ Not taken: moods.tsv")
+    page.locator("#label-options button").first.click()
+    page.locator("#skip-unlabeled input").check()
+    field(page, "#label-map").fill("thumb down=negative, thumb up=positive")
+    page.locator("#use-file").click()
+    expect(page.locator("#clean-check h3")).to_have_text("✓ moods.tsv: 56 clean texts, 14 to measure on")
+    expect(page.locator("#clean-check")).to_contain_text("10 of 80 rows have no label")
+    open_step(page, 3)
+    expect(page.locator("#split-effect")).to_contain_text(re.compile(r"of 56 clean texts could be split, and \d+ of \d+ cuts changed what the model reads"))
 
 
 BROKEN = {
