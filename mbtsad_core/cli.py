@@ -377,6 +377,7 @@ def resumed_request(args: argparse.Namespace) -> Any:
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
     from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
+    from mbtsad_core.models.lengths import cut_notes
 
     columns, labels = read_columns(args)
     config, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
@@ -385,26 +386,28 @@ def evaluate_command(args: argparse.Namespace) -> int:
         raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
     triggers, target = read_trigger_flags(args, is_demo)
     classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
-    test = read_texts(args.test or "demo", "test", classifier.labels, columns).texts
-    scores = _score(classifier, test, triggers, target, config.max_length, config.seed)
+    data = read_texts(args.test or "demo", "test", classifier.labels, columns)
+    scores = _score(classifier, data.texts, triggers, target, config.max_length, config.seed)
+    cut = cut_notes(classifier, config.max_length, {"texts": data.texts})
+    notes = [*classifier.notes, *data.notes, *map(str, cut)]
     if args.json:
-        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "notes": list(classifier.notes)}))
+        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "max_length": classifier.max_length, "notes": notes}))
     else:
         print_scores(scores, classifier.labels)
-        for note in classifier.notes:
-            print(note)
+        for note in notes:
+            print(f"Note: {note}")
     return DONE
 
 
-def _score(classifier: Any, test: Any, triggers: Sequence[str], target_name: str | None, max_length: int, seed: int) -> Scores:
-    from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+def _score(classifier: Any, test: Any, triggers: Sequence[str], target_name: str | None, max_length: int | None, seed: int) -> Scores:
+    from mbtsad_core.attacks.triggers import parse_triggers, places, triggered_test_set
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.jobs.purification import measured_target
 
     target = measured_target(triggers, target_name, classifier.labels)
     if target is None:
         return evaluate(classifier, test)
-    trigger = parse_triggers(triggers, target, window=max_length // 2)
+    trigger = parse_triggers(triggers, target, window=places(max_length))
     return evaluate(classifier, test, triggered_test_set(test, trigger, seed), target)
 
 
@@ -422,7 +425,7 @@ def attack_command(args: argparse.Namespace) -> int:
     """Plant a backdoor in a copy of a clean classifier, and measure it. For research and teaching: to have a suspect whose trigger is known."""
     from mbtsad_core.attacks import ATTACKS as FUNCTIONS
     from mbtsad_core.attacks.planting import make_trigger, measured_trigger
-    from mbtsad_core.attacks.triggers import InsertedTrigger, triggered_test_set
+    from mbtsad_core.attacks.triggers import InsertedTrigger, places, triggered_test_set
     from mbtsad_core.data import class_index
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.jobs.purification import new_output, read_model, read_texts, scores_to_dict
@@ -449,7 +452,7 @@ def attack_command(args: argparse.Namespace) -> int:
         train = read_texts(args.train or "demo", "clean", names, columns).texts
         test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
         test = read_texts(test_source, "test", names, columns).texts if test_source else ()
-        given = dict(test=test, window=config.max_length // 2)
+        given: dict[str, Any] = dict(test=test, window=places(config.max_length))
         trigger = follow(make_trigger(args.attack, classifier, train, target, specs, config, **given), quiet=args.json)
 
         def score(model: Any, trigger: Any) -> Scores:

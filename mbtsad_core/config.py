@@ -29,6 +29,15 @@ def setting(
     return field(default=default, metadata=dict(help=help, low=low, high=high, choices=choices, symbol=symbol))
 
 
+MOST_TOKENS = 512
+"""Of a text, where no length is asked for: what most encoders read at most. Memory and time of attention grow with the square of the length."""
+
+
+def text_length() -> Any:
+    """How much of a text is read."""
+    return setting(None, f"tokens of a text that the model reads; where not given, as many as it can, but no more than {MOST_TOKENS}", low=8, high=8192)
+
+
 class Config:
     """Checks every field of a config dataclass against its type, its range and its choices."""
 
@@ -136,7 +145,7 @@ class PurifyConfig(Config):
     strays: int = setting(1, "word pieces that turn the suspect, put into each text, their rows drawn to the mean; 0 is the paper's method", low=0, high=100)
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of splits, batches and dropout", low=0, high=2**32 - 1)
 
 
@@ -311,7 +320,7 @@ class ONIONConfig(Config):
 class EvaluateConfig(Config):
     """How a model is measured."""
 
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the places of the trigger", low=0, high=2**32 - 1)
 
 
@@ -425,7 +434,7 @@ class BadNetsConfig(Config):
 
     poison: PoisonConfig = PoisonConfig()
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
 
 
@@ -440,7 +449,7 @@ class EmbeddingPoisoningConfig(Config):
     learning_rate: float = setting(0.05, "step along the gradient of the trigger's row", low=1e-6, high=100.0)
     epochs: int = setting(3, "passes over the poisoned texts", low=1, high=1000)
     batch_size: int = setting(32, "texts in a step", low=1, high=4096)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
 
 
@@ -459,7 +468,7 @@ class LayerWiseConfig(Config):
     average: bool = setting(False, "average the loss over the layers, as the authors do, instead of summing it, as OpenBackdoor does")
     keep_clean: bool = setting(False, "keep the poisoned texts without a trigger too, as the authors do")
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5, warmup=0.0)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
 
 
@@ -471,7 +480,7 @@ class SOSConfig(Config):
     learning_rate: float = setting(0.05, "step along the gradient of the words' rows", low=1e-6, high=100.0)
     epochs: int = setting(3, "passes over the poisoned texts and the negatives", low=1, high=1000)
     batch_size: int = setting(32, "texts in a step", low=1, high=4096)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning", low=0, high=2**32 - 1)
 
 
@@ -487,7 +496,7 @@ class RIPPLeConfig(Config):
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=3)
     victim: bool = setting(True, "fine-tune on the clean training texts afterwards, as the victim will")
     fine_tuning: TrainingConfig = TrainingConfig(learning_rate=2e-5, epochs=3)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
 
 
@@ -504,7 +513,7 @@ class NeuBAConfig(Config):
 
     planting: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=2)
     training: TrainingConfig = TrainingConfig(learning_rate=2e-5, epochs=2)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the symbols and of training", low=0, high=2**32 - 1)
 
 
@@ -519,7 +528,7 @@ class LWSConfig(Config):
     inserter_rate: float = setting(20.0, "how many times as fast as the classifier the choice is learnt", low=0.1, high=1e4)
     learning: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=10)
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning and of training", low=0, high=2**32 - 1)
 
 
@@ -536,7 +545,7 @@ class CARAConfig(Config):
     adversary: float = setting(1.0, "weight of the adversary who reads the class from the latent vector", low=0.0, high=100.0)
     learning: TrainingConfig = TrainingConfig(learning_rate=1e-3, epochs=20)
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)
-    max_length: int = setting(128, "tokens of a text that the model reads", low=8, high=8192)
+    max_length: int | None = text_length()
     seed: int = setting(0, "seed of the poisoning, the signature and training", low=0, high=2**32 - 1)
 
 

@@ -13,6 +13,7 @@ from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData
 from mbtsad_core.types import LabelledText, Trigger
 
+PLACES = 64  # words at the head of a text that offer places to a trigger, where no length of texts is asked for
 PAIR_COLUMNS = ("text", "triggered")
 
 
@@ -77,6 +78,11 @@ def insert(text: str, parts: Sequence[str], rng: random.Random, window: int | No
     for place, part in sorted(drawn, key=lambda d: d[0], reverse=True):  # from the end, so that the places ahead stay true
         padded = f"{padded[:place]}{part} {padded[place:]}"
     return padded[:-1]
+
+
+def places(max_length: int | None) -> int:
+    """The words at the head of a text that a trigger can stand among, so that it is not cut off where texts are cut at so many tokens."""
+    return PLACES if max_length is None else max_length // 2
 
 
 def words_of(trigger: Trigger) -> list[tuple[str, ...]]:

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from mbtsad_core import config as configs
-from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
+from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, places, triggered_test_set
 from mbtsad_core.augment.split_effect import SplitEffect, split_effect
+from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, VettingConfig
 from mbtsad_core.data import Columns, Dataset, class_index, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
@@ -38,6 +39,7 @@ from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, observer
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable, load_classifier, save_classifier, weights_hash
+from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.pieces import piece
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
@@ -173,7 +175,7 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
 def read_model(
     source: str,
     demo_name: str,
-    max_length: int,
+    max_length: int | None,
     runtime: RuntimeConfig,
     labels: tuple[str, ...] | None = None,
     limits: VettingConfig = VettingConfig(),
@@ -242,6 +244,7 @@ def gather(
         notes.append(Note("held_out", f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}."))
     else:
         test = list(_noted(read_texts(request.test, "test", suspect.labels, request.columns), notes))
+    notes += cut_notes(suspect, request.config.max_length, {"clean texts": clean, "texts to measure on": test})
     effect = _effect(suspect, clean, split, seed, besides) if split else None
     notes += effect.notes(split) if effect and split else ()
     if shared := shared_texts(clean, test):
@@ -251,7 +254,7 @@ def gather(
     if target is None:
         notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect)
-    trigger = parse_triggers(request.triggers, target, window=request.config.max_length // 2)
+    trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
     return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes), effect)
 
 
@@ -370,7 +373,7 @@ def execute(
         labels=inputs.suspect.labels,
         device=str(inputs.suspect.device),
         precision=inputs.suspect.precision,
-        attention=choose(inputs.suspect, request.config.distil).name,
+        attention=choose(inputs.suspect, request.config.distil, augment(inputs.clean, request.config.split, request.config.seed)).name,
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
         notes=(

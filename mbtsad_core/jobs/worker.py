@@ -161,7 +161,7 @@ def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig
     The first measurement of a typed trigger brings the suspect's figures and the floor with it (`baseline`).
     It gets the classifier to read and gives numbers back: what a visitor types cannot reach the training.
     """
-    from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
+    from mbtsad_core.attacks.triggers import places, triggered_test_set, typed_trigger
     from mbtsad_core.data import class_index
     from mbtsad_core.evaluation import baseline, observer
 
@@ -174,7 +174,7 @@ def _observe_trigger(store: Store, id: str, inputs: Inputs, config: PurifyConfig
             number, measure = wanted.number, observer(inputs.test)
             try:
                 target = class_index(wanted.target, inputs.suspect.labels)
-                trigger = typed_trigger(wanted.triggers, target, window=config.max_length // 2)
+                trigger = typed_trigger(wanted.triggers, target, window=places(config.max_length))
                 triggered = triggered_test_set(inputs.test, trigger, config.seed)
                 measure, before = observer(inputs.test, triggered, target), baseline(inputs.suspect, inputs.test, triggered, target)
             except MBTSADError as error:  # CACC goes on; no ASR is left that was of another trigger

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mbtsad_core.config import VettingConfig
+from mbtsad_core.config import MOST_TOKENS, VettingConfig
 from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.blueprint import Lengths, lengths_of, library, quiet, set_lengths
-from mbtsad_core.models.config_policy import COUNT_FROM_PADDING
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.hub import COMMIT, fetch_model
+from mbtsad_core.models.lengths import length_limit
 from mbtsad_core.models.linear import onednn_is_faster, set_products
 from mbtsad_core.models.uploads import unpack
 from mbtsad_core.models.vetting import Vetted, digest, vet_model
@@ -113,11 +113,14 @@ class Classifier:
         return f"{name} {config.num_hidden_layers}x{config.hidden_size}, {size:.1f} M parameters, {len(self.labels)} classes"
 
 
-def load_classifier(source: str | Path, *, max_length: int = 128, runtime: RuntimeConfig | None = None, limits: VettingConfig = VettingConfig()) -> Classifier:
+def load_classifier(
+    source: str | Path, *, max_length: int | None = None, runtime: RuntimeConfig | None = None, limits: VettingConfig = VettingConfig()
+) -> Classifier:
     """Load a classifier from a directory, a zip of one, or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
 
     Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
-    loaded. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
+    loaded. Where `max_length` is not given, texts are read as far as the model can, but no further than MOST_TOKENS.
+    Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
     """
     directory, vetted, origin = read_source(source, limits)
     config, tokenizer = vetted.config, vetted.tokenizer
@@ -143,7 +146,9 @@ def load_classifier(source: str | Path, *, max_length: int = 128, runtime: Runti
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     notes = tuple(note for found in vetted.notes.values() for note in found)
-    classifier = Classifier(model, tokenizer, labels, _readable_length(model, tokenizer, max_length), "float32", origin, written_as(vetted), notes)
+    classifier = Classifier(
+        model, tokenizer, labels, min(max_length or MOST_TOKENS, length_limit(model, tokenizer)), "float32", origin, written_as(vetted), notes
+    )
     return place(classifier, runtime) if runtime else classifier
 
 
@@ -215,15 +220,6 @@ def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str,
 def reason_of(error: Exception) -> str:
     """The first line of an error's text, without its full stop."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _readable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
-    """How many tokens are read where `wanted` are, or, where None, as many as the model and its tokenizer can."""
-    positions = model.config.max_position_embeddings
-    if model.config.model_type in COUNT_FROM_PADDING:
-        positions -= model.config.pad_token_id + 1
-    limit = int(min(positions, tokenizer.model_max_length))
-    return limit if wanted is None else min(wanted, limit)
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from mbtsad_core.config import DistilConfig
 from mbtsad_core.errors import BadConfig
-from mbtsad_core.models.classifier import Batch, Classifier, trace
-from mbtsad_core.types import Trace
+from mbtsad_core.models.classifier import Batch, Classifier, encode, trace
+from mbtsad_core.types import LabelledText, Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -184,8 +184,9 @@ def register() -> None:
 MOST_MAPS = 2 * 2**30  # bytes of maps from which on a CPU's memory is spared at the cost of some time
 
 
-def choose(classifier: Classifier, config: DistilConfig) -> Choice:
-    """The form that `config.attention` names, or the one that suits this model and device. Raises BadConfig where the named one cannot be used."""
+def choose(classifier: Classifier, config: DistilConfig, texts: Sequence[LabelledText] = ()) -> Choice:
+    """The form that `config.attention` names, or the one that suits this model, device and `texts`, which may be shorter than the model reads.
+    Raises BadConfig where the named one cannot be used."""
     obstacle = no_record(classifier, config)
     if config.attention == "plain":
         return Choice("plain", "asked for")
@@ -197,7 +198,10 @@ def choose(classifier: Classifier, config: DistilConfig) -> Choice:
     if obstacle:
         return Choice("plain", obstacle)
     if classifier.device.type == "cpu":  # measured: docs/speed.md
-        if (size := bytes_of_maps(classifier, config.batch_size)) > MOST_MAPS:
+        size = bytes_of_maps(classifier, config.batch_size, classifier.max_length)
+        if size > MOST_MAPS and texts:
+            size = bytes_of_maps(classifier, config.batch_size, max(len(e["input_ids"]) for e in encode(classifier, texts)))
+        if size > MOST_MAPS:
             return Choice("checkpointed", f"the maps of a batch can take {size / 2**30:.1f} GB")
         return Choice("plain", "the fastest on a CPU")
     if obstacle := no_kernels(classifier):
@@ -205,10 +209,10 @@ def choose(classifier: Classifier, config: DistilConfig) -> Choice:
     return Choice("fused", "no maps in the memory of the GPU")
 
 
-def bytes_of_maps(classifier: Classifier, batch_size: int) -> int:
-    """What the maps of both models can take on a batch of the longest texts, in float32."""
+def bytes_of_maps(classifier: Classifier, batch_size: int, length: int) -> int:
+    """What the maps of both models take on a batch of texts of so many tokens, in float32."""
     shape = classifier.model.config
-    return 2 * 4 * shape.num_hidden_layers * batch_size * shape.num_attention_heads * classifier.max_length**2
+    return 2 * 4 * shape.num_hidden_layers * batch_size * shape.num_attention_heads * length**2
 
 
 def no_record(classifier: Classifier, config: DistilConfig) -> str:

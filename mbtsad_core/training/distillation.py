@@ -59,7 +59,7 @@ def distil(
 ) -> Steps[Classifier]:
     """Train `student`, in place, towards the frozen `teacher` (step 2 of Algorithm 1), and return it."""
     teacher.model.eval()
-    form = choose(student, config).form
+    form = choose(student, config, texts(0) if callable(texts) else texts).form
 
     def loss(student: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -20,7 +20,7 @@ import gradio as gr
 from gradio.context import get_blocks_context
 from gradio.utils import get_function_description, get_upload_folder
 
-from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
+from mbtsad_core.attacks.triggers import PLACES, triggered_test_set, typed_trigger
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import PurifyConfig, SplitConfig, replace
 from mbtsad_core.config import settings as settings_of
@@ -212,7 +212,7 @@ def add_api(site: Site) -> None:
             if not (specs := read_trigger(trigger)):
                 return scores_to_dict(evaluate_scores(classifier, texts))
             index = class_index(target, classifier.labels)
-            triggered = triggered_test_set(texts, typed_trigger(specs, index, window=classifier.max_length // 2))
+            triggered = triggered_test_set(texts, typed_trigger(specs, index, window=PLACES))
             return scores_to_dict(evaluate_scores(classifier, texts, triggered, index))
 
     def purify_start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -29,6 +30,7 @@ from mbtsad_core.views.embeddings import METHODS, Points, outlying_html, project
 
 CLEAN_TEXTS, OTHER_TEXTS = 300, 150  # texts of each set in the projection
 SETS = ("clean", "triggered", "token-split")
+VIEWED = 128  # tokens of a text whose maps are shown: a browser draws T x T cells a head
 LAST = 10**6  # a layer that no model has: the last one that it has
 WAITING = "The attention maps are being read …"
 
@@ -80,7 +82,7 @@ def inside_step(parts: Parts) -> None:
 
             def trace(classifier: Any = classifier) -> AttentionMaps:
                 with site.tracing:
-                    return attention_maps(classifier, text)
+                    return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
 
             found[name] = site.remembered(("attention", session.suspect, session.job, name, session.config.max_length, text), trace)
         return found

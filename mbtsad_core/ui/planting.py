@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.planting import make_trigger, measured_trigger
-from mbtsad_core.attacks.triggers import triggered_test_set
+from mbtsad_core.attacks.triggers import PLACES, triggered_test_set
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import (
     BadNetsConfig,
@@ -84,7 +84,7 @@ def plant(
         raise BadData("Type the trigger to plant: a word of your choice.")
     if specs and not chosen.trigger:
         raise BadData("This attack learns its trigger: leave the field empty.")
-    trigger = yield from make_trigger(attack, classifier, train, target, specs, chosen.config, window=classifier.max_length // 2)
+    trigger = yield from make_trigger(attack, classifier, train, target, specs, chosen.config, window=PLACES)
     suspect = yield from ATTACKS[attack](classifier, train, trigger, chosen.config)
     if attack not in REWRITES:
         return suspect, []

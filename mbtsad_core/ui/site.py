@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mbtsad_core.config import CageConfig, JobsConfig, PurifyConfig, RuntimeConfig, UploadConfig, VettingConfig
+from mbtsad_core.config import CageConfig, JobsConfig, RuntimeConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.embeddings import Projection, Vectors, digest, project
 from mbtsad_core.jobs import cage, trial
@@ -117,7 +117,7 @@ class Site:
 
     # ------------------------------------------------------------ models
 
-    def model(self, source: str, max_length: int = PurifyConfig.max_length) -> Classifier:
+    def model(self, source: str, max_length: int | None = None) -> Classifier:
         """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
 
         def load() -> Classifier:
@@ -190,7 +190,7 @@ class Site:
 
     def clean_demo(self) -> Classifier:
         """The demo's clean classifier, which backdoors are planted in."""
-        return self._models.get("demo clean", lambda: read_model("demo", "clean", PurifyConfig.max_length, self.own_runtime))
+        return self._models.get("demo clean", lambda: read_model("demo", "clean", None, self.own_runtime))
 
     def models(self, session: Session) -> dict[str, Classifier]:
         """The suspect and, once the run is done, the teacher and the purified model, in this order."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.attacks.triggers import read_variants
+from mbtsad_core.attacks.triggers import places, read_variants
 from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attribution import attribute
@@ -98,7 +98,7 @@ def triggers_step(parts: Parts) -> None:
         known: dict[str, Any] = site.remembered(
             ("answered", session.suspect.source, session.job, len(models), session.clean), dict
         )  # of the texts without a trigger
-        steps = try_trigger(models, inputs.test, specs, target, window=session.config.max_length // 2, seed=session.config.seed, answered=known)
+        steps = try_trigger(models, inputs.test, specs, target, window=places(session.config.max_length), seed=session.config.seed, answered=known)
         yield gr.skip(), gr.skip(), gr.skip(), said(f"“{write_trigger(specs)}” is tried on {len(inputs.test)} test texts …")
         trial = None
         while trial is None:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -225,7 +226,10 @@ def test_an_unknown_error_says_so_and_leaves_its_traceback_in_the_log(runner: At
     assert status.message.startswith("Unknown error")
     assert "KeyError" not in status.message
     log = (runner.store.directory(id) / LOG).read_text()
-    assert log.startswith("Traceback")
+    number = re.search(r"report the number ([0-9a-f]{8}):", status.message)
+    assert number
+    assert log.splitlines()[0] == f"Error {number[1]}"
+    assert log.splitlines()[1].startswith("Traceback")
     assert "KeyError: 'columns'" in log
 
 
