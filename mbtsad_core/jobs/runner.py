@@ -20,16 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import CageConfig, CagesConfig, JobsConfig
 from mbtsad_core.errors import WrongState
 from mbtsad_core.jobs.cage import END, ENDS, Limit, caches, end, environment, said, start
+from mbtsad_core.jobs.planting import is_planting
 from mbtsad_core.jobs.store import ACTIVE, Job, Measure, Recorded, State, Store, is_held
 from mbtsad_core.jobs.worker import LOG, RUN, work
 from mbtsad_core.types import Event
 
 if TYPE_CHECKING:
     from mbtsad_core.jobs.comparison import Comparison
+    from mbtsad_core.jobs.planting import Planting
     from mbtsad_core.jobs.purification import Request
+
+    Asked = Request | Comparison | Planting
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +88,8 @@ class Runner(Protocol):
 
     detached: bool
 
-    def submit(self, request: Request | Comparison, owner: str = "") -> str:
-        """Put a purification, or another method, in the queue; returns its id, the secret by which it is found. Raises QueueFull."""
+    def submit(self, request: Asked, owner: str = "") -> str:
+        """Put a purification, another method, or the planting of a backdoor in the queue; returns its id, the secret by which it is found. Raises QueueFull."""
         ...
 
     def cancel(self, id: str) -> None:
@@ -148,7 +153,7 @@ def seconds_left(job: Job) -> float | None:
     return left
 
 
-def _submit(store: Store, config: JobsConfig, request: Request | Comparison, owner: str) -> str:
+def _submit(store: Store, config: JobsConfig, request: Asked, owner: str) -> str:
     most = config.quota_megabytes * 2**20
     return store.create(request.to_dict(), owner, queue_size=config.queue_size, quota=config.quota, most_bytes=most, keep=3600 * config.keep)
 
@@ -184,7 +189,7 @@ class DetachedRunner:
         self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request | Comparison, owner: str = "") -> str:
+    def submit(self, request: Asked, owner: str = "") -> str:
         id = _submit(self.store, self.config, request, owner)
         self._wake.set()
         return id
@@ -274,6 +279,8 @@ class DetachedRunner:
         shutil.rmtree(home, ignore_errors=True)  # what an attempt before has left
         home.mkdir(mode=0o700)
         more = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | caches() | {"MBTSAD_NICE": str(self.config.nice)}
+        if wordnet := find_wordnet():  # perhaps in the home that the worker does not have
+            more["WNSEARCHDIR"] = str(wordnet.absolute())
         env = environment(home, threads=self.config.threads or max(1, (os.cpu_count() or 2) - 1), more=more)
         command = [sys.executable, "-P", "-m", "mbtsad_core.jobs.worker", str(self.store.root), job.id]
         with open(self.store.directory(job.id) / LOG, "ab") as log:
@@ -336,7 +343,7 @@ class AttachedRunner:
         self.store, self.config, self.seconds = Store(root), config, seconds
         self._slice = around(work_slice)
 
-    def submit(self, request: Request | Comparison, owner: str = "") -> str:
+    def submit(self, request: Asked, owner: str = "") -> str:
         self.store.expire(waiting=True)  # a job whose visitor left waits for nobody
         return _submit(self.store, self.config, request, owner)
 
@@ -374,9 +381,11 @@ class AttachedRunner:
         The caller's own queue says who comes first: on ZeroGPU that is Gradio's. Raises the host's error where it lends nothing.
         """
         self._mend(id)
+        # A backdoor is planted without checkpoints, in one piece: here, and not in what the host lends for less than a minute.
+        slice = work_slice if is_planting(self.store.get(id).request) else self._slice
         while self.store.claim(id, room=has_room(self.store, self.config)):
             try:
-                yield from self._slice(str(self.store.root), id, self.seconds)
+                yield from slice(str(self.store.root), id, self.seconds)
             except Exception as error:  # the host's: what comes of the work itself is told in the job
                 if self._was_refused(id):
                     raise

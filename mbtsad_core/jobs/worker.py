@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mbtsad_core.errors import MBTSADError, WrongState
 from mbtsad_core.jobs.faults import number_of
@@ -27,9 +27,11 @@ from mbtsad_core.types import Event, Observe, Steps
 
 if TYPE_CHECKING:
     from mbtsad_core.config import PurifyConfig
+    from mbtsad_core.jobs.planting import Planting
     from mbtsad_core.jobs.purification import Inputs, Request
     from mbtsad_core.models.classifier import Classifier
 
+Asked = TypeVar("Asked", "Request", "Planting")
 RUN, LOG = "run", "worker.log"
 BATCH = 0.3  # seconds between two writes of events, at most where steps are short
 BEAT = 1.0  # seconds between two signs of life
@@ -79,10 +81,12 @@ def work(root: Path, id: str, *, seconds: float | None = None, stopping: Callabl
 
 def _go_on(store: Store, job: Job, seconds: float | None, stopping: Callable[[], bool]) -> Generator[Event, None, State]:
     from mbtsad_core.jobs.comparison import is_comparison
+    from mbtsad_core.jobs.planting import is_planting
     from mbtsad_core.jobs.purification import memory_notes, read_events, remove_checkpoint
 
     out = store.directory(job.id) / RUN
-    anew = is_comparison(job.request)  # without checkpoints: no attempt goes on from the one before, and slices would never come to the end
+    # Without checkpoints no attempt goes on from the one before, and slices would never come to the end.
+    anew = is_comparison(job.request) or is_planting(job.request)
     if job.state is State.CANCELLING:
         return store.release(job.id)
     if (out / "report.json").exists():  # killed between the end of the run and its word to the store
@@ -137,8 +141,11 @@ def _go_on(store: Store, job: Job, seconds: float | None, stopping: Callable[[],
 def _asked_for(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:
     """The work that a job asks for, and the figures that come of it."""
     from mbtsad_core.jobs.comparison import Comparison, compare, is_comparison
+    from mbtsad_core.jobs.planting import Planting, is_planting, plant_suspect
     from mbtsad_core.jobs.purification import Request, execute
 
+    if is_planting(job.request):
+        return (yield from plant_suspect(_within_threads(Planting.from_dict(job.request)), out))
     if is_comparison(job.request):
         comparison = Comparison.from_dict(job.request)
         return (yield from compare(dataclasses.replace(comparison, request=_within_threads(comparison.request)), out))
@@ -147,7 +154,7 @@ def _asked_for(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:
     return result.to_dict()
 
 
-def _within_threads(request: Request) -> Request:
+def _within_threads(request: Asked) -> Asked:
     """The request with no more threads than this process was given."""
     import torch
 
@@ -222,7 +229,7 @@ def _write_reserve(directory: Path) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """What a visitor is told of an error that is not his."""
+    """What a visitor is told of an error that is not his; one that was not foreseen has its number in the log, and no word of a library's."""
     from mbtsad_core.training.fine_tuning import lacks_memory
 
     reason = str(error)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.jobs.comparison import is_comparison
+from mbtsad_core.jobs.planting import is_planting
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.ui.api import add_api
 from mbtsad_core.ui.clean_data import clean_step
@@ -17,6 +18,7 @@ from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.ui.inside import inside_step
 from mbtsad_core.ui.parts import STEPS, Parts
+from mbtsad_core.ui.planting import Planted, waited_for
 from mbtsad_core.ui.purify import Purify, attend, job_of_link, purify_step, update
 from mbtsad_core.ui.session import Session, of_request
 from mbtsad_core.ui.site import Site
@@ -53,13 +55,28 @@ def build_page(site: Site) -> gr.Blocks:
             parts = Parts(site, session, tabs)
             opened: dict[str, gr.Tab] = {}
             shown: Purify | None = None
+            planted: Planted | None = None
             for step, build in BUILDERS.items():
                 with gr.Tab(STEPS[step], id=step, elem_id=f"step-{step}") as tab:
                     made = build(parts)
                     shown = made if isinstance(made, Purify) else shown
+                    planted = made if isinstance(made, Planted) else planted
                 opened[step] = tab
         assert shown is not None
-        updated = [strip, shown.panel, shown.curves, shown.sentence, shown.link, shown.start, shown.stop, shown.drawn, *shown.compare.shown, timer]
+        assert planted is not None
+        updated = [
+            strip,
+            shown.panel,
+            shown.curves,
+            shown.sentence,
+            shown.link,
+            shown.start,
+            shown.stop,
+            shown.drawn,
+            *shown.compare.shown,
+            *planted.shown,
+            timer,
+        ]
 
         @told
         def look(session: Session, drawn: Any, method: str, table: str) -> tuple[Any, ...]:
@@ -80,7 +97,7 @@ def build_page(site: Site) -> gr.Blocks:
         # A session that names its job only, for the address bar: the session itself stays on the server.
         job = gr.Textbox(visible=False, elem_id="job-id")
         for event, runs in parts.events:
-            event = event.success(look, **looking, **QUIET).then(lambda s: s.job, session, job, **LIGHT)
+            event = event.success(look, **looking, **QUIET).then(lambda s: s.planting or s.job, session, job, **LIGHT)
             event = event.then(None, job, None, js=KEEP_LINK)
             if runs and not site.runner.detached:
                 event.then(work, session, None, **QUIET, concurrency_id="gpu", concurrency_limit=1).then(look, **looking, **QUIET)
@@ -91,8 +108,10 @@ def build_page(site: Site) -> gr.Blocks:
             visitor = visitor or secrets.token_urlsafe(VISITOR_BYTES)
             id = job_of_link(site, dict(request.query_params).get("job", ""))
             if not id:
-                return Session(visitor), visitor, gr.Tabs(selected="suspect")
+                return Session(visitor, planting=waited_for(site, visitor)), visitor, gr.Tabs(selected="suspect")
             try:
+                if is_planting(site.runner.job(id).request):
+                    return Session(visitor, planting=id), visitor, gr.Tabs(selected="suspect")
                 if is_comparison(wanted := site.runner.job(id).request):  # no run, and it is found by its visitor
                     return Session(visitor), visitor, gr.Tabs(selected="suspect")
                 asked = Request.from_dict(wanted)

@@ -19,6 +19,7 @@ from mbtsad_core.ui.compare import Compare, compare_part, update_compared
 from mbtsad_core.ui.components import drawing, figure, html, nothing
 from mbtsad_core.ui.handlers import PRIVATE, QUIET, told
 from mbtsad_core.ui.parts import Parts, leads_to, lede, said
+from mbtsad_core.ui.planting import update_planted
 from mbtsad_core.ui.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.ui.site import Site
 from mbtsad_core.ui.standing import Standing, panel_html, standing, strip_html
@@ -43,13 +44,14 @@ class Purify:
 
 
 def update(site: Site, session: Session, drawn: Any, method: str, table: str) -> tuple[Any, ...]:
-    """Strip, panel, curves, sentence, link, buttons, comparisons and timer, as the visitor's jobs stand now; only what has changed is sent."""
+    """Strip, panel, curves, sentence, link, buttons, comparisons, planting and timer, as the visitor's jobs stand now; only what has changed is sent."""
     found = standing(site, session)
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
     now = (session.job, len(events), len(measures), found.whole)
     curves, sentence = (gr.skip(), gr.skip()) if now == drawn else _course(site, session, events, measures, found)
     compared, comparing = update_compared(site, session, method, table)
+    planted, planting = update_planted(site, session)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     return (
         strip_html(session, found),
@@ -61,7 +63,8 @@ def update(site: Site, session: Session, drawn: Any, method: str, table: str) ->
         gr.Button(interactive=can_stop),
         now,
         *compared,
-        gr.Timer(active=found.moving or comparing),
+        *planted,
+        gr.Timer(active=found.moving or comparing or planting),
     )
 
 
@@ -168,8 +171,8 @@ def purify_step(parts: Parts) -> Purify:
 
 def attend(site: Site, session: Session) -> Iterator[None]:
     """Where jobs need a caller, work on this visitor's; on hosts with background jobs there is nothing to do."""
-    if session.job and not site.runner.detached:
-        for _ in site.runner.run(session.job):
+    if (id := session.planting or session.job) and not site.runner.detached:
+        for _ in site.runner.run(id):
             yield
 
 

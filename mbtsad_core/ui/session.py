@@ -57,6 +57,7 @@ class Session:
     target: str | None = demo.TARGET
     config: PurifyConfig = WATCHED
     job: str = ""
+    planting: str = ""  # id of the job whose planted suspect shall be the session's once it is done
     scores: Scores | None = None  # of the suspect, before any run
 
     def having(self, **changes: Any) -> Session:
@@ -80,7 +81,7 @@ class Session:
     def with_suspect(self, source: str, name: str, classifier: Classifier, triggers: tuple[str, ...] = (), target: str | None = None) -> Session:
         """Another suspect: what was measured or trained on the one before is left behind."""
         suspect = Suspect(source, name, classifier.describe(), classifier.labels)
-        return self.having(suspect=suspect, names=(), triggers=triggers, target=target, job="", scores=None)
+        return self.having(suspect=suspect, names=(), triggers=triggers, target=target, job="", planting="", scores=None)
 
     def with_description(self, classifier: Classifier) -> Session:
         """The session with what the loaded suspect says of itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import threading
@@ -19,10 +20,11 @@ from mbtsad_core.evaluation.embeddings import Projection, Vectors, digest, proje
 from mbtsad_core.jobs import cage, trial
 from mbtsad_core.jobs.comparison import Comparison, subject
 from mbtsad_core.jobs.pace import Expected, expected, forward_passes, of_runs, over_told, settled, steady, timings
+from mbtsad_core.jobs.planting import MODEL, TRIGGERED, Planting, check_planting
 from mbtsad_core.jobs.projection import project_apart
 from mbtsad_core.jobs.purification import Inputs, Request, named, prepare, read_model
 from mbtsad_core.jobs.runner import Runner
-from mbtsad_core.jobs.store import ACTIVE, Recorded, State
+from mbtsad_core.jobs.store import ACTIVE, Job, Recorded, State
 from mbtsad_core.models import uploads as plain
 from mbtsad_core.models.classifier import Classifier, check_suitable
 from mbtsad_core.models.hub import fetch_model
@@ -108,6 +110,7 @@ class Site:
         self._results = Kept(RESULTS)
         self._inputs = Kept(16)
         self._timed = Kept(RESULTS)  # lists of timings, by suspect and clean texts
+        self._taking = threading.Lock()
         self._told: dict[str, float] = {}  # of each run, the seconds that timings told before it began
         self._read = Kept(EVENTS, len)
         self._reading = threading.Lock()
@@ -187,10 +190,6 @@ class Site:
         except MBTSADError:  # it cannot be loaded any more
             return self.runtime.device
         return f"{suspect.device.type}, {suspect.precision}"
-
-    def clean_demo(self) -> Classifier:
-        """The demo's clean classifier, which backdoors are planted in."""
-        return self._models.get("demo clean", lambda: read_model("demo", "clean", None, self.own_runtime))
 
     def models(self, session: Session) -> dict[str, Classifier]:
         """The suspect and, once the run is done, the teacher and the purified model, in this order."""
@@ -291,6 +290,32 @@ class Site:
         if timed := self._timings_of(session):
             self._told[id] = steady(timed) * forward_passes(len(inputs.clean), session.config, inputs.suspect)
         return session.having(job=id)
+
+    def plant(self, session: Session, attack: str, triggers: tuple[str, ...], target: str) -> Session:
+        """Put the planting of a backdoor in the queue; the session then waits for it. Raises BadData as `check_planting` does, and QueueFull."""
+        check_planting(attack, triggers)
+        self.expire()
+        return session.having(planting=self.runner.submit(Planting(attack, triggers, target, self.own_runtime), session.visitor))
+
+    def planted_folder(self, id: str) -> str:
+        """Where the planted suspect of a job is kept once it was taken: among the uploads, so as long as it is used or a run names it."""
+        return str(self.root / UPLOADS / id)
+
+    def is_taken(self, id: str) -> bool:
+        return Path(self.planted_folder(id)).exists()
+
+    def take_planted(self, session: Session, job: Job, name: str) -> Session:
+        """The session with the suspect of a planting that is done, and the trigger that it was planted with."""
+        folder = Path(self.planted_folder(job.id))
+        with self._taking:
+            if not folder.exists():
+                self.runner.output(job.id).rename(folder)
+            os.utime(folder)
+        source = str(folder / MODEL)
+        self.needs_no_trial(folder / MODEL)
+        triggered = folder / TRIGGERED
+        triggers = (str(triggered),) if triggered.exists() else tuple(job.request["triggers"])
+        return Session(session.visitor).with_suspect(source, name, self.model(source), triggers, job.request["target"])
 
     def compare(self, session: Session, method: str, pretrained: str | None = None) -> str:
         """Put another method in the queue, on what the session's run uses; returns the job's id. Raises BadData where jobs run in slices,

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.jobs.comparison import subject
-from mbtsad_core.jobs.purification import read_texts
+from mbtsad_core.jobs.planting import lacking
+from mbtsad_core.jobs.store import State
 from mbtsad_core.models import demo
-from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, refusal, told, words
 from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
-from mbtsad_core.ui.planting import PLANTS, lacking, offered, plant, suggest
-from mbtsad_core.ui.session import CleanData, Session, read_hub_id, read_trigger, write_trigger
+from mbtsad_core.ui.planting import PLANTS, Planted, newest, offered, planted_name, suggest
+from mbtsad_core.ui.session import Session, read_hub_id, read_trigger, write_trigger
+from mbtsad_core.ui.standing import MOVING
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
 
-TRIGGERED = "triggered.jsonl"  # beside a planted model: test texts with a trigger that cannot be typed
 
-
-def suspect_step(parts: Parts) -> None:
+def suspect_step(parts: Parts) -> Planted:
     site = parts.site
     lede("Which model do you want to vet? It is never changed: the cure works on copies.")
     with gr.Row(elem_classes="choices"):
@@ -79,7 +75,11 @@ def suspect_step(parts: Parts) -> None:
             absent = "; ".join(f"{PLANTS[name].name.partition(':')[0]} lacks {what}" for name, what in lacking().items())
             html(f'<p class="mbtsad muted" id="plant-lacking">Not to be planted here: {escape(absent)}.</p>')
             planting = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
-            planted = html(elem_id="plant-progress")
+            panel = html(elem_id="plant-progress")
+            with gr.Row():
+                stop = gr.Button("Stop planting", variant="stop", visible=False, elem_classes="narrow", elem_id="plant-stop")
+                use = gr.Button("Use it as the suspect", visible=False, elem_classes="narrow", elem_id="plant-use")
+    planted = Planted(panel, stop, use, gr.Textbox(visible="hidden", elem_id="plant-ready"))
     leads_to(parts, "Next: clean data", "clean")
     finding = gr.State(None)  # the session as it was measured; the visitor may have started a run meanwhile
 
@@ -157,29 +157,32 @@ def suspect_step(parts: Parts) -> None:
         return session.with_suspect(f"hub:{id}", id, classifier).fitting(classifier), ""
 
     @told
-    def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Iterator[tuple[Any, str]]:
-        specs = read_trigger(text)
-        classifier = site.clean_demo()
-        train, test = (read_texts("demo", part, classifier.labels, CleanData().columns).texts for part in ("clean", "test"))
-        steps = plant(attack_name, classifier, train, test, class_index(target_name, classifier.labels), specs)
-        yield gr.skip(), _progress("The clean classifier is being loaded …", 0.0)
-        with site.upload() as folder:
-            while True:
-                try:
-                    event = next(steps)
-                except StopIteration as done:
-                    suspect, pairs = done.value
-                    break
-                yield gr.skip(), _progress(f"Planting: step {event.step} of {event.total}", event.step / event.total)
-            save_classifier(suspect, folder / "model", precision="float32")
-            if pairs:
-                (folder / TRIGGERED).write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
-        site.needs_no_trial(folder / "model")
-        source = str(folder / "model")
-        name = PLANTS[attack_name].name.partition(":")[0] + (f" with “{write_trigger(specs)}”" if specs else "")
-        measured = (str(folder / TRIGGERED),) if pairs else specs
-        session = Session(session.visitor).with_suspect(source, name, site.model(source), measured, target_name)
-        yield session, _progress("Planted. It is the suspect now.", 1.0)
+    def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Session:
+        job = newest(site, session)
+        if job is not None and job.state in MOVING:
+            raise BadData("A backdoor of yours is being planted. Wait for its end, or stop it.")
+        return site.plant(session, attack_name, read_trigger(text), target_name)
+
+    @told
+    def stop_planting(session: Session) -> None:
+        if (job := newest(site, session)) is not None and job.state in MOVING:
+            site.runner.cancel(job.id)
+
+    def take_planted(session: Session, id: str) -> Session:
+        job = site.runner.job(id)
+        if job.state is not State.DONE:
+            raise BadData("It is not planted, or its time was up. Plant it again.")
+        return site.take_planted(session, job, planted_name(job.request))
+
+    @told
+    def become(session: Session, id: str) -> Session:
+        """What the visitor has waited for is the suspect now."""
+        return take_planted(session, id) if id and session.planting == id else session
+
+    @told
+    def use_planted(session: Session) -> Session:
+        job = newest(site, session)
+        return session if job is None else take_planted(session, job.id)
 
     parts.refresh_on(run_demo.click(start_demo, parts.session, [parts.session, parts.tabs], **PRIVATE), runs=True)
     use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET).then(
@@ -189,14 +192,18 @@ def suspect_step(parts: Parts) -> None:
         back.click(choose_demo, parts.session, parts.session, **PRIVATE),
         files.upload(take_upload, [parts.session, files], [parts.session, report], **PRIVATE),
         fetch.click(fetch_hub, [parts.session, hub], [parts.session, fetched], **PRIVATE),
-        planting.click(plant_backdoor, [parts.session, attack, word, target], [parts.session, planted], **PRIVATE),
+        planted.ready.change(become, [parts.session, planted.ready], parts.session, **QUIET),
+        planted.use.click(use_planted, parts.session, parts.session, **PRIVATE),
     ]
+    parts.refresh_on(planting.click(plant_backdoor, [parts.session, attack, word, target], parts.session, **PRIVATE), runs=True)
+    parts.refresh_on(planted.stop.click(stop_planting, parts.session, None, **PRIVATE))
     files.clear(lambda: "", None, report, **QUIET)
     attack.change(told(suggest), [attack, word], word, **QUIET)
     for event in chosen:
         parts.refresh_on(event.success(measure, **measured, **PRIVATE).success(keep, **kept, **LIGHT))
     parts.opened["suspect"] = [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]  # other texts may be chosen
     parts.on_load += [(measure, measured["inputs"], measured["outputs"]), (keep, kept["inputs"], kept["outputs"])]
+    return planted
 
 
 def _still(session: Session) -> str:
@@ -230,10 +237,3 @@ def _say_what_lacks(text: str) -> None:
     """A sentence on the cage, where the host does not give all of it."""
     if text:
         html(f'<p class="mbtsad muted cage">{escape(text)}</p>')
-
-
-def _progress(text: str, share: float) -> str:
-    return (
-        f'<section class="mbtsad job-panel" role="status"><p>{escape(text)}</p><div class="progress" role="progressbar" aria-label="Progress" '
-        f'aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"><i style="width:{100 * share:.0f}%"></i></div></section>'
-    )

@@ -219,18 +219,16 @@ def test_a_users_error_becomes_the_message(request_: Request, runner: AttachedRu
 
 
 def test_an_unknown_error_says_so_and_leaves_its_traceback_in_the_log(runner: AttachedRunner) -> None:
-    id = runner.store.create({"no": "purification"})
-    assert list(runner.run(id)) == []
-    status = runner.status(id)
-    assert status.state is State.FAILED
-    assert status.message.startswith("Unknown error")
-    assert "KeyError" not in status.message
-    log = (runner.store.directory(id) / LOG).read_text()
-    number = re.search(r"report the number ([0-9a-f]{8}):", status.message)
-    assert number
-    assert log.splitlines()[0] == f"Error {number[1]}"
-    assert log.splitlines()[1].startswith("Traceback")
-    assert "KeyError: 'columns'" in log
+    for asked, of_a_library in ({"no": "purification"}, "KeyError: 'columns'"), ({"attack": "ep"}, "KeyError: 'triggers'"), ({"method": "nad"}, "KeyError"):
+        id = runner.store.create(asked)
+        assert list(runner.run(id)) == []
+        status = runner.status(id)
+        assert status.state is State.FAILED
+        number = re.fullmatch(r"Unknown error: .* report the number ([0-9a-f]{8}): the job's log on the server has the details\.", status.message)
+        assert number, status.message
+        log = (runner.store.directory(id) / LOG).read_text()
+        assert log.startswith(f"Error {number[1]}\nTraceback")
+        assert of_a_library in log
 
 
 def test_no_room_on_the_disk_is_said(tmp_path: Path) -> None:

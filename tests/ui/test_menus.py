@@ -12,13 +12,14 @@ from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS
 from mbtsad_core.errors import BadData
+from mbtsad_core.jobs.planting import CONFIGS, REWRITES, lacking, plant
 from mbtsad_core.models.classifier import weights_hash
-from mbtsad_core.ui.planting import PLANTS, REWRITES, lacking, offered, plant, suggest
+from mbtsad_core.ui.planting import PLANTS, offered, suggest
 from mbtsad_core.ui.session import OWN, read_trigger, typed_form, write_trigger
 
 
 def test_every_attack_is_in_the_menu_or_said_to_be_lacking(wordnet: Path) -> None:
-    assert set(PLANTS) == set(ATTACKS)
+    assert set(PLANTS) == set(CONFIGS) == set(ATTACKS)
     assert {attack for _, attack in offered()} | set(lacking()) == set(ATTACKS)
     assert set(lacking()) == {"syntactic"}
 
