@@ -486,6 +486,7 @@ def defend_command(args: argparse.Namespace) -> int:
     from mbtsad_core.jobs.comparison import about_run, run_defense
     from mbtsad_core.jobs.purification import new_output, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
+    from mbtsad_core.views.report import warning
 
     name, out = args.defense, Path(args.out)
     config = read_settings(args, DEFENSE_CONFIGS[name])
@@ -504,9 +505,12 @@ def defend_command(args: argparse.Namespace) -> int:
         save_classifier(found.purified, out)
     scores = {"suspect": found.before, "purified": found.after}
     if args.json:
-        figures = {key: scores_to_dict(s) for key, s in scores.items()}
+        figures: dict[str, Any] = {key: scores_to_dict(s) for key, s in scores.items()}
+        figures["trigger_still_works"] = bool(warning(found.after)) if found.after.asr else None
         print(json.dumps(figures | about_run(name, config, inputs) | {"seconds": round(found.seconds, 1), "out": str(out)}))
         return DONE
+    if first := warning(found.after):
+        print(first)
     for key, s in scores.items():
         print(f"-- {key}")
         print_scores(s, inputs.suspect.labels)

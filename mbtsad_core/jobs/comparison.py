@@ -16,7 +16,8 @@ from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS, Config, Purify
 from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
 from mbtsad_core.detectors import DETECTORS, Detection
 from mbtsad_core.errors import BadData, UnknownMethod
-from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector
+from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector, still_works
+from mbtsad_core.jobs.provenance import now, versions
 from mbtsad_core.jobs.purification import Inputs, Request, check_classes, check_clean, gather, rates_to_dict, read_model, scores_to_dict, write_json
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
@@ -73,7 +74,8 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     if name in DEFENSES:
         config = DEFENSE_CONFIGS[name]
         defended = yield from run_defense(name, inputs, config, comparison.pretrained)
-        figures = {"kind": "defense", "suspect": scores_to_dict(defended.before), "result": scores_to_dict(defended.after)}
+        works = still_works(defended.after.asr, defended.after.asr_floor) if defended.after.asr else None
+        figures = {"kind": "defense", "trigger_still_works": works, "suspect": scores_to_dict(defended.before), "result": scores_to_dict(defended.after)}
     else:
         config = DETECTOR_CONFIGS[name]
         detected = yield from run_detector(name, inputs, config)
@@ -163,4 +165,5 @@ def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
     model = inputs.suspect
     about: dict[str, Any] = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
     about |= {"clean_texts": len(inputs.clean), "splits": inputs.splits and dataclasses.asdict(inputs.splits)}
+    about |= {"inputs": dict(inputs.used), "versions": versions(), "date": now()}
     return about | {"notes": [note.text for note in inputs.notes]}

@@ -7,11 +7,11 @@ import os
 import platform
 import tempfile
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mbtsad_core.jobs.provenance import versions
+
 INTERNAL = 70  # the exit code of a fault of ours; EX_SOFTWARE of sysexits.h
-NAMED = ("mbtsad", "torch", "transformers")
 
 
 def number_of(error: BaseException) -> str:
@@ -22,7 +22,7 @@ def number_of(error: BaseException) -> str:
 
 def keep(error: BaseException, doing: str) -> Path | None:
     """Write the traceback to a new file of this user's alone, and return its place; None where there is no room for one."""
-    used = ", ".join(f"{name} {versions()[name]}" for name in ("python", *NAMED))
+    used = ", ".join(f"{name} {number}" for name, number in versions().items())
     lines = [f"mbtsad, fault {number_of(error)}, in: {doing}\n{used}, {platform.platform()}\n\n", *traceback.format_exception(error)]
     try:
         handle, path = tempfile.mkstemp(prefix=f"mbtsad-fault-{number_of(error)}-", suffix=".txt")
@@ -38,15 +38,3 @@ def fault_words(error: BaseException, place: Path | None) -> str:
     kind = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}".rstrip(" .:")
     kept = f" The details are in {place}: send them along." if place else ""
     return f"This is a fault of this program, not of what you gave it ({kind}). If it stays, report its number, {number_of(error)}.{kept}"
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of what decides a run's figures."""
-
-    def of(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "(not installed)"
-
-    return {"python": platform.python_version(), **{name: of(name) for name in NAMED}}

@@ -36,9 +36,10 @@ from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, Vetting
 from mbtsad_core.data import Columns, Dataset, class_index, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
-from mbtsad_core.evaluation import baseline, evaluate, observer
+from mbtsad_core.evaluation import baseline, evaluate, observer, still_works
+from mbtsad_core.jobs.provenance import about_data, about_model, about_trigger, now, versions
 from mbtsad_core.models import demo
-from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable, load_classifier, save_classifier, weights_hash
+from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable, load_classifier, read_source, save_classifier, weights_hash
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.pieces import piece
 from mbtsad_core.training.attention_map import choose
@@ -65,6 +66,10 @@ class Request:
     config: PurifyConfig = PurifyConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    def pinned(self, suspect: Classifier) -> Request:
+        """The request for this suspect: of a model of the Hub, at the commit that was loaded."""
+        return dataclasses.replace(self, suspect=suspect.origin.pinned) if suspect.origin and self.suspect.startswith("hub:") else self
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -84,6 +89,7 @@ class Inputs:
     """What a request names, loaded and checked. The trigger is for measuring only: `purify` never gets it.
 
     splits  what token splitting does to the clean texts; None where the method splits none
+    used    what is told of suspect, clean texts, texts to measure on and trigger (`provenance`)
     """
 
     suspect: Classifier
@@ -93,6 +99,7 @@ class Inputs:
     target: int | None
     notes: tuple[Note, ...]
     splits: SplitEffect | None = None
+    used: Mapping[str, Any] = field(default_factory=dict)
 
 
 STANDS_OUT = 0.5  # nats
@@ -105,6 +112,7 @@ class Result:
 
     attention how the attention loss was computed: plain, checkpointed or fused
     splits    what token splitting did to the clean texts
+    used      what it was made of: the inputs' own, versions, the time of its end; the purified model's digest once that is saved
     stumbled  word pieces that raise the suspect's loss in three of four longer clean texts of a class, with by how many nats at
               least; the most first. A trigger does that, and few other words do
     """
@@ -124,6 +132,7 @@ class Result:
     events: tuple[Event, ...] = field(repr=False)
     stumbled: tuple[tuple[str, float], ...] = ()
     splits: SplitEffect | None = None
+    used: Mapping[str, Any] = field(default_factory=dict)
     models: Purified | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,11 +145,12 @@ class Result:
             "triggers": list(self.request.triggers),
             "target": self.request.target,
         }
-        scores = {name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")}
+        scores: dict[str, Any] = {name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")}
+        scores["trigger_still_works"] = None if self.purified.asr is None else still_works(self.purified.asr, self.purified.asr_floor)
         about: dict[str, Any] = {"model": self.description, "labels": list(self.labels), "settings": settings}
         about["splits"] = self.splits and dataclasses.asdict(self.splits)
         about |= {"stumbled": [list(piece) for piece in self.stumbled], "seconds": round(self.seconds, 1), "notes": [note.text for note in self.notes]}
-        return scores | about
+        return scores | about | dict(self.used)
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -229,7 +239,8 @@ def gather(
     seed = request.config.seed
     target = measured_target(request.triggers, request.target, suspect.labels)
     notes = [Note("model", text) for text in suspect.notes]
-    clean = list(_noted(read_texts(request.clean, "clean", suspect.labels, request.columns), notes))
+    given = measured = read_texts(request.clean, "clean", suspect.labels, request.columns)
+    clean = list(_noted(given, notes))
     if request.clean_amount is not None:
         try:
             clean = stratified_subset(clean, request.clean_amount, seed)
@@ -243,7 +254,11 @@ def gather(
         check(clean, besides)
         notes.append(Note("held_out", f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}."))
     else:
-        test = list(_noted(read_texts(request.test, "test", suspect.labels, request.columns), notes))
+        measured = read_texts(request.test, "test", suspect.labels, request.columns)
+        test = list(_noted(measured, notes))
+    used = {"suspect": about_model(suspect, request.suspect), "clean": about_data(given, request.clean, len(clean))}
+    used["test"] = about_data(measured, request.test or request.clean, len(test)) | {"held_out": request.test is None}
+    used["trigger"] = about_trigger(request.triggers, request.target)
     notes += cut_notes(suspect, request.config.max_length, {"clean texts": clean, "texts to measure on": test})
     effect = _effect(suspect, clean, split, seed, besides) if split else None
     notes += effect.notes(split) if effect and split else ()
@@ -253,9 +268,9 @@ def gather(
         notes.append(Note("shared", text))
     if target is None:
         notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
-        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect)
+        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect, used)
     trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
-    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes), effect)
+    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered_test_set(test, trigger, seed)), target, tuple(notes), effect, used)
 
 
 def _noted(data: Dataset, notes: list[Note]) -> tuple[LabelledText, ...]:
@@ -336,6 +351,7 @@ def execute(
         resume = False
     with new_output(out) if out is not None and first and not resume else contextlib.nullcontext():
         inputs = prepare(request)
+        request = request.pinned(inputs.suspect)
         suspect_hash = weights_hash(inputs.suspect)
         if out is not None and first and not resume:
             write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
@@ -385,10 +401,11 @@ def execute(
         events=tuple(events),
         stumbled=_stumbled(models),
         splits=inputs.splits,
+        used={"inputs": dict(inputs.used), "versions": versions(), "date": now()},
         models=models if keep_models else None,
     )
     if out is not None:
-        write_results(result, models.student, out, models.teacher if keep_teacher else None)
+        result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
     return result
 
 
@@ -558,17 +575,22 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
-def write_results(result: Result, purified: Classifier, out: Path, teacher: Classifier | None = None) -> None:
-    """The model with its card, the teacher if given, report.html and, last, report.json: where that stands, the run is done."""
+def write_results(result: Result, purified: Classifier, out: Path, teacher: Classifier | None = None) -> Result:
+    """The model with its card, the teacher if given, report.html and, last, report.json: where that stands, the run is done.
+
+    Returns the result with the digest of what was written of the model.
+    """
     from mbtsad_core.views.model_card import model_card
     from mbtsad_core.views.report import report_html
 
     _save_whole(purified, out / "model", model_card(result))
     if teacher is not None:
         _save_whole(teacher, out / "teacher")
+    result = dataclasses.replace(result, used={**result.used, "model_sha256": read_source(out / "model")[2].sha256})
     write_whole(out / "report.html", report_html(result))
     write_json(out / "report.json", result.to_dict())
     remove_checkpoint(out)
+    return result
 
 
 def remove_checkpoint(out: Path) -> None:

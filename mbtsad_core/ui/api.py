@@ -249,7 +249,9 @@ def add_api(site: Site) -> None:
             config=read_settings(settings),
             runtime=site.runtime,
         )
-        site.check(asked, site.model(asked.suspect, asked.config.max_length))
+        classifier = site.model(asked.suspect, asked.config.max_length)
+        asked = asked.pinned(classifier)
+        site.check(asked, classifier)
         # Programs of one address share a visitor's quota, so that none of them fills the queue.
         id = site.runner.submit(asked, f"api:{request.client.host if request.client else ''}")
         return {"id": id, "state": str(site.runner.status(id).state)}

@@ -154,7 +154,8 @@ def suspect_step(parts: Parts) -> Planted:
             classifier = site.model(f"hub:{id}", session.config.max_length)
         except Exception as error:
             return session, refused(id, refusal(error), _still(session))
-        return session.with_suspect(f"hub:{id}", id, classifier).fitting(classifier), ""
+        source = classifier.origin.pinned if classifier.origin else f"hub:{id}"  # what was judged and measured here is what is trained
+        return session.with_suspect(source, id, classifier).fitting(classifier), ""
 
     @told
     def plant_backdoor(session: Session, attack_name: str, text: str, target_name: str) -> Session:

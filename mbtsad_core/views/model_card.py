@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.triggers import names_file
 from mbtsad_core.config import settings
-from mbtsad_core.views.report import verdict
+from mbtsad_core.views.report import verdict, warning
 from mbtsad_core.views.words import duration, rate
 
 if TYPE_CHECKING:
     from mbtsad_core.jobs.purification import Request, Result
 
+INPUTS = {"suspect": "suspect's files", "clean": "clean texts", "test": "texts to measure on"}
 LONGEST = 300  # characters of a text of a user, after which it is cut
 
 USE = """```python
@@ -47,6 +48,7 @@ def model_card(result: Result) -> str:
         if strays
         else ""
     )
+    first = f"**{words}**\n" if (words := warning(result.purified)) else ""
     labels = ", ".join(f"<code>{literal(label)}</code>" for label in result.labels)
     return f"""---
 {_front_matter(result.request)}
@@ -55,7 +57,7 @@ def model_card(result: Result) -> str:
 # Purified text classifier
 
 A text classifier that may have carried a backdoor, after purification with [MBTSAD](https://arxiv.org/abs/2501.02754).
-{verdict(result.suspect, result.purified)}
+{first}{verdict(result.suspect, result.purified)}
 
 ## What was done
 
@@ -78,6 +80,8 @@ Neither step was told a trigger, and no pre-trained weights were used. Classes, 
 - Trigger: {_trigger(result.request)}
 - Texts: {result.clean_texts} to purify with; {result.purified.cacc.n} to measure CACC on ({_tests(result.request)}){_triggered(result)}.
 {notes}
+{_made_of(result)}
+
 ## What these figures do not prove
 
 - A low ASR was measured with this trigger on these texts. It does not prove that no other backdoor is left, nor that there was one.
@@ -139,6 +143,17 @@ def _trigger(request: Request) -> str:
 
 def _tests(request: Request) -> str:
     return "held out of the clean sample" if request.test is None else _source(request.test)
+
+
+def _made_of(result: Result) -> str:
+    """The day, the programs, and the digests of the suspect and of the texts."""
+    used = result.used
+    if not used:
+        return ""
+    programs = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
+    digests = "".join(f"\n- SHA-256 of the {name}: `{used['inputs'][key]['sha256']}`" for key, name in INPUTS.items() if used["inputs"][key]["sha256"])
+    commit = used["inputs"]["suspect"]["commit"]
+    return f"Made on {used['date'][:10]} with {literal(programs)}.\n{digests}" + (f"\n- Commit of the suspect on the Hub: `{commit}`" if commit else "")
 
 
 def _triggered(result: Result) -> str:

@@ -6,10 +6,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.types import Scores
 from mbtsad_core.views.curves import Whole, curves_text, training_curves
 from mbtsad_core.views.document import CONFINED, PLOT_CONTROLS
-from mbtsad_core.views.words import duration, percent, rate
+from mbtsad_core.views.words import duration, percent, rate, still_works_words
 
 if TYPE_CHECKING:
     from mbtsad_core.jobs.purification import Result
@@ -20,7 +21,8 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } .figures td { white-space: nowrap; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #e5e7eb; vertical-align: top; }
-.verdict { font-size: 1.05rem; border-left: 4px solid #009E73; padding-left: .8rem; } .note { color: #92400e; } small, .help { color: #6b7280; }
+.verdict { font-size: 1.05rem; border-left: 4px solid #009E73; padding-left: .8rem; } .verdict.failed { border-color: #B42318; }
+.works { font-size: 1.15rem; font-weight: 600; color: #B42318; } .note { color: #92400e; } small, .help { color: #6b7280; }
 """
 
 
@@ -33,6 +35,12 @@ def verdict(suspect: Scores, purified: Scores) -> str:
         f"ASR went from {percent(suspect.asr.share)} to {percent(purified.asr.share)} "
         f"({purified.asr.hits} of {purified.asr.n}; its floor is {percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
     )
+
+
+def warning(purified: Scores) -> str:
+    """What is said first: that the trigger still works; empty where it does not, or where none was measured."""
+    asr, floor = purified.asr, purified.asr_floor
+    return still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
 
 
 def stumbling_words(result: Result) -> str:
@@ -56,6 +64,7 @@ def report_text(result: Result) -> str:
         rows.append((name, rate(scores.cacc), rate(scores.asr), percent(scores.asr_floor.share if scores.asr_floor else None)))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [first, "", *lines] if (first := warning(result.purified)) else lines
     said = (stumbling_words(result), result.splits.sentence() if result.splits else "")
     lines += ["", verdict(result.suspect, result.purified), *filter(None, said), *(f"Note: {note}" for note in result.notes)]
     used = f"{result.device}, {result.precision}, attention loss {result.attention}"
@@ -70,12 +79,15 @@ def report_html(result: Result) -> str:
         for name, s in (("suspect", result.suspect), ("teacher", result.teacher), ("purified", result.purified))
     )
     about = result.to_dict()
-    flat = _flatten(about["settings"])
-    settings = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
+    settings, used = (
+        "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
+        for flat in (_flatten(about["settings"]), _flatten(dict(result.used)))
+    )
     stumbled = stumbling_words(result)
     stumbled = f"<h2>What the suspect stumbles over</h2><p>{escape(stumbled)}</p>" if stumbled else ""
     splits = f"<h2>What token splitting changed</h2><p>{result.splits.sentence()}</p>" if result.splits else ""
     notes = "".join(f'<p class="note">Note: {escape(note.text)}</p>' for note in result.notes)
+    first = f'<p class="works" role="alert">{words}</p>' if (words := warning(result.purified)) else ""
     whole = Whole.of(result.suspect, result.purified)
     curves = training_curves(result.events, whole=whole).to_html(full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS)
     source = result.request.suspect
@@ -84,7 +96,7 @@ def report_html(result: Result) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{CONFINED}
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>
 <h1>Purification of {escape(source)}</h1>
-<p class="verdict">{escape(verdict(result.suspect, result.purified))}</p>{notes}
+{first}<p class="{"verdict failed" if first else "verdict"}">{escape(verdict(result.suspect, result.purified))}</p>{notes}
 <h2>Figures</h2><div class="scroll"><table class="figures">
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
@@ -96,6 +108,7 @@ texts, as in the table. Losses are running means over nine steps.</p>
 <h2>Clean test texts by class</h2><div class="scroll">{_confusion(result)}</div>
 <h2>What was run</h2><p>{escape(result.description)}; {result.clean_texts} clean texts; {duration(result.seconds)}.</p>
 <div class="scroll"><table>{settings}</table></div>
+<h2>What it was made of</h2><div class="scroll"><table>{used}</table></div>
 <p><small>These figures say what was measured with this trigger on these texts; they do not prove that no other backdoor is left.</small></p>
 </body></html>
 """
@@ -118,5 +131,5 @@ def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, str]]:  # type: ig
         if isinstance(value, dict):
             out += _flatten(value, f"{prefix}{key}.")
         else:
-            out.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            out.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else "not given" if value is None else str(value)))
     return out

@@ -11,9 +11,11 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
@@ -21,7 +23,7 @@ from mbtsad_core.data import Columns
 from mbtsad_core.errors import BadOutput, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.jobs.purification import Request, Result, class_index, execute, model_zip, new_output, prepare, read_texts, write_json
-from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
+from mbtsad_core.models.classifier import Origin, load_classifier, save_classifier, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
 from mbtsad_core.types import Event, LabelledText, Steps
@@ -483,3 +485,89 @@ def test_a_directory_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(BadOutput, match="not an empty directory"), new_output(tmp_path):
         pass
+
+
+# ---------------------------------------------------------------- what a run was made of
+
+
+def sha256sum(path: Path) -> str:
+    return subprocess.run(["sha256sum", str(path)], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def test_the_report_names_its_inputs_and_what_came_of_them(request_: Request, finished: tuple[Path, Result]) -> None:
+    out, _ = finished
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    used = report["inputs"]
+    assert (used["suspect"]["source"], used["suspect"]["commit"]) == (Path(request_.suspect).name, None)
+    assert used["suspect"]["sha256"] == load_classifier(request_.suspect).origin.sha256  # type: ignore[union-attr]
+    assert report["model_sha256"] == load_classifier(out / "model").origin.sha256  # type: ignore[union-attr]
+    assert report["model_sha256"] != used["suspect"]["sha256"]
+    assert used["clean"] == {
+        "source": Path(request_.clean).name,
+        "sha256": sha256sum(Path(request_.clean)),
+        "columns": {"text": "text", "pair": None, "label": "label"},
+        "texts": 64,
+    }
+    assert used["test"]["sha256"] == sha256sum(Path(request_.test or ""))
+    assert used["test"]["held_out"] is False
+    assert used["trigger"] == {"texts": list(request_.triggers), "target": request_.target}
+    assert report["versions"].keys() == {"python", "mbtsad", "torch", "transformers"}
+    assert report["versions"]["torch"] == torch.__version__.partition("+")[0] or report["versions"]["torch"] == torch.__version__
+    ended = datetime.fromisoformat(report["date"])
+    assert abs((datetime.now(UTC) - ended).total_seconds()) < 3600
+    assert str(Path(request_.suspect).parent) not in json.dumps(used)
+
+
+def test_the_page_of_the_report_and_the_card_name_them_too(finished: tuple[Path, Result]) -> None:
+    out, result = finished
+    digest = result.used["inputs"]["suspect"]["sha256"]
+    for path in (out / "report.html", out / "model" / "README.md"):
+        text = path.read_text(encoding="utf-8")
+        assert digest in text
+        assert result.used["inputs"]["clean"]["sha256"] in text
+        assert result.used["date"][:10] in text
+    assert result.used["model_sha256"] in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_file_of_triggered_texts_is_named_with_its_digest(request_: Request, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    text = prepare(request_).triggered[0].clean.text
+    pairs.write_text(f"text\ttriggered\n{text}\tcf {text}\n", encoding="utf-8")
+    used = prepare(replace(request_, triggers=(str(pairs),))).used
+    assert used["trigger"] == {"texts": ["pairs.tsv"], "target": request_.target, "sha256": sha256sum(pairs)}
+
+
+def test_what_was_held_out_is_told_of(request_: Request) -> None:
+    used = prepare(replace(request_, test=None)).used
+    assert (used["clean"]["texts"], used["test"]["texts"], used["test"]["held_out"]) == (51, 13, True)
+    assert used["test"]["sha256"] == used["clean"]["sha256"]
+
+
+# ---------------------------------------------------------------- a model of the Hub
+
+
+def test_a_model_of_the_hub_is_asked_for_at_the_commit_that_was_loaded(request_: Request) -> None:
+    suspect = load_classifier(request_.suspect)
+    origin = Origin("hub:owner/name@main", "a" * 40, "b" * 64)
+    asked = replace(request_, suspect="hub:owner/name@main")
+    assert asked.pinned(replace(suspect, origin=origin)).suspect == f"hub:owner/name@{'a' * 40}"
+    assert request_.pinned(suspect) == request_
+
+
+# ---------------------------------------------------------------- requests as they were written before
+
+
+def test_a_run_that_was_begun_before_a_length_could_be_left_open_goes_on(
+    request_: Request, uninterrupted: tuple[list[Event], dict[int, Path], Path], tmp_path: Path
+) -> None:
+    """Its run.json has the length of 128 that was then the default; what is read is the same."""
+    events, left, out = uninterrupted
+    stopped = shutil.copytree(left[BEFORE + RETRAIN + 1], tmp_path / "out")
+    about = json.loads((stopped / "run.json").read_text(encoding="utf-8"))
+    about["request"]["config"]["max_length"] = 128
+    (stopped / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    old = Request.from_dict(about["request"])
+    assert old.config.max_length == 128
+    result = finish(execute(old, stopped, resume=True))
+    assert weights_hash(load_classifier(stopped / "model")) == weights_hash(load_classifier(out / "model"))
+    assert list(result.events) == events

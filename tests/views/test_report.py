@@ -8,10 +8,12 @@ from html import escape
 
 import pytest
 
+from mbtsad_core.augment.split_effect import SplitEffect
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.jobs.purification import Request, Result
 from mbtsad_core.types import Event, Note, Scores
+from mbtsad_core.views.model_card import model_card
 from mbtsad_core.views.report import report_html, report_text, verdict
 
 SUSPECT = Scores(wilson(430, 500), wilson(240, 250), wilson(30, 250), ((220, 30), (40, 210)))
@@ -162,3 +164,50 @@ def test_the_json_without_a_trigger_has_no_asr(result: Result) -> None:
     values = replace(result, purified=without_trigger(PURIFIED)).to_dict()["purified"]
     assert (values["asr"], values["asr_floor"]) == (None, None)
     assert "asr_n" not in values
+
+
+# ---------------------------------------------------------------- a trigger that still works
+
+WORKS = [  # of 333 triggered texts and of the same without the trigger, those that go to the target; the first is of a run that ended without a word
+    (309, 43),
+    (60, 20),
+    (333, 0),
+]
+CURED = [(43, 41), (20, 43), (50, 40), (0, 0)]
+
+
+@pytest.mark.parametrize(("hits", "floor"), WORKS)
+def test_that_the_trigger_still_works_is_said_first(result: Result, hits: int, floor: int) -> None:
+    failed = replace(result, purified=replace(PURIFIED, asr=wilson(hits, 333), asr_floor=wilson(floor, 333)))
+    said = f"This trigger still works: with it {hits} of 333 texts go to the target"
+    assert report_text(failed).startswith(said)
+    body = report_html(failed).partition("<body>")[2]
+    assert body.index(said) < body.index("ASR went from")
+    assert 'class="verdict failed"' in body
+    card = model_card(failed).partition("# Purified text classifier")[2]
+    assert card.index(said) < card.index("ASR went from")
+    assert failed.to_dict()["trigger_still_works"] is True
+
+
+@pytest.mark.parametrize(("hits", "floor"), CURED)
+def test_of_a_trigger_that_does_no_more_than_its_floor_nothing_is_said(result: Result, hits: int, floor: int) -> None:
+    cured = replace(result, purified=replace(PURIFIED, asr=wilson(hits, 333), asr_floor=wilson(floor, 333)))
+    for text in (report_text(cured), report_html(cured), model_card(cured)):
+        assert "still works" not in text
+    assert cured.to_dict()["trigger_still_works"] is False
+
+
+def test_without_a_trigger_it_is_not_known_whether_one_works(result: Result) -> None:
+    assert replace(result, purified=without_trigger(PURIFIED)).to_dict()["trigger_still_works"] is None
+
+
+# ---------------------------------------------------------------- a step without effect
+
+
+def test_how_many_texts_could_be_split_stands_in_every_output(result: Result) -> None:
+    split = replace(result, splits=SplitEffect(texts=600, splittable=590, cuts=1800, changed=1790, unspaced=0))
+    said = "590 of 600 clean texts could be split, and 1790 of 1800 cuts changed what the model reads."
+    assert said in report_text(split)
+    assert said in report_html(split)
+    assert said in model_card(split)
+    assert split.to_dict()["splits"] == {"texts": 600, "splittable": 590, "cuts": 1800, "changed": 1790, "unspaced": 0}
