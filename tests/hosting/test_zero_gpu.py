@@ -18,6 +18,7 @@ from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.jobs.purification import Request
 from mbtsad_core.jobs.runner import AttachedRunner
 from mbtsad_core.ui import launch
+from mbtsad_core.ui.session import Session
 from mbtsad_core.ui.site import Site
 
 sys.path.append(str(ROOT / "tests" / "jobs"))
@@ -137,8 +138,9 @@ def test_a_fork_takes_no_lock_along_that_another_thread_holds_just_then(tmp_path
 def test_the_page_itself_takes_no_gpu_where_they_are_lent_to_calls(tmp_path: Path) -> None:
     with AttachedRunner(tmp_path / "jobs") as runner:
         site = Site(tmp_path / "jobs", runner, runtime=RuntimeConfig(device="cuda"))
-        for classifier in (site.model("demo"), site.clean_demo()):
-            assert {p.device.type for p in classifier.model.parameters()} == {"cpu"}
+        assert {p.device.type for p in site.model("demo").model.parameters()} == {"cpu"}
+        planting = site.plant(Session("visitor"), "ep", ("zephyr",), "positive").planting
+        assert runner.job(planting).request["runtime"]["device"] == "cpu"  # it is planted beside what is lent
         assert site.runtime.device == "cuda"  # the jobs do
 
 

@@ -203,7 +203,7 @@ def withstand(request: Request, kills: int, folder: Path, most: int) -> None:
 
 
 def test_a_tiny_run_withstands_a_few_kills(tmp_path: Path) -> None:
-    withstand(tiny_request(tmp_path, epochs=10), int(os.environ.get("MBTSAD_KILLS", "3")), tmp_path, most=4)
+    withstand(tiny_request(tmp_path, epochs=4), int(os.environ.get("MBTSAD_KILLS", "3")), tmp_path, most=4)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
 from mbtsad_core.errors import UnknownJob, WrongState
 from mbtsad_core.evaluation import baseline
 from mbtsad_core.jobs.purification import Request, execute, prepare
-from mbtsad_core.jobs.runner import AttachedRunner, Runner
+from mbtsad_core.jobs.runner import AttachedRunner, Runner, Slice
 from mbtsad_core.jobs.store import State, Store
 from mbtsad_core.jobs.worker import LOG, _explain, work
 from mbtsad_core.types import Event
@@ -69,7 +69,7 @@ def test_slices_end_with_the_weights_of_an_undisturbed_run(request_: Request, ex
 
         return run
 
-    with AttachedRunner(tmp_path / "jobs", seconds=0.05, around=counted) as runner:
+    with AttachedRunner(tmp_path / "jobs", seconds=0.1, around=counted) as runner:
         id = runner.submit(request_, "anna")
         assert runner.status(id).position == 1
         seen = list(runner.run(id))
@@ -135,11 +135,21 @@ def test_the_first_measurement_of_a_typed_trigger_brings_what_it_is_compared_wit
     assert events[0].metrics == baseline(inputs.suspect, inputs.test, inputs.triggered, inputs.target)
 
 
+def slices_of(steps: int) -> Slice:
+    """A host that lends its machine for so many steps at a time."""
+
+    def slice(root: str, id: str, seconds: float) -> Iterator[Event]:
+        done = itertools.count(1)
+        yield from work(Path(root), id, stopping=lambda: next(done) >= steps)
+
+    return slice
+
+
 def test_a_typed_trigger_leaves_every_weight_as_it_is(request_: Request, tmp_path: Path) -> None:
     """A run during which triggers are typed, and one during which nothing is: the same bits, teacher and purified, and the same losses."""
 
     def run(name: str, typed: dict[int, tuple[list[str], str]]) -> tuple[list[dict[str, float]], dict[str, bytes]]:
-        with AttachedRunner(tmp_path / name, seconds=0.05) as runner:  # with hand-overs, after which a typed trigger is taken up again
+        with AttachedRunner(tmp_path / name, around=lambda _: slices_of(13)) as runner:  # with hand-overs, after which a typed trigger is taken up again
             id = runner.submit(request_)
             for n, _ in enumerate(runner.run(id), 1):
                 if n in typed:
