@@ -5,7 +5,7 @@
 # every accent of a decomposed text. RandomWordAug(action="swap") gives 15 pieces for 5 words, and marks change places as words do;
 # "one word" of the budget is one letter. SplitAug finds no word of four letters and changes nothing. French with composed accents is handled by words, the same text decomposed is not.
 #
-# Found in no issue.
+# Not searched for in issues.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
