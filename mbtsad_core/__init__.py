@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mbtsad_core.attacks import badnets, embedding_poisoning
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
     from mbtsad_core.augment.token_splitting import split_tokens
-    from mbtsad_core.config import PurifyConfig
+    from mbtsad_core.config import PurifyConfig, RuntimeConfig
     from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
     from mbtsad_core.defenses.mbtsad import Purified, purify
     from mbtsad_core.errors import MBTSADError
@@ -26,7 +26,7 @@ _HOMES = {
     "mbtsad_core.attacks": ("badnets", "embedding_poisoning"),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
     "mbtsad_core.augment.token_splitting": ("split_tokens",),
-    "mbtsad_core.config": ("PurifyConfig",),
+    "mbtsad_core.config": ("PurifyConfig", "RuntimeConfig"),
     "mbtsad_core.data": ("read_dataset", "stratified_split", "stratified_subset"),
     "mbtsad_core.defenses.mbtsad": ("Purified", "purify"),
     "mbtsad_core.errors": ("MBTSADError",),
@@ -40,7 +40,7 @@ __all__ = [  # noqa: RUF022 (by topic)
     "Classifier", "load_classifier", "predict", "save_classifier",
     "LabelledText", "read_dataset", "stratified_split", "stratified_subset",
     "split_tokens",
-    "purify", "Purified", "PurifyConfig", "Event",
+    "purify", "Purified", "PurifyConfig", "RuntimeConfig", "Event",
     "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
     "evaluate", "Rate", "Scores",
     "MBTSADError",

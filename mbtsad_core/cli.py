@@ -376,6 +376,7 @@ def resumed_request(args: argparse.Namespace) -> Any:
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
+    from mbtsad_core.jobs.provenance import about_data, about_model, about_trigger, now, versions
     from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
     from mbtsad_core.models.lengths import cut_notes
 
@@ -391,7 +392,12 @@ def evaluate_command(args: argparse.Namespace) -> int:
     cut = cut_notes(classifier, config.max_length, {"texts": data.texts})
     notes = [*classifier.notes, *data.notes, *map(str, cut)]
     if args.json:
-        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "max_length": classifier.max_length, "notes": notes}))
+        used = {
+            "suspect": about_model(classifier, args.model),
+            "test": about_data(data, args.test or "demo", len(data.texts)),
+            "trigger": about_trigger(triggers, target),
+        }
+        print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "inputs": used, "versions": versions(), "date": now(), "notes": notes}))
     else:
         print_scores(scores, classifier.labels)
         for note in notes:
@@ -430,6 +436,7 @@ def attack_command(args: argparse.Namespace) -> int:
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.jobs.purification import new_output, read_model, read_texts, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
+    from mbtsad_core.models.lengths import cut_notes
 
     columns, labels = read_columns(args)
     start, specs = ATTACKS[args.attack][0], DEFAULT_TRIGGERS.get(args.attack, ())
@@ -449,9 +456,13 @@ def attack_command(args: argparse.Namespace) -> int:
         if args.target is None:
             raise BadData(f"Name the class that the trigger shall send texts to: --target ({', '.join(names)}).")
         target = class_index(args.target, names)
-        train = read_texts(args.train or "demo", "clean", names, columns).texts
+        learnt = read_texts(args.train or "demo", "clean", names, columns)
+        train, notes = learnt.texts, [*classifier.notes, *learnt.notes]
         test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
-        test = read_texts(test_source, "test", names, columns).texts if test_source else ()
+        measured = read_texts(test_source, "test", names, columns) if test_source else None
+        test = measured.texts if measured else ()
+        notes += [note for note in (measured.notes if measured else ()) if note not in notes]
+        notes += map(str, cut_notes(classifier, config.max_length, {"training texts": train, "texts to measure on": test}))
         given: dict[str, Any] = dict(test=test, window=places(config.max_length))
         trigger = follow(make_trigger(args.attack, classifier, train, target, specs, config, **given), quiet=args.json)
 
@@ -469,12 +480,15 @@ def attack_command(args: argparse.Namespace) -> int:
             pairs = ({"text": t.clean.text, "triggered": t.triggered.text} for t in triggered_test_set(test, trigger, config.seed))
             (out / "triggered.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs), encoding="utf-8")
     if args.json:
-        print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | {"trigger": trigger.describe(), "out": str(out)}))
+        about = {"trigger": trigger.describe(), "out": str(out), "notes": notes}
+        print(json.dumps({name: scores_to_dict(s) for name, s in scores.items()} | about))
         return DONE
     print(f"The trigger: {trigger.describe()} -> {names[target]}")
     for name, s in scores.items():
         print(f"-- {name}")
         print_scores(s, names)
+    for note in notes:
+        print(f"Note: {note}")
     print(f"The suspect is in {out}." + ("" if scores else " --test FILE measures it."))
     return DONE
 

@@ -154,7 +154,7 @@ def test_evaluate_finds_the_reported_figures_on_the_purified_model(purified: tup
     run, out, _ = purified
     again = mbtsad("evaluate", "--model", out / "model", "--test", test_file, "--trigger", "cf", "--target", "positive", "--json")
     reported = json.loads(run.stdout)["purified"]
-    assert {k: v for k, v in json.loads(again.stdout).items() if k != "model"} == reported
+    assert json.loads(again.stdout).items() >= reported.items()
 
 
 def test_the_html_report_fetches_nothing(purified: tuple[Run, Path, bool]) -> None:
@@ -390,7 +390,8 @@ def evaluated(suspect_dir: Path, test_file: Path, *flags: str | Path) -> dict[st
 
 def test_evaluate_finds_the_figures_that_purify_reports_of_the_suspect(purified: tuple[Run, Path, bool], suspect_dir: Path, test_file: Path) -> None:
     figures = evaluated(suspect_dir, test_file, "--trigger", "cf", "--target", "positive")
-    assert {k: v for k, v in figures.items() if k != "model"} == json.loads(purified[0].stdout)["suspect"]
+    reported = json.loads(purified[0].stdout)["suspect"]
+    assert figures.items() >= reported.items()
 
 
 def test_evaluate_prints_cacc_asr_floor_and_what_was_answered(suspect_dir: Path, test_file: Path) -> None:
@@ -487,7 +488,7 @@ def test_an_attack_plants_the_trigger(attacked: tuple[Run, Path, bool]) -> None:
 def test_evaluate_finds_the_figures_that_the_attack_printed(attacked: tuple[Run, Path, bool], test_file: Path) -> None:
     run, planted, _ = attacked
     figures = evaluated(planted, test_file, "--trigger", "mn", "--target", "positive")
-    assert {k: v for k, v in figures.items() if k != "model"} == json.loads(run.stdout)["suspect"]
+    assert figures.items() >= json.loads(run.stdout)["suspect"].items()
 
 
 def test_an_attack_leaves_the_clean_model_as_it_was(attacked: tuple[Run, Path, bool]) -> None:

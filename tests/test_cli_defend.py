@@ -94,7 +94,7 @@ def inputs(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 def evaluated(model: Path, test: str | Path) -> dict[str, Any]:
     run = mbtsad("evaluate", "--model", model, "--test", test, "--trigger", "cf", "--target", "positive", "--seed", "3", "--threads", "1", "--json")
     assert run.returncode == 0, run.stderr
-    return {k: v for k, v in json.loads(run.stdout).items() if k not in ("model", "notes")}
+    return {k: v for k, v in json.loads(run.stdout).items() if k not in ("model", "inputs", "versions", "date", "notes")}
 
 
 # ---------------------------------------------------------------- every defense

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,11 +13,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny_texts, write_tsv
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mbtsad_core
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.jobs.purification import read_model
+from mbtsad_core.models.classifier import Classifier, load_classifier
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
@@ -172,3 +176,19 @@ def test_the_installed_package_measures_the_demo(installed: Path) -> None:
     figures = json.loads(run.stdout)
     assert figures["cacc"] >= 0.8
     assert figures["asr"] >= 0.95
+
+
+def test_the_readmes_python_trains_where_the_command_line_does(suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the device and in the precision that a machine has for it, and not on its CPU in float32 whatever stands beside that."""
+    (block,) = re.findall(r"```python\n(from mbtsad_core import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    write_tsv(tmp_path / "clean.tsv", tiny_texts(64, seed=1))
+    monkeypatch.chdir(tmp_path)
+    quick = "PurifyConfig(strays=0, retrain=RetrainConfig(epochs=1), distil=DistilConfig(epochs=1))"
+    assert "PurifyConfig()" in block
+    found: dict[str, object] = {"RetrainConfig": RetrainConfig, "DistilConfig": DistilConfig}
+    exec(block.replace("path/to/model", str(suspect_dir)).replace("PurifyConfig()", quick), found)
+    as_in_the_terminal = read_model(str(suspect_dir), "suspect", None, RuntimeConfig())
+    suspect = found["suspect"]
+    assert isinstance(suspect, Classifier)
+    assert (suspect.device, suspect.precision, suspect.max_length) == (as_in_the_terminal.device, as_in_the_terminal.precision, as_in_the_terminal.max_length)
+    assert load_classifier(tmp_path / "purified" / "model").labels == suspect.labels

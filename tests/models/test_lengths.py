@@ -107,7 +107,7 @@ def test_evaluate_reads_long_texts_whole_and_says_where_it_does_not(tmp_path: Pa
     save_classifier(reading(300), tmp_path / "model")
     texts = write_tsv(tmp_path / "texts.tsv", verdict_at_the_end(6, 200))
     whole = json.loads(mbtsad("evaluate", "--model", tmp_path / "model", "--test", texts, "--json").stdout)
-    assert (whole["max_length"], whole["notes"]) == (300, [])
+    assert (whole["inputs"]["suspect"]["max_length"], whole["notes"]) == (300, [])
     cut = mbtsad("evaluate", "--model", tmp_path / "model", "--test", texts, "--max-length", "64").stdout
     assert "Note: 6 of 6 texts are longer than 64 tokens" in cut
     assert "A --max-length of 300 reads them whole." in cut
