@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mbtsad_core.config import CageConfig, CagesConfig, JobsConfig, RuntimeConfig, UploadConfig
 from mbtsad_core.errors import BadConfig, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
+from mbtsad_core.jobs.faults import INTERNAL, fault_words, keep
 
 if TYPE_CHECKING:
     from mbtsad_core.jobs.runner import Runner
@@ -101,6 +103,21 @@ def routes(site: Site) -> list[Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """`serve`; what goes wrong is said in a sentence, with the exit codes of the command line."""
+    try:
+        return serve(argv)
+    except MBTSADError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a port that is taken, a folder that cannot be written to
+        print(f"app.py: The page could not be served: {str(error).rstrip(chr(46))}. Check --host, --port and --jobs.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        print(f"app.py: {fault_words(error, keep(error, 'app.py'))}", file=sys.stderr)
+        return INTERNAL
+
+
+def serve(argv: Sequence[str] | None = None) -> int:
     """Build the page and serve it until it is stopped."""
     parser = build_parser()
     args = parser.parse_args(argv)
