@@ -376,6 +376,7 @@ def resumed_request(args: argparse.Namespace) -> Any:
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
+    from mbtsad_core.evaluation import label_doubt
     from mbtsad_core.jobs.provenance import about_data, about_model, about_trigger, now, versions
     from mbtsad_core.jobs.purification import read_model, read_texts, scores_to_dict
     from mbtsad_core.models.lengths import cut_notes
@@ -390,7 +391,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
     data = read_texts(args.test or "demo", "test", classifier.labels, columns)
     scores = _score(classifier, data.texts, triggers, target, config.max_length, config.seed)
     cut = cut_notes(classifier, config.max_length, {"texts": data.texts})
-    notes = [*classifier.notes, *data.notes, *map(str, cut)]
+    notes = [*filter(None, [label_doubt(scores, classifier.labels)]), *classifier.notes, *data.notes, *map(str, cut)]
     if args.json:
         used = {
             "suspect": about_model(classifier, args.model),
@@ -398,10 +399,10 @@ def evaluate_command(args: argparse.Namespace) -> int:
             "trigger": about_trigger(triggers, target),
         }
         print(json.dumps(scores_to_dict(scores) | {"model": classifier.describe(), "inputs": used, "versions": versions(), "date": now(), "notes": notes}))
-    else:
-        print_scores(scores, classifier.labels)
-        for note in notes:
-            print(f"Note: {note}")
+        return DONE
+    for note in notes:
+        print(f"Note: {note}")
+    print_scores(scores, classifier.labels)
     return DONE
 
 
@@ -496,7 +497,7 @@ def attack_command(args: argparse.Namespace) -> int:
 def defend_command(args: argparse.Namespace) -> int:
     """Run a defense on a suspect, and measure the suspect and the purified model. The trigger is for measuring only: no defense is told it.
     Without a suspect: on the demo."""
-    from mbtsad_core.evaluation import observer
+    from mbtsad_core.evaluation import label_doubt, observer
     from mbtsad_core.jobs.comparison import about_run, run_defense
     from mbtsad_core.jobs.purification import new_output, scores_to_dict
     from mbtsad_core.models.classifier import save_classifier
@@ -521,8 +522,10 @@ def defend_command(args: argparse.Namespace) -> int:
     if args.json:
         figures: dict[str, Any] = {key: scores_to_dict(s) for key, s in scores.items()}
         figures["trigger_still_works"] = bool(warning(found.after)) if found.after.asr else None
-        print(json.dumps(figures | about_run(name, config, inputs) | {"seconds": round(found.seconds, 1), "out": str(out)}))
+        print(json.dumps(figures | about_run(name, config, inputs, found.before) | {"seconds": round(found.seconds, 1), "out": str(out)}))
         return DONE
+    if doubt := label_doubt(found.before, inputs.suspect.labels):
+        print(f"Note: {doubt}")
     if first := warning(found.after):
         print(first)
     for key, s in scores.items():
@@ -537,6 +540,7 @@ def detect_command(args: argparse.Namespace) -> int:
     """Measure a model alone and behind a detector, which flags or corrects single texts and leaves the model as it is. CACC counts a flagged
     text as wrong, ASR as not attacked; FRR is the share of clean texts that are flagged, FAR the share of triggered ones that are not.
     The trigger is for measuring only. Without a model: on the demo."""
+    from mbtsad_core.evaluation import label_doubt
     from mbtsad_core.jobs.comparison import about_run, run_detector
     from mbtsad_core.jobs.purification import rates_to_dict, scores_to_dict
 
@@ -548,8 +552,10 @@ def detect_command(args: argparse.Namespace) -> int:
     detected = follow(run_detector(name, inputs, config), quiet=args.json)
     if args.json:
         figures = {"alone": scores_to_dict(detected.alone), "behind_detector": rates_to_dict(detected.rates())}
-        print(json.dumps(figures | about_run(name, config, inputs) | {"thresholds": list(detected.found.thresholds)}))
+        print(json.dumps(figures | about_run(name, config, inputs, detected.alone) | {"thresholds": list(detected.found.thresholds)}))
         return DONE
+    if doubt := label_doubt(detected.alone, inputs.suspect.labels):
+        print(f"Note: {doubt}")
     print("-- the model alone")
     print_scores(detected.alone, inputs.suspect.labels)
     print(f"-- behind {name}")

@@ -129,17 +129,25 @@ class _Reader:
         return {label_key(value) for value in values} <= {label_key(name) for name in self.model or ()}
 
     def by_map(self, present: list[str]) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
-        """By --label-map, whose left side are labels of the table, or the names that the file declares for them."""
+        """By --label-map, whose left side are labels of the table."""
         if self.model is None:
             raise BadConfig("--label-map needs the classes of a model. Leave it out, or name the classes with --labels.")
         given = {label_key(value): class_index(name, self.model) for value, name in self.mapping()}
         meaning = {}
         for value in present:
-            keys = [label_key(value)] + ([label_key(self.declared[int(value)])] if value.isdecimal() and int(value) in self.declared else [])
+            keys = [label_key(value), *self.called(value)]
             if (key := next((key for key in keys if key in given), None)) is None:
                 raise BadData(f"{self.name}: label {value!r} in column {self.column!r} is not in --label-map {self.columns.label_map}. Add it there.")
             meaning[value] = given[key]
         return meaning, self.model, ()
+
+    def called(self, value: str) -> list[str]:
+        """What else a label may be called in --label-map: by the name that the file declares, or by the class that it would be taken for without."""
+        model, number = self.model or (), int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
+        declared = [self.declared[number]] if number is not None and number in self.declared else []
+        same = [i for i, name in enumerate(model) if label_key(name) in {label_key(n) for n in declared or [value]}]
+        usual = same if same else [number] if number is not None and number < len(model) else []
+        return [label_key(name) for name in (*declared, *(name for i in usual for name in (model[i], str(i))))]
 
     def mapping(self) -> list[tuple[str, str]]:
         if self.columns.label_map is None:

@@ -18,7 +18,18 @@ from mbtsad_core.detectors import DETECTORS, Detection
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector, still_works
 from mbtsad_core.jobs.provenance import now, versions
-from mbtsad_core.jobs.purification import Inputs, Request, check_classes, check_clean, gather, rates_to_dict, read_model, scores_to_dict, write_json
+from mbtsad_core.jobs.purification import (
+    Inputs,
+    Request,
+    check_classes,
+    check_clean,
+    gather,
+    label_notes,
+    rates_to_dict,
+    read_model,
+    scores_to_dict,
+    write_json,
+)
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
 from mbtsad_core.types import Observe, Rate, Scores, Steps
@@ -75,13 +86,15 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
         config = DEFENSE_CONFIGS[name]
         defended = yield from run_defense(name, inputs, config, comparison.pretrained)
         works = still_works(defended.after.asr, defended.after.asr_floor) if defended.after.asr else None
+        alone = defended.before
         figures = {"kind": "defense", "trigger_still_works": works, "suspect": scores_to_dict(defended.before), "result": scores_to_dict(defended.after)}
     else:
         config = DETECTOR_CONFIGS[name]
         detected = yield from run_detector(name, inputs, config)
         behind = rates_to_dict(detected.rates() | {"asr_floor": floor_behind(detected, inputs)})
+        alone = detected.alone
         figures = {"kind": "detector", "suspect": scores_to_dict(detected.alone), "result": behind}
-    report = figures | about_run(name, config, inputs) | {"seconds": round(time.monotonic() - started, 1)}
+    report = figures | about_run(name, config, inputs, alone) | {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "report.json", report)
     return report
 
@@ -160,10 +173,10 @@ def _part(found: Detection, places: Sequence[int]) -> Detection:
     return dataclasses.replace(found, flags=tuple(found.flags[i] for i in places), scores=tuple(found.scores[i] for i in places), corrected=corrected)
 
 
-def about_run(name: str, config: Config, inputs: Inputs) -> dict[str, Any]:
-    """What is told beside the figures."""
+def about_run(name: str, config: Config, inputs: Inputs, alone: Scores) -> dict[str, Any]:
+    """What is told beside the figures; `alone` are those of the suspect."""
     model = inputs.suspect
     about: dict[str, Any] = {"method": name, "model": model.describe(), "labels": list(model.labels), "settings": to_dict(config)}
     about |= {"clean_texts": len(inputs.clean), "splits": inputs.splits and dataclasses.asdict(inputs.splits)}
     about |= {"inputs": dict(inputs.used), "versions": versions(), "date": now()}
-    return about | {"notes": [note.text for note in inputs.notes]}
+    return about | {"notes": [note.text for note in (*label_notes(alone, model.labels), *inputs.notes)]}

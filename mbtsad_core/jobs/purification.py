@@ -36,7 +36,7 @@ from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, Vetting
 from mbtsad_core.data import Columns, Dataset, class_index, read_dataset, shared_texts, stratified_split, stratified_subset
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
-from mbtsad_core.evaluation import baseline, evaluate, observer, still_works
+from mbtsad_core.evaluation import baseline, evaluate, label_doubt, observer, still_works
 from mbtsad_core.jobs.provenance import about_data, about_model, about_trigger, now, versions
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable, load_classifier, read_source, save_classifier, weights_hash
@@ -380,8 +380,9 @@ def execute(
     def score(classifier: Classifier) -> Scores:
         return evaluate(classifier, inputs.test, inputs.triggered, inputs.target)
 
+    alone = score(models.suspect)
     result = Result(
-        suspect=score(models.suspect),
+        suspect=alone,
         teacher=score(models.teacher),
         purified=score(models.student),
         request=request,
@@ -393,6 +394,7 @@ def execute(
         clean_texts=len(inputs.clean),
         seconds=before + time.monotonic() - started,
         notes=(
+            *label_notes(alone, inputs.suspect.labels),
             *inputs.notes,
             *precision_notes(inputs.suspect),
             *([Note("processes", f"Each batch was divided among {processes} processes.")] if processes > 1 else []),
@@ -413,6 +415,12 @@ def _stumbled(models: Purified) -> tuple[tuple[str, float], ...]:
     """The pieces that stand out, as they are read, the worst first."""
     worst = sorted((nats, token) for token, nats in models.stumbled.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
     return tuple((piece(models.suspect, token), round(nats, 2)) for nats, token in worst)
+
+
+def label_notes(suspect: Scores, labels: Sequence[str]) -> tuple[Note, ...]:
+    """A sentence where the figures say that the labels are not the model's."""
+    doubt = label_doubt(suspect, labels)
+    return (Note("labels", doubt),) if doubt else ()
 
 
 def precision_notes(suspect: Classifier) -> tuple[Note, ...]:

@@ -29,6 +29,7 @@ from mbtsad_core.data.columns import guess_columns
 from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate as evaluate_scores
+from mbtsad_core.evaluation import label_doubt
 from mbtsad_core.jobs.purification import Request, read_texts, scores_to_dict
 from mbtsad_core.jobs.store import State
 from mbtsad_core.models.uploads import printable
@@ -204,16 +205,18 @@ def add_api(site: Site) -> None:
             trigger: a word, a phrase, "cf+bb" for both words, "cf | mn" for one of them; empty for CACC alone.
             target: the class that the trigger sends texts to.
         Returns:
-            cacc, asr, asr_floor in [0, 1], each with _hits, _n and _interval; confusion.
+            cacc, asr, asr_floor in [0, 1], each with _hits, _n and _interval; confusion; notes, what is to be known of labels and table.
         """
         classifier = site.model(source(suspect))
-        texts = read_texts(data(test), "test", classifier.labels, CleanData().columns).texts
+        given = read_texts(data(test), "test", classifier.labels, CleanData().columns)
+        specs, index = read_trigger(trigger), None
         with site.busy:
-            if not (specs := read_trigger(trigger)):
-                return scores_to_dict(evaluate_scores(classifier, texts))
-            index = class_index(target, classifier.labels)
-            triggered = triggered_test_set(texts, typed_trigger(specs, index, window=PLACES))
-            return scores_to_dict(evaluate_scores(classifier, texts, triggered, index))
+            if specs:
+                index = class_index(target, classifier.labels)
+                triggered = triggered_test_set(given.texts, typed_trigger(specs, index, window=PLACES))
+            scores = evaluate_scores(classifier, given.texts, triggered if specs else (), index)
+        doubt = label_doubt(scores, classifier.labels)
+        return scores_to_dict(scores) | {"notes": [*filter(None, [doubt]), *given.notes]}
 
     def purify_start(
         request: gr.Request,

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mbtsad_core.errors import BadData, MBTSADError
-from mbtsad_core.evaluation import evaluate
+from mbtsad_core.evaluation import evaluate, label_doubt
 from mbtsad_core.jobs.comparison import subject
 from mbtsad_core.jobs.planting import lacking
 from mbtsad_core.jobs.store import State
@@ -18,7 +18,7 @@ from mbtsad_core.models import demo
 from mbtsad_core.types import Scores
 from mbtsad_core.ui.components import html
 from mbtsad_core.ui.handlers import LIGHT, PRIVATE, QUIET, refusal, told, words
-from mbtsad_core.ui.parts import Parts, leads_to, lede, refused
+from mbtsad_core.ui.parts import Parts, leads_to, lede, notes_html, refused
 from mbtsad_core.ui.planting import PLANTS, Planted, newest, offered, planted_name, suggest
 from mbtsad_core.ui.session import Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.ui.standing import MOVING
@@ -222,7 +222,8 @@ def _card(session: Session, scores: Scores | None, problem: str) -> str:
             if scores.asr
             else "you named no trigger, so it cannot be measured; step 6 tries any that you type"
         )
-        figures = (
+        doubt = label_doubt(scores, suspect.labels)
+        figures = notes_html([doubt] if doubt else []) + (
             f'<dl><dt>CACC <abbr title="Share of clean test texts that are answered right">?</abbr></dt><dd>{rate(scores.cacc)}</dd>'
             f'<dt>ASR <abbr title="Attack success rate: share of triggered texts of the other classes that go to the target class; floor: the share that goes there without the trigger">?</abbr></dt>'
             f"<dd>{asr}</dd>"

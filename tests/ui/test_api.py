@@ -111,7 +111,7 @@ def test_evaluate_agrees_with_the_core(client: Client) -> None:
     classifier = load_classifier(demo.demo_model("suspect"))
     texts = read_texts("demo", "test", classifier.labels, Columns()).texts
     triggered = triggered_test_set(texts, parse_triggers(["cf", "mn"], target=1, window=classifier.max_length // 2))
-    expected = json.loads(json.dumps(scores_to_dict(evaluate(classifier, texts, triggered, 1))))
+    expected = json.loads(json.dumps(scores_to_dict(evaluate(classifier, texts, triggered, 1)) | {"notes": []}))
     assert client.predict(trigger="cf | mn", api_name="/evaluate") == expected
     alone = client.predict(trigger="", api_name="/evaluate")
     assert (alone["cacc_hits"], alone["asr"]) == (expected["cacc_hits"], None)
@@ -175,7 +175,7 @@ def test_a_suspect_and_texts_of_the_callers_own(client: Client, url: str, suspec
 
     suspect = load_classifier(suspect_dir)
     triggered = triggered_test_set(texts, parse_triggers(["cf"], target=1, window=suspect.max_length // 2))
-    expected = scores_to_dict(evaluate(suspect, texts, triggered, 1))
+    expected = scores_to_dict(evaluate(suspect, texts, triggered, 1)) | {"notes": []}
     found = client.predict(model["handle"], table["handle"], "cf", "1", api_name="/evaluate")
     assert (found["cacc_hits"], found["asr_hits"], found["asr_n"]) == (expected["cacc_hits"], expected["asr_hits"], expected["asr_n"])
 
