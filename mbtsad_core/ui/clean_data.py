@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pandas as pd
 from mbtsad_core.config import SplitConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.data.columns import guess_columns
+from mbtsad_core.data.labels import nameless
 from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.jobs.purification import Inputs
@@ -42,7 +42,7 @@ def clean_step(parts: Parts) -> None:
             choose_demo = gr.Button("Use the demo texts", size="sm", elem_classes="narrow", elem_id="use-demo-texts")
         with gr.Tab("Upload", id="upload"):
             html(
-                '<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSONL or Parquet. The labels are class names, or numbers from 0.</p>'
+                '<p class="mbtsad">A table with a text column and a label column: TSV, CSV, JSON, JSONL or Parquet. Labels are class names, or numbers from 0.</p>'
             )
             with gr.Row():
                 file = gr.File(label="Clean texts", file_types=[*FORMATS, ".gz"], elem_id="clean-file", height=120)
@@ -139,7 +139,7 @@ def clean_step(parts: Parts) -> None:
             gr.Dropdown(columns, value=guessed.text),
             gr.Dropdown(columns, value=guessed.label),
             gr.Dropdown(["", *columns], value=guessed.pair or ""),
-            gr.Textbox(visible=_nameless(session)),
+            gr.Textbox(visible=nameless(session.suspect.labels)),
             gr.Button(visible=True),
             ("", ""),
         )
@@ -213,11 +213,6 @@ def _labels(meaning: str | None, start: int | None, skip: bool) -> dict[str, Any
     if meaning and meaning.strip() and start is not None:
         raise BadData("“What the labels mean” and “the labels are numbers from” say the same. Leave one of them empty.")
     return {"label_map": (meaning or "").strip() or None, "labels_start_at": start, "skip_unlabeled": bool(skip)}
-
-
-def _nameless(session: Session) -> bool:
-    """Whether the model calls its classes by numbers alone."""
-    return all(re.fullmatch(r"(label_)?\d+", name.casefold()) for name in session.suspect.labels)
 
 
 def _all_of(clean: CleanData) -> CleanData:

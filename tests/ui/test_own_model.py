@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from browser import NEEDS_BROWSER, SOON, Visits, choose, colours, field, open_step, set_settings, source, state, toast, write_table
 from conftest import tiny_bert, tiny_texts
@@ -243,3 +244,13 @@ def test_fewer_clean_texts_can_be_chosen(page: Page, visits: Visits) -> None:
     page.locator("#start").click()
     expect(page.locator("#job-panel h3")).to_have_text(re.compile("Running|Queued"))
     assert visits.job(page).request["clean_amount"] == 64
+
+
+def test_a_table_with_a_missing_text_is_shown_and_what_is_wrong_is_told(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "mine.parquet"
+    texts: list[str | None] = [t.text for t in tiny_texts(80)]
+    texts[2] = None
+    pd.DataFrame({"text": texts, "label": [i % 2 for i in range(80)]}).to_parquet(path)
+    use_table(page, path, "text", "label")
+    expect(page.locator("#preview")).to_contain_text(str(texts[0]))
+    expect(page.locator("#clean-check")).to_contain_text("1 of 80 rows have no text in column 'text' (the first: row 3)")
