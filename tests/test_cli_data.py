@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -96,7 +97,9 @@ def test_rows_without_a_label_and_labels_from_1_are_read_as_the_refusals_say(fol
     found = json.loads(mbtsad(*argv, "--skip-unlabeled", "--labels-start-at", "1", "--json").stdout)
     assert found["cacc"] == 1.0
     assert found["notes"] == ["texts.csv: semicolons divide the columns.", "texts.csv: 1 of 31 rows have no label ('-1') and were left out."]
-    assert (found["columns"]["text"], found["columns"]["label"], len(found["test_sha256"])) == ("text", "label", 64)
+    used = found["inputs"]["test"]
+    assert (used["columns"]["text"], used["columns"]["label"], used["texts"]) == ("text", "label", 30)
+    assert used["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_two_answers_to_one_question_are_refused(folder: Path) -> None:
