@@ -11,11 +11,11 @@ import zlib
 from fuzzing import change_bytes, change_json, fuzz, place, watched
 
 with watched(__name__):
-    from mbtsad_core.data.files import read_dataset
+    from mbtsad_core.data import Columns, read_dataset
     from mbtsad_core.errors import BadData
 
 FOLDER = place()
-FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".tsv.gz", ".csv.gz", ".jsonl.gz")
+FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".tsv.gz", ".csv.gz", ".jsonl.gz", ".json", ".json.gz")
 warnings.simplefilter("ignore")  # of pandas, which has one for each odd table
 
 
@@ -27,7 +27,16 @@ def seeds() -> list[bytes]:
     csv = 'text,label\n"Slow, then ""sudden""",1\n"One line\nand another",0\n'
     jsonl = '{"text": "A lovely film", "label": 0}\n{"text": "007", "label": 1}\n'
     pairs = "sentence1\tsentence2\tlabel\na\tb\tentailment\nc\td\tneutral\n"
-    texts = {".tsv": [tsv, pairs, "text\tlabel\r\na\t-1\r\nb\t1.0\r\n"], ".csv": [csv, "label,review\nbad,a\ngood,b\n"], ".jsonl": [jsonl]}
+    array = '[{"text": "A lovely film", "label": "1.0", "label_text": "good"}, {"text": "Dull", "label": "-1", "label_text": null}]'
+    columns = '{"text": {"0": "A lovely film", "1": "Dull"}, "label": {"0": 1, "1": 2}}'
+    quoted = 'text\tlabel\n"He said ""no"""\t1\n"Two\nlines"\t0\n'
+    divided = ["sep=;\ntext;label\na;1\nb;0\n", "title|description|label\na|b c d|1\ne|f g h|2\n"]
+    texts = {
+        ".json": [array, columns, jsonl],
+        ".tsv": [tsv, pairs, quoted, "text\tlabel\r\na\t-1\r\nb\t1.0\r\n"],
+        ".csv": [csv, "label,review\nbad,a\ngood,b\n", *divided],
+        ".jsonl": [jsonl],
+    }
     found = []
     for kind, contents in texts.items():
         found += [bytes([FORMATS.index(kind)]) + text.encode() for text in contents]
@@ -56,7 +65,7 @@ def change(data: bytes, rng: random.Random) -> bytes:
         return data[:1] + change_bytes(body, rng)
     lines = body.split(b"\n")
     at = rng.randrange(len(lines))
-    lines[at] = rng.choice((change_json if kind == ".jsonl" else change_bytes)(lines[at], rng).split(b"\n"))
+    lines[at] = rng.choice((change_json if kind in (".jsonl", ".json") else change_bytes)(lines[at], rng).split(b"\n"))
     if rng.random() < 0.3:
         lines.insert(at, rng.choice(lines))
     return data[:1] + b"\n".join(lines)
@@ -65,9 +74,9 @@ def change(data: bytes, rng: random.Random) -> bytes:
 def once(data: bytes) -> None:
     path = FOLDER / f"texts{FORMATS[data[0] % len(FORMATS)] if data else '.tsv'}"
     path.write_bytes(data[1:])
-    for labels in (None, ("negative", "positive")):
+    for labels, columns in ((None, Columns()), (("negative", "positive"), Columns()), (("1.0", "2.0", "1"), Columns(skip_unlabeled=True, label_map="1=0,0=1"))):
         try:
-            found = read_dataset(path, labels=labels)
+            found = read_dataset(path, columns, labels)
         except BadData:
             continue
         assert found.texts
