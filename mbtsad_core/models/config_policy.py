@@ -315,7 +315,8 @@ def notes_on(values: Mapping[str, Any], limits: VettingConfig = VettingConfig())
     notes = []
     if odd := [index for index, name in names.items() if found[int(index)] != name]:
         first = odd[0]
-        notes.append(f"{NAME} calls class {first} {names[first]!r}, which is {kind_of(names[first])}: it is read as {found[int(first)]!r}.")
+        what = "has spaces or signs that cannot be seen" if isinstance(names[first], str) else f"is {kind_of(names[first])}"
+        notes.append(f"{NAME} calls class {first} {names[first]!r}, which {what}: it is read as {found[int(first)]!r}.")
     if names and values.get("num_labels", len(names)) != len(names):
         notes.append(f"{NAME} says num_labels {values['num_labels']} and names {len(names)} classes: the names are taken.")
     numbers = values.get("label2id") or {}

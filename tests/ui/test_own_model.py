@@ -198,7 +198,7 @@ def test_a_model_of_one_output_is_refused_where_it_was_uploaded(page: Page, tmp_
     upload(page, zipped(tmp_path / "scores", tmp_path / "scores.zip"))
     report = page.locator("#policy-report")
     expect(report.locator("h3")).to_have_text("✗ Not taken: scores")
-    expect(report.locator(".note")).to_contain_text("1 output")
+    expect(report.locator(".note")).to_contain_text("one output in config.json")
     expect(report).to_contain_text("Still the suspect: demo suspect.")
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
 
