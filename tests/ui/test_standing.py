@@ -106,6 +106,14 @@ def run(site: Site) -> Run:
     return Run(site)
 
 
+def test_the_tour_says_that_a_cured_model_may_end_below_the_floor_too(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.08))  # below the floor, 12 %
+    text = run.screen()["tour 3"]
+    assert "8.0 %" in text
+    assert "above or below" in text
+    assert "cannot" not in text
+
+
 def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
     run.add(BASELINE, trained(30, 0.31))
     shown = run.screen()
