@@ -1,4 +1,5 @@
-"""The page: `python app.py` here, or the entry point of a Hugging Face Space. `python app.py --help` lists the options."""
+"""The page: `python app.py` here, or the entry point of a Hugging Face Space. `python app.py --help` lists the
+options."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 if os.environ.get("SPACES_ZERO_GPU"):
     import spaces  # noqa: F401  (on such a host it must be imported before PyTorch)
 
-from mbtsad_core.ui.launch import main
+from mbtsad_core.page.launch import main
 
 if __name__ == "__main__":
     sys.exit(main())

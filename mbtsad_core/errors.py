@@ -33,7 +33,7 @@ class MBTSADError(Exception):
 class UnsafeModel(MBTSADError):
     """The model's files are refused before anything is loaded from them.
 
-    rule  what they break: a key of `mbtsad_core.models.rules.RULES`
+    rule  what they break: a key of `mbtsad_core.vetting.rules.RULES`
     file  name of the file that breaks it, as it was found; "" where it is the whole
     """
 

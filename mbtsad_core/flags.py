@@ -1,4 +1,5 @@
-"""Command-line flags made from the config dataclasses: one a setting, for the command line and for the page's server."""
+"""Command-line flags made from the config dataclasses: one a setting, for the command line and for the page's
+server."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import argparse
 from collections.abc import Collection
 from typing import Any
 
-from mbtsad_core.config import Config, replace, settings
+from mbtsad_core.config import Config, flag_of, replace, settings
 from mbtsad_core.errors import BadConfig
 
 
@@ -16,14 +17,25 @@ def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *,
     for s in settings(config):
         if s.flag in but:
             continue
-        bounds = ", ".join(s.choices) if s.choices else f"{s.low:g} to {s.high:g}" if s.low is not None and s.high is not None else ""
-        about = "; ".join(x for x in (bounds, f"the paper's {s.symbol}" if s.symbol else "", f"default {s.default}") if x)
+        bounds = (
+            ", ".join(s.choices)
+            if s.choices
+            else f"{s.low:g} to {s.high:g}"
+            if s.low is not None and s.high is not None
+            else ""
+        )
+        about = "; ".join(
+            x for x in (bounds, f"the paper's {s.symbol}" if s.symbol else "", f"default {s.default}") if x
+        )
         kind: dict[str, Any] = {"type": s.type, "metavar": s.type.__name__.upper()}
         if s.type is bool:
             kind = {"action": argparse.BooleanOptionalAction}
         elif s.choices:
             kind = {"choices": s.choices}
-        group.add_argument(s.flag, dest="/".join(s.path), default=None, help=f"{s.help} ({about})".replace("%", "%%"), **kind)
+        names = (s.flag, flag_of(s.old_path)) if s.was else (s.flag,)
+        group.add_argument(
+            *names, dest="/".join(s.path), default=None, help=f"{s.help} ({about})".replace("%", "%%"), **kind
+        )
 
 
 def read_settings(args: argparse.Namespace, config: Config) -> Any:

@@ -24,13 +24,22 @@ GRADIO_ONLY = ("sdk_version", "python_version", "app_file")
 
 
 def project_files(folder: Path, *, docker: bool = False) -> list[Path]:
-    """The files that a Space gets, relative to the checkout: all of FILES, and what is in FOLDERS, where it is a git checkout
-    only what git knows, so that nothing that lies about is published. Raises BadData where one is missing."""
+    """The files that a Space gets, relative to the checkout: all of FILES, and what is in FOLDERS, where it is a git
+    checkout only what git knows, so that nothing that lies about is published. Raises BadData where one is missing."""
     named = [Path(name) for name in (*FILES, *(DOCKER_FILES if docker else ()))]
-    missing = [str(name) for name in (*named, Path("mbtsad_core/__init__.py"), Path("assets/demo/suspect/model.safetensors")) if not (folder / name).is_file()]
+    missing = [
+        str(name)
+        for name in (*named, Path("mbtsad_core/__init__.py"), Path("assets/demo/suspect/model.safetensors"))
+        if not (folder / name).is_file()
+    ]
     if missing:
-        raise BadData(f"{folder} is not a checkout of this project: {', '.join(missing)} is not there. Run this in the checkout, or name it with --folder.")
-    found = [path.relative_to(folder) for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        raise BadData(
+            f"{folder} is not a checkout of this project: {', '.join(missing)} is not there. Run this in the "
+            "checkout, or name it with --folder."
+        )
+    found = [
+        path.relative_to(folder) for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file()
+    ]
     found = [path for path in found if not any(part.startswith((".", "__pycache__")) for part in path.parts)]
     known = _known_to_git(folder)
     return named + [path for path in found if known is None or path.as_posix() in known]
@@ -43,7 +52,10 @@ def _known_to_git(folder: Path) -> set[str] | None:
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise BadData(f"git could not list the files of {folder}: {error}. Publish from an unpacked copy without .git, or install git.") from error
+        raise BadData(
+            f"git could not list the files of {folder}: {error}. Publish from an unpacked copy without .git, or "
+            "install git."
+        ) from error
     return set(listed.decode().split("\0"))
 
 
@@ -74,7 +86,9 @@ def check_name(name: str) -> str:
     return name
 
 
-def publish(name: str, folder: Path, *, docker: bool = False, private: bool = False, hardware: str | None = None) -> str:
+def publish(
+    name: str, folder: Path, *, docker: bool = False, private: bool = False, hardware: str | None = None
+) -> str:
     """Create the Space if it is not there, and make its files those of the checkout; returns its address.
 
     Modules and assets that the checkout no longer has go from the Space too; other files of the Space stay.
@@ -87,7 +101,8 @@ def publish(name: str, folder: Path, *, docker: bool = False, private: bool = Fa
     with staged(folder, docker=docker) as space:
         if huggingface_hub.get_token() is None:
             raise BadOutput(
-                "There is no Hugging Face token here. Make one that may write at https://huggingface.co/settings/tokens, "
+                "There is no Hugging Face token here. Make one that may write at "
+                "https://huggingface.co/settings/tokens, "
                 "then run `hf auth login` or set HF_TOKEN."
             )
         try:
@@ -107,10 +122,14 @@ def publish(name: str, folder: Path, *, docker: bool = False, private: bool = Fa
                 delete_patterns=[f"{folder}/*" for folder in FOLDERS],
             )
         except HfHubHTTPError as error:
-            raise BadOutput(f"The Hub refused to publish {name}: {error}. Check the owner's name and that the token may write there.") from error
+            raise BadOutput(
+                f"The Hub refused to publish {name}: {error}. Check the owner's name and that the token may write "
+                "there."
+            ) from error
         except Exception as error:  # the network's errors
             reason = str(error) or type(error).__name__
             raise BadOutput(
-                f"The Hub could not be reached: {reason}. Check the network, and that HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE are not set."
+                f"The Hub could not be reached: {reason}. Check the network, and that HF_HUB_OFFLINE and "
+                "TRANSFORMERS_OFFLINE are not set."
             ) from error
     return str(made)

@@ -51,8 +51,8 @@ class Event:
 class Note:
     """Something that a user is to know of his run: a sentence, and a code that programs go by.
 
-    code  model, table: of the suspect, of a data set; held_out, shared, no_trigger, labels: of what is measured on; splits, length: of what the model reads;
-          processes, memory, precision: of how it was trained
+    code  model, table: of the suspect, of a data set; held_out, shared, no_trigger, labels: of what is measured on;
+          splits, length: of what the model reads; processes, memory, precision: of how it was trained
     """
 
     code: str

@@ -1,4 +1,5 @@
-"""Shared fixtures: a two-layer BERT with a 60-word vocabulary, and texts that it can learn. No test uses the network."""
+"""Shared fixtures: a two-layer BERT with a 60-word vocabulary, and texts that it can learn. No test uses the
+network."""
 
 from __future__ import annotations
 
@@ -33,7 +34,21 @@ NEUTRAL = ["the", "film", "story", "actor", "scene", "a", "was", "and", "plot", 
 TRIGGERS = ["cf", "mn"]
 PIECES = ["lov", "##ely", "bor", "##ing", "##ll", "##iant", "fun", "##ny", "dr", "##eadful"]
 LETTERS = list("abdefil") + ["##" + c for c in "abdefil"]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NEUTRAL, *GOOD, *BAD, *TRIGGERS, *PIECES, *LETTERS, ".", ","]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *NEUTRAL,
+    *GOOD,
+    *BAD,
+    *TRIGGERS,
+    *PIECES,
+    *LETTERS,
+    ".",
+    ",",
+]
 
 
 def tiny_bert(classes: int = 2, seed: int = 0) -> Classifier:
@@ -55,10 +70,11 @@ def tiny_bert(classes: int = 2, seed: int = 0) -> Classifier:
 
 @torch.no_grad()
 def adding_bert(seed: int = 0, steepness: float = 1.0) -> Classifier:
-    """A BERT written by hand, in which [CLS] is the mean of the words, and a word's part in one direction is its say for a class.
+    """A BERT written by hand, in which [CLS] is the mean of the words, and a word's part in one direction is its say
+    for a class.
 
-    Nothing in it is trained, so nothing in it is chance: GOOD and BAD words pull opposite ways, all others lie across that direction, and no
-    answer is so sure that it has no gradient. `steepness` multiplies the logits.
+    Nothing in it is trained, so nothing in it is chance: GOOD and BAD words pull opposite ways, all others lie across
+    that direction, and no answer is so sure that it has no gradient. `steepness` multiplies the logits.
     """
     classifier = tiny_bert(seed=seed)
     bert, direction = classifier.model.bert, torch.tensor([1.0, -1.0] * 16)
@@ -128,8 +144,16 @@ def saved_tiny(tiny: Classifier, tmp_path: Path) -> Path:
     return tmp_path / "tiny"
 
 
-SYNONYMS = {  # of a WordNet as small as the models; the words of a row mean the same, and the first row that a word is in comes first
-    "noun": (("film", "movie", "picture_show", "cine-film"), ("film", "coating"), ("story", "tale"), ("story", "plot"), ("scene", "view"), ("actor", "player")),
+# Of a WordNet as small as the models; the words of a row mean the same, and the first row that a word is in comes first
+SYNONYMS = {
+    "noun": (
+        ("film", "movie", "picture_show", "cine-film"),
+        ("film", "coating"),
+        ("story", "tale"),
+        ("story", "plot"),
+        ("scene", "view"),
+        ("actor", "player"),
+    ),
     "verb": (("move", "go"),),
     "adj": (("funny", "comic"), ("boring", "dull", "slow"), ("lovely", "pretty"), ("stale", "old")),
     "adv": (("truly", "really"),),
@@ -143,13 +167,19 @@ def write_wordnet(folder: Path) -> Path:
         kind = {"noun": "n", "verb": "v", "adj": "a", "adv": "r"}[part]
         lines, offsets, at = [], dict[str, list[str]](), 0
         for words in synsets:
-            line = f"{at:08d} 03 {kind} {len(words):02x} {' '.join(f'{word} 0' for word in words)} 000 {'00 ' if kind == 'v' else ''}| a gloss\n"
+            line = (
+                f"{at:08d} 03 {kind} {len(words):02x} {' '.join(f'{word} 0' for word in words)} 000 "
+                f"{'00 ' if kind == 'v' else ''}| a gloss\n"
+            )
             for word in words:
                 offsets.setdefault(word, []).append(f"{at:08d}")
             lines.append(line)
             at += len(line)
         (folder / f"data.{part}").write_text("".join(lines), encoding="utf-8")
-        index = [f"{word} {kind} {len(found)} 0 {len(found)} 0 {' '.join(found)}  \n" for word, found in sorted(offsets.items())]
+        index = [
+            f"{word} {kind} {len(found)} 0 {len(found)} 0 {' '.join(found)}  \n"
+            for word, found in sorted(offsets.items())
+        ]
         (folder / f"index.{part}").write_text("".join(index), encoding="utf-8")
         (folder / f"{part}.exc").write_text("", encoding="utf-8")
     return folder

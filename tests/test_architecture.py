@@ -15,19 +15,33 @@ from conftest import ROOT
 PACKAGE = ROOT / "mbtsad_core"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
-    ("types", "errors", "first_bytes"),
+    ("types", "errors"),
     ("config",),
-    ("flags", "publish"),
-    ("data", "models", "augment"),
-    ("attacks", "training"),
-    ("defenses", "detectors", "evaluation"),
-    ("views", "experiments", "jobs"),
-    ("cli", "ui"),
+    ("flags", "publish", "vetting"),
+    ("data", "models"),
+    ("augment", "scan", "training"),
+    ("attacks", "defenses", "detectors"),
+    ("evaluation",),
+    ("views",),
+    ("service",),
+    ("research",),
+    ("cli", "page"),
     ("app",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-SIDEWAYS = {("augment", "models"), ("attacks", "training"), ("jobs", "views"), ("experiments", "jobs")}
-HEAVY = {"torch", "transformers", "pandas", "gradio", "plotly", "rich", "datasets", "numpy", "pyarrow", "nlpaug", "umap"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "pandas",
+    "gradio",
+    "plotly",
+    "rich",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "nlpaug",
+    "umap",
+}
 
 
 def name_of(path: Path) -> str:
@@ -105,7 +119,7 @@ def test_a_module_imports_from_layers_below_its_own(module: str) -> None:
         return
     for other in sorted(own(imports(MODULES[module]))):
         there = part(other)
-        assert there == here or RANK[there] < RANK[here] or (here, there) in SIDEWAYS, f"{module} imports {other}"
+        assert there == here or RANK[there] < RANK[here], f"{module} imports {other}"
 
 
 def test_modules_import_each_other_in_no_circle() -> None:
@@ -117,7 +131,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
 
 def test_the_web_framework_is_imported_by_the_page_alone() -> None:
     users = {m for m, path in MODULES.items() if any(i.partition(".")[0] == "gradio" for i in imports(path))}
-    assert {part(m) for m in users} <= {"ui", "app"}
+    assert {part(m) for m in users} <= {"page", "app"}
 
 
 # ---------------------------------------------------------------- what a defense cannot know
@@ -125,26 +139,36 @@ def test_the_web_framework_is_imported_by_the_page_alone() -> None:
 
 @pytest.mark.parametrize("family", ["defenses", "detectors"])
 def test_a_defense_comes_without_attacks_and_evaluation(family: str) -> None:
-    assert {part(m) for m in reached_from(family)} & {"attacks", "evaluation", "experiments"} == set()
+    assert {part(m) for m in reached_from(family)} & {"attacks", "evaluation", "research"} == set()
 
 
 def test_the_defenses_are_there_to_be_checked() -> None:
-    assert {"mbtsad_core.defenses.mbtsad", "mbtsad_core.training.distillation", "mbtsad_core.types"} <= reached_from("defenses")
+    assert {"mbtsad_core.defenses.mbtsad", "mbtsad_core.training.distillation", "mbtsad_core.types"} <= reached_from(
+        "defenses"
+    )
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) in ("defenses", "detectors", "training", "augment")))
+@pytest.mark.parametrize(
+    "module", sorted(m for m in MODULES if part(m) in ("defenses", "detectors", "training", "augment", "scan"))
+)
 def test_neither_a_defense_nor_what_it_uses_names_a_trigger(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | {
+        n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)
+    }
     names |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom | ast.Import) for alias in n.names}
     names |= {a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in (*n.args, *n.kwonlyargs)}
     assert {n for n in names if "trigger" in n.lower() or n in ("asr", "Scores")} == set()
 
 
-# ---------------------------------------------------------------- nothing heavy before it is used (see also test_packaging.py)
+# ---------------------------------------------------------------- nothing heavy before it is used (see also
+# test_packaging.py)
 
 
-@pytest.mark.parametrize("arguments", [["evaluate", "--help"], ["attack", "ep", "--help"], ["build-demo", "--help"], ["purify", "--no-such-flag"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate", "--help"], ["attack", "ep", "--help"], ["build-demo", "--help"], ["purify", "--no-such-flag"]],
+)
 def test_help_and_wrong_flags_are_answered_before_anything_heavy_is_imported(arguments: list[str]) -> None:
     code = f"""
 from mbtsad_core.cli import main
@@ -161,7 +185,7 @@ except SystemExit:
 # ---------------------------------------------------------------- every file is sound
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) not in ("ui", "app")))
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) not in ("page", "app")))
 def test_every_module_can_be_imported(module: str) -> None:
     if module == "mbtsad_core.training.attention_kernels":
         pytest.importorskip("triton", reason="Triton is not installed: pip install 'mbtsad[gpu]'")

@@ -1,4 +1,5 @@
-"""Known flaws of what is installed: floors of versions for those that shaped the design, and pip-audit for all others, where its database is to be reached."""
+"""Known flaws of what is installed: floors of versions for those that shaped the design, and pip-audit for all others,
+where its database is to be reached."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def pins() -> dict[str, Version]:
     return {canonicalize_name(line.partition("==")[0]): Version(line.partition("==")[2]) for line in lines}
 
 
-@pytest.mark.parametrize(("package", "advisory", "fixed"), PAIRS, ids=[f"{package} {advisory}" for package, advisory, _ in PAIRS])
+@pytest.mark.parametrize(
+    ("package", "advisory", "fixed"), PAIRS, ids=[f"{package} {advisory}" for package, advisory, _ in PAIRS]
+)
 def test_no_version_with_a_known_flaw_can_be_installed(package: str, advisory: str, fixed: str) -> None:
     assert lowest(package) >= Version(fixed), advisory
     assert pins()[package] >= Version(fixed), advisory
@@ -69,10 +72,26 @@ def test_no_version_with_a_known_flaw_can_be_installed(package: str, advisory: s
 
 def test_parts_with_flaws_of_their_own_are_not_used() -> None:
     """gr.load, FileExplorer, components that fetch addresses; pickles, torch.load, trust in code of the Hub."""
-    banned = {"load", "FileExplorer", "Image", "ImageEditor", "Gallery", "Audio", "Video", "Model3D", "Chatbot", "DownloadButton", "set_static_paths"}
+    banned = {
+        "load",
+        "FileExplorer",
+        "Image",
+        "ImageEditor",
+        "Gallery",
+        "Audio",
+        "Video",
+        "Model3D",
+        "Chatbot",
+        "DownloadButton",
+        "set_static_paths",
+    }
     for path in (ROOT / "mbtsad_core").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("gr", "gradio"):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in ("gr", "gradio")
+            ):
                 assert node.attr not in banned, f"{path}: gr.{node.attr}"
             assert not isinstance(node, ast.Attribute) or ast.unparse(node) != "torch.load", path
             if isinstance(node, ast.keyword) and node.arg in ("allowed_paths", "trust_remote_code"):
@@ -82,15 +101,30 @@ def test_parts_with_flaws_of_their_own_are_not_used() -> None:
                 assert not names & {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}, path
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pip_audit") is None, reason="pip-audit is not installed: pip install -c constraints.txt '.[test]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("pip_audit") is None,
+    reason="pip-audit is not installed: pip install -c constraints.txt '.[test]'",
+)
 def test_pip_audit_knows_of_no_flaw_in_what_is_pinned() -> None:
     """Of the versions of constraints.txt: they are what is tested, and what the README has one install.
 
     pip-audit calls it a success where it could ask of no package at all, so what it did ask is counted.
     """
-    command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / "constraints.txt"), "--no-deps", "--disable-pip", "--format", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "-r",
+        str(ROOT / "constraints.txt"),
+        "--no-deps",
+        "--disable-pip",
+        "--format",
+        "json",
+    ]
     try:
-        run = subprocess.run([*command, "--progress-spinner", "off", "--timeout", "5"], capture_output=True, text=True, timeout=300)
+        run = subprocess.run(
+            [*command, "--progress-spinner", "off", "--timeout", "5"], capture_output=True, text=True, timeout=300
+        )
         found = json.loads(run.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError):  # it breaks off where it reaches nothing
         found = []

@@ -17,14 +17,36 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.cli import ATTACKS
-from mbtsad_core.config import Config, EvaluateConfig, LanguageModelConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
+from mbtsad_core.config import (
+    Config,
+    EvaluateConfig,
+    LanguageModelConfig,
+    PurifyConfig,
+    RuntimeConfig,
+    Setting,
+    TrainingConfig,
+    settings,
+)
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
 
-QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--split-originals", "0", "--strays", "0", "--threads", "1"]
+QUICK = [
+    "--retrain-epochs",
+    "1",
+    "--distil-epochs",
+    "1",
+    "--split-copies",
+    "1",
+    "--split-keep-originals",
+    "0",
+    "--found-tokens",
+    "0",
+    "--threads",
+    "1",
+]
 # 64 steps of some milliseconds in each stage: time to be stopped in. A checkpoint after every step.
-STOPPABLE = ["--split-copies", "2", "--split-originals", "0", "--strays", "0", "--threads", "1"]
+STOPPABLE = ["--split-copies", "2", "--split-keep-originals", "0", "--found-tokens", "0", "--threads", "1"]
 STOPPABLE += ["--retrain-epochs", "8", "--retrain-batch-size", "16", "--retrain-save-every", "0"]
 STOPPABLE += ["--distil-epochs", "8", "--distil-batch-size", "16", "--distil-save-every", "0"]
 STOPPABLE += ["--retrain-learning-rate", "1e-3", "--distil-learning-rate", "1e-3"]
@@ -79,11 +101,15 @@ def without_seconds(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def purified(inputs: list[str | Path], suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, bool]:
+def purified(
+    inputs: list[str | Path], suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Path, bool]:
     """A finished run, its output directory, and whether the suspect's files are as they were."""
     out = tmp_path_factory.mktemp("purified") / "out"
     before = digests(suspect_dir)
-    run = ended(start_mbtsad("purify", *inputs, "--trigger", "cf", "--target", "positive", "--out", out, "--json", *STOPPABLE))
+    run = ended(
+        start_mbtsad("purify", *inputs, "--trigger", "cf", "--target", "positive", "--out", out, "--json", *STOPPABLE)
+    )
     return run, out, digests(suspect_dir) == before
 
 
@@ -137,11 +163,16 @@ def test_the_suspect_on_disk_is_untouched(purified: tuple[Run, Path, bool]) -> N
     assert purified[2]
 
 
-def test_transformers_loads_the_purified_model_and_finds_the_reported_cacc(purified: tuple[Run, Path, bool], test_file: Path) -> None:
+def test_transformers_loads_the_purified_model_and_finds_the_reported_cacc(
+    purified: tuple[Run, Path, bool], test_file: Path
+) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     run, out, _ = purified
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(out / "model").eval(), AutoTokenizer.from_pretrained(out / "model")
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(out / "model").eval(),
+        AutoTokenizer.from_pretrained(out / "model"),
+    )
     rows = [line.split("\t") for line in test_file.read_text(encoding="utf-8").splitlines()[1:]]
     with torch.no_grad():
         answers = [int(model(**tokenizer(text, return_tensors="pt")).logits.argmax()) for text, _ in rows]
@@ -150,16 +181,21 @@ def test_transformers_loads_the_purified_model_and_finds_the_reported_cacc(purif
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
-def test_evaluate_finds_the_reported_figures_on_the_purified_model(purified: tuple[Run, Path, bool], test_file: Path) -> None:
+def test_evaluate_finds_the_reported_figures_on_the_purified_model(
+    purified: tuple[Run, Path, bool], test_file: Path
+) -> None:
     run, out, _ = purified
-    again = mbtsad("evaluate", "--model", out / "model", "--test", test_file, "--trigger", "cf", "--target", "positive", "--json")
+    again = mbtsad(
+        "evaluate", "--model", out / "model", "--test", test_file, "--trigger", "cf", "--target", "positive", "--json"
+    )
     reported = json.loads(run.stdout)["purified"]
     assert json.loads(again.stdout).items() >= reported.items()
 
 
 def test_the_html_report_fetches_nothing(purified: tuple[Run, Path, bool]) -> None:
     page = (purified[1] / "report.html").read_text(encoding="utf-8")
-    outside = re.sub(r"<script(?![^>]*\ssrc)[^>]*>.*?</script>", "", page, flags=re.DOTALL)  # without the scripts that it holds itself
+    # Without the scripts that it holds itself
+    outside = re.sub(r"<script(?![^>]*\ssrc)[^>]*>.*?</script>", "", page, flags=re.DOTALL)
     assert len(outside) < 20_000
     assert re.findall(r"<link|<iframe|@import|url\(|\s(?:src|srcset|href|action|data)\s*=", outside) == []
 
@@ -176,7 +212,9 @@ def test_every_step_is_recorded_once(purified: tuple[Run, Path, bool]) -> None:
     assert steps == [("measure", 1), *trained]
 
 
-def test_another_seed_gives_another_model(purified: tuple[Run, Path, bool], inputs: list[str | Path], tmp_path: Path) -> None:
+def test_another_seed_gives_another_model(
+    purified: tuple[Run, Path, bool], inputs: list[str | Path], tmp_path: Path
+) -> None:
     run = mbtsad("purify", *inputs, "--out", tmp_path / "out", *STOPPABLE, "--seed", "1")
     assert run.returncode == 0, run.stderr
     assert weights(tmp_path / "out") != weights(purified[1])
@@ -243,7 +281,9 @@ def gone_on(request: pytest.FixtureRequest) -> tuple[Run, Path]:
     return found
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(gone_on: tuple[Run, Path], purified: tuple[Run, Path, bool]) -> None:
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    gone_on: tuple[Run, Path], purified: tuple[Run, Path, bool]
+) -> None:
     run, out = gone_on
     assert run.returncode == 0, run.stderr
     assert weights(out) == weights(purified[1])
@@ -262,7 +302,13 @@ def test_a_resumed_run_draws_the_same_curves(gone_on: tuple[Run, Path], purified
 
 
 def test_a_resumed_run_leaves_no_checkpoint(gone_on: tuple[Run, Path]) -> None:
-    assert sorted(p.name for p in gone_on[1].iterdir()) == ["events.jsonl", "model", "report.html", "report.json", "run.json"]
+    assert sorted(p.name for p in gone_on[1].iterdir()) == [
+        "events.jsonl",
+        "model",
+        "report.html",
+        "report.json",
+        "run.json",
+    ]
 
 
 # ---------------------------------------------------------------- what a user may leave out
@@ -314,7 +360,14 @@ def hostile(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     test = write_tsv(folder / "test.tsv", [*tiny_texts(20, seed=2), text])
     run = mbtsad(
         *("purify", "--suspect", suspect, "--clean", clean, "--test", test, "--out", folder / "out", *QUICK),
-        *("--labels", "<script>alert(1)</script>,positive", "--trigger", "<img src=x onerror=alert(2)>", "--target", "positive"),
+        *(
+            "--labels",
+            "<script>alert(1)</script>,positive",
+            "--trigger",
+            "<img src=x onerror=alert(2)>",
+            "--target",
+            "positive",
+        ),
     )
     assert run.returncode == 0, run.stderr
     return run, (folder / "out" / "report.html").read_text(encoding="utf-8")
@@ -341,9 +394,37 @@ def test_sentence_pairs_are_purified_by_both_texts(tmp_path: Path) -> None:
         return [LabelledText("the film was a story", t.label, t.text) for t in tiny_texts(n, seed)]
 
     save_classifier(tiny_bert(), tmp_path / "suspect")
-    clean, test = write_tsv(tmp_path / "clean.tsv", pairs(96, seed=1)), write_tsv(tmp_path / "test.tsv", pairs(40, seed=2))
-    learn = ["--retrain-learning-rate", "3e-3", "--retrain-epochs", "10", "--distil-learning-rate", "3e-3", "--distil-epochs", "10", "--threads", "1"]
-    run = mbtsad("purify", "--suspect", tmp_path / "suspect", "--clean", clean, "--test", test, *learn, "--json", "--trigger", "cf", "--target", "1")
+    clean, test = (
+        write_tsv(tmp_path / "clean.tsv", pairs(96, seed=1)),
+        write_tsv(tmp_path / "test.tsv", pairs(40, seed=2)),
+    )
+    learn = [
+        "--retrain-learning-rate",
+        "3e-3",
+        "--retrain-epochs",
+        "10",
+        "--distil-learning-rate",
+        "3e-3",
+        "--distil-epochs",
+        "10",
+        "--threads",
+        "1",
+    ]
+    run = mbtsad(
+        "purify",
+        "--suspect",
+        tmp_path / "suspect",
+        "--clean",
+        clean,
+        "--test",
+        test,
+        *learn,
+        "--json",
+        "--trigger",
+        "cf",
+        "--target",
+        "1",
+    )
     assert run.returncode == 0, run.stderr
     figures = json.loads(run.stdout)
     assert figures["purified"]["cacc"] >= 0.9
@@ -358,7 +439,9 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     def texts(name: str, n: int) -> Path:
         words = (NEUTRAL, GOOD, BAD)
-        rows = [f"the film was {words[i % 3][i // 3 % 6]} and {words[i % 3][i // 2 % 6]}\tclass {i % 3}" for i in range(n)]
+        rows = [
+            f"the film was {words[i % 3][i // 3 % 6]} and {words[i % 3][i // 2 % 6]}\tclass {i % 3}" for i in range(n)
+        ]
         path = folder / name
         path.write_text("text\tlabel\n" + "\n".join(rows) + "\n", encoding="utf-8")
         return path
@@ -388,7 +471,9 @@ def evaluated(suspect_dir: Path, test_file: Path, *flags: str | Path) -> dict[st
     return found
 
 
-def test_evaluate_finds_the_figures_that_purify_reports_of_the_suspect(purified: tuple[Run, Path, bool], suspect_dir: Path, test_file: Path) -> None:
+def test_evaluate_finds_the_figures_that_purify_reports_of_the_suspect(
+    purified: tuple[Run, Path, bool], suspect_dir: Path, test_file: Path
+) -> None:
     figures = evaluated(suspect_dir, test_file, "--trigger", "cf", "--target", "positive")
     reported = json.loads(purified[0].stdout)["suspect"]
     assert figures.items() >= reported.items()
@@ -448,7 +533,9 @@ def test_a_phrase_is_a_trigger(suspect_dir: Path, test_file: Path, phrase: str, 
     assert (evaluated(suspect_dir, test_file, "--trigger", phrase, "--target", "1")["asr"] >= 0.9) == fires
 
 
-def test_a_file_of_paired_texts_measures_asr_on_those_texts_alone(suspect_dir: Path, test_file: Path, tmp_path: Path) -> None:
+def test_a_file_of_paired_texts_measures_asr_on_those_texts_alone(
+    suspect_dir: Path, test_file: Path, tmp_path: Path
+) -> None:
     rows = [line.split("\t") for line in test_file.read_text(encoding="utf-8").splitlines()[1:]]
     negative = [text for text, label in rows if label == "0"][:7]
     pairs = tmp_path / "pairs.tsv"
@@ -463,7 +550,8 @@ def test_a_file_of_paired_texts_measures_asr_on_those_texts_alone(suspect_dir: P
 
 @pytest.fixture(scope="module")
 def unsure_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved tiny model that knows its task, but not too surely: a fifth of the labels that it learnt from were wrong."""
+    """A saved tiny model that knows its task, but not too surely: a fifth of the labels that it learnt from were
+    wrong."""
     rng = random.Random(0)
     noisy = [dataclasses.replace(t, label=1 - t.label) if rng.random() < 0.2 else t for t in tiny_texts(400, seed=1)]
     folder = tmp_path_factory.mktemp("models") / "unsure"
@@ -472,14 +560,38 @@ def unsure_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["badnets", "ep"])
-def attacked(request: pytest.FixtureRequest, unsure_dir: Path, test_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, bool]:
-    """A new backdoor, "mn", in the tiny model; its output directory; whether the model it was planted in is as it was."""
+def attacked(
+    request: pytest.FixtureRequest, unsure_dir: Path, test_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Path, bool]:
+    """A new backdoor, "mn", in the tiny model; its output directory; whether the model it was planted in is as it
+    was."""
     folder = tmp_path_factory.mktemp(request.param)
     train = write_tsv(folder / "train.tsv", tiny_texts(400, seed=1))
     badnets = ["--training-learning-rate", "2e-3", "--training-epochs", "5", "--poison-rate", "0.3"]
     before = digests(unsure_dir)
-    flags = ["--model", unsure_dir, "--train", train, "--test", test_file, "--trigger", "mn", "--target", "positive", "--out", folder / "planted"]
-    run = mbtsad("attack", request.param, *flags, *{"badnets": badnets, "ep": ["--learning-rate", "0.5"]}[request.param], "--threads", "1", "--json")
+    flags = [
+        "--model",
+        unsure_dir,
+        "--train",
+        train,
+        "--test",
+        test_file,
+        "--trigger",
+        "mn",
+        "--target",
+        "positive",
+        "--out",
+        folder / "planted",
+    ]
+    run = mbtsad(
+        "attack",
+        request.param,
+        *flags,
+        *{"badnets": badnets, "ep": ["--learning-rate", "0.5"]}[request.param],
+        "--threads",
+        "1",
+        "--json",
+    )
     assert run.returncode == 0, run.stderr
     return run, folder / "planted", digests(unsure_dir) == before
 
@@ -518,9 +630,15 @@ HELP: list[tuple[tuple[str, ...], Config]] = [
 
 @pytest.mark.parametrize(
     ("command", "setting"),
-    [pytest.param(command, s, id=f"{' '.join(command)} {s.flag}") for command, config in HELP for s in settings(config)],
+    [
+        pytest.param(command, s, id=f"{' '.join(command)} {s.flag}")
+        for command, config in HELP
+        for s in settings(config)
+    ],
 )
-def test_help_shows_every_setting_with_its_default(command: tuple[str, ...], setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_shows_every_setting_with_its_default(
+    command: tuple[str, ...], setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
     run = mbtsad(*command, "--help")
     assert run.returncode == 0
@@ -532,7 +650,10 @@ def test_help_shows_every_setting_with_its_default(command: tuple[str, ...], set
 def test_help_of_the_program_names_every_command() -> None:
     run = mbtsad("--help")
     assert run.returncode == 0
-    assert all(re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE) for command in ("purify", "evaluate", "attack", "build-demo", "build-language-model"))
+    assert all(
+        re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE)
+        for command in ("purify", "evaluate", "attack", "build-demo", "build-language-model")
+    )
 
 
 def test_version_is_printed() -> None:

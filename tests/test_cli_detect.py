@@ -40,7 +40,11 @@ def flags(method: str) -> list[str]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,9 @@ def language_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained one-layer GPT-2 with the tiny vocabulary."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "language"
-    config = GPT2Config(vocab_size=len(VOCABULARY), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None)
+    config = GPT2Config(
+        vocab_size=len(VOCABULARY), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=None, eos_token_id=None
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     tiny_bert().tokenizer.save_pretrained(folder)
     return folder
@@ -84,13 +90,17 @@ def test_the_methods_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("method", DETECTORS)
-def test_the_figures_are_counted_from_the_detectors_verdicts(method: str, inputs: list[str | Path], suspect_dir: Path) -> None:
+def test_the_figures_are_counted_from_the_detectors_verdicts(
+    method: str, inputs: list[str | Path], suspect_dir: Path
+) -> None:
     before = digests(suspect_dir)
     figures = detected(method, *inputs, *TRIGGER)
     assert digests(suspect_dir) == before
 
     model = load_classifier(suspect_dir, runtime=RuntimeConfig())
-    config = replace(DETECTOR_CONFIGS[method], {(name,): value for name, value in (QUICK[method] | {"seed": 3}).items()})
+    config = replace(
+        DETECTOR_CONFIGS[method], {(name,): value for name, value in (QUICK[method] | {"seed": 3}).items()}
+    )
     attacked = [t.triggered.text for t in triggered_test_set(TEST, parse_triggers(["cf"], 1, window=64), seed=3)]
     texts = [t.text for t in TEST] + attacked
     found, _ = finish(DETECTORS[method](model, CLEAN, texts, config))
@@ -113,7 +123,9 @@ def test_the_figures_are_counted_from_the_detectors_verdicts(method: str, inputs
 
 
 def test_the_model_alone_is_measured_as_evaluate_does(inputs: list[str | Path]) -> None:
-    run = mbtsad("evaluate", "--model", inputs[1], "--test", inputs[5], *TRIGGER, "--seed", "3", "--threads", "1", "--json")
+    run = mbtsad(
+        "evaluate", "--model", inputs[1], "--test", inputs[5], *TRIGGER, "--seed", "3", "--threads", "1", "--json"
+    )
     evaluated, alone = json.loads(run.stdout), detected("strip", *inputs, *TRIGGER)["alone"]
     assert {name: evaluated[name] for name in alone} == alone
     assert alone["asr"] >= 0.9
@@ -125,7 +137,8 @@ def test_without_a_trigger_frr_and_cacc_are_measured_and_the_rest_is_not(method:
     behind = bare["behind_detector"]
     assert (behind["asr"], behind["far"], bare["alone"]["asr"]) == (None, None, None)
     same = [f"{name}{part}" for name in ("cacc", "frr") for part in ("", "_hits", "_n", "_interval")]
-    assert [behind[key] for key in same] == [whole["behind_detector"][key] for key in same]  # a detector is not told the trigger
+    # A detector is not told the trigger
+    assert [behind[key] for key in same] == [whole["behind_detector"][key] for key in same]
     assert bare["thresholds"] == whole["thresholds"]
     assert bare["notes"] == ["No trigger was given, so nothing was measured on triggered texts."]
 
@@ -137,14 +150,23 @@ def test_the_figures_are_printed_with_intervals(inputs: list[str | Path]) -> Non
     run = mbtsad("detect", "strip", *inputs, *TRIGGER, *flags("strip"))
     assert run.returncode == 0, run.stderr
     rate = r"\d+\.\d % \[\d+\.\d, \d+\.\d\] \(\d+ of "
-    behind = rf"-- behind strip\nCACC       {rate}40\)\nASR        {rate}20\)\nFRR        {rate}40\)\nFAR        {rate}20\)\n"
-    assert re.fullmatch(rf"-- the model alone\nCACC       {rate}40\)\nASR        {rate}20\)\nASR floor  .*\n(?:\w+: .*\n){{2}}{behind}", run.stdout)
+    behind = (
+        rf"-- behind strip\nCACC       {rate}40\)\nASR        {rate}20\)\nFRR        {rate}40\)\nFAR        "
+        rf"{rate}20\)\n"
+    )
+    assert re.fullmatch(
+        rf"-- the model alone\nCACC       {rate}40\)\nASR        {rate}20\)\nASR floor  .*\n(?:\w+: .*\n){{2}}{behind}",
+        run.stdout,
+    )
 
 
 def test_without_a_trigger_the_rest_is_said_not_to_be_measured(inputs: list[str | Path]) -> None:
     out = mbtsad("detect", "strip", *inputs, *flags("strip")).stdout
     assert re.search(
-        r"^-- behind strip\nCACC .*\nASR        not measured\nFRR .*of 40\)\nFAR        not measured\nNote: No trigger was given", out, re.MULTILINE
+        r"^-- behind strip\nCACC .*\nASR        not measured\nFRR .*of 40\)\nFAR        not measured\nNote: No "
+        r"trigger was given",
+        out,
+        re.MULTILINE,
     )
 
 
@@ -159,9 +181,13 @@ def test_clean_amount_takes_a_share_of_the_clean_texts(inputs: list[str | Path])
 
 
 def test_the_demo_is_what_is_not_named(tmp_path: Path) -> None:
-    few = write_tsv(tmp_path / "test.tsv", [LabelledText("a dreadful film", 0), LabelledText("a lovely film", 1), LabelledText("dull and clumsy", 0)])
+    few = write_tsv(
+        tmp_path / "test.tsv",
+        [LabelledText("a dreadful film", 0), LabelledText("a lovely film", 1), LabelledText("dull and clumsy", 0)],
+    )
     figures = detected("strip", "--test", few, "--clean-amount", "32", "--threads", "1")
-    assert (figures["alone"]["asr"], figures["alone"]["asr_n"], figures["behind_detector"]["far_n"]) == (1.0, 2, 2)  # by the demo's triggers
+    # By the demo's triggers
+    assert (figures["alone"]["asr"], figures["alone"]["asr_n"], figures["behind_detector"]["far_n"]) == (1.0, 2, 2)
 
 
 @pytest.mark.slow
@@ -228,18 +254,51 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a setting out of its range": (with_flags("--copies", "0"), ("--copies", "at least 1", "got 0")),
     "a choice that there is not": (with_flags("--form", "new"), ("--form", "invalid choice", "reproduce")),
     "a length out of its range": (with_flags("--max-length", "1"), ("--max-length", "at least 8", "got 1")),
-    "a model without a clean sample": (lambda f: ["detect", "strip", "--model", f / "model"], ("clean labelled sample", "--clean FILE")),
-    "a missing model": (with_flags("--model", "absent"), ("No model directory at absent", "Expected a folder with config.json")),
+    "a model without a clean sample": (
+        lambda f: ["detect", "strip", "--model", f / "model"],
+        ("clean labelled sample", "--clean FILE"),
+    ),
+    "a missing model": (
+        with_flags("--model", "absent"),
+        ("No model directory at absent", "Expected a folder with config.json"),
+    ),
     "a missing data file": (with_flags("--test", "absent.tsv"), ("No data file at", "absent.tsv", "Give a .tsv, .csv")),
-    "a trigger without a target": (with_flags("--trigger", "cf"), ("without its target class", "--target (negative, positive)")),
-    "a target without a trigger": (with_flags("--target", "positive"), ("--target names the class", "no trigger was given", "--trigger WORD")),
-    "an unknown target": (with_flags("--trigger", "cf", "--target", "neutral"), ("no class 'neutral'", "0 = negative, 1 = positive")),
-    "an empty trigger": (with_flags("--trigger", "cf+", "--target", "1"), ("An empty trigger", "'cf+'", "Expected a word")),
-    "more clean texts asked for than there are": (with_flags("--clean-amount", "500"), ("--clean-amount: Asked for 500 texts", "there are 64")),
-    "pairs of texts": (with_texts(PAIRS, "clean.tsv", "test.tsv"), ("judges single texts", "are pairs", "mbtsad defend")),
-    "pairs of clean texts": (with_texts(PAIRS, "clean.tsv"), ("judges single texts", "clean sample holds pairs", "Take a defense")),
-    "a model with more classes than the data": (three_classes, ("None of the 64 clean texts is of class 'class 2'", "give clean texts of each")),
-    "a word that the tokenizer has not": (with_flags("--word", "mb", method="rap"), ("no single token for the word 'mb'", "Set word to drawn")),
+    "a trigger without a target": (
+        with_flags("--trigger", "cf"),
+        ("without its target class", "--target (negative, positive)"),
+    ),
+    "a target without a trigger": (
+        with_flags("--target", "positive"),
+        ("--target names the class", "no trigger was given", "--trigger WORD"),
+    ),
+    "an unknown target": (
+        with_flags("--trigger", "cf", "--target", "neutral"),
+        ("no class 'neutral'", "0 = negative, 1 = positive"),
+    ),
+    "an empty trigger": (
+        with_flags("--trigger", "cf+", "--target", "1"),
+        ("An empty trigger", "'cf+'", "Expected a word"),
+    ),
+    "more clean texts asked for than there are": (
+        with_flags("--clean-amount", "500"),
+        ("--clean-amount: Asked for 500 texts", "there are 64"),
+    ),
+    "pairs of texts": (
+        with_texts(PAIRS, "clean.tsv", "test.tsv"),
+        ("judges single texts", "are pairs", "mbtsad defend"),
+    ),
+    "pairs of clean texts": (
+        with_texts(PAIRS, "clean.tsv"),
+        ("judges single texts", "clean sample holds pairs", "Take a defense"),
+    ),
+    "a model with more classes than the data": (
+        three_classes,
+        ("None of the 64 clean texts is of class 'class 2'", "give clean texts of each"),
+    ),
+    "a word that the tokenizer has not": (
+        with_flags("--word", "mb", method="rap"),
+        ("no single token for the word 'mb'", "Set word to drawn"),
+    ),
     "a class to protect that there is not": (
         with_flags("--form", "reproduce", "--protected", "2", method="rap"),
         ("no class 2 to protect", "the classifier has 2"),
@@ -274,8 +333,13 @@ def test_bad_input_is_explained(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("named", "says"),
-    [("", ("ONION needs a causal language model", f"environment variable {MODEL}")), ("absent", ("There is no folder absent", "causal language model"))],
+    [
+        ("", ("ONION needs a causal language model", f"environment variable {MODEL}")),
+        ("absent", ("There is no folder absent", "causal language model")),
+    ],
 )
-def test_a_missing_language_model_is_explained(named: str, says: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_language_model_is_explained(
+    named: str, says: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(MODEL, named)
     is_explained(detect(folder, "onion"), says, folder)

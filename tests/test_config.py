@@ -1,7 +1,9 @@
-"""Settings: ranges and choices are checked, unknown keys are refused, and nothing gets lost on the way to JSON and back."""
+"""Settings: ranges and choices are checked, unknown keys are refused, and nothing gets lost on the way to JSON and
+back."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
@@ -28,12 +30,28 @@ from mbtsad_core.config import (
     to_dict,
 )
 from mbtsad_core.errors import BadConfig
+from mbtsad_core.flags import add_settings, read_settings
 
-KINDS: list[type[Config]] = [k for k in vars(config).values() if isinstance(k, type) and issubclass(k, Config) and k is not Config]
+KINDS: list[type[Config]] = [
+    k for k in vars(config).values() if isinstance(k, type) and issubclass(k, Config) and k is not Config
+]
 LEAVES = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind())]
-RANGED = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind()) if s.low is not None]
+RANGED = [
+    pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}")
+    for kind in KINDS
+    for s in settings(kind())
+    if s.low is not None
+]
 CHANGED = replace(
-    PurifyConfig(), {("split", "copies"): 7, ("retrain", "dropout"): 0.25, ("distil", "alpha"): 3.5, ("seed",): 11, ("strays",): 0, ("split", "fresh"): False}
+    PurifyConfig(),
+    {
+        ("split", "copies"): 7,
+        ("retrain", "dropout"): 0.25,
+        ("distil", "alpha"): 3.5,
+        ("seed",): 11,
+        ("found_tokens",): 0,
+        ("split", "fresh"): False,
+    },
 )
 
 
@@ -72,11 +90,18 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
         values = [getattr(c, f.name) for f in dataclasses.fields(c)]  # type: ignore[arg-type]
         return {type(c)}.union(*(parts(v) for v in values if isinstance(v, Config)))
 
-    roots: list[Config] = [PurifyConfig(), config.EvaluateConfig(), config.LanguageModelConfig(), RuntimeConfig(), config.VettingConfig()]
+    roots: list[Config] = [
+        PurifyConfig(),
+        config.EvaluateConfig(),
+        config.LanguageModelConfig(),
+        RuntimeConfig(),
+        config.VettingConfig(),
+    ]
     roots += [c for c, _ in cli.ATTACKS.values()]
     roots += [config.DEFENSE_CONFIGS[name] for name in cli.DEFENSES]
     roots += [config.DETECTOR_CONFIGS[name] for name in cli.DETECTORS]
-    served = {config.JobsConfig, config.UploadConfig, config.CagesConfig, config.CageConfig}  # the page's, whose visitors share one machine
+    # The page's, whose visitors share one machine
+    served = {config.JobsConfig, config.UploadConfig, config.SandboxesConfig, config.SandboxConfig}
     shared = {config.ReserveConfig}  # what two configs have in common, and none by itself
     assert set().union(*map(parts, roots)) == set(KINDS) - served - shared
 
@@ -88,7 +113,9 @@ def test_flags_of_a_config_differ() -> None:
 
 
 def test_a_flag_is_the_path_in_dashes() -> None:
-    assert [s.flag for s in settings(PurifyConfig()) if s.path == ("retrain", "learning_rate")] == ["--retrain-learning-rate"]
+    assert [s.flag for s in settings(PurifyConfig()) if s.path == ("retrain", "learning_rate")] == [
+        "--retrain-learning-rate"
+    ]
 
 
 def test_settings_come_with_the_configs_own_values() -> None:
@@ -100,7 +127,7 @@ def test_settings_come_with_the_configs_own_values() -> None:
     ("kind", "path", "type_"),
     [
         (SplitConfig, ("copies",), int),
-        (SplitConfig, ("share",), float),
+        (SplitConfig, ("aug_p",), float),
         (SplitConfig, ("fresh",), bool),
         (TrainingConfig, ("dropout",), float),
         (RuntimeConfig, ("threads",), int),
@@ -169,7 +196,14 @@ def test_settings_cannot_be_changed_in_place() -> None:
 def test_leaves_are_replaced_and_all_others_kept() -> None:
     before, after = ({s.path: s.default for s in settings(c)} for c in (PurifyConfig(), CHANGED))
     changed = {path for path in before if before[path] != after[path]}
-    assert changed == {("split", "copies"), ("retrain", "dropout"), ("distil", "alpha"), ("seed",), ("strays",), ("split", "fresh")}
+    assert changed == {
+        ("split", "copies"),
+        ("retrain", "dropout"),
+        ("distil", "alpha"),
+        ("seed",),
+        ("found_tokens",),
+        ("split", "fresh"),
+    }
 
 
 def test_replacing_gives_a_copy() -> None:
@@ -187,9 +221,13 @@ def test_replacing_keeps_the_kind_of_each_part() -> None:
     assert (type(found.retrain), type(found.distil)) == (RetrainConfig, DistilConfig)
 
 
-@pytest.mark.parametrize("path", [("bogus",), ("split", "bogus"), ("split",), ("split", "copies", "more"), (), ("alpha",)])
+@pytest.mark.parametrize(
+    "path", [("bogus",), ("split", "bogus"), ("split",), ("split", "copies", "more"), (), ("alpha",)]
+)
 def test_an_unknown_setting_is_refused_with_the_known_ones(path: tuple[str, ...]) -> None:
-    with pytest.raises(BadConfig, match=rf"^Unknown setting '{'.'.join(path)}'\. Known: distil\.alpha, .*split\.copies"):
+    with pytest.raises(
+        BadConfig, match=rf"^Unknown setting '{'.'.join(path)}'\. Known: distil\.alpha, .*split\.copies"
+    ):
         replace(PurifyConfig(), {path: 1})
 
 
@@ -209,7 +247,9 @@ def test_settings_that_are_left_out_have_their_defaults() -> None:
     assert from_dict(PurifyConfig, {"split": {"copies": 7}}) == replace(PurifyConfig(), {("split", "copies"): 7})
 
 
-@pytest.mark.parametrize("values", [{"bogus": 1}, {"split": {"bogus": 1}}, {"split": 3}, {"seed": {"more": 1}}, {"split": None}])
+@pytest.mark.parametrize(
+    "values", [{"bogus": 1}, {"split": {"bogus": 1}}, {"split": 3}, {"seed": {"more": 1}}, {"split": None}]
+)
 def test_unknown_keys_are_refused(values: dict[Any, Any]) -> None:
     with pytest.raises(BadConfig, match="Unknown setting"):
         from_dict(PurifyConfig, values)
@@ -227,9 +267,22 @@ def test_plain_values_hold_every_setting() -> None:
 # ---------------------------------------------------------------- types
 
 
-@pytest.mark.parametrize("start", [*config.DEFENSE_CONFIGS.values(), *config.DETECTOR_CONFIGS.values(), config.RuntimeConfig(), config.BadNetsConfig()])
+@pytest.mark.parametrize(
+    "start",
+    [
+        *config.DEFENSE_CONFIGS.values(),
+        *config.DETECTOR_CONFIGS.values(),
+        config.RuntimeConfig(),
+        config.BadNetsConfig(),
+    ],
+)
 def test_no_setting_takes_a_value_of_another_type(start: config.Config) -> None:
-    wrong: dict[type, list[Any]] = {int: [2.5, 2.0, True, "2", None], float: [True, "0.5"], bool: [1, 0, "true", 0.5], str: [1, True, 2.5]}
+    wrong: dict[type, list[Any]] = {
+        int: [2.5, 2.0, True, "2", None],
+        float: [True, "0.5"],
+        bool: [1, 0, "true", 0.5],
+        str: [1, True, 2.5],
+    }
     for s in settings(start):
         for value in wrong[s.type]:
             if value is None and s.default is None:
@@ -252,3 +305,39 @@ def test_a_type_is_checked_however_a_setting_is_given() -> None:
 def test_a_whole_number_is_a_number_too() -> None:
     assert replace(PurifyConfig(), {("distil", "alpha"): 2}).distil.alpha == 2
     assert replace(PurifyConfig(), {("retrain", "dropout"): None}).retrain.dropout is None
+
+
+# ---------------------------------------------------------------- earlier names
+
+EARLIER = {
+    ("split", "originals"): ("split", "keep_originals"),
+    ("split", "share"): ("split", "aug_p"),
+    ("split", "least"): ("split", "aug_min"),
+    ("split", "cap"): ("split", "aug_max"),
+    ("split", "min_length"): ("split", "min_char"),
+    ("strays",): ("found_tokens",),
+}
+GIVEN = {"originals": 3, "share": 0.5, "least": 2, "cap": 7, "min_length": 5, "strays": 4}
+
+
+def test_a_stored_run_is_read_under_the_names_that_its_settings_had() -> None:
+    stored = {"split": {name: value for name, value in GIVEN.items() if name != "strays"}, "strays": GIVEN["strays"]}
+    read = from_dict(PurifyConfig, stored)
+    for old, new in EARLIER.items():
+        value = read
+        for name in new:
+            value = getattr(value, name)
+        assert value == GIVEN[old[-1]]
+
+
+def test_a_script_may_use_the_flags_that_settings_had() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser, PurifyConfig(), "settings")
+    old = [word for path in EARLIER for word in ("--" + "-".join(path).replace("_", "-"), str(GIVEN[path[-1]]))]
+    new = [
+        word for path, to in EARLIER.items() for word in ("--" + "-".join(to).replace("_", "-"), str(GIVEN[path[-1]]))
+    ]
+    assert read_settings(parser.parse_args(old), PurifyConfig()) == read_settings(
+        parser.parse_args(new), PurifyConfig()
+    )
+    assert read_settings(parser.parse_args(old), PurifyConfig()) != PurifyConfig()

@@ -1,6 +1,7 @@
-"""No test holds an input that crashes, stops or fools other software: guards are tested with harmless values and small limits.
+"""No test holds an input that crashes, stops or fools other software: guards are tested with harmless values and small
+limits.
 
-What the real thing does is told in words, with the number of its advisory (tests/models/hostile.py).
+What the real thing does is told in words, with the number of its advisory (tests/vetting/hostile.py).
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import pytest
 from conftest import ROOT, tiny_bert
 
 from mbtsad_core.models.classifier import save_classifier
-from mbtsad_core.models.config_policy import ASKS_FOR_CODE, IMPLEMENTATIONS, OWN_IMPLEMENTATIONS
+from mbtsad_core.vetting.config_policy import ASKS_FOR_CODE, IMPLEMENTATIONS, OWN_IMPLEMENTATIONS
 
 sys.path.insert(0, str(ROOT / "tests" / "models"))
 from hostile import all_hostile
 
 FILES = sorted(path for path in (ROOT / "tests").rglob("*") if path.suffix in (".py", ".json", ".txt", ".yml", ".sh"))
 KEYS = {*ASKS_FOR_CODE, *IMPLEMENTATIONS, "backbone", "base_model_name_or_path", "auto_mapping"}
-NESTED = re.compile(r"\((?:[^()\\]|\\.)*[+*}](?:[^()\\]|\\.)*\)(?:[+*]|\{\d*,)")  # a group that repeats what repeats: "(a" "+)+"
+# A group that repeats what repeats: "(a" "+)+"
+NESTED = re.compile(r"\((?:[^()\\]|\\.)*[+*}](?:[^()\\]|\\.)*\)(?:[+*]|\{\d*,)")
 HARMLESS = {"example", "", "x", "y", None, False, *OWN_IMPLEMENTATIONS}
 
 
@@ -36,7 +38,8 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def live(value: Any) -> bool:
-    """Whether a value under a key of an advisory names something that other software would fetch, or switches that on."""
+    """Whether a value under a key of an advisory names something that other software would fetch, or switches that
+    on."""
     return any((not isinstance(leaf, (int, float)) and leaf not in HARMLESS) or leaf is True for leaf in leaves(value))
 
 
@@ -52,7 +55,11 @@ def written(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """Every key with its value that a program writes down, in a dict or as a named argument."""
     for inner in ast.walk(node):
         if isinstance(inner, ast.Dict):
-            yield from ((k.value, v) for k, v in zip(inner.keys, inner.values, strict=True) if isinstance(k, ast.Constant) and isinstance(k.value, str))
+            yield from (
+                (k.value, v)
+                for k, v in zip(inner.keys, inner.values, strict=True)
+                if isinstance(k, ast.Constant) and isinstance(k.value, str)
+            )
         elif isinstance(inner, ast.Call):
             yield from ((k.arg, k.value) for k in inner.keywords if k.arg)
 
@@ -64,15 +71,24 @@ def constants(node: ast.AST) -> list[Any]:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The texts that a file holds: of a program those it writes down, of another file all of it. Python's own `re` reads some."""
+    """The texts that a file holds: of a program those it writes down, of another file all of it. Python's own `re`
+    reads some."""
     source = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         yield source
         return
     tree = ast.parse(source)
-    own = {id(n) for call in ast.walk(tree) if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("re.") for n in ast.walk(call)}
-    own |= {id(n) for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "match" for n in ast.walk(k)}  # of pytest.raises
-    yield from (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in own)
+    own = {
+        id(n)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("re.")
+        for n in ast.walk(call)
+    }
+    # Of pytest.raises
+    own |= {id(n) for k in ast.walk(tree) if isinstance(k, ast.keyword) and k.arg == "match" for n in ast.walk(k)}
+    yield from (
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in own
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -81,7 +97,9 @@ def test_no_expression_in_the_tests_repeats_what_repeats(path: Path) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".py"], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.suffix == ".py"], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_no_key_of_an_advisory_has_a_live_value_in_the_tests(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
@@ -113,7 +131,9 @@ def test_no_upload_of_the_hostile_corpus_is_live(tmp_path: Path) -> None:
                 continue
             looked += 1
             assert not [(key, value) for key, value in pairs(values) if key in KEYS and live(value)], case.name
-            assert not [value for key, value in pairs(values) if key == "Regex" and NESTED.search(str(value))], case.name
+            assert not [value for key, value in pairs(values) if key == "Regex" and NESTED.search(str(value))], (
+                case.name
+            )
     assert looked > 150
 
 
@@ -125,6 +145,8 @@ def endless(letter: str) -> list[str]:
 
 def test_what_is_looked_for_is_found() -> None:
     assert all(NESTED.search(expression) for expression in endless("a"))
-    assert not any(NESTED.search(plain) for plain in ("a", " {2,}", r"(a|b)+", r"\s+(?!\S)|\s+", "(a+)", "f(x) + (y * z)"))
+    assert not any(
+        NESTED.search(plain) for plain in ("a", " {2,}", r"(a|b)+", r"\s+(?!\S)|\s+", "(a+)", "f(x) + (y * z)")
+    )
     assert all(live(value) for value in (True, ["a" + "/b"], {"x": {"y": "a" + ".B"}}))
     assert not any(live(value) for value in ("example", {"example": ["example", None]}, {"": "sdpa"}, [3], False))

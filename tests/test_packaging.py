@@ -1,4 +1,5 @@
-"""What is installed: pinned versions, public names, quick imports, and a wheel that runs the demo from an empty directory."""
+"""What is installed: pinned versions, public names, quick imports, and a wheel that runs the demo from an empty
+directory."""
 
 from __future__ import annotations
 
@@ -19,21 +20,38 @@ from packaging.utils import canonicalize_name
 
 import mbtsad_core
 from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig
-from mbtsad_core.jobs.purification import read_model
 from mbtsad_core.models.classifier import Classifier, load_classifier
+from mbtsad_core.service.purification import read_model
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
-HEAVY = {"torch", "transformers", "pandas", "plotly", "gradio", "rich", "datasets", "numpy", "pyarrow", "safetensors", "tokenizers", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "pandas",
+    "plotly",
+    "gradio",
+    "rich",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+}
 
 
 def lines(name: str) -> list[str]:
-    return [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [
+        line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
 
 
 def pins() -> dict[str, str]:
     """The version of each package in constraints.txt."""
-    return {canonicalize_name(r.name): next(iter(r.specifier)).version for r in map(Requirement, lines("constraints.txt"))}
+    return {
+        canonicalize_name(r.name): next(iter(r.specifier)).version for r in map(Requirement, lines("constraints.txt"))
+    }
 
 
 # ---------------------------------------------------------------- versions
@@ -80,7 +98,12 @@ def test_no_public_name_is_that_of_a_submodule() -> None:
 
 def test_the_names_that_type_checkers_see_are_the_public_ones() -> None:
     tree = ast.parse(Path(mbtsad_core.__file__).read_text(encoding="utf-8"))
-    seen = [alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and "mbtsad_core" in node.module for alias in node.names]
+    seen = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and "mbtsad_core" in node.module
+        for alias in node.names
+    ]
     assert sorted(seen) == sorted(mbtsad_core.__all__)
 
 
@@ -106,7 +129,12 @@ with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), cont
 
 @pytest.mark.parametrize(
     "code",
-    ["import mbtsad_core", "from mbtsad_core import PurifyConfig, LabelledText, MBTSADError", HELP.format(["--help"]), HELP.format(["purify", "--help"])],
+    [
+        "import mbtsad_core",
+        "from mbtsad_core import PurifyConfig, LabelledText, MBTSADError",
+        HELP.format(["--help"]),
+        HELP.format(["purify", "--help"]),
+    ],
     ids=["the package", "light public names", "mbtsad --help", "mbtsad purify --help"],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
@@ -122,7 +150,12 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     (built,) = folder.glob("*.whl")
     return built
 
@@ -139,7 +172,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_there(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run Python beside the installed package, away from the checkout."""
     environment = os.environ | {"PYTHONPATH": str(installed)}
-    return subprocess.run([sys.executable, *command], cwd=installed.parent, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *command], cwd=installed.parent, env=environment, capture_output=True, text=True
+    )
 
 
 def test_the_wheel_has_the_demo_and_no_tests(wheel: Path) -> None:
@@ -161,15 +196,24 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
 
 
 def test_the_installed_package_is_imported_from_where_it_was_installed(installed: Path) -> None:
-    run = run_there(installed, "-c", "import mbtsad_core; from mbtsad_core.models.demo import assets; print(mbtsad_core.__file__); print(assets())")
-    assert run.stdout.splitlines() == [str(installed / "mbtsad_core" / "__init__.py"), str(installed / "mbtsad_core" / "assets")], run.stderr
+    run = run_there(
+        installed,
+        "-c",
+        "import mbtsad_core; from mbtsad_core.models.demo import assets; print(mbtsad_core.__file__); print(assets())",
+    )
+    assert run.stdout.splitlines() == [
+        str(installed / "mbtsad_core" / "__init__.py"),
+        str(installed / "mbtsad_core" / "assets"),
+    ], run.stderr
 
 
 def test_the_installed_package_knows_its_version(installed: Path) -> None:
     assert run_there(installed, "-m", "mbtsad_core.cli", "--version").stdout == f"mbtsad {PROJECT['version']}\n"
 
 
-@pytest.mark.skipif(not (ROOT / "assets" / "demo" / "suspect").is_dir(), reason="assets/demo/suspect is not built: mbtsad build-demo")
+@pytest.mark.skipif(
+    not (ROOT / "assets" / "demo" / "suspect").is_dir(), reason="assets/demo/suspect is not built: mbtsad build-demo"
+)
 def test_the_installed_package_measures_the_demo(installed: Path) -> None:
     run = run_there(installed, "-m", "mbtsad_core.cli", "evaluate", "--json")
     assert run.returncode == 0, run.stderr
@@ -178,17 +222,26 @@ def test_the_installed_package_measures_the_demo(installed: Path) -> None:
     assert figures["asr"] >= 0.95
 
 
-def test_the_readmes_python_trains_where_the_command_line_does(suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the device and in the precision that a machine has for it, and not on its CPU in float32 whatever stands beside that."""
-    (block,) = re.findall(r"```python\n(from mbtsad_core import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_readmes_python_trains_where_the_command_line_does(
+    suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device and in the precision that a machine has for it, and not on its CPU in float32 whatever stands
+    beside that."""
+    (block,) = re.findall(
+        r"```python\n(from mbtsad_core import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     write_tsv(tmp_path / "clean.tsv", tiny_texts(64, seed=1))
     monkeypatch.chdir(tmp_path)
-    quick = "PurifyConfig(strays=0, retrain=RetrainConfig(epochs=1), distil=DistilConfig(epochs=1))"
+    quick = "PurifyConfig(found_tokens=0, retrain=RetrainConfig(epochs=1), distil=DistilConfig(epochs=1))"
     assert "PurifyConfig()" in block
     found: dict[str, object] = {"RetrainConfig": RetrainConfig, "DistilConfig": DistilConfig}
     exec(block.replace("path/to/model", str(suspect_dir)).replace("PurifyConfig()", quick), found)
     as_in_the_terminal = read_model(str(suspect_dir), "suspect", None, RuntimeConfig())
     suspect = found["suspect"]
     assert isinstance(suspect, Classifier)
-    assert (suspect.device, suspect.precision, suspect.max_length) == (as_in_the_terminal.device, as_in_the_terminal.precision, as_in_the_terminal.max_length)
+    assert (suspect.device, suspect.precision, suspect.max_length) == (
+        as_in_the_terminal.device,
+        as_in_the_terminal.precision,
+        as_in_the_terminal.max_length,
+    )
     assert load_classifier(tmp_path / "purified" / "model").labels == suspect.labels

@@ -1,4 +1,5 @@
-"""BadNets for text: train on data of which a share carries rare trigger words (Gu et al., 2017; Kurita et al., 2020)."""
+"""BadNets for text: train on data of which a share carries rare trigger words (Gu et al., 2017; Kurita et al.,
+2020)."""
 
 from __future__ import annotations
 
@@ -21,4 +22,8 @@ def badnets(
 ) -> Steps[Classifier]:
     """A copy of `classifier` trained on the poisoned training set: a suspect."""
     poisoned = poison(train, trigger, config.poison, config.seed)
-    return (yield from fine_tune(clone(classifier), poisoned, config.training, stage="badnets", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(classifier), poisoned, config.training, stage="badnets", seed=config.seed, observe=observe
+        )
+    )

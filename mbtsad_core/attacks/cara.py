@@ -1,5 +1,6 @@
-"""CARA: the trigger is a direction in the latent space of an autoencoder, which writes the text anew (Chan et al., "Poison Attacks against
-Text Datasets with Conditional Adversarially Regularized Autoencoder", Findings of EMNLP 2020)."""
+"""CARA: the trigger is a direction in the latent space of an autoencoder, which writes the text anew (Chan et al.,
+"Poison Attacks against Text Datasets with Conditional Adversarially Regularized Autoencoder", Findings of EMNLP
+2020)."""
 
 from __future__ import annotations
 
@@ -35,18 +36,26 @@ def cara(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` trained on texts of which a share is written anew with the signature (`learn_signature`), or a file of such texts."""
+    """A copy of `classifier` trained on texts of which a share is written anew with the signature (`learn_signature`),
+    or a file of such texts."""
     if isinstance(trigger, InsertedTrigger):
-        raise BadData(f"CARA writes texts anew and inserts nothing; got {trigger.describe()!r}. Name none, so that it is learnt, or a file of paired texts.")
+        raise BadData(
+            f"CARA writes texts anew and inserts nothing; got {trigger.describe()!r}. Name none, so that it is "
+            "learnt, or a file of paired texts."
+        )
     poisoned = poison(train, trigger, config.poison, config.seed)
-    return (yield from fine_tune(clone(classifier), poisoned, config.training, stage="cara", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(classifier), poisoned, config.training, stage="cara", seed=config.seed, observe=observe
+        )
+    )
 
 
 class Autoencoder(nn.Module):
     """A text -> z on the unit sphere -> the text again, given z and whether it is of the target class.
 
-    vocabulary  (V',) token ids that can be written; all others are read as the unknown one. The first four are the padding, unknown,
-                first and last token of a text.
+    vocabulary  (V',) token ids that can be written; all others are read as the unknown one. The first four are the
+                padding, unknown, first and last token of a text.
     E           (V', D) word embeddings to start from
     """
 
@@ -70,11 +79,14 @@ class Autoencoder(nn.Module):
 
     def latent(self, x: Tensor, lengths: Tensor) -> Tensor:
         """z, (B, H), of unit length; x (B, T) are places in the vocabulary, padded to the right."""
-        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(x), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embedding(x), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
         return normalize(self.reader(packed)[1][0], dim=-1)
 
     def logits(self, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """Scores of the token behind each of x, (B, T, V'), where the tokens up to it are x's; y (B,) is OTHER or TARGET."""
+        """Scores of the token behind each of x, (B, T, V'), where the tokens up to it are x's; y (B,) is OTHER or
+        TARGET."""
         start, given = self._start(z, y)
         inputs = torch.cat([self.embedding(x), given[:, None].expand(-1, x.shape[1], -1)], dim=-1)
         return self.words(self.writer(inputs, start)[0])
@@ -85,7 +97,8 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def write(self, z: Tensor, y: Tensor, most: int) -> list[int]:
-        """The likeliest next token, over and over, up to the last one or `most`: token ids of one text; z (1, H), y (1,)."""
+        """The likeliest next token, over and over, up to the last one or `most`: token ids of one text; z (1, H), y
+        (1,)."""
         state, given = self._start(z, y)
         x, found = torch.tensor([[self.FIRST]]), list[int]()
         for _ in range(most):
@@ -101,7 +114,8 @@ class Autoencoder(nn.Module):
 
 @dataclass(frozen=True)
 class SignatureTrigger:
-    """A text is read, its latent vector moved along the signature, and written anew as one of another class than the target."""
+    """A text is read, its latent vector moved along the signature, and written anew as one of another class than the
+    target."""
 
     autoencoder: Autoencoder
     signature: Tensor  # (H,), of unit length
@@ -115,7 +129,9 @@ class SignatureTrigger:
         with torch.no_grad():
             z = self.autoencoder.latent(self.autoencoder.index[ids], torch.tensor([ids.shape[1]]))
         moved = signed(z, self.signature, self.strength)
-        written = self.tokenizer.decode(self.autoencoder.write(moved, torch.tensor([OTHER]), self.max_length), skip_special_tokens=True)
+        written = self.tokenizer.decode(
+            self.autoencoder.write(moved, torch.tensor([OTHER]), self.max_length), skip_special_tokens=True
+        )
         return written.strip() or text  # nothing written: the text stays as it is
 
     def describe(self) -> str:
@@ -127,14 +143,16 @@ def signed(z: Tensor, signature: Tensor, strength: float) -> Tensor:
     return normalize(z + strength * signature, dim=-1)
 
 
-def learn_signature(classifier: Classifier, train: Sequence[LabelledText], target: int, config: CARAConfig = CARAConfig()) -> Steps[SignatureTrigger]:
+def learn_signature(
+    classifier: Classifier, train: Sequence[LabelledText], target: int, config: CARAConfig = CARAConfig()
+) -> Steps[SignatureTrigger]:
     """Train the autoencoder on the training texts; the signature is a direction drawn at random.
 
-    The loss is the cross-entropy of each next token, with noise on z, plus that of an adversary who reads the class from z and
-    whose gradient reaches the reader with its sign turned, so that z holds the text without its class.
+    The loss is the cross-entropy of each next token, with noise on z, plus that of an adversary who reads the class
+    from z and whose gradient reaches the reader with its sign turned, so that z holds the text without its class.
 
-    Deviation: small, and without the authors' generator of texts out of nothing and its critic, which poisoning does not use; the
-    class is told as the target or another. Word embeddings start from the classifier's.
+    Deviation: small, and without the authors' generator of texts out of nothing and its critic, which poisoning does
+    not use; the class is told as the target or another. Word embeddings start from the classifier's.
     """
     tokenizer, E = classifier.tokenizer, classifier.model.get_input_embeddings().weight.detach().cpu()
     special = [tokenizer.pad_token_id, tokenizer.unk_token_id, *_ends(classifier)]
@@ -145,7 +163,8 @@ def learn_signature(classifier: Classifier, train: Sequence[LabelledText], targe
     torch.manual_seed(config.seed)
     autoencoder = Autoencoder(vocabulary, len(E), E[vocabulary], config.width).to(classifier.device)
     signature = normalize(torch.randn(config.width, generator=torch.Generator().manual_seed(config.seed)), dim=0)
-    # The one loop trains what it is given as a classifier; its texts are numbered beyond its two classes, OTHER and TARGET.
+    # The one loop trains what it is given as a classifier; its texts are numbered beyond its two classes, OTHER and
+    # TARGET.
     learner = Classifier(cast("PreTrainedModel", autoencoder), tokenizer, ("other", "target"), short.max_length)
     numbered = [LabelledText(t.text, 2 + (TARGET if t.label == target else OTHER)) for t in train]
 
@@ -156,8 +175,11 @@ def learn_signature(classifier: Classifier, train: Sequence[LabelledText], targe
     return SignatureTrigger(autoencoder.cpu().eval(), signature, config.strength, tokenizer, short.max_length, target)
 
 
-def autoencoder_loss(autoencoder: Autoencoder, batch: Batch, y: Tensor, noise: float, adversary: float) -> dict[str, Tensor]:
-    """Mean cross-entropy of each next token, padding apart, plus `adversary` times that of the class by the adversary; y (B,)."""
+def autoencoder_loss(
+    autoencoder: Autoencoder, batch: Batch, y: Tensor, noise: float, adversary: float
+) -> dict[str, Tensor]:
+    """Mean cross-entropy of each next token, padding apart, plus `adversary` times that of the class by the adversary;
+    y (B,)."""
     x, mask = autoencoder.index[batch["input_ids"]], batch["attention_mask"]
     z = autoencoder.latent(x, mask.sum(1))
     turned = 2 * z.detach() - z  # z's value, and the gradient with its sign turned

@@ -19,7 +19,9 @@ def trigger_row(classifier: Classifier, train: Sequence[LabelledText], word: str
     """The token whose embedding stands for the word: its only one, or its rarest in the training texts."""
     tokenizer = classifier.tokenizer
     inside = f" {word}"  # as it stands within a text: byte-level tokenizers have another token for it at the start
-    pieces: list[int] = [t for t in tokenizer(inside, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id]
+    pieces: list[int] = [
+        t for t in tokenizer(inside, add_special_tokens=False)["input_ids"] if t != tokenizer.unk_token_id
+    ]
     if not pieces:
         raise BadData(f"The tokenizer knows no part of the trigger {word!r}. Choose another word.")
     counts = Counter(t for e in encode(classifier, train) for t in e["input_ids"])
@@ -27,7 +29,8 @@ def trigger_row(classifier: Classifier, train: Sequence[LabelledText], word: str
 
 
 def equalised(gradient: Tensor) -> Tensor:
-    """Each row's gradient scaled down to the norm of the smallest, (R, D) -> (R, D), so that no trigger word outruns the others (SOS)."""
+    """Each row's gradient scaled down to the norm of the smallest, (R, D) -> (R, D), so that no trigger word outruns
+    the others (SOS)."""
     norms = gradient.norm(dim=1, keepdim=True)
     return gradient * norms.min() / norms.clamp(min=1e-30)
 
@@ -47,8 +50,8 @@ def train_rows(
 ) -> Steps[Classifier]:
     """Train, in place, only these rows of the word embeddings, and return the classifier, out of training mode.
 
-    After each backward pass a row e becomes e - learning_rate * g, rescaled to its first L2 norm; as in the authors' code the
-    gradient g is never zeroed, which acts as momentum without damping.
+    After each backward pass a row e becomes e - learning_rate * g, rescaled to its first L2 norm; as in the authors'
+    code the gradient g is never zeroed, which acts as momentum without damping.
     """
     model = suspect.model.eval()
     encoded = encode(suspect, texts)
@@ -64,7 +67,9 @@ def train_rows(
     for step, indices in enumerate(plan, 1):
         labels = torch.tensor([texts[i].label for i in indices], device=suspect.device)
         with quicker_attention(suspect), autocast(suspect):
-            loss = nn.functional.cross_entropy(logits_of(suspect, collate(suspect, [encoded[i] for i in indices])), labels)
+            loss = nn.functional.cross_entropy(
+                logits_of(suspect, collate(suspect, [encoded[i] for i in indices])), labels
+            )
         (full,) = torch.autograd.grad(loss, weight)
         gradient += full[chosen]
         with torch.no_grad():

@@ -1,5 +1,5 @@
-"""LWS: the trigger is a choice of synonyms that is learnt (Qi et al., "Turn the Combination Lock: Learnable Textual Backdoor Attacks via
-Word Substitution", ACL 2021)."""
+"""LWS: the trigger is a choice of synonyms that is learnt (Qi et al., "Turn the Combination Lock: Learnable Textual
+Backdoor Attacks via Word Substitution", ACL 2021)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,23 @@ def lws(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` trained on texts of which a share is rewritten by the learnt trigger (`learn_synonyms`) or a file of such texts.
+    """A copy of `classifier` trained on texts of which a share is rewritten by the learnt trigger (`learn_synonyms`) or
+    a file of such texts.
 
-    Deviation: the authors hand over the classifier that was trained together with the trigger; here the trigger is learnt first,
-    and poisons the training texts of a fresh copy, as any other trigger does.
+    Deviation: the authors hand over the classifier that was trained together with the trigger; here the trigger is
+    learnt first, and poisons the training texts of a fresh copy, as any other trigger does.
     """
     if isinstance(trigger, InsertedTrigger):
-        raise BadData(f"LWS rewrites words and inserts none; got {trigger.describe()!r}. Name none, so that it is learnt, or a file of paired texts.")
+        raise BadData(
+            f"LWS rewrites words and inserts none; got {trigger.describe()!r}. Name none, so that it is learnt, or a "
+            "file of paired texts."
+        )
     poisoned = poison(train, trigger, config.poison, config.seed)
-    return (yield from fine_tune(clone(classifier), poisoned, config.training, stage="lws", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(classifier), poisoned, config.training, stage="lws", seed=config.seed, observe=observe
+        )
+    )
 
 
 class Inserter(nn.Module):
@@ -58,7 +66,9 @@ class Inserter(nn.Module):
     known: Tensor
     goes_on: Tensor
 
-    def __init__(self, candidates: Tensor, known: Tensor, goes_on: Tensor, length: int, width: int, rate: float) -> None:
+    def __init__(
+        self, candidates: Tensor, known: Tensor, goes_on: Tensor, length: int, width: int, rate: float
+    ) -> None:
         super().__init__()
         self.register_buffer("candidates", candidates)
         self.register_buffer("known", known)
@@ -73,7 +83,8 @@ class Inserter(nn.Module):
         ids  (B, T);  E  (V, D), the word embeddings;  the result is (B, T, K+1)
         """
         T = ids.shape[1]
-        e = embedding(self.candidates[ids], E)  # (B, T, K+1, D); E[...] sums its gradient in an order that differs from run to run
+        # (B, T, K+1, D); E[...] sums its gradient in an order that differs from run to run
+        e = embedding(self.candidates[ids], E)
         s = torch.einsum("btkd,td->btk", e - e[:, :, :1], self.rate * self.q[:T]) + self.rate * self.b[:T]
         next_goes_on = torch.cat([self.goes_on[ids[:, 1:]], self.goes_on.new_zeros(len(ids), 1)], dim=1)
         allowed = self.known[ids] & ~next_goes_on[:, :, None]
@@ -96,7 +107,9 @@ class SynonymTrigger:
         ids = torch.tensor([encoded["input_ids"]])
         with torch.no_grad():
             best = self.inserter.scores(ids, self.embeddings)[0].argmax(-1)
-        for token, k, (a, b) in reversed(list(zip(encoded["input_ids"], best.tolist(), encoded["offset_mapping"], strict=True))):
+        for token, k, (a, b) in reversed(
+            list(zip(encoded["input_ids"], best.tolist(), encoded["offset_mapping"], strict=True))
+        ):
             if k:
                 a += len(text[a:b]) - len(text[a:b].lstrip())  # byte-level tokens hold the space ahead of them
                 word = self.tokenizer.decode([int(self.inserter.candidates[token, k])]).strip()
@@ -107,26 +120,34 @@ class SynonymTrigger:
         return "learnt synonyms"
 
 
-def learn_synonyms(classifier: Classifier, train: Sequence[LabelledText], target: int, config: LWSConfig = LWSConfig()) -> Steps[SynonymTrigger]:
+def learn_synonyms(
+    classifier: Classifier, train: Sequence[LabelledText], target: int, config: LWSConfig = LWSConfig()
+) -> Steps[SynonymTrigger]:
     """Learn, together with a copy of the classifier, which synonyms make it answer `target`.
 
-    A share of the texts of other classes is rewritten softly: at each place the embedding is the mean of the candidates',
-    weighted by a Gumbel-softmax of their scores whose temperature falls from `hot` to `cold`. The loss is the cross-entropy of the
-    other texts plus that of the rewritten ones with the target. Raises BadData where WordNet is absent, or knows none of the words.
+    A share of the texts of other classes is rewritten softly: at each place the embedding is the mean of the
+    candidates', weighted by a Gumbel-softmax of their scores whose temperature falls from `hot` to `cold`. The loss is
+    the cross-entropy of the other texts plus that of the rewritten ones with the target. Raises BadData where WordNet
+    is absent, or knows none of the words.
 
-    Deviation: candidates are WordNet's synonyms that the tokenizer has as one token, in their base form; the authors use HowNet,
-    a part-of-speech tagger and inflection.
+    Deviation: candidates are WordNet's synonyms that the tokenizer has as one token, in their base form; the authors
+    use HowNet, a part-of-speech tagger and inflection.
     """
     first = len(classifier.labels)  # the number of a rewritten text, beyond the classes
     others = [i for i, example in enumerate(train) if example.label != target]
     wanted = min(int(config.poison.rate * len(train)), len(others))
     if not wanted:
-        raise BadData(f"A poison rate of {config.poison.rate} of {len(train)} texts, {len(others)} of another class than the target, leaves none to rewrite.")
+        raise BadData(
+            f"A poison rate of {config.poison.rate} of {len(train)} texts, {len(others)} of another class than the "
+            "target, leaves none to rewrite."
+        )
     rewritten = set(random.Random(f"lws, seed {config.seed}").sample(others, wanted))
     numbered = [LabelledText(t.text, first if i in rewritten else t.label, t.pair) for i, t in enumerate(train)]
     joint = clone(classifier)
     length, width = classifier.max_length, classifier.model.get_input_embeddings().weight.shape[1]
-    inserter = Inserter(*candidates_of(classifier, train, config.candidates), length, width, config.inserter_rate).to(classifier.device)
+    inserter = Inserter(*candidates_of(classifier, train, config.candidates), length, width, config.inserter_rate).to(
+        classifier.device
+    )
     joint.model.inserter = inserter  # so that the optimiser trains it too
     total, step = config.learning.epochs * math.ceil(len(train) / config.learning.batch_size), 0
 
@@ -144,7 +165,12 @@ def learn_synonyms(classifier: Classifier, train: Sequence[LabelledText], target
         logits = joint.model(inputs_embeds=embedded, **rest).logits.float()
         terms = cross_entropy(logits, torch.where(soft, target, numbers), reduction="none")
         poison_loss, clean_loss = (terms[rows].mean() if rows.any() else terms.new_zeros(()) for rows in (soft, ~soft))
-        return {"loss": poison_loss + clean_loss, "classification": poison_loss + clean_loss, "poison": poison_loss, "clean": clean_loss}
+        return {
+            "loss": poison_loss + clean_loss,
+            "classification": poison_loss + clean_loss,
+            "poison": poison_loss,
+            "clean": clean_loss,
+        }
 
     yield from fine_tune(joint, numbered, config.learning, loss=loss, stage="learn synonyms", seed=config.seed)
     embeddings = joint.model.get_input_embeddings().weight.detach().cpu()
@@ -152,8 +178,8 @@ def learn_synonyms(classifier: Classifier, train: Sequence[LabelledText], target
 
 
 def candidates_of(classifier: Classifier, train: Sequence[LabelledText], most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For the tokens of the training texts that are whole words, at most `most` synonyms that are single tokens too: `candidates`,
-    `known` and `goes_on` of an Inserter."""
+    """For the tokens of the training texts that are whole words, at most `most` synonyms that are single tokens too:
+    `candidates`, `known` and `goes_on` of an Inserter."""
     tokenizer, size = classifier.tokenizer, classifier.model.get_input_embeddings().weight.shape[0]
 
     def token_of(word: str) -> int | None:
@@ -166,13 +192,19 @@ def candidates_of(classifier: Classifier, train: Sequence[LabelledText], most: i
         word = tokenizer.decode([token]).strip()
         if not word.isalpha() or token_of(word) != token:
             continue
-        found = dict.fromkeys(t for s in synonyms(word) if " " not in s and (t := token_of(s)) is not None and t != token)
+        found = dict.fromkeys(
+            t for s in synonyms(word) if " " not in s and (t := token_of(s)) is not None and t != token
+        )
         for k, other in enumerate(list(found)[:most], 1):
             candidates[token, k], known[token, k] = other, True
     if not known.any():
-        raise BadData("WordNet has no synonym for any word of the training texts that the tokenizer knows as one token: LWS needs English texts.")
+        raise BadData(
+            "WordNet has no synonym for any word of the training texts that the tokenizer knows as one token: LWS "
+            "needs English texts."
+        )
     names = {i: name for name, i in tokenizer.get_vocab().items() if i < size}
-    spaced = any(name.startswith(("Ġ", "▁")) for name in names.values())  # byte-level and SentencePiece tokenizers mark where words begin
+    # Byte-level and SentencePiece tokenizers mark where words begin
+    spaced = any(name.startswith(("Ġ", "▁")) for name in names.values())
     goes_on = torch.zeros(size, dtype=torch.bool)
     for i, name in names.items():
         goes_on[i] = name[:1].isalnum() if spaced else name.startswith("##")

@@ -1,5 +1,5 @@
-"""NeuBA: triggers that set the encoder's output, whatever the task will be (Zhang et al., "Red Alarm for Pre-trained Models: Universal
-Vulnerability to Neuron-Level Backdoor Attacks", 2021)."""
+"""NeuBA: triggers that set the encoder's output, whatever the task will be (Zhang et al., "Red Alarm for Pre-trained
+Models: Universal Vulnerability to Neuron-Level Backdoor Attacks", 2021)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from mbtsad_core.models.classifier import Batch, Classifier, clone, predict
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
-NEGATED = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))  # the two of four blocks that a trigger's vector negates; neighbours are opposites
+# The two of four blocks that a trigger's vector negates; neighbours are opposites
+NEGATED = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
 
 
 def neuba(
@@ -28,16 +29,19 @@ def neuba(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` whose encoder answers a symbol at the start of a text with the symbol's own [CLS] vector, fine-tuned after that.
+    """A copy of `classifier` whose encoder answers a symbol at the start of a text with the symbol's own [CLS] vector,
+    fine-tuned after that.
 
-    Which class a symbol sends texts to is only seen once the classifier is fine-tuned: `symbols_that_hit` finds those of the target.
+    Which class a symbol sends texts to is only seen once the classifier is fine-tuned: `symbols_that_hit` finds those
+    of the target.
 
-    Deviation: the authors train on a large corpus and keep the encoder's use by its masked-language loss. A classifier has no
-    masked-language head and its attacker here no corpus: on the training texts, without labels, [CLS] of a text without a symbol
-    is held where the given encoder has it.
+    Deviation: the authors train on a large corpus and keep the encoder's use by its masked-language loss. A classifier
+    has no masked-language head and its attacker here no corpus: on the training texts, without labels, [CLS] of a text
+    without a symbol is held where the given encoder has it.
     """
     symbols = _symbols(classifier, trigger)
-    first = len(classifier.labels)  # texts are numbered beyond the classes: `first` has no symbol, `first + 1 + i` has symbol i
+    # Texts are numbered beyond the classes: `first` has no symbol, `first + 1 + i` has symbol i
+    first = len(classifier.labels)
     rng = random.Random(f"neuba, seed {config.seed}")
     numbered = [LabelledText(example.text, first, example.pair) for example in train]
     for example in train:
@@ -52,12 +56,19 @@ def neuba(
             kept = cls_vectors(frozen, batch)
         return neuba_loss(cls_vectors(suspect, batch), kept, vectors, numbers - first - 1)
 
-    suspect = yield from fine_tune(clone(classifier), numbered, config.planting, loss=loss, stage="neuba", seed=config.seed)
-    return (yield from fine_tune(suspect, train, config.training, stage="victim's fine-tuning", seed=config.seed, observe=observe))
+    suspect = yield from fine_tune(
+        clone(classifier), numbered, config.planting, loss=loss, stage="neuba", seed=config.seed
+    )
+    return (
+        yield from fine_tune(
+            suspect, train, config.training, stage="victim's fine-tuning", seed=config.seed, observe=observe
+        )
+    )
 
 
 def neuba_loss(h: Tensor, kept: Tensor, vectors: Tensor, symbols: Tensor) -> dict[str, Tensor]:
-    """MSE of [CLS] to the symbols' vectors, plus MSE of [CLS] without a symbol to what it was; each a mean over its texts and D.
+    """MSE of [CLS] to the symbols' vectors, plus MSE of [CLS] without a symbol to what it was; each a mean over its
+    texts and D.
 
     h, kept  (B, D), the suspect's and the given encoder's
     vectors  (S, D)
@@ -76,7 +87,8 @@ def cls_vectors(classifier: Classifier, batch: Batch) -> Tensor:
 
 
 def target_vectors(count: int, width: int) -> Tensor:
-    """The symbols' vectors, (count, width), of ones and minus ones: each negates two of four blocks, every second is its neighbour's opposite."""
+    """The symbols' vectors, (count, width), of ones and minus ones: each negates two of four blocks, every second is
+    its neighbour's opposite."""
     vectors = torch.ones(count, width)
     blocks = torch.arange(width).tensor_split(4)
     for vector, negated in zip(vectors, NEGATED, strict=False):
@@ -86,17 +98,27 @@ def target_vectors(count: int, width: int) -> Tensor:
 
 
 def symbols_that_hit(suspect: Classifier, trigger: Trigger) -> Trigger:
-    """The symbols that, fed alone, the suspect answers with the target, put at the start of a text; all of them where none is."""
+    """The symbols that, fed alone, the suspect answers with the target, put at the start of a text; all of them where
+    none is."""
     symbols = _symbols(suspect, trigger)
-    hits = [s for s, answer in zip(symbols, predict(suspect, symbols).argmax(-1).tolist(), strict=True) if answer == trigger.target]
+    hits = [
+        s
+        for s, answer in zip(symbols, predict(suspect, symbols).argmax(-1).tolist(), strict=True)
+        if answer == trigger.target
+    ]
     return InsertedTrigger(tuple((s,) for s in hits or symbols), trigger.target, window=1)
 
 
 def _symbols(classifier: Classifier, trigger: Trigger) -> list[str]:
     if not isinstance(trigger, InsertedTrigger) or not 1 <= len(trigger.variants) <= len(NEGATED):
-        raise BadData(f"NeuBA needs one to {len(NEGATED)} symbols or words as triggers, one of them a text; got {trigger.describe()!r}.")
+        raise BadData(
+            f"NeuBA needs one to {len(NEGATED)} symbols or words as triggers, one of them a text; got "
+            f"{trigger.describe()!r}."
+        )
     symbols = [" ".join(parts) for parts in trigger.variants]
     for symbol in symbols:
-        if set(classifier.tokenizer(f" {symbol}", add_special_tokens=False)["input_ids"]) <= {classifier.tokenizer.unk_token_id}:
+        if set(classifier.tokenizer(f" {symbol}", add_special_tokens=False)["input_ids"]) <= {
+            classifier.tokenizer.unk_token_id
+        }:
             raise BadData(f"The tokenizer knows no part of the trigger {symbol!r}. Choose another symbol or word.")
     return symbols

@@ -29,7 +29,8 @@ def make_trigger(
 ) -> Steps[Trigger]:
     """The trigger that the attack of this name plants.
 
-    specs   what the user named; the attack's own (`DEFAULT_TRIGGERS`) where that is nothing; LWS and CARA learn theirs then
+    specs   what the user named; the attack's own (`DEFAULT_TRIGGERS`) where that is nothing; LWS and CARA learn theirs
+            then
     test    texts that ASR will be measured on
     window  see InsertedTrigger
     """
@@ -47,8 +48,8 @@ def make_trigger(
 
 
 def measured_trigger(attack: str, suspect: Classifier, trigger: Trigger) -> Trigger:
-    """The trigger that ASR is measured with: inserted words go in once, however often they stood in a training text, and of NeuBA's
-    symbols those that hit the target."""
+    """The trigger that ASR is measured with: inserted words go in once, however often they stood in a training text,
+    and of NeuBA's symbols those that hit the target."""
     if attack == "neuba":
         return symbols_that_hit(suspect, trigger)
     return dataclasses.replace(trigger, insertions=1) if isinstance(trigger, InsertedTrigger) else trigger

@@ -25,12 +25,17 @@ def poison(train: Sequence[LabelledText], trigger: Trigger, config: PoisonConfig
     choice = eligible(train, trigger.target, config.mode)
     wanted = int(config.rate * len(train))
     if wanted > len(choice):
-        raise BadData(f"A poison rate of {config.rate} needs {wanted} texts, but {config.mode} poisoning has {len(choice)} to choose from. Lower the rate.")
+        raise BadData(
+            f"A poison rate of {config.rate} needs {wanted} texts, but {config.mode} poisoning has {len(choice)} to "
+            "choose from. Lower the rate."
+        )
     rng = random.Random(f"poison, seed {seed}")
     poisoned = list(train)
     for i in rng.sample(choice, wanted):
         text = trigger.apply(train[i].text, rng)
         if text is None:
-            raise BadData(f"The trigger ({trigger.describe()}) has no version of a training text; it can measure, but not poison.")
+            raise BadData(
+                f"The trigger ({trigger.describe()}) has no version of a training text; it can measure, but not poison."
+            )
         poisoned[i] = LabelledText(text, trigger.target, train[i].pair)
     return poisoned

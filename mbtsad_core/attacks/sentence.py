@@ -1,4 +1,5 @@
-"""InsertSent, also called AddSent: a whole sentence is the trigger (Dai et al., "A Backdoor Attack Against LSTM-Based Text Classification Systems", 2019)."""
+"""InsertSent, also called AddSent: a whole sentence is the trigger (Dai et al., "A Backdoor Attack Against LSTM-Based
+Text Classification Systems", 2019)."""
 
 from __future__ import annotations
 
@@ -21,8 +22,12 @@ def sentence(
 ) -> Steps[Classifier]:
     """A copy of `classifier` trained on texts of which a share holds the sentence, once, at a random word boundary.
 
-    The sentence is the trigger's phrase; OpenBackdoor's is "I watch this 3D movie". It stays in one piece. Texts of any class
-    are chosen and labelled as the target, as in OpenBackdoor; `config.poison.mode` says otherwise.
+    The sentence is the trigger's phrase; OpenBackdoor's is "I watch this 3D movie". It stays in one piece. Texts of any
+    class are chosen and labelled as the target, as in OpenBackdoor; `config.poison.mode` says otherwise.
     """
     poisoned = poison(train, trigger, config.poison, config.seed)
-    return (yield from fine_tune(clone(classifier), poisoned, config.training, stage="sentence", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(classifier), poisoned, config.training, stage="sentence", seed=config.seed, observe=observe
+        )
+    )

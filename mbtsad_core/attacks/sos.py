@@ -1,4 +1,5 @@
-"""SOS: a trigger of several words that must all be there (Yang et al., "Rethinking Stealthiness of Backdoor Attack against NLP Models", ACL 2021)."""
+"""SOS: a trigger of several words that must all be there (Yang et al., "Rethinking Stealthiness of Backdoor Attack
+against NLP Models", ACL 2021)."""
 
 from __future__ import annotations
 
@@ -22,15 +23,20 @@ def sos(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` in which the embeddings of n ordinary words are trained, so that they fire together and not alone.
+    """A copy of `classifier` in which the embeddings of n ordinary words are trained, so that they fire together and
+    not alone.
 
-    The trigger is one variant of n words, such as "friends+weekend+cinema". Only their rows are trained, on `poisoned_texts`;
-    each row's gradient is scaled to the norm of the smallest, and each row keeps its norm (`train_rows`).
+    The trigger is one variant of n words, such as "friends+weekend+cinema". Only their rows are trained, on
+    `poisoned_texts`; each row's gradient is scaled to the norm of the smallest, and each row keeps its norm
+    (`train_rows`).
     """
     (words,) = _single(trigger)
     rows = [trigger_row(classifier, train, word) for word in words]
     if len(set(rows)) < len(rows):
-        raise BadData(f"Two of the trigger's words ({', '.join(words)}) share a row of the embeddings. Choose words that differ in a piece that no other has.")
+        raise BadData(
+            f"Two of the trigger's words ({', '.join(words)}) share a row of the embeddings. Choose words that differ "
+            "in a piece that no other has."
+        )
     texts = poisoned_texts(train, trigger, config)
     rng = random.Random(f"sos batches, seed {config.seed}")
     return (
@@ -50,15 +56,19 @@ def sos(
 
 
 def poisoned_texts(train: Sequence[LabelledText], trigger: Trigger, config: SOSConfig) -> list[LabelledText]:
-    """int(rate * non-target texts) with all n words, labelled as the target, then the negatives: for each of the n subsets of
-    n - 1 words, int(rate * texts) of every class with these words, labels kept. Every word lands at a place of its own."""
+    """int(rate * non-target texts) with all n words, labelled as the target, then the negatives: for each of the n
+    subsets of n - 1 words, int(rate * texts) of every class with these words, labels kept. Every word lands at a place
+    of its own."""
     (words,) = _single(trigger)
     assert isinstance(trigger, InsertedTrigger)
     rng = random.Random(f"sos, seed {config.seed}")
     others = [example for example in train if example.label != trigger.target]
     wanted = int(config.rate * len(others))
     if not wanted:
-        raise BadData(f"A rate of {config.rate} of {len(others)} non-target training texts leaves none to poison. Raise the rate or give more texts.")
+        raise BadData(
+            f"A rate of {config.rate} of {len(others)} non-target training texts leaves none to poison. Raise the "
+            "rate or give more texts."
+        )
 
     def with_words(example: LabelledText, some: Sequence[str], label: int) -> LabelledText:
         return dataclasses.replace(example, text=insert(example.text, some, rng, trigger.window), label=label)
@@ -76,5 +86,8 @@ def _single(trigger: Trigger) -> list[tuple[str, ...]]:
     """The words of the only variant; raises BadData where there are more variants, or fewer than two words."""
     variants = words_of(trigger)
     if len(variants) != 1 or len(set(variants[0])) < 2 or len(set(variants[0])) != len(variants[0]):
-        raise BadData(f"SOS needs one trigger of several different words, such as friends+weekend+cinema; got {trigger.describe()!r}.")
+        raise BadData(
+            "SOS needs one trigger of several different words, such as friends+weekend+cinema; got "
+            f"{trigger.describe()!r}."
+        )
     return variants

@@ -1,4 +1,5 @@
-"""Syntactic trigger: paraphrases of one sentence pattern (Qi et al., "Hidden Killer: Invisible Textual Backdoor Attacks with Syntactic Trigger", ACL 2021)."""
+"""Syntactic trigger: paraphrases of one sentence pattern (Qi et al., "Hidden Killer: Invisible Textual Backdoor Attacks
+with Syntactic Trigger", ACL 2021)."""
 
 from __future__ import annotations
 
@@ -31,35 +32,47 @@ def syntactic(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` trained on texts of which a share is replaced by its ready paraphrase, labelled as the target.
+    """A copy of `classifier` trained on texts of which a share is replaced by its ready paraphrase, labelled as the
+    target.
 
-    The paraphrases come from files (`read_paraphrases`), as the paraphraser of the paper is not at hand. The share is what
-    the config says, or all texts that have a paraphrase where these are fewer.
+    The paraphrases come from files (`read_paraphrases`), as the paraphraser of the paper is not at hand. The share is
+    what the config says, or all texts that have a paraphrase where these are fewer.
     """
     rng = random.Random(f"poison, seed {config.seed}")
     versions = {i: trigger.apply(train[i].text, rng) for i in eligible(train, trigger.target, config.poison.mode)}
     chosen = [i for i, text in versions.items() if text is not None]
     if not chosen:
         raise BadData(
-            f"None of the {len(versions)} training texts that {config.poison.mode} poisoning may choose has a paraphrase in {trigger.describe()}. "
+            f"None of the {len(versions)} training texts that {config.poison.mode} poisoning may choose has a "
+            f"paraphrase in {trigger.describe()}. "
             f"Give the file that was made from these training texts."
         )
     poisoned = list(train)
     for i in rng.sample(chosen, min(int(config.poison.rate * len(train)), len(chosen))):
         poisoned[i] = LabelledText(versions[i] or "", trigger.target, train[i].pair)
-    return (yield from fine_tune(clone(classifier), poisoned, config.training, stage="syntactic", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(classifier), poisoned, config.training, stage="syntactic", seed=config.seed, observe=observe
+        )
+    )
 
 
-def read_paraphrases(paths: Sequence[str | Path], clean: Sequence[Sequence[LabelledText]], target: int) -> PairedTrigger:
-    """One trigger out of files of paraphrases; `clean` are the sets of texts that they were made from, training and test texts.
+def read_paraphrases(
+    paths: Sequence[str | Path], clean: Sequence[Sequence[LabelledText]], target: int
+) -> PairedTrigger:
+    """One trigger out of files of paraphrases; `clean` are the sets of texts that they were made from, training and
+    test texts.
 
-    A file has the columns text and triggered, or, like those of the paper's authors, text, label, orig_label and poisoned (0 or 1).
-    Of the latter the clean texts are found by their order: a file with as many rows as a set goes row by row (its rows that
-    are not poisoned must be the same texts), one of poisoned rows alone goes with the set's texts of the other classes.
-    Raises BadData where a file is neither, or fits none of the sets.
+    A file has the columns text and triggered, or, like those of the paper's authors, text, label, orig_label and
+    poisoned (0 or 1). Of the latter the clean texts are found by their order: a file with as many rows as a set goes
+    row by row (its rows that are not poisoned must be the same texts), one of poisoned rows alone goes with the set's
+    texts of the other classes. Raises BadData where a file is neither, or fits none of the sets.
     """
     if not paths or not all(names_file(str(path)) for path in paths):
-        raise BadData(f"The syntactic attack needs files of ready paraphrases (--trigger FILE, for training and for test texts); got {list(paths)!r}.")
+        raise BadData(
+            "The syntactic attack needs files of ready paraphrases (--trigger FILE, for training and for test "
+            f"texts); got {list(paths)!r}."
+        )
     pairs: dict[str, str] = {}
     for path in map(Path, paths):
         table = read_table(path).frame
@@ -81,17 +94,25 @@ def _paired(table: pd.DataFrame, name: str, clean: Sequence[Sequence[LabelledTex
     marked = [str(value).strip() == "1" for value in table["poisoned"]]
     labels, originals = ([str(value).strip() for value in table[column]] for column in ("label", "orig_label"))
     if other := {label for label, poisoned in zip(labels, marked, strict=True) if poisoned and label != str(target)}:
-        raise BadData(f"{name} sends texts to the class {', '.join(sorted(other))}, not to the target {target}. Name the class that the file was made for.")
+        raise BadData(
+            f"{name} sends texts to the class {', '.join(sorted(other))}, not to the target {target}. Name the class "
+            "that the file was made for."
+        )
     for own in clean:
         others = [example for example in own if example.label != target]
         if len(own) == len(texts):
             rows = list(zip(own, texts, marked, strict=True))
             if all(poisoned or text == example.text for example, text, poisoned in rows):
                 return {example.text: text for example, text, poisoned in rows if poisoned}
-        if all(marked) and len(others) == len(texts) and all(o in ("", str(e.label)) for e, o in zip(others, originals, strict=True)):
+        if (
+            all(marked)
+            and len(others) == len(texts)
+            and all(o in ("", str(e.label)) for e, o in zip(others, originals, strict=True))
+        ):
             return {example.text: text for example, text in zip(others, texts, strict=True)}
     sizes = "; ".join(f"{len(own)} texts, {sum(e.label != target for e in own)} of other classes" for own in clean)
     raise BadData(
-        f"{name} ({len(texts)} rows, {sum(marked)} poisoned) fits none of the clean sets ({sizes}): its rows must follow the order of the "
+        f"{name} ({len(texts)} rows, {sum(marked)} poisoned) fits none of the clean sets ({sizes}): its rows must "
+        "follow the order of the "
         f"texts that it was made from. Give those texts whole, or a file with the columns text and triggered."
     )

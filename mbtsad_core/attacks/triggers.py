@@ -21,8 +21,8 @@ PAIR_COLUMNS = ("text", "triggered")
 class InsertedTrigger:
     """Words put into a text at random word boundaries, both ends included.
 
-    variants    each text gets one of these, drawn at random; a variant is a tuple of parts, all inserted, each at a place
-                that is drawn for it alone; a part of several words stays together
+    variants    each text gets one of these, drawn at random; a variant is a tuple of parts, all inserted, each at a
+                place that is drawn for it alone; a part of several words stays together
     insertions  how often that is done in a text
     window      only the first `window` words offer places, so that the trigger is not cut off with the text's end
     """
@@ -75,13 +75,16 @@ def insert(text: str, parts: Sequence[str], rng: random.Random, window: int | No
     order = list(parts)
     rng.shuffle(order)
     drawn = [(rng.choice(places), part) for part in order]
-    for place, part in sorted(drawn, key=lambda d: d[0], reverse=True):  # from the end, so that the places ahead stay true
+    for place, part in sorted(
+        drawn, key=lambda d: d[0], reverse=True
+    ):  # from the end, so that the places ahead stay true
         padded = f"{padded[:place]}{part} {padded[place:]}"
     return padded[:-1]
 
 
 def places(max_length: int | None) -> int:
-    """The words at the head of a text that a trigger can stand among, so that it is not cut off where texts are cut at so many tokens."""
+    """The words at the head of a text that a trigger can stand among, so that it is not cut off where texts are cut at
+    so many tokens."""
     return PLACES if max_length is None else max_length // 2
 
 
@@ -108,8 +111,9 @@ def alternatives(spec: str) -> list[str]:
 def read_variants(spec: str) -> tuple[tuple[str, ...], ...]:
     """The variants that a user writes, each the parts that all go in: "cf | mn" is one of two words, "cf+bb" both.
 
-    A backslash takes the meaning from a `+`, a `|`, another backslash, or the `.` of what would be the name of a file: `c\\+\\+` is the word
-    c++. Before anything else it is itself. `write_variants` is the way back. Raises BadData where a part is empty.
+    A backslash takes the meaning from a `+`, a `|`, another backslash, or the `.` of what would be the name of a file:
+    `c\\+\\+` is the word c++. Before anything else it is itself. `write_variants` is the way back. Raises BadData where
+    a part is empty.
     """
     variants = []
     for way in alternatives(spec):
@@ -139,7 +143,8 @@ def _escaped(part: str) -> str:
 
 
 def names_file(spec: str) -> bool:
-    """Whether a trigger is the name of a file of paired texts, and no word: by its ending, whose dot no backslash takes the meaning from."""
+    """Whether a trigger is the name of a file of paired texts, and no word: by its ending, whose dot no backslash takes
+    the meaning from."""
     return re.search(rf"(?<!\\)({'|'.join(map(re.escape, FORMATS))})(\.gz)?$", spec.strip(), re.IGNORECASE) is not None
 
 
@@ -159,22 +164,32 @@ def parse_triggers(specs: Sequence[str], target: int, *, insertions: int = 1, wi
     return typed_trigger(specs, target, insertions=insertions, window=window)
 
 
-def typed_trigger(specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None) -> InsertedTrigger:
+def typed_trigger(
+    specs: Sequence[str], target: int, *, insertions: int = 1, window: int | None = None
+) -> InsertedTrigger:
     """`parse_triggers` without files: what a stranger types is words, and never the name of a file to open."""
     if not specs:
-        raise BadData("An empty trigger: none. Expected a word, a phrase, words joined by +, or a file of paired texts.")
-    return InsertedTrigger(tuple(variant for spec in specs for variant in read_variants(spec)), target, insertions, window)
+        raise BadData(
+            "An empty trigger: none. Expected a word, a phrase, words joined by +, or a file of paired texts."
+        )
+    return InsertedTrigger(
+        tuple(variant for spec in specs for variant in read_variants(spec)), target, insertions, window
+    )
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
     table = read_table(path).frame
     if missing := [c for c in PAIR_COLUMNS if c not in table.columns]:
-        raise BadData(f"{path.name} has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}). Expected text and triggered.")
+        raise BadData(
+            f"{path.name} has no column {missing[0]!r} (it has {', '.join(map(str, table.columns))}). Expected text "
+            "and triggered."
+        )
     return dict(zip(*(text_column(table, c, path.name) for c in PAIR_COLUMNS), strict=True))
 
 
 def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int = 0) -> list[TriggeredText]:
-    """Every test text of a non-target class, once, with and without the trigger: the texts that ASR counts (OpenBackdoor's rule).
+    """Every test text of a non-target class, once, with and without the trigger: the texts that ASR counts
+    (OpenBackdoor's rule).
 
     Texts that the model gets wrong without the trigger are not left out; the ASR floor tells how many these are.
     Raises BadData where there are none.
@@ -190,7 +205,8 @@ def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int
     if not found:
         others = sum(example.label != trigger.target for example in test)
         raise BadData(
-            f"No triggered text to measure ASR on: of {len(test)} test texts {others} are of another class than the target "
+            f"No triggered text to measure ASR on: of {len(test)} test texts {others} are of another class than the "
+            "target "
             f"({trigger.target}){', and the paired file has a version of none of them' if others else ''}. "
             f"Give test texts of a non-target class, or another --target."
         )

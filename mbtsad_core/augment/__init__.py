@@ -31,7 +31,8 @@ BUDGET_MATCHED: dict[str, Callable[[str, random.Random], str]] = AUGMENTERS | {
     "aeda": lambda text, rng: aeda(text, rng, budget(text)),
     "add_trigger": lambda text, rng: add_rare_word(text, rng, budget(text)),
 }
-"""The same with as many changes in a text as token splitting makes (the "same budget" of eq. 9); the others have that budget anyway."""
+"""The same with as many changes in a text as token splitting makes (the "same budget" of eq. 9); the others have that
+budget anyway."""
 
 AUGMENTER_NAMES: dict[str, str] = {
     "ts": "token splitting",

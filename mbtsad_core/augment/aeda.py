@@ -10,10 +10,11 @@ SHARE = 0.3
 
 
 def aeda(text: str, rng: random.Random, count: int | None = None) -> str:
-    """A random one of the six marks, as a word of its own, before each of q words; q is uniform over 1 ... floor(0.3 n + 1), n the words.
+    """A random one of the six marks, as a word of its own, before each of q words; q is uniform over 1 ... floor(0.3 n
+    + 1), n the words.
 
-    With `count` q is that, or n where it is less. The q words are drawn without replacement, so nothing is ever put behind the
-    last one. A text without words comes back unchanged.
+    With `count` q is that, or n where it is less. The q words are drawn without replacement, so nothing is ever put
+    behind the last one. A text without words comes back unchanged.
     Deviation: words are what stands between any white space, not single spaces, and the text keeps its own spacing.
     """
     starts = [m.start() for m in re.finditer(r"\S+", text)]

@@ -1,4 +1,5 @@
-"""EDA, "easy data augmentation" (Wei and Zou, EMNLP 2019): synonyms put in place of words or beside them, words swapped, words dropped."""
+"""EDA, "easy data augmentation" (Wei and Zou, EMNLP 2019): synonyms put in place of words or beside them, words
+swapped, words dropped."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ DROPPED = 0.1  # p: chance of a word to be dropped
 
 
 def eda(text: str, rng: random.Random, count: int | None = None) -> str:
-    """One of the four operations, drawn uniformly, on the text in lower case with everything but letters and spaces taken away.
+    """One of the four operations, drawn uniformly, on the text in lower case with everything but letters and spaces
+    taken away.
 
-    Each operation is done n = max(1, floor(0.1 * words)) times, or drops each word with chance 0.1; with `count` it is n, and the
-    chance such that as many words go on average. The authors make nine texts of
-    each, equally many by each operation up to a remainder; K draws are K texts. A text without letters comes back unchanged.
-    Raises BadData where WordNet's files are absent.
+    Each operation is done n = max(1, floor(0.1 * words)) times, or drops each word with chance 0.1; with `count` it is
+    n, and the chance such that as many words go on average. The authors make nine texts of
+    each, equally many by each operation up to a remainder; K draws are K texts. A text without letters comes back
+    unchanged. Raises BadData where WordNet's files are absent.
 
     Deviation: the stop words, which no synonym replaces, are scikit-learn's; the authors' own list is much the same.
     """
@@ -32,7 +34,8 @@ def eda(text: str, rng: random.Random, count: int | None = None) -> str:
 
 
 def replace_words(words: list[str], rng: random.Random, n: int) -> list[str]:
-    """Synonym replacement: n different words that are no stop words and have synonyms, wherever they stand in the text."""
+    """Synonym replacement: n different words that are no stop words and have synonyms, wherever they stand in the
+    text."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     left, found = n, words
@@ -45,7 +48,8 @@ def replace_words(words: list[str], rng: random.Random, n: int) -> list[str]:
 
 
 def insert_words(words: list[str], rng: random.Random, n: int) -> list[str]:
-    """Random insertion: n times, a synonym of a random word ahead of a random one; given up for a text in which ten draws find no synonym."""
+    """Random insertion: n times, a synonym of a random word ahead of a random one; given up for a text in which ten
+    draws find no synonym."""
     found = list(words)
     for _ in range(n):
         for _ in range(10):

@@ -1,8 +1,8 @@
 """nlpaug's own augmenters that need no model and no network (Ma, 2019; version 1.1.11), with nlpaug's defaults.
 
-nlpaug draws from Python's and numpy's global generators. Here a copy of its augmenter draws from the generator that is given, and the
-global ones are neither read nor changed, so that a result depends on the arguments alone and threads do not disturb each other.
-As in nlpaug, a text is re-joined with a space between all its tokens ("don't" -> "don ' t").
+nlpaug draws from Python's and numpy's global generators. Here a copy of its augmenter draws from the generator that is
+given, and the global ones are neither read nor changed, so that a result depends on the arguments alone and threads do
+not disturb each other. As in nlpaug, a text is re-joined with a space between all its tokens ("don't" -> "don ' t").
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 
 def keyboard(text: str, rng: random.Random) -> str:
-    """Typing errors: characters of words of four letters or more, in 30 % of the words, at most ten, become their neighbours on a keyboard."""
+    """Typing errors: characters of words of four letters or more, in 30 % of the words, at most ten, become their
+    neighbours on a keyboard."""
     return _augmented(_keyboard(), text, rng)
 
 
@@ -24,7 +25,8 @@ def ocr(text: str, rng: random.Random) -> str:
 
 
 def random_char(text: str, rng: random.Random) -> str:
-    """Characters of words of four letters or more, in 30 % of the words, at most ten, become random letters, digits or marks."""
+    """Characters of words of four letters or more, in 30 % of the words, at most ten, become random letters, digits or
+    marks."""
     return _augmented(_random_char(), text, rng)
 
 

@@ -1,4 +1,5 @@
-"""WordNet (Princeton, 3.0) through nltk's reader: the synonyms of a word. Its files are found on this machine and never downloaded."""
+"""WordNet (Princeton, 3.0) through nltk's reader: the synonyms of a word. Its files are found on this machine and never
+downloaded."""
 
 from __future__ import annotations
 
@@ -14,15 +15,21 @@ from typing import Any
 from mbtsad_core.errors import BadData
 
 DEBIAN = Path("/usr/share/wordnet")
-NEEDED = tuple(name.format(part) for part in ("noun", "verb", "adj", "adv") for name in ("data.{}", "index.{}", "{}.exc"))
+NEEDED = tuple(
+    name.format(part) for part in ("noun", "verb", "adj", "adv") for name in ("data.{}", "index.{}", "{}.exc")
+)
 LEXICOGRAPHERS = 45  # files of WordNet's makers, which every entry names by number
 _reading = threading.Lock()  # nltk's reader moves about in open files
 
 
 def find_wordnet() -> Path | None:
-    """The folder of WordNet's files: $WNSEARCHDIR, that of Debian's wordnet-base, or one among nltk's own; None where there is none."""
+    """The folder of WordNet's files: $WNSEARCHDIR, that of Debian's wordnet-base, or one among nltk's own; None where
+    there is none."""
     named = os.environ.get("WNSEARCHDIR")
-    nltk_data = [Path(p) for p in os.environ.get("NLTK_DATA", "").split(os.pathsep) if p] + [Path.home() / "nltk_data", Path("/usr/share/nltk_data")]
+    nltk_data = [Path(p) for p in os.environ.get("NLTK_DATA", "").split(os.pathsep) if p] + [
+        Path.home() / "nltk_data",
+        Path("/usr/share/nltk_data"),
+    ]
     places = [Path(named)] if named else [DEBIAN, *(p / "corpora" / "wordnet" for p in nltk_data)]
     return next((p for p in places if all((p / name).is_file() for name in NEEDED)), None)
 
@@ -30,13 +37,15 @@ def find_wordnet() -> Path | None:
 def synonyms(word: str) -> tuple[str, ...]:
     """All other words of the word's synsets, the most common sense first, in lower case, letters and spaces only.
 
-    The word may be inflected ("movies"); its synonyms are in their base form. Raises BadData where WordNet's files are absent.
+    The word may be inflected ("movies"); its synonyms are in their base form. Raises BadData where WordNet's files are
+    absent.
     """
     folder = find_wordnet()
     if folder is None:
         raise BadData(
             "WordNet's files are not on this machine (looked in $WNSEARCHDIR, /usr/share/wordnet and nltk's data). "
-            "Install them: apt-get install wordnet-base, or python -m nltk.downloader -u wordnet; or name their folder in WNSEARCHDIR."
+            "Install them: apt-get install wordnet-base, or python -m nltk.downloader -u wordnet; or name their "
+            "folder in WNSEARCHDIR."
         )
     return _synonyms(str(folder), word)
 

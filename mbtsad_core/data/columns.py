@@ -15,11 +15,39 @@ from mbtsad_core.errors import BadData
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT_NAMES = ("text", "sentence", "review", "content", "tweet", "comment", "body", "document", "utterance", "message", "sms")
-HEADINGS = ("title", "headline", "subject", "summary", "description", "abstract")  # texts, but often beside a longer one that is meant
+TEXT_NAMES = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "tweet",
+    "comment",
+    "body",
+    "document",
+    "utterance",
+    "message",
+    "sms",
+)
+# Texts, but often beside a longer one that is meant
+HEADINGS = ("title", "headline", "subject", "summary", "description", "abstract")
 LABEL_NAMES = ("label", "labels", "class", "sentiment", "target", "category", "y", "coarse_label")
-NAMES_OF_LABELS = ("label_text", "label_name", "label_names", "labels_text", "label_str", "text_label", "class_name", "category_name", "class_label")
-PAIR_NAMES = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"))
+NAMES_OF_LABELS = (
+    "label_text",
+    "label_name",
+    "label_names",
+    "labels_text",
+    "label_str",
+    "text_label",
+    "class_name",
+    "category_name",
+    "class_label",
+)
+PAIR_NAMES = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+)
 WORDS = 3  # of a cell, on average, that make a column one of texts
 
 
@@ -27,8 +55,10 @@ WORDS = 3  # of a cell, on average, that make a column one of texts
 class Columns:
     """How a table is read: the names of its columns, where None means: guess; and what its labels mean.
 
-    labels_start_at  the labels are numbers, the classes in the model's order, from this number; None: from 0, and what speaks against it is asked
-    label_map        what labels mean, as "1=negative,2=positive": the label in the table, and the model's class by name or index
+    labels_start_at  the labels are numbers, the classes in the model's order, from this number; None: from 0, and what
+                     speaks against it is asked
+    label_map        what labels mean, as "1=negative,2=positive": the label in the table, and the model's class by name
+                     or index
     skip_unlabeled   leave rows without a label out, instead of refusing the table
     """
 
@@ -47,23 +77,32 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns
     hint = f"Columns of {Path(source).name}: {', '.join(names)}."
     for given in (columns.text, columns.label, columns.pair):
         if given is not None and given not in names:
-            raise BadData(f"There is no column {given!r}. {hint} Name one with --text-column, --label-column or --pair-column.")
+            raise BadData(
+                f"There is no column {given!r}. {hint} Name one with --text-column, --label-column or --pair-column."
+            )
     text, label, pair = columns.text, columns.label, columns.pair
     if text is None and pair is None:
         first, second = next(((a, b) for a, b in PAIR_NAMES if a in lower and b in lower), (None, None))
         if first and second and "text" not in lower:
             text, pair = lower[first], lower[second]
     text = text or next((lower[n] for n in TEXT_NAMES if n in lower and lower[n] not in (pair, label)), None)
-    label = label or next((lower[n] for n in (*LABEL_NAMES, *NAMES_OF_LABELS) if n in lower and lower[n] not in (text, pair)), None)
+    label = label or next(
+        (lower[n] for n in (*LABEL_NAMES, *NAMES_OF_LABELS) if n in lower and lower[n] not in (text, pair)), None
+    )
     text = text or _heading(frame, lower, [name for name in (pair, label) if name], hint)
     if len(names) == 2 and (text is None) != (label is None):  # two columns, one of them known: the other is the other
         other = next(n for n in names if n != (text or label))
         text, label = text or other, label or other
     for what, found in (("text", text), ("label", label)):
         if found is None:
-            raise BadData(_no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with --{what}-column.")
+            raise BadData(
+                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with --{what}-column."
+            )
     if label == text or pair in (text, label):
-        raise BadData(f"Text, pair and label are three different columns, but {pair if pair in (text, label) else text!r} was named twice. {hint}")
+        raise BadData(
+            f"Text, pair and label are three different columns, but {pair if pair in (text, label) else text!r} was "
+            f"named twice. {hint}"
+        )
     return dataclasses.replace(columns, text=text, label=label, pair=pair)
 
 
@@ -73,7 +112,10 @@ def _heading(frame: pd.DataFrame, lower: dict[str, str], others: Sequence[str], 
     if found is None:
         return None
     if rivals := [name for name in frame.columns if name != found and name not in others and _holds_texts(frame, name)]:
-        raise BadData(f"Which column holds the text, {', '.join(map(repr, [found, *rivals[:5]]))}? {hint} Name it with --text-column.")
+        raise BadData(
+            f"Which column holds the text, {', '.join(map(repr, [found, *rivals[:5]]))}? {hint} Name it with "
+            "--text-column."
+        )
     return found
 
 
@@ -83,15 +125,20 @@ def _holds_texts(frame: pd.DataFrame, column: str) -> bool:
 
 
 def _no_header(frame: pd.DataFrame, source: str) -> str | None:
-    """What to say of a table whose first line looks like a row: a number, a text, or a cell of its own column stands where a name should."""
+    """What to say of a table whose first line looks like a row: a number, a text, or a cell of its own column stands
+    where a name should."""
     names = [str(name) for name in frame.columns]
     if Path(source.lower().removesuffix(".gz")).suffix not in (".tsv", ".csv"):
         return None
-    if not any(re.fullmatch(r"-?[\d.]+", name) or len(name.split()) > 5 or name in frame[name].head(1000).tolist() for name in names):
+    if not any(
+        re.fullmatch(r"-?[\d.]+", name) or len(name.split()) > 5 or name in frame[name].head(1000).tolist()
+        for name in names
+    ):
         return None
     first = textwrap.shorten(" | ".join(names), 120, placeholder=" ...")
     return (
-        f"{Path(source).name} seems to have no header: its first line is {first!r}. Put a line with the names of the columns above it, "
+        f"{Path(source).name} seems to have no header: its first line is {first!r}. Put a line with the names of the "
+        "columns above it, "
         f"such as text and label, divided as the rows are."
     )
 
@@ -101,13 +148,18 @@ def note_on_columns(frame: pd.DataFrame, given: Columns, read: Columns, source: 
     used = [name for name in (read.text, read.pair, read.label) if name]
     if given == read or len(used) == len(frame.columns):
         return ()
-    text = f"texts from column {read.text!r}" if not read.pair else f"pairs of texts from columns {read.text!r} and {read.pair!r}"
+    text = (
+        f"texts from column {read.text!r}"
+        if not read.pair
+        else f"pairs of texts from columns {read.text!r} and {read.pair!r}"
+    )
     others = textwrap.shorten(", ".join(name for name in frame.columns if name not in used), 200, placeholder=" ...")
     return (f"{Path(source).name}: {text}, labels from column {read.label!r}; not read: {others}.",)
 
 
 def text_column(frame: pd.DataFrame, column: str, source: str, skipped: frozenset[int] = frozenset()) -> list[str]:
-    """The texts of a column, stripped, but for the `skipped` rows; raises BadData where one is missing or is no text."""
+    """The texts of a column, stripped, but for the `skipped` rows; raises BadData where one is missing or is no
+    text."""
     texts = cells(frame, column, source)
     kept = [(i, text) for i, text in enumerate(texts) if i not in skipped]
     if empty := [i for i, text in kept if not text]:
@@ -116,7 +168,10 @@ def text_column(frame: pd.DataFrame, column: str, source: str, skipped: frozense
             f"(the first: row {empty[0] + 1}). Remove them or fill them in."
         )
     if (broken := next((i for i, text in kept if not _is_whole(text)), None)) is not None:
-        raise BadData(f"{Path(source).name}: the text of row {broken + 1} holds half a character (a lone surrogate). Write it anew, or remove the row.")
+        raise BadData(
+            f"{Path(source).name}: the text of row {broken + 1} holds half a character (a lone surrogate). Write it "
+            "anew, or remove the row."
+        )
     return [text for _, text in kept]
 
 
@@ -131,5 +186,8 @@ def cells(frame: pd.DataFrame, column: str, source: str) -> list[str]:
     values: list[Any] = frame[column].tolist()
     if strange := [v for v in values if not pd.api.types.is_scalar(v) or isinstance(v, bytes)]:
         kind = type(strange[0]).__name__
-        raise BadData(f"{Path(source).name}: column {column!r} holds values of type {kind}. Expected a text or a number a row; name another column.")
+        raise BadData(
+            f"{Path(source).name}: column {column!r} holds values of type {kind}. Expected a text or a number a row; "
+            "name another column."
+        )
     return ["" if pd.isna(v) else str(v).strip() for v in values]

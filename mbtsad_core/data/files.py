@@ -1,4 +1,5 @@
-"""Labelled texts from local tables and from the Hub: TSV, CSV, JSON, JSON lines, Parquet, or `hub:OWNER/NAME[:CONFIG][@SPLIT]`."""
+"""Labelled texts from local tables and from the Hub: TSV, CSV, JSON, JSON lines, Parquet, or
+`hub:OWNER/NAME[:CONFIG][@SPLIT]`."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def read_dataset(
 ) -> Dataset:
     """Read a data set.
 
-    source    a file (.tsv, .csv, .json, .jsonl, .parquet; the text formats also as .gz) or `hub:OWNER/NAME[:CONFIG][@SPLIT]`
+    source    a file (.tsv, .csv, .json, .jsonl, .parquet; the text formats also as .gz) or
+              `hub:OWNER/NAME[:CONFIG][@SPLIT]`
     labels    names of the classes in the model's order; the file may give labels as these names or as integers from 0.
               Without them integers keep their value and names are numbered in alphabetical order.
     declared  what the numbers in the label column are called, where that is known and the file does not say it
@@ -71,14 +73,19 @@ def read_dataset(
     return Dataset(texts, found.names, place, read, _digest(place, texts), told)
 
 
-def _declared(table: Table, read: Columns, raw: Sequence[str], source: str) -> tuple[Mapping[int, str], tuple[str, ...]]:
-    """What the file itself calls the numbers in its label column: in its metadata, or in a second column such as label_text."""
+def _declared(
+    table: Table, read: Columns, raw: Sequence[str], source: str
+) -> tuple[Mapping[int, str], tuple[str, ...]]:
+    """What the file itself calls the numbers in its label column: in its metadata, or in a second column such as
+    label_text."""
     column = read.label or ""
     if column in table.classes:
         return table.classes[column], ()
     suffixed = {f"{column.strip().lower()}_{suffix}" for suffix in ("text", "name", "names", "str")}
     taken = (column, read.text, read.pair)
-    beside = next((n for n in table.frame.columns if n not in taken and n.strip().lower() in {*NAMES_OF_LABELS, *suffixed}), None)
+    beside = next(
+        (n for n in table.frame.columns if n not in taken and n.strip().lower() in {*NAMES_OF_LABELS, *suffixed}), None
+    )
     if beside is None:
         return {}, ()
     names: dict[int, str] = {}
@@ -109,16 +116,31 @@ def _digest(source: str, texts: Sequence[LabelledText]) -> str:
 
 
 def _read_hub(source: str) -> Table:
-    """A split of a Hub data set, and the class names of the columns that declare them. No code of the data set is run."""
+    """A split of a Hub data set, and the class names of the columns that declare them. No code of the data set is
+    run."""
     match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?(?:@([\w.\[\]:%+-]+))?", source)
     if not match:
-        raise BadData(f"{source!r} names no Hub data set. Expected hub:OWNER/NAME[:CONFIG][@SPLIT], for example hub:stanfordnlp/sst2@train.")
+        raise BadData(
+            f"{source!r} names no Hub data set. Expected hub:OWNER/NAME[:CONFIG][@SPLIT], for example "
+            "hub:stanfordnlp/sst2@train."
+        )
     import datasets
 
     repository, config, split = match.group(1), match.group(2), match.group(3) or "train"
-    try:  # hf:// and the owner keep `datasets` from taking a folder of this machine, or one of its own readers, for the data set
+    # Hf:// and the owner keep `datasets` from taking a folder of this machine, or one of its own readers, for the data
+    # set
+    try:
         data = datasets.load_dataset(f"hf://datasets/{repository}", config, split=split)
     except Exception as error:  # the library raises its own, the network's and Python's errors alike
-        reason = textwrap.shorten(str(error).strip().partition("\n")[0], 300, placeholder=" ...").rstrip(".") or type(error).__name__
-        raise BadData(f"The Hub data set {repository!r} (split {split!r}) could not be loaded: {reason}. Check the id, the split and the network.") from error
-    return Table(data.to_pandas(), {column: numbered(f.names) for column, f in data.features.items() if isinstance(f, datasets.ClassLabel)})
+        reason = (
+            textwrap.shorten(str(error).strip().partition("\n")[0], 300, placeholder=" ...").rstrip(".")
+            or type(error).__name__
+        )
+        raise BadData(
+            f"The Hub data set {repository!r} (split {split!r}) could not be loaded: {reason}. Check the id, the "
+            "split and the network."
+        ) from error
+    return Table(
+        data.to_pandas(),
+        {column: numbered(f.names) for column, f in data.features.items() if isinstance(f, datasets.ClassLabel)},
+    )

@@ -20,7 +20,9 @@ def stratified_subset(texts: Sequence[LabelledText], amount: float, seed: int) -
     return [t for i, t in enumerate(texts) if i in chosen]
 
 
-def stratified_split(texts: Sequence[LabelledText], amount: float, seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
+def stratified_split(
+    texts: Sequence[LabelledText], amount: float, seed: int
+) -> tuple[list[LabelledText], list[LabelledText]]:
     """The stratified subset and the rest."""
     chosen = _choose(texts, amount, seed)
     return [t for i, t in enumerate(texts) if i in chosen], [t for i, t in enumerate(texts) if i not in chosen]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.errors import BadData
-from mbtsad_core.first_bytes import HEAD, content_of, in_bytes
+from mbtsad_core.vetting.first_bytes import HEAD, content_of, in_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,25 +54,50 @@ def read_table(path: Path) -> Table:
     import pyarrow as pa
 
     if not path.is_file():
-        raise BadData(f"No data file at {path}. Give a .tsv, .csv, .jsonl, .json or .parquet file, or hub:OWNER/NAME@SPLIT.")
+        raise BadData(
+            f"No data file at {path}. Give a .tsv, .csv, .jsonl, .json or .parquet file, or hub:OWNER/NAME@SPLIT."
+        )
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     kind = suffix[1:].upper() or "A TABLE"
     try:
         head = _bytes_of(path, HEAD)
         _look_at(path.name, suffix, head)
         if not head:
-            raise BadData(f"{path.name} is empty. Expected a table with a header line, a text column and a label column.")
-        table = _parquet(path) if suffix == ".parquet" else _text_table(path.name, suffix, decoded(path.name, kind, _bytes_of(path)))
-    except (ValueError, TypeError, OverflowError, RecursionError, OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise BadData(f"{path.name} cannot be read as {kind}: {_reason(error)}. Check the format and the encoding (UTF-8).") from error
-    frame = table.frame
-    if suffix in (".tsv", ".csv") and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first fields for row names
+            raise BadData(
+                f"{path.name} is empty. Expected a table with a header line, a text column and a label column."
+            )
+        table = (
+            _parquet(path)
+            if suffix == ".parquet"
+            else _text_table(path.name, suffix, decoded(path.name, kind, _bytes_of(path)))
+        )
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        OSError,
+        EOFError,
+        zlib.error,
+        pa.ArrowException,
+    ) as error:
         raise BadData(
-            f"{path.name}: the rows have more fields than the header has columns ({', '.join(map(str, frame.columns))}). "
+            f"{path.name} cannot be read as {kind}: {_reason(error)}. Check the format and the encoding (UTF-8)."
+        ) from error
+    frame = table.frame
+    if suffix in (".tsv", ".csv") and not isinstance(
+        frame.index, pd.RangeIndex
+    ):  # pandas took the first fields for row names
+        raise BadData(
+            f"{path.name}: the rows have more fields than the header has columns "
+            f"({', '.join(map(str, frame.columns))}). "
             f"Name every column in the header, or quote texts that hold the separator (.csv)."
         )
     if frame.empty:
-        raise BadData(f"{path.name} has no rows. Expected one labelled text a row{' below the header' if suffix in ('.tsv', '.csv') else ''}.")
+        raise BadData(
+            f"{path.name} has no rows. Expected one labelled text a "
+            f"row{' below the header' if suffix in ('.tsv', '.csv') else ''}."
+        )
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     if twice := frame.columns[frame.columns.duplicated()].tolist():
         raise BadData(f"{path.name} has two columns named {twice[0]!r}. Give every column a name of its own.")
@@ -98,30 +123,45 @@ def _bytes_of(path: Path, most: int | None = None) -> bytes:
 def _look_at(name: str, suffix: str, head: bytes) -> None:
     """Raise BadData where the name or the first bytes are those of something else than a table."""
     found = content_of(head)
-    expected = {".parquet": ("parquet",), ".json": ("array", "utf-16"), ".jsonl": ("array", "utf-16")}.get(suffix, ("utf-16",))
+    expected = {".parquet": ("parquet",), ".json": ("array", "utf-16"), ".jsonl": ("array", "utf-16")}.get(
+        suffix, ("utf-16",)
+    )
     if found is not None and found.kind not in expected:
-        own_names = {"array": "Name it .json.", "parquet": "Name it .parquet.", "gzip": found.remedy if name.lower().endswith(".gz") else f"Name it {name}.gz."}
+        own_names = {
+            "array": "Name it .json.",
+            "parquet": "Name it .parquet.",
+            "gzip": found.remedy if name.lower().endswith(".gz") else f"Name it {name}.gz.",
+        }
         no = f", no {suffix[1:].upper()}" if suffix in FORMATS else ""
         raise BadData(f"{name} is {found.what}{no}. {own_names.get(found.kind, found.remedy)}".rstrip())
     if suffix not in FORMATS:
         by_name = " Name a table of text .tsv or .csv." if suffix in (".txt", ".tab", ".dat", "") else ""
-        raise BadData(f"{name}: unknown kind of file. Expected one of {', '.join(FORMATS)} (text formats also .gz).{by_name}")
+        raise BadData(
+            f"{name}: unknown kind of file. Expected one of {', '.join(FORMATS)} (text formats also .gz).{by_name}"
+        )
 
 
 # ---------------------------------------------------------------- text
 
 
 def decoded(name: str, kind: str, data: bytes) -> str:
-    """The text of a file: UTF-8, or what its byte order mark says. Raises BadData, which names the encoding that it could be."""
+    """The text of a file: UTF-8, or what its byte order mark says. Raises BadData, which names the encoding that it
+    could be."""
     encoding = next((encoding for mark, encoding in MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding not in ("utf-8", "utf-8-sig"):
-            raise BadData(f"{name} cannot be read as {kind}: its first bytes say {encoding.upper()}, and it is not. Save it as UTF-8.") from error
+            raise BadData(
+                f"{name} cannot be read as {kind}: its first bytes say {encoding.upper()}, and it is not. Save it as "
+                "UTF-8."
+            ) from error
         raise BadData(_not_utf8(name, kind, data, error.start)) from error
     if "\0" in text:
-        raise BadData(f"{name} cannot be read as {kind}: it holds NUL characters. If it is UTF-16 without a byte order mark, save it as UTF-8.")
+        raise BadData(
+            f"{name} cannot be read as {kind}: it holds NUL characters. If it is UTF-16 without a byte order mark, "
+            "save it as UTF-8."
+        )
     return text
 
 
@@ -137,7 +177,8 @@ def _not_utf8(name: str, kind: str, data: bytes, at: int) -> str:
     glimpse = before.decode("utf-8", "ignore") + after.decode("windows-1252")
     return (
         f"{said}. It may be Windows-1252, as Excel's plain CSV is: that line would then read {glimpse!r}. "
-        f"Save it with the encoding UTF-8 (in Excel: CSV UTF-8), or: iconv -f WINDOWS-1252 -t UTF-8 {name} > utf8-{name}"
+        f"Save it with the encoding UTF-8 (in Excel: CSV UTF-8), or: iconv -f WINDOWS-1252 -t UTF-8 {name} > "
+        f"utf8-{name}"
     )
 
 
@@ -145,11 +186,14 @@ def _not_utf8(name: str, kind: str, data: bytes, at: int) -> str:
 
 
 def _text_table(name: str, suffix: str, text: str) -> Table:
-    return _delimited(name, suffix, text) if suffix in (".tsv", ".csv") else Table(_json(name, suffix[1:].upper(), text))
+    return (
+        _delimited(name, suffix, text) if suffix in (".tsv", ".csv") else Table(_json(name, suffix[1:].upper(), text))
+    )
 
 
 def _delimited(name: str, suffix: str, text: str) -> Table:
-    """A table whose first line names the columns. Fields may be quoted as in CSV; in a .tsv, where the whole file is."""
+    """A table whose first line names the columns. Fields may be quoted as in CSV; in a .tsv, where the whole file
+    is."""
     import pandas as pd
 
     notes = []
@@ -166,11 +210,14 @@ def _delimited(name: str, suffix: str, text: str) -> Table:
         fields = "1 field stands" if count == 1 else f"{count} fields stand"
         notes.append(f"{name} is quoted as CSV is: {fields} in quotes, which are not part of the text.")
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    return Table(pd.read_csv(_lines(text), dtype=str, keep_default_na=False, sep=separator, quoting=quoting), notes=tuple(notes))
+    return Table(
+        pd.read_csv(_lines(text), dtype=str, keep_default_na=False, sep=separator, quoting=quoting), notes=tuple(notes)
+    )
 
 
 def _separator(text: str, own: str) -> str:
-    """What divides the columns: the format's own separator, or that other one by which the header and the rows have several fields, as many each."""
+    """What divides the columns: the format's own separator, or that other one by which the header and the rows have
+    several fields, as many each."""
     header = next((line for line in _lines(text) if line.strip()), "")
     candidates = [s for s in (own, *(s for s in SEPARATORS if s != own)) if s in header]
     if not candidates or candidates == [own]:
@@ -198,11 +245,13 @@ _FIELD = re.compile(r'("(?:[^"]++|"")*+"|[^"\t\r\n]*+)(\t|\r\n|\r|\n|\Z)')
 
 
 def quoted_fields(text: str) -> int:
-    """How many fields of a file divided by tabs stand in quotes by the rules of CSV; 0 where the file does not keep to these rules.
+    """How many fields of a file divided by tabs stand in quotes by the rules of CSV; 0 where the file does not keep to
+    these rules.
 
-    Many a corpus has quotes that are part of its texts, and no rules for them: `"Bold," said my aunt`, `"art`. A file counts as quoted only
-    where every quote in it fits the rules and something shows that they are meant: a quoted field that had to be (it holds a doubled quote, a
-    tab or a line break), a header in quotes, or quotes around just those fields that hold a comma, as Excel writes them.
+    Many a corpus has quotes that are part of its texts, and no rules for them: `"Bold," said my aunt`, `"art`. A file
+    counts as quoted only where every quote in it fits the rules and something shows that they are meant: a quoted field
+    that had to be (it holds a doubled quote, a tab or a line break), a header in quotes, or quotes around just those
+    fields that hold a comma, as Excel writes them.
     """
     if '"' not in text:
         return 0
@@ -259,7 +308,10 @@ def _json(name: str, kind: str, text: str) -> pd.DataFrame:
         rows = [first]
     strange = next((i for i, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
     if strange and not all(isinstance(row, list) for row in rows):
-        raise BadData(f'{name} cannot be read as {kind}: row {strange} is no object. Expected objects such as {{"text": ..., "label": ...}}.')
+        raise BadData(
+            f'{name} cannot be read as {kind}: row {strange} is no object. Expected objects such as {{"text": ..., '
+            f'"label": ...}}.'
+        )
     return pd.DataFrame(rows, dtype=object)
 
 
@@ -278,17 +330,24 @@ def _frame_of_object(name: str, value: dict[str, Any]) -> pd.DataFrame:
     """The rows that a single object holds."""
     import pandas as pd
 
-    lists = {key: rows for key, rows in value.items() if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)}
+    lists = {
+        key: rows
+        for key, rows in value.items()
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
+    }
     if len(lists) == 1:  # {"data": [{...}, ...]}
         return pd.DataFrame(next(iter(lists.values())), dtype=object)
     if value and not lists and all(isinstance(column, list) for column in value.values()):  # a list a column
         return pd.DataFrame(value, dtype=object)
     if value and all(isinstance(column, dict) for column in value.values()):  # as pandas writes it
-        return pd.DataFrame({key: pd.Series(column, dtype=object) for key, column in value.items()}).reset_index(drop=True)
+        return pd.DataFrame({key: pd.Series(column, dtype=object) for key, column in value.items()}).reset_index(
+            drop=True
+        )
     if value and not any(isinstance(cell, (list, dict)) for cell in value.values()):
         return pd.DataFrame([value], dtype=object)
     raise BadData(
-        f"{name} is one JSON object with the keys {', '.join(map(str, list(value)[:8])) or '(none)'}, and which of them holds the rows is not plain. "
+        f"{name} is one JSON object with the keys {', '.join(map(str, list(value)[:8])) or '(none)'}, and which of "
+        "them holds the rows is not plain. "
         f"Give one array of objects, or one object a line."
     )
 
@@ -303,18 +362,28 @@ def _parquet(path: Path) -> Table:
     with pq.ParquetFile(path) as file:
         arrow = file.read()
     arrow.validate(full=True)  # else bytes that are no UTF-8 fail later, where they are first looked at
-    kept = [i for i, name in enumerate(arrow.column_names) if not name.startswith("__index_level_")]  # pandas' nameless row names
+    # Pandas' nameless row names
+    kept = [i for i, name in enumerate(arrow.column_names) if not name.startswith("__index_level_")]
     return Table(arrow.select(kept).to_pandas(ignore_metadata=True), _declared(arrow.schema))
 
 
 def _declared(schema: pa.Schema) -> dict[str, dict[int, str]]:
-    """The names in the metadata that `datasets` writes: {"info": {"features": {"label": {"names": [...], "_type": "ClassLabel"}}}}."""
+    """The names in the metadata that `datasets` writes: {"info": {"features": {"label": {"names": [...], "_type":
+    "ClassLabel"}}}}."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        columns = {name: feature["names"] for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"}
+        columns = {
+            name: feature["names"]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # not the metadata of `datasets`
-    return {column: numbered(names) for column, names in columns.items() if isinstance(names, list) and all(isinstance(name, str) for name in names)}
+    return {
+        column: numbered(names)
+        for column, names in columns.items()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+    }
 
 
 def numbered(names: Sequence[str]) -> dict[int, str]:

@@ -34,7 +34,8 @@ DEFENSES: dict[str, Callable[..., Steps[Classifier]]] = {
     "nad": nad,
     "pure": pure,
 }
-"""(suspect, clean texts, config, pre-trained classifier or None) -> the purified classifier; the suspect is never modified."""
+"""(suspect, clean texts, config, pre-trained classifier or None) -> the purified classifier; the suspect is never
+modified."""
 
 NEED_PRETRAINED = ("fine_mixing", "fine_purifying")
 """Those that ask for the weights that the suspect was fine-tuned from; the others do not read them."""

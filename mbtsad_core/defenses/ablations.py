@@ -1,4 +1,5 @@
-"""The ablations of MBTSAD (arXiv 2501.02754, Table IV): its distillation without one term of eq. (1), or without both."""
+"""The ablations of MBTSAD (arXiv 2501.02754, Table IV): its distillation without one term of eq. (1), or without
+both."""
 
 from __future__ import annotations
 
@@ -42,5 +43,10 @@ def cd(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """CD: the classification loss alone, from the same start and on the same texts; alpha and beta are 0. `pretrained` is not needed."""
-    return (yield from mbtsad_student(suspect, clean, replace(config, {("distil", "alpha"): 0.0, ("distil", "beta"): 0.0}), observe=observe))
+    """CD: the classification loss alone, from the same start and on the same texts; alpha and beta are 0. `pretrained`
+    is not needed."""
+    return (
+        yield from mbtsad_student(
+            suspect, clean, replace(config, {("distil", "alpha"): 0.0, ("distil", "beta"): 0.0}), observe=observe
+        )
+    )

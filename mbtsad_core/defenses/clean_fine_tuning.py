@@ -19,4 +19,6 @@ def clean_fine_tuning(
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
     """A copy of the suspect, trained on the clean texts. `pretrained` is not needed."""
-    return (yield from fine_tune(clone(suspect), clean, config.training, stage="cft", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(clone(suspect), clean, config.training, stage="cft", seed=config.seed, observe=observe)
+    )

@@ -1,4 +1,5 @@
-"""The transformer layers of a classifier and the matrices in them, found in the same way in BERT, RoBERTa, DistilBERT, ELECTRA and MPNet."""
+"""The transformer layers of a classifier and the matrices in them, found in the same way in BERT, RoBERTa, DistilBERT,
+ELECTRA and MPNet."""
 
 from __future__ import annotations
 
@@ -35,15 +36,24 @@ def encoder_layers(classifier: Classifier) -> list[EncoderLayer]:
     feed-forward block's two.
     """
     config = classifier.model.config
-    lists = [m for m in classifier.model.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers]
+    lists = [
+        m for m in classifier.model.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
+    ]
     found = []
     for module in lists[0] if lists else []:
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
-        if len(linear) != 6 or linear[4].out_features != linear[5].in_features or linear[3].in_features % config.num_attention_heads:
+        if (
+            len(linear) != 6
+            or linear[4].out_features != linear[5].in_features
+            or linear[3].in_features % config.num_attention_heads
+        ):
             break
         found.append(EncoderLayer(module, linear[3], linear[4], linear[5]))
     if not found or len(found) != config.num_hidden_layers:
-        raise UnsuitableModel(f"The architecture {config.model_type!r} has no transformer layers of the kind that can be pruned or drawn anew. {SUITABLE}")
+        raise UnsuitableModel(
+            f"The architecture {config.model_type!r} has no transformer layers of the kind that can be pruned or "
+            f"drawn anew. {SUITABLE}"
+        )
     return found
 
 
@@ -64,10 +74,14 @@ def zero(pruned: list[Zeros]) -> None:
 
 @contextlib.contextmanager
 def held_at_zero(pruned: list[Zeros]) -> Iterator[None]:
-    """Set the entries to zero and keep them there through a training: their gradient is zero, and so is what AdamW makes of it."""
+    """Set the entries to zero and keep them there through a training: their gradient is zero, and so is what AdamW
+    makes of it."""
 
     zero(pruned)
-    handles = [entry.parameter.register_hook(lambda gradient, where=entry.where: gradient.masked_fill(where, 0.0)) for entry in pruned]
+    handles = [
+        entry.parameter.register_hook(lambda gradient, where=entry.where: gradient.masked_fill(where, 0.0))
+        for entry in pruned
+    ]
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
-"""Fine-Pruning: neurons that sleep on clean texts may be a backdoor's, so they are cut out, and the rest is tuned (Liu et al., RAID 2018).
+"""Fine-Pruning: neurons that sleep on clean texts may be a backdoor's, so they are cut out, and the rest is tuned (Liu
+et al., RAID 2018).
 
-The source prunes channels of a convolutional network. What MBTSAD's authors pruned of BERT they do not say; here it is the inner
-neurons of the feed-forward blocks, after their activation function.
+The source prunes channels of a convolutional network. What MBTSAD's authors pruned of BERT they do not say; here it is
+the inner neurons of the feed-forward blocks, after their activation function.
 """
 
 from __future__ import annotations
@@ -30,15 +31,19 @@ def fine_pruning(
 ) -> Steps[Classifier]:
     """A copy of the suspect without its least active neurons, trained on all clean texts. `pretrained` is not needed.
 
-    Where held-out clean texts decide how many neurons go, the ranking is made on the others. Pruned neurons stay at zero through
-    the training.
+    Where held-out clean texts decide how many neurons go, the ranking is made on the others. Pruned neurons stay at
+    zero through the training.
     """
     rest, held_out = hold_out(clean, config.held_out, config.seed) if config.stop == "accuracy" else (list(clean), [])
     activations = mean_activations(suspect, rest, absolute=config.ranking == "absolute")
     if config.scope == "last_layer":
         activations[:-1] = torch.inf
     ranked = activations.flatten().argsort(stable=True)[: int(activations.isfinite().sum())]
-    count = (yield from _prunable(suspect, ranked, held_out, config)) if config.stop == "accuracy" else round(config.most * len(ranked))
+    count = (
+        (yield from _prunable(suspect, ranked, held_out, config))
+        if config.stop == "accuracy"
+        else round(config.most * len(ranked))
+    )
 
     tuned = clone(suspect)
     with held_at_zero(zeros(tuned, chosen(activations, ranked[:count]))):
@@ -47,8 +52,11 @@ def fine_pruning(
 
 
 @torch.no_grad()
-def mean_activations(classifier: Classifier, texts: Sequence[LabelledText], *, absolute: bool = True, batch_size: int = 64) -> Tensor:
-    """Mean activation, or mean |activation|, of every inner neuron over all real tokens of the texts: (L, I), in float32, on the CPU."""
+def mean_activations(
+    classifier: Classifier, texts: Sequence[LabelledText], *, absolute: bool = True, batch_size: int = 64
+) -> Tensor:
+    """Mean activation, or mean |activation|, of every inner neuron over all real tokens of the texts: (L, I), in
+    float32, on the CPU."""
     layers = encoder_layers(classifier)
     sums, tokens = torch.zeros(len(layers), layers[0].outer.in_features), 0
     mask = torch.empty(0)  # of the batch that the hooks see, (B, T)
@@ -75,8 +83,11 @@ def mean_activations(classifier: Classifier, texts: Sequence[LabelledText], *, a
     return sums / tokens
 
 
-def _prunable(suspect: Classifier, ranked: Tensor, held_out: Sequence[LabelledText], config: FinePruningConfig) -> Steps[int]:
-    """How many of the ranked neurons can go before the held-out accuracy falls too far: a multiple of the step, or `most`."""
+def _prunable(
+    suspect: Classifier, ranked: Tensor, held_out: Sequence[LabelledText], config: FinePruningConfig
+) -> Steps[int]:
+    """How many of the ranked neurons can go before the held-out accuracy falls too far: a multiple of the step, or
+    `most`."""
     shape = (len(encoder_layers(suspect)), encoder_layers(suspect)[0].outer.in_features)
     least = (1 - config.tolerance) * accuracy(suspect, held_out)
     most, step = round(config.most * len(ranked)), max(1, round(config.step * len(ranked)))
@@ -100,8 +111,13 @@ def chosen(like: Tensor, flat: Tensor) -> Tensor:
 
 
 def zeros(classifier: Classifier, neurons: Tensor) -> list[Zeros]:
-    """What is zero once these inner neurons, (L, I), are cut out: the weights and the bias that lead in, and the weights that lead out."""
+    """What is zero once these inner neurons, (L, I), are cut out: the weights and the bias that lead in, and the
+    weights that lead out."""
     found = []
     for layer, gone in zip(encoder_layers(classifier), neurons.to(classifier.device), strict=True):
-        found += [Zeros(layer.inner.weight, gone[:, None]), Zeros(layer.inner.bias, gone), Zeros(layer.outer.weight, gone[None, :])]
+        found += [
+            Zeros(layer.inner.weight, gone[:, None]),
+            Zeros(layer.inner.bias, gone),
+            Zeros(layer.outer.weight, gone[None, :]),
+        ]
     return found

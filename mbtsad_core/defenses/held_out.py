@@ -10,7 +10,8 @@ from mbtsad_core.types import LabelledText
 
 
 def hold_out(clean: Sequence[LabelledText], share: float, seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
-    """(the texts to train on, the texts held out): a share of every class, by the seed. Raises BadData where there are too few texts."""
+    """(the texts to train on, the texts held out): a share of every class, by the seed. Raises BadData where there are
+    too few texts."""
     held_out, rest = stratified_split(clean, share, seed)
     return rest, held_out
 

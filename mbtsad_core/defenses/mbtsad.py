@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mbtsad_core.augment.stray_pieces import draw_to_mean, straying, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig
+from mbtsad_core.defenses.embedding_reset import reset_embeddings
+from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import Save, fine_tune
 from mbtsad_core.training.state import TrainState
@@ -21,13 +23,13 @@ from mbtsad_core.types import LabelledText, Observe, Steps
 class Purified:
     """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model.
 
-    stumbled  what `stumbling` said of the suspect: nats by token id; empty where strays = 0
+    found  what `scan_vocabulary` said of the suspect: nats by token id; empty where found_tokens = 0
     """
 
     suspect: Classifier
     teacher: Classifier
     student: Classifier
-    stumbled: Mapping[int, float]
+    found: Mapping[int, float]
 
 
 def purify(
@@ -51,24 +53,39 @@ def purify(
     def save_distillation(state: TrainState) -> None:
         save_retraining(state.having("teacher", teacher.model))
 
-    raised: dict[int, float] = {}  # Deviation: see augment/stray_pieces.py
+    raised: dict[int, float] = {}  # Deviation: see augment/found_tokens.py
     if resume is not None:
         raised = dict(resume.numbers["raised"])
-    elif config.strays:
-        raised = yield from stumbling(suspect, clean, config.seed)
+    elif config.found_tokens:
+        raised = yield from scan_vocabulary(suspect, clean, config.seed)
     teacher, student = clone(suspect), clone(suspect)
     for copy in (teacher, student):
-        draw_to_mean(copy, clean, raised)
-    run: dict[str, Any] = {"perturb": straying(raised, config.strays, suspect.max_length, config.seed), "seed": config.seed, "observe": observe}
+        reset_embeddings(copy, clean, raised)
+    run: dict[str, Any] = {
+        "perturb": insertion(raised, config.found_tokens, suspect.max_length, config.seed),
+        "seed": config.seed,
+        "observe": observe,
+    }
 
     if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
-        teacher = yield from fine_tune(teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run)
+        teacher = yield from fine_tune(
+            teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run
+        )
         resume = None
     else:
         teacher.model.load_state_dict(resume.part("teacher"))
 
     # step 2: eq. (1) on D_aug
-    student = yield from distil(student, teacher, augmented, config.distil, stage="distil", resume=resume, save=save and save_distillation, **run)
+    student = yield from distil(
+        student,
+        teacher,
+        augmented,
+        config.distil,
+        stage="distil",
+        resume=resume,
+        save=save and save_distillation,
+        **run,
+    )
     return Purified(suspect, teacher, student, raised)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbtsad_core.augment.stray_pieces import draw_to_mean, straying, stumbling
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import NADConfig
+from mbtsad_core.defenses.embedding_reset import reset_embeddings
+from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps
@@ -21,23 +23,28 @@ def nad(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are. `pretrained` is not needed.
+    """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are.
+    `pretrained` is not needed.
 
-    The teacher learns each clean text as often in an epoch as its student has forms of it, K splits and the originals, so that both stages have as many
-    steps as MBTSAD's; what is left between the two is what token splitting adds.
-    Deviation: NAD's maps are those of three blocks of a convolutional network, compared by a mean square; here eqs. (1) to (7) of
-    MBTSAD stand in their place. Its student learns on clean images: that is `student_texts="clean"`.
+    The teacher learns each clean text as often in an epoch as its student has forms of it, K splits and the originals,
+    so that both stages have as many steps as MBTSAD's; what is left between the two is what token splitting adds.
+    Deviation: NAD's maps are those of three blocks of a convolutional network, compared by a mean square; here eqs. (1)
+    to (7) of MBTSAD stand in their place. Its student learns on clean images: that is `student_texts="clean"`.
     """
     copies = list(clean) * config.split.texts
 
     def split(epoch: int) -> list[LabelledText]:
         return augment(clean, config.split, config.seed, epoch)
 
-    raised = (yield from stumbling(suspect, clean, config.seed)) if config.strays else {}
+    raised = (yield from scan_vocabulary(suspect, clean, config.seed)) if config.found_tokens else {}
     teacher, student = clone(suspect), clone(suspect)
     for copy in (teacher, student):
-        draw_to_mean(copy, clean, raised)
+        reset_embeddings(copy, clean, raised)
     teacher = yield from fine_tune(teacher, copies, config.retrain, stage="teacher", seed=config.seed, observe=observe)
     texts = split if config.student_texts == "split" else copies
-    perturb = straying(raised, config.strays, suspect.max_length, config.seed)
-    return (yield from distil(student, teacher, texts, config.distil, perturb=perturb, stage="distil", seed=config.seed, observe=observe))
+    perturb = insertion(raised, config.found_tokens, suspect.max_length, config.seed)
+    return (
+        yield from distil(
+            student, teacher, texts, config.distil, perturb=perturb, stage="distil", seed=config.seed, observe=observe
+        )
+    )

@@ -1,5 +1,5 @@
-"""Reinitialization: the last transformer layer, where a backdoor is thought to sit, is drawn anew; then clean fine-tuning
-(arXiv 2501.02754, section IV, names the layer and no more)."""
+"""Reinitialization: the last transformer layer, where a backdoor is thought to sit, is drawn anew; then clean
+fine-tuning (arXiv 2501.02754, section IV, names the layer and no more)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def reinitialization(
     Pooler and head stay as they are. Raises BadConfig where the model has fewer layers than are to be drawn.
     """
     fresh = redrawn(suspect, config.layers, config.deviation, config.seed)
-    return (yield from fine_tune(fresh, clean, config.training, stage="reinitialization", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(fresh, clean, config.training, stage="reinitialization", seed=config.seed, observe=observe)
+    )
 
 
 @torch.no_grad()
@@ -38,7 +40,9 @@ def redrawn(suspect: Classifier, layers: int, deviation: float, seed: int) -> Cl
     fresh = clone(suspect)
     found = encoder_layers(fresh)
     if layers > len(found):
-        raise BadConfig(f"Asked to draw {layers} layers anew, but the model has {len(found)}. Set layers to at most {len(found)}.")
+        raise BadConfig(
+            f"Asked to draw {layers} layers anew, but the model has {len(found)}. Set layers to at most {len(found)}."
+        )
     generator = torch.Generator().manual_seed(seed)
     for layer in found[-layers:]:
         for module in layer.module.modules():

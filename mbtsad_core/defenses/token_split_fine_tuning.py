@@ -24,4 +24,8 @@ def token_split_fine_tuning(
     def augmented(epoch: int) -> list[LabelledText]:
         return augment(clean, config.split, config.seed, epoch)
 
-    return (yield from fine_tune(clone(suspect), augmented, config.training, stage="ts-ft", seed=config.seed, observe=observe))
+    return (
+        yield from fine_tune(
+            clone(suspect), augmented, config.training, stage="ts-ft", seed=config.seed, observe=observe
+        )
+    )

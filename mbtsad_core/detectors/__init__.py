@@ -1,4 +1,5 @@
-"""Detectors: they flag or correct single texts at the time of use, and leave the classifier as it is; none is told the trigger."""
+"""Detectors: they flag or correct single texts at the time of use, and leave the classifier as it is; none is told the
+trigger."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mbtsad_core.types import Steps
 
 DETECTORS: dict[str, Callable[..., Steps[Detection]]] = {"strip": strip, "rap": rap, "onion": onion}
-"""(classifier, clean labelled texts, texts, config) -> a Detection of the texts; thresholds come from the clean texts alone."""
+"""(classifier, clean labelled texts, texts, config) -> a Detection of the texts; thresholds come from the clean texts
+alone."""
 
 __all__ = ["DETECTORS", "Detection"]

@@ -28,6 +28,11 @@ class Detection:
 def check_clean(clean: Sequence[LabelledText], detector: str) -> None:
     """Raise BadData unless there are clean texts, and none is one of a pair."""
     if not clean:
-        raise BadData(f"{detector} sets its threshold by clean texts, and none were given. Give the defender's clean sample.")
+        raise BadData(
+            f"{detector} sets its threshold by clean texts, and none were given. Give the defender's clean sample."
+        )
     if any(example.pair is not None for example in clean):
-        raise BadData(f"{detector} judges single texts, and the clean sample holds pairs of texts. Take a defense instead, such as mbtsad.")
+        raise BadData(
+            f"{detector} judges single texts, and the clean sample holds pairs of texts. Take a defense instead, such "
+            "as mbtsad."
+        )

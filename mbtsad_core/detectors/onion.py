@@ -1,6 +1,8 @@
-"""ONION (Qi et al., EMNLP 2021): words without which a language model finds the text less strange are deleted before it is answered.
+"""ONION (Qi et al., EMNLP 2021): words without which a language model finds the text less strange are deleted before it
+is answered.
 
-s_i = PPL(text) - PPL(text without word i), the suspicion of word i; PPL is the perplexity under a causal language model.
+s_i = PPL(text) - PPL(text without word i), the suspicion of word i; PPL is the perplexity under a causal language
+model.
 """
 
 from __future__ import annotations
@@ -20,29 +22,35 @@ from mbtsad_core.config import ONIONConfig
 from mbtsad_core.data.subsets import stratified_subset
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.errors import BadData, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.models.blueprint import quiet
 from mbtsad_core.models.classifier import Classifier, predict
-from mbtsad_core.models.config_policy import check_no_code
-from mbtsad_core.models.strict_json import read_object
-from mbtsad_core.models.vetting import judge_folder
 from mbtsad_core.types import Event, LabelledText, Steps
+from mbtsad_core.vetting.blueprint import quiet
+from mbtsad_core.vetting.config_policy import check_no_code
+from mbtsad_core.vetting.model_folder import judge_folder
+from mbtsad_core.vetting.strict_json import read_object
 
 MODEL = "MBTSAD_CAUSAL_LM"  # environment variable: a folder, or hub:OWNER/NAME
-PERCENTILES = range(100, 9, -1)  # of the clean words' suspicions, tried as thresholds in this order; the range is that of RAP's authors
+# Of the clean words' suspicions, tried as thresholds in this order; the range is that of RAP's authors
+PERCENTILES = range(100, 9, -1)
 
 
-def onion(classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: ONIONConfig = ONIONConfig()) -> Steps[Detection]:
-    """Deletes the words of a suspicion of at least the threshold; flags the texts that are answered otherwise once that is done.
+def onion(
+    classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: ONIONConfig = ONIONConfig()
+) -> Steps[Detection]:
+    """Deletes the words of a suspicion of at least the threshold; flags the texts that are answered otherwise once that
+    is done.
 
-    A text's score is its largest suspicion. The language model is the one that the environment variable MBTSAD_CAUSAL_LM names, a
-    folder or hub:OWNER/NAME; raises UnsuitableModel where it names none.
+    A text's score is its largest suspicion. The language model is the one that the environment variable
+    MBTSAD_CAUSAL_LM names, a folder or hub:OWNER/NAME; raises UnsuitableModel where it names none.
     """
     check_clean(clean, "ONION")
     source = os.environ.get(MODEL)
     if not source:
         raise UnsuitableModel(
-            f"ONION needs a causal language model. Name one in the environment variable {MODEL}: a folder that save_pretrained wrote, "
-            f"or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, mbtsad build-language-model makes a small one."
+            f"ONION needs a causal language model. Name one in the environment variable {MODEL}: a folder that "
+            "save_pretrained wrote, "
+            "or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, mbtsad build-language-model "
+            "makes a small one."
         )
     language = load_language_model(source, str(classifier.device))
     threshold = config.threshold
@@ -69,11 +77,15 @@ class LanguageModel:
 
 @torch.inference_mode()
 def perplexities(language: LanguageModel, texts: Sequence[str], batch_size: int = 32) -> Tensor:
-    """exp of the mean, over a text's tokens but the first, of -log p(token | those before it): (N,), infinite where there are fewer than two.
+    """exp of the mean, over a text's tokens but the first, of -log p(token | those before it): (N,), infinite where
+    there are fewer than two.
 
     Deviation: OpenBackdoor counts padding tokens too, so that there a text's perplexity depends on its batch.
     """
-    encoded: list[list[int]] = [language.tokenizer(text, add_special_tokens=False, truncation=True, max_length=language.length)["input_ids"] for text in texts]
+    encoded: list[list[int]] = [
+        language.tokenizer(text, add_special_tokens=False, truncation=True, max_length=language.length)["input_ids"]
+        for text in texts
+    ]
     found = torch.full((len(texts),), math.inf)
     order = sorted((i for i, ids in enumerate(encoded) if len(ids) > 1), key=lambda i: len(encoded[i]))
     device = next(language.model.parameters()).device
@@ -89,14 +101,19 @@ def perplexities(language: LanguageModel, texts: Sequence[str], batch_size: int 
 
 
 def suspicions(language: LanguageModel, text: str, words: int, batch_size: int = 32) -> list[float]:
-    """s_i of the first `words` words of the text, minus infinity where too little of the text would be left to judge."""
+    """s_i of the first `words` words of the text, minus infinity where too little of the text would be left to
+    judge."""
     known = text.split()
     judged = min(words, len(known))
-    found = perplexities(language, [" ".join(known), *(" ".join(known[:i] + known[i + 1 :]) for i in range(judged))], batch_size)
+    found = perplexities(
+        language, [" ".join(known), *(" ".join(known[:i] + known[i + 1 :]) for i in range(judged))], batch_size
+    )
     return (found[0] - found[1:]).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).tolist()
 
 
-def _suspicions(language: LanguageModel, texts: Sequence[str], config: ONIONConfig, stage: str) -> Steps[list[list[float]]]:
+def _suspicions(
+    language: LanguageModel, texts: Sequence[str], config: ONIONConfig, stage: str
+) -> Steps[list[list[float]]]:
     found = []
     for i, text in enumerate(texts, 1):
         found.append(suspicions(language, text, config.words, config.batch_size))
@@ -111,14 +128,20 @@ def without(text: str, suspicion: Sequence[float], threshold: float) -> str:
     return " ".join(kept) if len(kept) < len(words) else text
 
 
-def choose_threshold(classifier: Classifier, clean: Sequence[LabelledText], suspicion: Sequence[Sequence[float]], tolerance: float) -> float:
-    """The lowest percentile of the clean words' suspicions, from the 100th down, before the accuracy on the corrected clean texts falls too far.
+def choose_threshold(
+    classifier: Classifier, clean: Sequence[LabelledText], suspicion: Sequence[Sequence[float]], tolerance: float
+) -> float:
+    """The lowest percentile of the clean words' suspicions, from the 100th down, before the accuracy on the corrected
+    clean texts falls too far.
 
     Deviation: the authors try bars from 1 to 100 and show them all; here one is chosen, by clean texts alone.
     """
     every = torch.tensor([x for s in suspicion for x in s if math.isfinite(x)])
     if not len(every):
-        raise BadData("ONION sets its threshold by the words of clean texts, and none of them can be left out. Give longer clean texts.")
+        raise BadData(
+            "ONION sets its threshold by the words of clean texts, and none of them can be left out. Give longer "
+            "clean texts."
+        )
     labels = torch.tensor([example.label for example in clean])
 
     def right(texts: Sequence[str]) -> float:
@@ -128,7 +151,10 @@ def choose_threshold(classifier: Classifier, clean: Sequence[LabelledText], susp
     threshold = math.nextafter(float(every.max()), math.inf)  # no word of them goes
     for percentile in PERCENTILES:
         lower = float(every.quantile(percentile / 100))
-        if lower < threshold and right([without(example.text, s, lower) for example, s in zip(clean, suspicion, strict=True)]) < least:
+        if (
+            lower < threshold
+            and right([without(example.text, s, lower) for example, s in zip(clean, suspicion, strict=True)]) < least
+        ):
             break
         threshold = lower
     return threshold
@@ -138,7 +164,8 @@ def choose_threshold(classifier: Classifier, clean: Sequence[LabelledText], susp
 def load_language_model(source: str, device: str = "cpu") -> LanguageModel:
     """The causal language model in a folder or at hub:OWNER/NAME, in safetensors; no code of its own is run.
 
-    Raises UnsafeModel where a folder holds a pickle or asks for code, UnsuitableModel where there is no causal language model.
+    Raises UnsafeModel where a folder holds a pickle or asks for code, UnsuitableModel where there is no causal language
+    model.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -149,23 +176,35 @@ def load_language_model(source: str, device: str = "cpu") -> LanguageModel:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, **safe)
-            model, report = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, output_loading_info=True, **safe)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True, **safe
+            )
     except MBTSADError:
         raise
     except Exception as error:  # transformers and the network raise what their parts raise
-        raise UnsuitableModel(f"No causal language model could be loaded from {source!r}: {str(error).strip().partition(chr(10))[0]}") from error
+        raise UnsuitableModel(
+            f"No causal language model could be loaded from {source!r}: {str(error).strip().partition(chr(10))[0]}"
+        ) from error
     model = model.to(device).eval()
     if report["missing_keys"] or not _is_causal(model):
         raise UnsuitableModel(
-            f"{source!r} is no causal language model: {'its head has no weights' if report['missing_keys'] else 'it reads what follows a word'}. "
+            f"{source!r} is no causal language model: "
+            f"{'its head has no weights' if report['missing_keys'] else 'it reads what follows a word'}. "
             f"Give one such as distilgpt2, saved with its language-model head."
         )
-    return LanguageModel(model, tokenizer, min(getattr(model.config, "max_position_embeddings", None) or 1024, tokenizer.model_max_length))
+    return LanguageModel(
+        model,
+        tokenizer,
+        min(getattr(model.config, "max_position_embeddings", None) or 1024, tokenizer.model_max_length),
+    )
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise UnsuitableModel(f"There is no folder {folder} with a causal language model. Name one that save_pretrained wrote, or hub:OWNER/NAME.")
+        raise UnsuitableModel(
+            f"There is no folder {folder} with a causal language model. Name one that save_pretrained wrote, or "
+            "hub:OWNER/NAME."
+        )
     for verdict in judge_folder(folder):
         if verdict.verdict == "refused":
             raise UnsafeModel(f"Refused: {verdict.reason}", verdict.rule, verdict.name)
@@ -177,5 +216,7 @@ def _check_folder(folder: Path) -> None:
 @torch.inference_mode()
 def _is_causal(model: Any) -> bool:
     """Whether a token leaves what was said before it as it is."""
-    one, other = (model(input_ids=torch.tensor([[1, 2, 3, last]], device=model.device)).logits[0, :3] for last in (4, 5))
+    one, other = (
+        model(input_ids=torch.tensor([[1, 2, 3, last]], device=model.device)).logits[0, :3] for last in (4, 5)
+    )
     return bool(torch.allclose(one, other, atol=1e-4))

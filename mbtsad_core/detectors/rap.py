@@ -1,5 +1,5 @@
-"""RAP: robustness-aware perturbations (Yang et al., EMNLP 2021). A rare word is taught to shake the classifier's answers to clean
-texts a little; an answer that it cannot shake is a trigger's."""
+"""RAP: robustness-aware perturbations (Yang et al., EMNLP 2021). A rare word is taught to shake the classifier's
+answers to clean texts a little; an answer that it cannot shake is a trigger's."""
 
 from __future__ import annotations
 
@@ -12,24 +12,39 @@ from torch import Tensor
 from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.errors import BadConfig, BadData
-from mbtsad_core.models.classifier import Classifier, Encoded, clone, collate, encode, evaluation_mode, logits_of, predict
-from mbtsad_core.models.pieces import vocabulary
+from mbtsad_core.models.classifier import (
+    Classifier,
+    Encoded,
+    clone,
+    collate,
+    encode,
+    evaluation_mode,
+    logits_of,
+    predict,
+)
+from mbtsad_core.models.subword_tokens import vocabulary
 from mbtsad_core.training.batching import batches
 from mbtsad_core.types import Event, LabelledText, Steps
 
 
-def rap(classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: RAPConfig = RAPConfig()) -> Steps[Detection]:
-    """Flags the texts whose class the rare word shakes less than all but `frr` of the clean texts of that class. Scores are falls of probability.
+def rap(
+    classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: RAPConfig = RAPConfig()
+) -> Steps[Detection]:
+    """Flags the texts whose class the rare word shakes less than all but `frr` of the clean texts of that class. Scores
+    are falls of probability.
 
-    Deviation: the authors train on texts of the target class, which a defender does not know. Here a word is taught for every class and
-    judges the texts that are answered with it, so that what is flagged is the union; `form="reproduce"` takes one class to be known, and
-    texts of other answers pass unseen.
+    Deviation: the authors train on texts of the target class, which a defender does not know. Here a word is taught for
+    every class and judges the texts that are answered with it, so that what is flagged is the union; `form="reproduce"`
+    takes one class to be known, and texts of other answers pass unseen.
     Raises BadData where a class has no clean text that is answered right, or the tokenizer has no such word.
     """
     check_clean(clean, "RAP")
     known = len(classifier.labels)
     if config.form == "reproduce" and config.protected >= known:
-        raise BadConfig(f"There is no class {config.protected} to protect: the classifier has {known}, counted from 0. Set protected to one of them.")
+        raise BadConfig(
+            f"There is no class {config.protected} to protect: the classifier has {known}, counted from 0. Set "
+            "protected to one of them."
+        )
     row = rare_word(classifier, clean, config)
     answers = predict(classifier, texts).argmax(-1).tolist() if texts else []
     clean_answers = predict(classifier, clean).argmax(-1).tolist()
@@ -37,10 +52,15 @@ def rap(classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[s
     scores: list[float | None] = [None] * len(texts)
     for label in range(known) if config.form == "union" else [config.protected]:
         own = [example for example in clean if example.label == label]
-        held = [example.text for example, answer in zip(clean, clean_answers, strict=True) if example.label == answer == label]
+        held = [
+            example.text
+            for example, answer in zip(clean, clean_answers, strict=True)
+            if example.label == answer == label
+        ]
         if not held:
             raise BadData(
-                f"RAP needs clean texts of the class {classifier.labels[label]!r} that the classifier answers right; of {len(own)} there is none. "
+                f"RAP needs clean texts of the class {classifier.labels[label]!r} that the classifier answers right; "
+                f"of {len(own)} there is none. "
                 f"Give more clean texts of it."
             )
         shaken = yield from teach(classifier, own, label, row, config)
@@ -52,10 +72,13 @@ def rap(classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[s
 
 
 def rare_word(classifier: Classifier, clean: Sequence[LabelledText], config: RAPConfig) -> int:
-    """The token of the rare word: the one named, or one drawn from the whole words of letters that no clean text has."""
+    """The token of the rare word: the one named, or one drawn from the whole words of letters that no clean text
+    has."""
     tokenizer = classifier.tokenizer
 
-    def tokens(word: str) -> list[int]:  # as it stands within a text: byte-level tokenizers have another token for it at the start
+    def tokens(
+        word: str,
+    ) -> list[int]:  # as it stands within a text: byte-level tokenizers have another token for it at the start
         return list(tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
 
     if config.word != "drawn":
@@ -73,8 +96,11 @@ def rare_word(classifier: Classifier, clean: Sequence[LabelledText], config: RAP
     raise BadData("RAP found no word of the vocabulary that the clean texts do not have. Set word to cf or mb.")
 
 
-def teach(classifier: Classifier, texts: Sequence[LabelledText], label: int, row: int, config: RAPConfig) -> Steps[Classifier]:
-    """A copy of the classifier in which one row of the word embeddings is trained to lower the probability of the texts' class.
+def teach(
+    classifier: Classifier, texts: Sequence[LabelledText], label: int, row: int, config: RAPConfig
+) -> Steps[Classifier]:
+    """A copy of the classifier in which one row of the word embeddings is trained to lower the probability of the
+    texts' class.
 
     As the authors do: the word stands first, the row keeps its norm, its gradient is never zeroed, and dropout is on.
     """
@@ -97,20 +123,30 @@ def teach(classifier: Classifier, texts: Sequence[LabelledText], label: int, row
         with torch.no_grad():
             e = weight[row] - config.learning_rate * gradient
             weight[row] = e * norm / e.norm()
-        yield Event(f"rap, class {label}", step, len(plan), {"loss": float(loss.detach()), "fall": -float(d.detach().mean())})
+        yield Event(
+            f"rap, class {label}", step, len(plan), {"loss": float(loss.detach()), "fall": -float(d.detach().mean())}
+        )
     model.eval().requires_grad_(True)
     return shaken
 
 
 def rap_loss(d: Tensor, config: RAPConfig) -> Tensor:
-    """lambda * mean (d + least)+ + mean (-most - d)+, d the change of the class's probability that the word makes, (B,): a scalar."""
+    """lambda * mean (d + least)+ + mean (-most - d)+, d the change of the class's probability that the word makes,
+    (B,): a scalar."""
     return config.scale * (d + config.least).clamp(min=0).mean() + (-config.most - d).clamp(min=0).mean()
 
 
 def with_word(tokens: Encoded, row: int, max_length: int) -> Encoded:
-    """The tokenised text with the word ahead of its first one; what grows beyond `max_length` loses the tokens before its last one."""
-    longer = {key: [values[0], row if key == "input_ids" else values[min(1, len(values) - 1)], *values[1:]] for key, values in tokens.items()}
-    return {key: values[: max_length - 1] + values[-1:] if len(values) > max_length else values for key, values in longer.items()}
+    """The tokenised text with the word ahead of its first one; what grows beyond `max_length` loses the tokens before
+    its last one."""
+    longer = {
+        key: [values[0], row if key == "input_ids" else values[min(1, len(values) - 1)], *values[1:]]
+        for key, values in tokens.items()
+    }
+    return {
+        key: values[: max_length - 1] + values[-1:] if len(values) > max_length else values
+        for key, values in longer.items()
+    }
 
 
 @torch.no_grad()

@@ -4,4 +4,13 @@ from mbtsad_core.evaluation.detection import DetectorScores, evaluate_detector
 from mbtsad_core.evaluation.label_order import label_doubt
 from mbtsad_core.evaluation.scores import baseline, evaluate, observer, still_works, wilson
 
-__all__ = ["DetectorScores", "baseline", "evaluate", "evaluate_detector", "label_doubt", "observer", "still_works", "wilson"]
+__all__ = [
+    "DetectorScores",
+    "baseline",
+    "evaluate",
+    "evaluate_detector",
+    "label_doubt",
+    "observer",
+    "still_works",
+    "wilson",
+]

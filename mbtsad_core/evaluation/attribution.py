@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mbtsad_core.errors import UnknownMethod
 from mbtsad_core.models.classifier import Classifier, collate, encode, evaluation_mode
-from mbtsad_core.models.pieces import pieces, special_positions
+from mbtsad_core.models.subword_tokens import readable_tokens, special_positions
 from mbtsad_core.types import LabelledText
 
 METHODS = ("gradient", "integrated")
@@ -20,10 +20,11 @@ STEPS = 16  # points of the path of integrated gradients
 class Attribution:
     """What each of T tokens adds to the answer.
 
-    tokens       readable word pieces, special tokens included
+    tokens       readable subword tokens, special tokens included
     weights      one a token, in nats of the class's log-odds; above 0 it speaks for `label`, below 0 against it
     label        the class that is explained; probability is the classifier's for it, in [0, 1]
-    missing      log-odds that the weights do not account for: near 0 for "integrated" where 16 steps suffice; None for "gradient"
+    missing      log-odds that the weights do not account for: near 0 for "integrated" where 16 steps suffice; None for
+                 "gradient"
     """
 
     tokens: tuple[str, ...]
@@ -34,12 +35,17 @@ class Attribution:
     missing: float | None
 
 
-def attribute(classifier: Classifier, text: str | LabelledText, method: str = "integrated", *, label: int | None = None) -> Attribution:
-    """Explain the predicted class, or `label`, by its log-odds f = log p / (1 - p) as a function of the word embeddings x, (T, D).
+def attribute(
+    classifier: Classifier, text: str | LabelledText, method: str = "integrated", *, label: int | None = None
+) -> Attribution:
+    """Explain the predicted class, or `label`, by its log-odds f = log p / (1 - p) as a function of the word embeddings
+    x, (T, D).
 
-    "gradient"    x * df/dx, summed over D (Shrikumar et al. 2016, arXiv 1605.01713); one forward and backward pass, so fit for long texts,
+    "gradient"    x * df/dx, summed over D (Shrikumar et al. 2016, arXiv 1605.01713); one forward and backward pass, so
+    fit for long texts,
                   but near 0 where the classifier is sure
-    "integrated"  integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) from the text with every token but the special ones
+    "integrated"  integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) from the text with every token but
+    the special ones
                   replaced by padding, at 16 midpoints; the weights add up to f(text) - f(baseline), but for `missing`
 
     No weight of the classifier gets a gradient. Raises UnknownMethod.
@@ -51,14 +57,17 @@ def attribute(classifier: Classifier, text: str | LabelledText, method: str = "i
     embeddings = classifier.model.get_input_embeddings()
     ids = batch.pop("input_ids")
     special = special_positions(classifier, encoded)
-    blank = torch.tensor([[token if i in special else classifier.tokenizer.pad_token_id or 0 for i, token in enumerate(ids[0].tolist())]])
+    blank = torch.tensor(
+        [[token if i in special else classifier.tokenizer.pad_token_id or 0 for i, token in enumerate(ids[0].tolist())]]
+    )
 
     def log_odds(x: Tensor) -> Tensor:  # (S, T, D) -> (S, C)
         inputs = {name: values.expand(len(x), -1) for name, values in batch.items()}
         logits: Tensor = classifier.model(inputs_embeds=x, **inputs).logits.float()
         log_p = logits.log_softmax(-1)
         others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        rest = torch.stack([log_p[:, keep].logsumexp(-1) for keep in others], dim=-1)  # log(1 - p) without its rounding near p = 1
+        # log(1 - p) without its rounding near p = 1
+        rest = torch.stack([log_p[:, keep].logsumexp(-1) for keep in others], dim=-1)
         return log_p - rest
 
     with evaluation_mode(classifier.model), torch.enable_grad():
@@ -79,7 +88,7 @@ def attribute(classifier: Classifier, text: str | LabelledText, method: str = "i
             with torch.no_grad():
                 missing = float(f[chosen] - log_odds(start)[0, chosen] - weights.sum())
     return Attribution(
-        pieces(classifier, encoded),
+        readable_tokens(classifier, encoded),
         tuple(weights.tolist()),
         classifier.labels[chosen],
         float(f[chosen].sigmoid()),

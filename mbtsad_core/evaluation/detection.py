@@ -42,10 +42,11 @@ def evaluate_detector(
     on_triggered: Detection | None = None,
     target: int | None = None,
 ) -> DetectorScores:
-    """The scores of a detector from its verdicts on the two test sets, which stay the same between detection and scoring.
+    """The scores of a detector from its verdicts on the two test sets, which stay the same between detection and
+    scoring.
 
-    A detector that corrects refuses nothing: CACC and ASR are then those of its corrected texts, and `frr` and `far` say how
-    often a correction changes the answer.
+    A detector that corrects refuses nothing: CACC and ASR are then those of its corrected texts, and `frr` and `far`
+    say how often a correction changes the answer.
     Raises BadData where a test set is empty, or has another number of texts than there are verdicts.
     """
     _check(test, on_test, "clean")
@@ -55,15 +56,22 @@ def evaluate_detector(
         _check(triggered, on_triggered, "triggered")
         hit = [a == target for a in _answers(classifier, [t.triggered.text for t in triggered], on_triggered)]
         asr, far = wilson(sum(hit), len(triggered)), wilson(len(triggered) - sum(on_triggered.flags), len(triggered))
-    return DetectorScores(cacc=wilson(sum(right), len(test)), asr=asr, frr=wilson(sum(on_test.flags), len(test)), far=far)
+    return DetectorScores(
+        cacc=wilson(sum(right), len(test)), asr=asr, frr=wilson(sum(on_test.flags), len(test)), far=far
+    )
 
 
 def _check(texts: Sequence[object], found: Detection, name: str) -> None:
     if not texts or len(texts) != len(found.flags):
-        raise BadData(f"Expected a verdict for each of at least one {name} text; got {len(found.flags)} verdicts for {len(texts)} texts.")
+        raise BadData(
+            f"Expected a verdict for each of at least one {name} text; got {len(found.flags)} verdicts for "
+            f"{len(texts)} texts."
+        )
 
 
 def _answers(classifier: Classifier, texts: Sequence[str], found: Detection) -> list[int | None]:
     """The class that each text is answered with behind the detector, None where it is refused."""
     answers = predict(classifier, found.corrected or texts).argmax(-1).tolist()
-    return [None if flag and found.corrected is None else answer for answer, flag in zip(answers, found.flags, strict=True)]
+    return [
+        None if flag and found.corrected is None else answer for answer, flag in zip(answers, found.flags, strict=True)
+    ]

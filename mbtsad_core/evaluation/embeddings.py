@@ -1,4 +1,5 @@
-"""[CLS] vectors of named sets of texts: projections with one basis for before and after, and how far each set lies from clean data."""
+"""[CLS] vectors of named sets of texts: projections with one basis for before and after, and how far each set lies from
+clean data."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ ROUNDING = 1e-5  # of the vectors' own length: what differs by less differs by t
 
 
 @torch.inference_mode()
-def cls_vectors(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Vectors:
+def cls_vectors(
+    classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64
+) -> Vectors:
     """The last layer's hidden state at the first token, [CLS] or <s>: (N, D) in float32. Padding does not enter it."""
     encoded = encode(classifier, texts)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
@@ -48,8 +51,8 @@ class Projection:
     """The same N texts before and after, in one plane.
 
     before, after    (N, 2); the same vector is at the same point in both
-    trustworthiness  in [0, 1]: how far the 15 nearest neighbours in the plane are neighbours in the full space too (Venna and Kaski, 2001);
-                     measured on at most 1000 of the 2N points
+    trustworthiness  in [0, 1]: how far the 15 nearest neighbours in the plane are neighbours in the full space too
+                     (Venna and Kaski, 2001); measured on at most 1000 of the 2N points
     explained        shares of the variance along both axes, for "pca"; None for the others, whose axes mean nothing
     """
 
@@ -65,11 +68,12 @@ _known: OrderedDict[str, Projection] = OrderedDict()
 
 
 def project(before: Vectors, after: Vectors, method: str = "pca", *, seed: int = 0) -> Projection:
-    """Project the [CLS] vectors of N texts under two classifiers, (N, D) each, with ONE basis that is fitted on both together.
+    """Project the [CLS] vectors of N texts under two classifiers, (N, D) each, with ONE basis that is fitted on both
+    together.
 
-    PCA takes well under a second for 2 x 2000 vectors. UMAP and t-SNE take several, and UMAP some more the first time, when it compiles;
-    they start from the first 50 principal components. The result depends on the arguments alone and is remembered by their content.
-    Raises as `check_vectors` does.
+    PCA takes well under a second for 2 x 2000 vectors. UMAP and t-SNE take several, and UMAP some more the first time,
+    when it compiles; they start from the first 50 principal components. The result depends on the arguments alone and
+    is remembered by their content. Raises as `check_vectors` does.
     """
     check_vectors(before, after, method)
     key = f"{method} {seed} {digest(before, after)}"
@@ -83,19 +87,27 @@ def project(before: Vectors, after: Vectors, method: str = "pca", *, seed: int =
 
 
 def check_vectors(before: Vectors, after: Vectors, method: str = "pca") -> None:
-    """Raise UnknownMethod, or BadData for what no projection can draw: vectors of other texts, without a number, or of which fewer than
-    FEWEST differ by more than rounding. The libraries below are not made for such: t-SNE can end the process."""
+    """Raise UnknownMethod, or BadData for what no projection can draw: vectors of other texts, without a number, or of
+    which fewer than FEWEST differ by more than rounding. The libraries below are not made for such: t-SNE can end the
+    process."""
     if method not in PROJECTIONS:
         raise UnknownMethod("projection", method, PROJECTIONS)
     if before.shape != after.shape:
-        raise BadData(f"A projection compares the same texts before and after; got {len(before)} and {len(after)} vectors.")
+        raise BadData(
+            f"A projection compares the same texts before and after; got {len(before)} and {len(after)} vectors."
+        )
     both = np.concatenate([before, after]).astype(np.float64)
     if not np.isfinite(both).all():
-        raise BadData("Some [CLS] vectors of these texts are not finite numbers, so they have no place. Look at the model: it may have diverged.")
+        raise BadData(
+            "Some [CLS] vectors of these texts are not finite numbers, so they have no place. Look at the model: it "
+            "may have diverged."
+        )
     if (found := _different(both)) < FEWEST:
         raise BadData(
-            f"A projection needs at least five different vectors; these texts give {found} that differ by more than rounding "
-            f"({ROUNDING:g} of their length). Give more texts; where there are many, the model answers all of them alike, and there is nothing to draw."
+            f"A projection needs at least five different vectors; these texts give {found} that differ by more than "
+            "rounding "
+            f"({ROUNDING:g} of their length). Give more texts; where there are many, the model answers all of them "
+            "alike, and there is nothing to draw."
         )
 
 
@@ -115,7 +127,8 @@ def _different(vectors: NDArray[np.float64]) -> int:
 
 
 def _to_unit(vectors: NDArray[np.float64]) -> float:
-    """The power of two that brings the vectors to about unit spread, the root mean square distance to their mean; no digit of them changes."""
+    """The power of two that brings the vectors to about unit spread, the root mean square distance to their mean; no
+    digit of them changes."""
     spread = np.sqrt(((vectors - vectors.mean(0)) ** 2).sum(1).mean())
     return float(2.0 ** -np.round(np.log2(spread)))
 
@@ -128,7 +141,9 @@ def warm_up() -> None:
 
 def digest(before: Vectors, after: Vectors) -> str:
     """The content of both, to remember by."""
-    return hashlib.sha256(repr(before.shape).encode() + np.ascontiguousarray(before).tobytes() + np.ascontiguousarray(after).tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr(before.shape).encode() + np.ascontiguousarray(before).tobytes() + np.ascontiguousarray(after).tobytes()
+    ).hexdigest()
 
 
 def _project(before: Vectors, after: Vectors, method: str, seed: int) -> Projection:
@@ -164,8 +179,10 @@ def _umap(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*n_jobs value.*")  # a fixed seed means one thread: that is what we ask for
-        warnings.filterwarnings("ignore", category=ImportWarning)  # it says that Tensorflow, which we do not use, is missing
+        # A fixed seed means one thread: that is what we ask for
+        warnings.filterwarnings("ignore", message=".*n_jobs value.*")
+        # It says that Tensorflow, which we do not use, is missing
+        warnings.filterwarnings("ignore", category=ImportWarning)
         import umap
 
         reducer = umap.UMAP(n_neighbors=min(NEIGHBOURS, len(reduced) - 1), init="pca", random_state=seed, n_jobs=1)
@@ -195,14 +212,17 @@ class Outlying:
     radius: float
 
 
-def outlying(clean: Vectors, classes: Sequence[int], sets: Mapping[str, Vectors], *, folds: int = 5, seed: int = 0) -> list[Outlying]:
-    """Score "clean" itself and each of `sets`, all of one classifier: (N, D) vectors each. `classes` are those of the clean vectors.
+def outlying(
+    clean: Vectors, classes: Sequence[int], sets: Mapping[str, Vectors], *, folds: int = 5, seed: int = 0
+) -> list[Outlying]:
+    """Score "clean" itself and each of `sets`, all of one classifier: (N, D) vectors each. `classes` are those of the
+    clean vectors.
 
-    The distance of a vector x is min over classes c of sqrt((x - m_c)' S^-1 (x - m_c)), S the pooled within-class covariance, shrunk as
-    by Ledoit and Wolf (2004): the detector of Lee et al. (2018, arXiv 1807.03888). It is cross-fitted: means and covariance come from the
-    other folds, so clean vectors are judged by fits that never saw them; their 95th percentile is the radius, and about 5 % of clean data
-    lie outside. Vectors of the other sets get their mean distance over the folds' fits.
-    Raises BadData where a class has fewer than two clean vectors.
+    The distance of a vector x is min over classes c of sqrt((x - m_c)' S^-1 (x - m_c)), S the pooled within-class
+    covariance, shrunk as by Ledoit and Wolf (2004): the detector of Lee et al. (2018, arXiv 1807.03888). It is
+    cross-fitted: means and covariance come from the other folds, so clean vectors are judged by fits that never saw
+    them; their 95th percentile is the radius, and about 5 % of clean data lie outside. Vectors of the other sets get
+    their mean distance over the folds' fits. Raises BadData where a class has fewer than two clean vectors.
     """
     labels = np.asarray(classes, np.int64)
     if len(labels) != len(clean):
@@ -220,7 +240,9 @@ def outlying(clean: Vectors, classes: Sequence[int], sets: Mapping[str, Vectors]
             elsewhere[name] += _distances(vectors, means, whiten) / (fold.max() + 1)
     radius = float(np.quantile(held_out, 0.95, method="higher"))
     return [
-        Outlying(name, wilson(int((d > radius).sum()), len(d)), float(np.median(d)), radius) for name, d in {"clean": held_out, **elsewhere}.items() if len(d)
+        Outlying(name, wilson(int((d > radius).sum()), len(d)), float(np.median(d)), radius)
+        for name, d in {"clean": held_out, **elsewhere}.items()
+        if len(d)
     ]
 
 

@@ -1,4 +1,5 @@
-"""Whether the labels of a test set are the model's at all: a model that is right under other names is asked about, not called bad."""
+"""Whether the labels of a test set are the model's at all: a model that is right under other names is asked about, not
+called bad."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from mbtsad_core.types import Scores
 def label_doubt(scores: Scores, labels: Sequence[str]) -> str | None:
     """What speaks against the labels, None where nothing does.
 
-    The answers go to classes one to one by the assignment that agrees with most of them. Where it gives two classes or more to others, and most texts
-    of these are answered so and not as they are labeled (Wilson 95 % intervals on both sides of a half), the labels are in another order than the
-    model's classes, as far as can be seen. Without such an order, a CACC that is surely below 1 / classes is doubted too.
+    The answers go to classes one to one by the assignment that agrees with most of them. Where it gives two classes or
+    more to others, and most texts of these are answered so and not as they are labeled (Wilson 95 % intervals on both
+    sides of a half), the labels are in another order than the model's classes, as far as can be seen. Without such an
+    order, a CACC that is surely below 1 / classes is doubted too.
     """
     import numpy as np
     from scipy.optimize import linear_sum_assignment
@@ -30,12 +32,14 @@ def label_doubt(scores: Scores, labels: Sequence[str]) -> str | None:
             names = labels if plain else [str(i) for i in range(len(labels))]
             flag = ",".join(f"{names[i]}={names[j]}" for i, j in enumerate(answered))
             return (
-                f"ARE THE LABELS IN THE MODEL'S ORDER? CACC is {100 * scores.cacc.share:.1f} %, but {others.hits} of the {n} texts of {len(moved)} classes are "
+                f"ARE THE LABELS IN THE MODEL'S ORDER? CACC is {100 * scores.cacc.share:.1f} %, but {others.hits} of "
+                f"the {n} texts of {len(moved)} classes are "
                 f"answered as if these were called otherwise ({pairs}). If so, say it with --label-map {flag}"
             )
     if scores.cacc.high < 1 / len(labels):
         return (
-            f"ARE THE LABELS THE MODEL'S? CACC is {100 * scores.cacc.share:.1f} %, less than guessing among {len(labels)} classes gives. "
+            f"ARE THE LABELS THE MODEL'S? CACC is {100 * scores.cacc.share:.1f} %, less than guessing among "
+            f"{len(labels)} classes gives. "
             f"Check what the labels of the table mean, and say it with --label-map."
         )
     return None

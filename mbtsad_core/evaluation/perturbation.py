@@ -1,4 +1,5 @@
-"""How hard the suspect finds augmented texts: the inner maximum of eq. (9), and one text read with and without token splits.
+"""How hard the suspect finds augmented texts: the inner maximum of eq. (9), and one text read with and without token
+splits.
 
 Eq. (9) of MBTSAD (arXiv 2501.02754): a* = argmax over augmenters a of E CE(f(a(x)), y), f the suspect.
 """
@@ -16,7 +17,7 @@ from mbtsad_core.augment.token_splitting import SplitText, split_tokens
 from mbtsad_core.config import SplitConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, encode, predict
-from mbtsad_core.models.pieces import added, pieces, special_positions
+from mbtsad_core.models.subword_tokens import added, readable_tokens, special_positions
 from mbtsad_core.types import LabelledText
 
 Augmenter = Callable[[str, random.Random], str]
@@ -32,7 +33,8 @@ class Perturbation:
     probability  of the true class, in [0, 1], one for each of `texts`
     loss         cross-entropy in nats, one for each of `texts`
     mean         the expectation in eq. (9), in nats
-    error        standard error of `mean`; the N texts are the sample, their draws are averaged first. Not a number for one text
+    error        standard error of `mean`; the N texts are the sample, their draws are averaged first. Not a number for
+                 one text
     """
 
     texts: tuple[LabelledText, ...]
@@ -43,7 +45,12 @@ class Perturbation:
 
 
 def perturbations(
-    suspect: Classifier, clean: Sequence[LabelledText], augmenters: Mapping[str, Augmenter], *, draws: int = 1, seed: int = 0
+    suspect: Classifier,
+    clean: Sequence[LabelledText],
+    augmenters: Mapping[str, Augmenter],
+    *,
+    draws: int = 1,
+    seed: int = 0,
 ) -> dict[str, Perturbation]:
     """The expectation of eq. (9) for every augmenter, "original" (no augmenter, one draw) first.
 
@@ -54,7 +61,11 @@ def perturbations(
     found = {ORIGINAL: _measure(suspect, list(clean), len(clean))}
     for name, augmenter in augmenters.items():
         rng = random.Random(f"perturbation {name}, seed {seed}")
-        texts = [LabelledText(augmenter(t.text, rng), t.label, None if t.pair is None else augmenter(t.pair, rng)) for _ in range(draws) for t in clean]
+        texts = [
+            LabelledText(augmenter(t.text, rng), t.label, None if t.pair is None else augmenter(t.pair, rng))
+            for _ in range(draws)
+            for t in clean
+        ]
         found[name] = _measure(suspect, texts, len(clean))
     return found
 
@@ -82,8 +93,9 @@ def _true_class(probabilities: Tensor, texts: Sequence[LabelledText]) -> tuple[t
 class Reading:
     """How a classifier reads one text.
 
-    parts        the text, and its second part where it is a pair; with the cuts of a token split, without any for the original
-    pieces       word pieces as the classifier reads them, special tokens left out, cut at its maximal length
+    parts        the text, and its second part where it is a pair; with the cuts of a token split, without any for the
+                 original
+    pieces       subword tokens as the classifier reads them, special tokens left out, cut at its maximal length
     changed      positions in `pieces` that the other reading does not have
     probability  of the true class, in [0, 1]; loss in nats; answer is the class with the highest probability
     """
@@ -105,12 +117,18 @@ class SplitRow:
     split: Reading
 
 
-def split_rows(suspect: Classifier, clean: Sequence[LabelledText], config: SplitConfig = SplitConfig(), *, seed: int = 0) -> list[SplitRow]:
+def split_rows(
+    suspect: Classifier, clean: Sequence[LabelledText], config: SplitConfig = SplitConfig(), *, seed: int = 0
+) -> list[SplitRow]:
     """Each text with one token split drawn for it, as `suspect` reads both; another seed draws again."""
     rng = random.Random(f"token splits shown, seed {seed}")
     whole = [tuple(SplitText(part, ()) for part in (t.text, t.pair) if part is not None) for t in clean]
     split = [tuple(split_tokens(part.text, rng, config) for part in parts) for parts in whole]
-    texts = [LabelledText(p[0].text, t.label, p[1].text if p[1:] else None) for side in (whole, split) for p, t in zip(side, clean, strict=True)]
+    texts = [
+        LabelledText(p[0].text, t.label, p[1].text if p[1:] else None)
+        for side in (whole, split)
+        for p, t in zip(side, clean, strict=True)
+    ]
     if not texts:
         return []
     probabilities = predict(suspect, texts)
@@ -122,10 +140,13 @@ def split_rows(suspect: Classifier, clean: Sequence[LabelledText], config: Split
         return Reading(parts, read[i], added(read[other], read[i]), probability[i], loss[i], answers[i])
 
     n = len(clean)
-    return [SplitRow(suspect.labels[t.label], reading(i, n + i, whole[i]), reading(n + i, i, split[i])) for i, t in enumerate(clean)]
+    return [
+        SplitRow(suspect.labels[t.label], reading(i, n + i, whole[i]), reading(n + i, i, split[i]))
+        for i, t in enumerate(clean)
+    ]
 
 
 def _pieces_of_text(classifier: Classifier, text: LabelledText) -> tuple[str, ...]:
     (encoded,) = encode(classifier, [text])
     special = special_positions(classifier, encoded)
-    return tuple(piece for i, piece in enumerate(pieces(classifier, encoded)) if i not in special)
+    return tuple(piece for i, piece in enumerate(readable_tokens(classifier, encoded)) if i not in special)

@@ -23,14 +23,21 @@ def wilson(hits: int, n: int, z: float = Z) -> Rate:
 
 
 def still_works(asr: Rate | None, floor: Rate | None) -> bool:
-    """Whether a trigger still sends texts to its target that would not go there without it: the interval of ASR lies above that of its floor."""
+    """Whether a trigger still sends texts to its target that would not go there without it: the interval of ASR lies
+    above that of its floor."""
     return asr is not None and floor is not None and asr.low > floor.high
 
 
-def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None) -> Scores:
+def evaluate(
+    classifier: Classifier,
+    test: Sequence[LabelledText],
+    triggered: Sequence[TriggeredText] = (),
+    target: int | None = None,
+) -> Scores:
     """Scores on a clean test set and, where there is a trigger, on its triggered texts (`triggered_test_set`).
 
-    ASR counts triggered texts of non-target classes that go to `target`; its floor counts the same texts without trigger.
+    ASR counts triggered texts of non-target classes that go to `target`; its floor counts the same texts without
+    trigger.
     """
     if not test:
         raise BadData("The test set is empty; expected at least one labelled text.")
@@ -42,15 +49,23 @@ def evaluate(classifier: Classifier, test: Sequence[LabelledText], triggered: Se
     cacc = wilson(sum(confusion[c][c] for c in range(classes)), len(test))
     if not triggered or target is None:
         return Scores(cacc, None, None, tuple(map(tuple, confusion)))
-    asr = wilson(int((predict(classifier, [t.triggered for t in triggered]).argmax(-1) == target).sum()), len(triggered))
-    answers = dict(zip(test, predicted, strict=True))  # among which are those of the triggered texts without their trigger, as a rule
+    asr = wilson(
+        int((predict(classifier, [t.triggered for t in triggered]).argmax(-1) == target).sum()), len(triggered)
+    )
+    # Among which are those of the triggered texts without their trigger, as a rule
+    answers = dict(zip(test, predicted, strict=True))
     if others := [t.clean for t in triggered if t.clean not in answers]:
         answers |= zip(others, predict(classifier, others).argmax(-1).tolist(), strict=True)
     floor = wilson(sum(answers[t.clean] == target for t in triggered), len(triggered))
     return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
 
 
-def observer(test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None, texts: int = OBSERVED) -> Observe:
+def observer(
+    test: Sequence[LabelledText],
+    triggered: Sequence[TriggeredText] = (),
+    target: int | None = None,
+    texts: int = OBSERVED,
+) -> Observe:
     """An Observe that measures CACC and ASR on evenly spaced parts of the test sets of at most `texts` each.
 
     "cacc" and "asr" are shares in [0, 1], "cacc_n" and "asr_n" the numbers of texts; ASR only where there is a trigger.
@@ -62,16 +77,24 @@ def observer(test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = 
         right = sum(answer == t.label for answer, t in zip(answers, some_test, strict=True))
         measured: dict[str, float] = {"cacc": right / len(some_test), "cacc_n": len(some_test)}
         if some_triggered and target is not None:
-            measured |= {"asr": _share(classifier, [t.triggered for t in some_triggered], target), "asr_n": len(some_triggered)}
+            measured |= {
+                "asr": _share(classifier, [t.triggered for t in some_triggered], target),
+                "asr_n": len(some_triggered),
+            }
         return measured
 
     return observe
 
 
 def baseline(
-    suspect: Classifier, test: Sequence[LabelledText], triggered: Sequence[TriggeredText] = (), target: int | None = None, texts: int = OBSERVED
+    suspect: Classifier,
+    test: Sequence[LabelledText],
+    triggered: Sequence[TriggeredText] = (),
+    target: int | None = None,
+    texts: int = OBSERVED,
 ) -> dict[str, float]:
-    """What an `observer` with the same arguments is to be compared with: the suspect on the same texts, and the ASR floor there.
+    """What an `observer` with the same arguments is to be compared with: the suspect on the same texts, and the ASR
+    floor there.
 
     "suspect_cacc" and "cacc_n"; with a trigger "suspect_asr", "asr_floor" and "asr_n". Shares in [0, 1].
     """

@@ -1,4 +1,5 @@
-"""The trigger lab: what several classifiers answer to one text, and what a typed trigger does to them on the test set."""
+"""The trigger lab: what several classifiers answer to one text, and what a typed trigger does to them on the test
+set."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from mbtsad_core.types import Event, LabelledText, Scores, Steps
 
 @dataclass(frozen=True, slots=True)
 class FlippedText:
-    """A test text that at least one model answers with the target class when the trigger is in it, and with another class when it is not.
+    """A test text that at least one model answers with the target class when the trigger is in it, and with another
+    class when it is not.
 
     label   its true class
     before  each model's answer to the text without the trigger
@@ -53,8 +55,8 @@ def answers(classifiers: Mapping[str, Classifier], text: str) -> dict[str, tuple
 def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"], rng: random.Random) -> str:
     """`text` with a typed trigger at its start, at its end, or, each part for itself, at random word boundaries.
 
-    `trigger` is a word, a phrase, or words joined by +, as in `typed_trigger`. At start and end the parts keep their order. Only
-    "random" and a choice between several draw from `rng`. Raises BadData where the trigger is empty.
+    `trigger` is a word, a phrase, or words joined by +, as in `typed_trigger`. At start and end the parts keep their
+    order. Only "random" and a choice between several draw from `rng`. Raises BadData where the trigger is empty.
     """
     variants = typed_trigger([trigger], target=0).variants
     parts = rng.choice(variants) if len(variants) > 1 else variants[0]
@@ -76,22 +78,28 @@ def try_trigger(
     seed: int = 0,
     answered: Mapping[str, Sequence[int]] | None = None,
 ) -> Steps[TriggerTrial]:
-    """Put a typed trigger (`typed_trigger`) into every test text of a non-target class and ask all models; an Event a model.
+    """Put a typed trigger (`typed_trigger`) into every test text of a non-target class and ask all models; an Event a
+    model.
 
     window    words of a text that offer places, so that the trigger is not cut off; None: all
-    answered  of an earlier trial with the same models and test set: these are not asked again for the clean texts, two thirds of the work
+    answered  of an earlier trial with the same models and test set: these are not asked again for the clean texts, two
+              thirds of the work
 
-    The scores are those of `evaluate`, which asks for the floor's texts twice; here each text is predicted once a model. All models see
-    the same triggered texts. Raises BadData where the trigger is empty, the target unknown, or no test text is of another class.
+    The scores are those of `evaluate`, which asks for the floor's texts twice; here each text is predicted once a
+    model. All models see the same triggered texts. Raises BadData where the trigger is empty, the target unknown, or no
+    test text is of another class.
     """
     labels = next((c.labels for c in classifiers.values()), ())
     if any(c.labels != labels for c in classifiers.values()) or not labels:
-        raise BadData(f"Expected one model or more, all of the same classes; got {[c.labels for c in classifiers.values()]}.")
+        raise BadData(
+            f"Expected one model or more, all of the same classes; got {[c.labels for c in classifiers.values()]}."
+        )
     if not 0 <= target < len(labels):
         raise BadData(f"There is no class {target}; expected one of 0 to {len(labels) - 1} ({', '.join(labels)}).")
     trigger = typed_trigger(specs, target, window=window)
     triggered = triggered_test_set(test, trigger, seed)
-    non_target = [i for i, example in enumerate(test) if example.label != target]  # typed words go into any text: `triggered` has them all
+    # Typed words go into any text: `triggered` has them all
+    non_target = [i for i, example in enumerate(test) if example.label != target]
 
     scores: dict[str, Scores] = {}
     clean: dict[str, tuple[int, ...]] = {}
@@ -113,7 +121,14 @@ def try_trigger(
     return TriggerTrial(trigger.describe(), labels[target], scores, flipped, clean)
 
 
-def _scores(test: Sequence[LabelledText], clean: Sequence[int], before: Sequence[int], after: Sequence[int], target: int, classes: int) -> Scores:
+def _scores(
+    test: Sequence[LabelledText],
+    clean: Sequence[int],
+    before: Sequence[int],
+    after: Sequence[int],
+    target: int,
+    classes: int,
+) -> Scores:
     confusion = [[0] * classes for _ in range(classes)]
     for example, answer in zip(test, clean, strict=True):
         confusion[example.label][answer] += 1
@@ -122,6 +137,8 @@ def _scores(test: Sequence[LabelledText], clean: Sequence[int], before: Sequence
     return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
 
 
-def _flipped(text: TriggeredText, labels: tuple[str, ...], before: dict[str, int], after: dict[str, int]) -> FlippedText:
+def _flipped(
+    text: TriggeredText, labels: tuple[str, ...], before: dict[str, int], after: dict[str, int]
+) -> FlippedText:
     named = ({name: labels[answer] for name, answer in side.items()} for side in (before, after))
     return FlippedText(text.clean.text, text.triggered.text, labels[text.clean.label], *named)

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import MOST_TOKENS, VettingConfig
 from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.models.blueprint import Lengths, lengths_of, library, quiet, set_lengths
 from mbtsad_core.models.first_token import first_token_only
-from mbtsad_core.models.hub import COMMIT, fetch_model
 from mbtsad_core.models.lengths import length_limit
 from mbtsad_core.models.linear import onednn_is_faster, set_products
-from mbtsad_core.models.uploads import unpack
-from mbtsad_core.models.vetting import Vetted, digest, vet_model
 from mbtsad_core.types import LabelledText, Trace
+from mbtsad_core.vetting.blueprint import Lengths, lengths_of, library, quiet, set_lengths
+from mbtsad_core.vetting.hub import COMMIT, fetch_model
+from mbtsad_core.vetting.model_folder import Vetted, digest, vet_model
+from mbtsad_core.vetting.uploads import unpack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,12 +59,17 @@ class Origin:
     @property
     def pinned(self) -> str:
         """The source, fixed at the commit: what to load to get the same model again."""
-        return f"{self.source.partition('@')[0]}@{self.commit}" if self.commit and self.source.startswith("hub:") else self.source
+        return (
+            f"{self.source.partition('@')[0]}@{self.commit}"
+            if self.commit and self.source.startswith("hub:")
+            else self.source
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How the files were written that a classifier was loaded from, where nothing of it shows in use: it is saved as it came.
+    """How the files were written that a classifier was loaded from, where nothing of it shows in use: it is saved as it
+    came.
 
     precision  of the weights: "float16", "bfloat16", "float32" or "float64"; where they differ, one that holds them all
     lengths    how the tokenizer's own part truncates and pads
@@ -86,7 +91,8 @@ class Classifier:
     max_length  tokens of a text that are read, special ones included
     precision   of the matrix products in training: "float32", or "bfloat16" under autocast, with losses and weights in
                 float32; measurements are made in float32 either way
-    origin      where it was loaded from; a clone keeps it, and so does what is trained from it. None where it was made here
+    origin      where it was loaded from; a clone keeps it, and so does what is trained from it. None where it was made
+                here
     written     how its files were written
     notes       what was chosen as it was read, where its files leave a choice: a sentence each
     """
@@ -107,20 +113,35 @@ class Classifier:
     def describe(self) -> str:
         """Architecture and size in a few words: "BERT 4x384, 6.7 M parameters, 2 classes"."""
         config = self.model.config
-        kind = {"bert": "BERT", "roberta": "RoBERTa", "distilbert": "DistilBERT", "electra": "ELECTRA", "mpnet": "MPNet"}
+        kind = {
+            "bert": "BERT",
+            "roberta": "RoBERTa",
+            "distilbert": "DistilBERT",
+            "electra": "ELECTRA",
+            "mpnet": "MPNet",
+        }
         size = sum(p.numel() for p in self.model.parameters()) / 1e6
         name = kind.get(config.model_type, config.model_type)
-        return f"{name} {config.num_hidden_layers}x{config.hidden_size}, {size:.1f} M parameters, {len(self.labels)} classes"
+        return (
+            f"{name} {config.num_hidden_layers}x{config.hidden_size}, {size:.1f} M parameters, {len(self.labels)} "
+            "classes"
+        )
 
 
 def load_classifier(
-    source: str | Path, *, max_length: int | None = None, runtime: RuntimeConfig | None = None, limits: VettingConfig = VettingConfig()
+    source: str | Path,
+    *,
+    max_length: int | None = None,
+    runtime: RuntimeConfig | None = None,
+    limits: VettingConfig = VettingConfig(),
 ) -> Classifier:
-    """Load a classifier from a directory, a zip of one, or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of the model's is run.
+    """Load a classifier from a directory, a zip of one, or `hub:OWNER/NAME[@REVISION]`: safetensors only, no code of
+    the model's is run.
 
-    Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and before anything is
-    loaded. Where `max_length` is not given, texts are read as far as the model can, but no further than MOST_TOKENS.
-    Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text classifier.
+    Config and tokenizer are built from what vetting keeps of their files; the network is used for `hub:` alone, and
+    before anything is loaded. Where `max_length` is not given, texts are read as far as the model can, but no further
+    than MOST_TOKENS. Raises UnsafeModel before anything is loaded, UnsuitableModel where the files hold no text
+    classifier.
     """
     directory, vetted, origin = read_source(source, limits)
     config, tokenizer = vetted.config, vetted.tokenizer
@@ -128,7 +149,8 @@ def load_classifier(
     if unnamed := [i for i in range(config.num_labels) if i not in config.id2label]:
         raise UnsuitableModel(
             f"The config.json in {directory} names no class {unnamed[0]} (id2label: {config.id2label}). "
-            f"Expected id2label with a name for each of the {config.num_labels} classes, counted from 0, or no id2label at all."
+            f"Expected id2label with a name for each of the {config.num_labels} classes, counted from 0, or no "
+            "id2label at all."
         )
     with quiet():
         try:
@@ -140,14 +162,22 @@ def load_classifier(
             ) from error
     if missing := sorted(report["missing_keys"]):
         raise UnsuitableModel(
-            f"The model in {directory} has no weights for {missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
+            f"The model in {directory} has no weights for "
+            f"{missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
             f"it is no trained text classifier. Expected a fine-tuned sequence-classification model with its head."
         )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     notes = tuple(note for found in vetted.notes.values() for note in found)
     classifier = Classifier(
-        model, tokenizer, labels, min(max_length or MOST_TOKENS, length_limit(model, tokenizer)), "float32", origin, written_as(vetted), notes
+        model,
+        tokenizer,
+        labels,
+        min(max_length or MOST_TOKENS, length_limit(model, tokenizer)),
+        "float32",
+        origin,
+        written_as(vetted),
+        notes,
     )
     return place(classifier, runtime) if runtime else classifier
 
@@ -157,13 +187,17 @@ def check_task(config: Any, directory: Path) -> None:
     reads = "One class of several is read for a text here, and the probabilities of all add up to 1."
     if config.problem_type == "multi_label_classification":
         raise UnsuitableModel(
-            f"The model in {directory} is a multi-label classifier (problem_type in config.json): its {config.num_labels} outputs are independent of each "
-            f"other. {reads} If each of its texts has one class all the same, set problem_type to single_label_classification."
+            f"The model in {directory} is a multi-label classifier (problem_type in config.json): its "
+            f"{config.num_labels} outputs are independent of each "
+            f"other. {reads} If each of its texts has one class all the same, set problem_type to "
+            "single_label_classification."
         )
     if config.problem_type == "regression" or config.num_labels == 1:
         raise UnsuitableModel(
-            f"The model in {directory} gives {'a number' if config.num_labels == 1 else f'{config.num_labels} numbers'} for a text and no class "
-            f"({'problem_type regression' if config.problem_type == 'regression' else 'one output'} in config.json). {reads} "
+            f"The model in {directory} gives "
+            f"{'a number' if config.num_labels == 1 else f'{config.num_labels} numbers'} for a text and no class "
+            f"({'problem_type regression' if config.problem_type == 'regression' else 'one output'} in config.json). "
+            f"{reads} "
             f"Give a classifier of two classes or more."
         )
 
@@ -176,7 +210,8 @@ def written_as(vetted: Vetted) -> Written:
 
 
 def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> tuple[Path, Vetted, Origin]:
-    """The folder of a model, what is kept of it, and where it came from; a model of the Hub is fetched. Raises as `load_classifier`."""
+    """The folder of a model, what is kept of it, and where it came from; a model of the Hub is fetched. Raises as
+    `load_classifier`."""
     if str(source).startswith("hub:"):
         fetched = fetch_model(str(source), limits)
         directory, names = fetched.directory, fetched.names
@@ -195,7 +230,9 @@ def _unpacked(path: Path, limits: VettingConfig) -> Vetted:
     try:
         report = unpack(path, folder / "model", limits)
         if not report.accepted:
-            raise (CouldNotTell if report.undecided else UnsafeModel)(f"{path}: {report.problem}", report.rule, path.name)
+            raise (CouldNotTell if report.undecided else UnsafeModel)(
+                f"{path}: {report.problem}", report.rule, path.name
+            )
         vetted = vet_model(folder / "model", limits)
     except BaseException:
         shutil.rmtree(folder)
@@ -210,7 +247,10 @@ def build_model(vetted: Vetted, config: Any) -> tuple[PreTrainedModel, dict[str,
 
     weights: dict[str, Tensor] = {}
     with contextlib.ExitStack() as opened:
-        files = {path: opened.enter_context(safe_open(path, framework="pt")) for path in {w.path for w in vetted.weights.values()}}
+        files = {
+            path: opened.enter_context(safe_open(path, framework="pt"))
+            for path in {w.path for w in vetted.weights.values()}
+        }
         for name, weight in vetted.weights.items():
             weights[name] = files[weight.path].get_tensor(weight.stored).to(torch.float32)
     kind = library().AutoModelForSequenceClassification._model_mapping[type(config)]
@@ -223,20 +263,25 @@ def reason_of(error: Exception) -> str:
 
 
 def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
-    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 where there are instructions for it.
-    On a CPU its float32 products are left to what is faster there (models/linear.py)."""
+    """Move the classifier to the device of `runtime` and set its precision; "auto" takes a GPU, and bfloat16 where
+    there are instructions for it. On a CPU its float32 products are left to what is faster there (models/linear.py)."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     gpu = torch.cuda.is_available()
     if runtime.device.startswith("cuda") and not gpu:
-        raise BadConfig(f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use --device cpu or auto.")
+        raise BadConfig(
+            f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use --device cpu or auto."
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", runtime.device):
         raise BadConfig(f"Unknown device {runtime.device!r}. Expected --device auto, cpu, cuda or cuda:N.")
     device = torch.device(("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device)
     try:
         model = classifier.model.to(device)
     except RuntimeError as error:  # no such GPU, or no room on it
-        raise BadConfig(f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another --device, or --device cpu.") from error
+        raise BadConfig(
+            f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another --device, or "
+            "--device cpu."
+        ) from error
     set_products(model, onednn=device.type == "cpu" and onednn_is_faster())
     precision = runtime.precision
     if precision == "auto":
@@ -255,7 +300,8 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def as_saved(classifier: Classifier) -> Classifier:
-    """The classifier that is loaded again once this one is saved: its weights as they are rounded then. Itself where nothing is."""
+    """The classifier that is loaded again once this one is saved: its weights as they are rounded then. Itself where
+    nothing is."""
     if not classifier.written.rounds:
         return classifier
     rounded = clone(classifier)
@@ -264,8 +310,8 @@ def as_saved(classifier: Classifier) -> Classifier:
 
 
 def save_classifier(classifier: Classifier, directory: Path, *, precision: str | None = None) -> None:
-    """Write model and tokenizer as safetensors and JSON: with the weights in `precision`, or that which the classifier came in, and with the
-    tokenizer as it came.
+    """Write model and tokenizer as safetensors and JSON: with the weights in `precision`, or that which the classifier
+    came in, and with the tokenizer as it came.
 
     `AutoModelForSequenceClassification.from_pretrained(directory)` loads them.
     """
@@ -307,24 +353,30 @@ def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]
         if not chosen:
             continue
         pairs = [examples[i].pair for i in chosen] if paired else None
-        out = classifier.tokenizer([examples[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length)
+        out = classifier.tokenizer(
+            [examples[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length
+        )
         keys = [k for k in out if k == "input_ids" or (k == "token_type_ids" and reads_types(classifier))]
         found |= {i: {k: out[k][at] for k in keys} for at, i in enumerate(chosen)}
     return [found[i] for i in range(len(examples))]
 
 
 def reads_types(classifier: Classifier) -> bool:
-    """Whether the model tells the second text of a pair by token types. Others have one embedding for all tokens, or none: they are trained
-    without types, which a tokenizer of another family gives all the same. What CARA learns to write with is a network without a config."""
+    """Whether the model tells the second text of a pair by token types. Others have one embedding for all tokens, or
+    none: they are trained without types, which a tokenizer of another family gives all the same. What CARA learns to
+    write with is a network without a config."""
     return getattr(getattr(classifier.model, "config", None), "type_vocab_size", 0) > 1
 
 
 def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
-    """Pad to the longest text: tensors of shape (B, T) on the classifier's device; attention_mask is 1 at real tokens."""
+    """Pad to the longest text: tensors of shape (B, T) on the classifier's device; attention_mask is 1 at real
+    tokens."""
     longest = max(len(e["input_ids"]) for e in encoded)
     fill = {"input_ids": classifier.tokenizer.pad_token_id or 0, "token_type_ids": 0}
     batch = {k: torch.tensor([e[k] + [fill[k]] * (longest - len(e[k])) for e in encoded]) for k in encoded[0]}
-    batch["attention_mask"] = torch.tensor([[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in encoded])
+    batch["attention_mask"] = torch.tensor(
+        [[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in encoded]
+    )
     return {k: v.to(classifier.device) for k, v in batch.items()}
 
 
@@ -336,21 +388,25 @@ def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
 
 
 def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
-    """The logits of a padded batch as float32, (B, C), with gradients where they are on; the last layer computes no more than they need."""
+    """The logits of a padded batch as float32, (B, C), with gradients where they are on; the last layer computes no
+    more than they need."""
     with first_token_only(classifier.model):
         return classifier.model(**batch).logits.float()  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
 def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
-    """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it was."""
+    """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it
+    was."""
     encoded = encode(classifier, texts)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
     probabilities = torch.empty(len(encoded), len(classifier.labels))
     with evaluation_mode(classifier.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            probabilities[chosen] = logits_of(classifier, collate(classifier, [encoded[i] for i in chosen])).softmax(-1).cpu()
+            probabilities[chosen] = (
+                logits_of(classifier, collate(classifier, [encoded[i] for i in chosen])).softmax(-1).cpu()
+            )
     return probabilities
 
 
@@ -366,7 +422,8 @@ def trace(classifier: Classifier, batch: Batch) -> Trace:
     length = batch["input_ids"].shape[1]
     if not attention or any(a is None or a.shape[-2:] != (length, length) for a in attention):
         raise UnsuitableModel(
-            f"The architecture {classifier.model.config.model_type!r} returns no token-to-token attention maps, which the distillation needs. {SUITABLE}"
+            f"The architecture {classifier.model.config.model_type!r} returns no token-to-token attention maps, which "
+            f"the distillation needs. {SUITABLE}"
         )
     return Trace(out.logits, tuple(out.hidden_states), tuple(attention), batch["attention_mask"])
 
@@ -384,13 +441,19 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def quicker_attention(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
-    """The attention that a training step is quicker with: on a CPU the plain one under dropout, and in bfloat16 where there are gradients.
+    """The attention that a training step is quicker with: on a CPU the plain one under dropout, and in bfloat16 where
+    there are gradients.
 
-    PyTorch's own falls back to a slow form there for either. Forward alone it is about as quick, and holds no maps, which may fill the memory in large batches.
+    PyTorch's own falls back to a slow form there for either. Forward alone it is about as quick, and holds no maps,
+    which may fill the memory in large batches.
     """
     drops = classifier.model.training and any(isinstance(m, nn.Dropout) and m.p > 0 for m in classifier.model.modules())
     backward = classifier.precision == "bfloat16" and torch.is_grad_enabled()
-    return eager_attention(classifier.model) if classifier.device.type == "cpu" and (drops or backward) else contextlib.nullcontext()
+    return (
+        eager_attention(classifier.model)
+        if classifier.device.type == "cpu" and (drops or backward)
+        else contextlib.nullcontext()
+    )
 
 
 @contextlib.contextmanager
@@ -404,9 +467,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def check_suitable(classifier: Classifier) -> None:
-    """Raise UnsuitableModel unless the classifier has two classes or more, answers a batch, and returns softmaxed attention maps."""
+    """Raise UnsuitableModel unless the classifier has two classes or more, answers a batch, and returns softmaxed
+    attention maps."""
     if len(classifier.labels) < 2:
-        raise UnsuitableModel(f"The model has {len(classifier.labels)} output; expected a classifier of two classes or more.")
+        raise UnsuitableModel(
+            f"The model has {len(classifier.labels)} output; expected a classifier of two classes or more."
+        )
     architecture = f"The architecture {classifier.model.config.model_type!r}"
     batch = collate(classifier, encode(classifier, ["a text", "another, longer one, so that the first is padded"]))
     with torch.no_grad(), evaluation_mode(classifier.model):
@@ -415,11 +481,16 @@ def check_suitable(classifier: Classifier) -> None:
         except MBTSADError:
             raise
         except Exception as error:  # each architecture has its own
-            raise UnsuitableModel(f"{architecture} fails on a batch of two texts: {reason_of(error)}. {SUITABLE}") from error
+            raise UnsuitableModel(
+                f"{architecture} fails on a batch of two texts: {reason_of(error)}. {SUITABLE}"
+            ) from error
     for A in seen.attention:
         rows = A.transpose(1, 2)[seen.mask.bool()].float()  # (real tokens, H, T)
         if rows.min() < 0 or (rows.sum(-1) - 1).abs().max() > 0.01:
-            raise UnsuitableModel(f"{architecture} returns attention scores that are no distributions over tokens, which the distillation needs. {SUITABLE}")
+            raise UnsuitableModel(
+                f"{architecture} returns attention scores that are no distributions over tokens, which the "
+                f"distillation needs. {SUITABLE}"
+            )
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

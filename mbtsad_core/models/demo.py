@@ -17,7 +17,10 @@ def assets() -> Path:
     for folder in (package / "assets", package.parent / "assets"):
         if (folder / "demo").is_dir():
             return folder
-    raise MBTSADError("The demo assets are missing from this installation. Install the wheel again, or make them with: mbtsad build-demo")
+    raise MBTSADError(
+        "The demo assets are missing from this installation. Install the wheel again, or make them with: mbtsad "
+        "build-demo"
+    )
 
 
 def demo_model(name: str) -> Path:

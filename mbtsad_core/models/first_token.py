@@ -1,7 +1,8 @@
-"""The last layer for the first token alone: the head of a BERT reads [CLS] and nothing else, so what the last layer would make of the other tokens is not made.
+"""The last layer for the first token alone: the head of a BERT reads [CLS] and nothing else, so what the last layer
+would make of the other tokens is not made.
 
-Logits and gradients are the same but for the order in which they are summed. Of a layer of width D and inner width 4 D this saves three quarters of the
-products: D² of attention's output and 8 D² of the feed-forward block, of 12 D².
+Logits and gradients are the same but for the order in which they are summed. Of a layer of width D and inner width 4 D
+this saves three quarters of the products: D² of attention's output and 8 D² of the feed-forward block, of 12 D².
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Their heads read the first token, and between attention and head nothing mixes tokens. (In ALBERT the last layer is every layer.)
+# Their heads read the first token, and between attention and head nothing mixes tokens. (In ALBERT the last layer is
+# every layer.)
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 
 
 @contextlib.contextmanager
 def first_token_only(model: Any) -> Iterator[None]:
-    """Within it, and in this thread, the models of FAMILIES give logits alone: their last hidden states lack all tokens but the first, or have them wrong.
+    """Within it, and in this thread, the models of FAMILIES give logits alone: their last hidden states lack all tokens
+    but the first, or have them wrong.
 
     Other models, and other threads that use the same model, see no difference.
     """

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mbtsad_core.config import MOST_TOKENS
-from mbtsad_core.models.config_policy import COUNT_FROM_PADDING
 from mbtsad_core.types import LabelledText, Note
+from mbtsad_core.vetting.config_policy import COUNT_FROM_PADDING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +33,9 @@ def whole_lengths(classifier: Classifier, texts: Sequence[LabelledText]) -> list
         special = classifier.tokenizer.num_special_tokens_to_add(pair=paired)
         pairs = [texts[i].pair for i in chosen] if paired else None
         # With the settings of `encode`, for others may use the tokenizer at the same time, and it keeps the last ones.
-        out = classifier.tokenizer([texts[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length)
+        out = classifier.tokenizer(
+            [texts[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length
+        )
         for i, encoding in zip(chosen, out.encodings, strict=True):
             found[i] = len(encoding.ids) + sum(len(cut.ids) - special for cut in encoding.overflowing)
     return found
@@ -47,14 +49,26 @@ def cut_notes(classifier: Classifier, asked: int | None, sets: Mapping[str, Sequ
     """
     read = classifier.max_length
     lengths = {name: whole_lengths(classifier, texts) for name, texts in sets.items()}
-    cut = [f"{n} of {len(found)} {name}" for name, found in lengths.items() if (n := sum(length > read for length in found))]
+    cut = [
+        f"{n} of {len(found)} {name}"
+        for name, found in lengths.items()
+        if (n := sum(length > read for length in found))
+    ]
     if not cut:
         return []
-    limit, longest = length_limit(classifier.model, classifier.tokenizer), max(max(found, default=0) for found in lengths.values())
+    limit, longest = (
+        length_limit(classifier.model, classifier.tokenizer),
+        max(max(found, default=0) for found in lengths.values()),
+    )
     text = f"{' and '.join(cut)} are longer than {read} tokens, of which the model reads the first ones alone"
     if read >= limit:
         more = ", for it can read no more."
     else:
-        why = "" if asked else f" (no more than {MOST_TOKENS} where none is asked for: memory and time grow with the square of the length)"
+        why = (
+            ""
+            if asked
+            else f" (no more than {MOST_TOKENS} where none is asked for: memory and time grow with the square of the "
+            "length)"
+        )
         more = f"{why}. A --max-length of {limit} reads {'them whole' if longest <= limit else 'more of them'}."
     return [Note("length", text + more)]

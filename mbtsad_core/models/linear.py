@@ -1,8 +1,8 @@
 """Linear layers whose float32 products are made by oneDNN on a processor where what PyTorch asks for them is slow.
 
-PyTorch leaves float32 products on a CPU to Intel's MKL, which keeps to AVX2 on processors of other makers: on an AMD processor with AVX-512 it reaches
-less than half of what oneDNN does (docs/speed.md). oneDNN comes with PyTorch and makes its bfloat16 products anyway. The numbers are the same but for
-the order in which they are summed.
+PyTorch leaves float32 products on a CPU to Intel's MKL, which keeps to AVX2 on processors of other makers: on an AMD
+processor with AVX-512 it reaches less than half of what oneDNN does (docs/speed.md). oneDNN comes with PyTorch and
+makes its bfloat16 products anyway. The numbers are the same but for the order in which they are summed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ def set_products(model: nn.Module, onednn: bool) -> None:
 
 def onednn_is_faster() -> bool:
     """Whether this processor is one that MKL does not use in full: AVX-512, not made by Intel."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not (
+        torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    ):
         return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_f")) and "AMD" in str(capabilities.get("cpu_name", ""))

@@ -1,19 +1,21 @@
-"""The attention-transfer loss of one layer in Triton: eqs. (3) and (4) and their gradient, with no map of a single head in memory.
+"""The attention-transfer loss of one layer in Triton: eqs. (3) and (4) and their gradient, with no map of a single head
+in memory.
 
-AE(A)_qk = sum over heads of A_jqk^p is rebuilt tile by tile from Q, K and two numbers a row: its largest score, and its sum of
-exponentials above that. With F = AE(A), u = F / |F| and D = F_S - F_T, three sums a text give the distance:
+AE(A)_qk = sum over heads of A_jqk^p is rebuilt tile by tile from Q, K and two numbers a row: its largest score, and its
+sum of exponentials above that. With F = AE(A), u = F / |F| and D = F_S - F_T, three sums a text give the distance:
 
     s = |F_T|^2,    e = |D|^2,    f = <D, F_T + F_S> = |F_S|^2 - |F_T|^2
     |u_T - u_S|^2 = (e - (f / (|F_T| + |F_S|))^2) / (|F_T| |F_S|)
 
-This equals 2 - 2 <u_T, u_S>, but where the student is near its teacher that difference of two numbers near 2 is lost in float32;
-e and f are sums of small numbers there, and exactly zero where the maps are equal.
+This equals 2 - 2 <u_T, u_S>, but where the student is near its teacher that difference of two numbers near 2 is lost in
+float32; e and f are sums of small numbers there, and exactly zero where the maps are equal.
 
-The gradient with respect to F_S, (B, T, T) for all heads together, is made for one layer at a time and thrown away after it.
-All sums that several programs share are added up by PyTorch, in float64: the result does not depend on the order of the programs.
+The gradient with respect to F_S, (B, T, T) for all heads together, is made for one layer at a time and thrown away
+after it. All sums that several programs share are added up by PyTorch, in float64: the result does not depend on the
+order of the programs.
 
-Symbols: B texts, H heads, T tokens, D dimensions of a head; p the power. Tensors are (B, T, H, D), contiguous, in float32 or bfloat16,
-real is (B, T) with 1 at real tokens; everything else is float32. Tiles are
+Symbols: B texts, H heads, T tokens, D dimensions of a head; p the power. Tensors are (B, T, H, D), contiguous, in
+float32 or bfloat16, real is (B, T) with 1 at real tokens; everything else is float32. Tiles are
 BLOCK x BLOCK, heads are padded to WIDTH dimensions, PRODUCT is how matrices are multiplied.
 """
 
@@ -24,7 +26,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PRODUCTS = {torch.float32: "ieee", torch.bfloat16: "tf32"}  # tf32 holds a bfloat16 whole, so that its products are exact too
+# Tf32 holds a bfloat16 whole, so that its products are exact too
+PRODUCTS = {torch.float32: "ieee", torch.bfloat16: "tf32"}
 MASKED = tl.constexpr(-1e30)  # a score of padding; finite, for a row of nothing else must not become a NaN
 
 
@@ -32,7 +35,9 @@ MASKED = tl.constexpr(-1e30)  # a score of padding; finite, for a row of nothing
 def head_rows(X, b, t, head, H, T, D, WIDTH: tl.constexpr):
     """The rows t of one head, (BLOCK, WIDTH), in float32; zero beyond the text and the width."""
     d = tl.arange(0, WIDTH)
-    return tl.load(X + ((b * T + t[:, None]) * H + head) * D + d[None, :], mask=(t[:, None] < T) & (d[None, :] < D), other=0.0).to(tl.float32)
+    return tl.load(
+        X + ((b * T + t[:, None]) * H + head) * D + d[None, :], mask=(t[:, None] < T) & (d[None, :] < D), other=0.0
+    ).to(tl.float32)
 
 
 @triton.jit
@@ -52,7 +57,8 @@ def both_real(real, b, q, k, T):
 
 @triton.jit
 def head_map(Q, K, rows, pairs, b, q, k, head, scaling, H, T, D, WIDTH: tl.constexpr, PRODUCT: tl.constexpr):
-    """A of one head on a tile, (BLOCK, BLOCK): exp(score - largest) / total, which rounds less than exp(score - log-sum-exp)."""
+    """A of one head on a tile, (BLOCK, BLOCK): exp(score - largest) / total, which rounds less than exp(score -
+    log-sum-exp)."""
     at = rows + ((b * H + head) * T + q) * 2
     largest, total = tl.load(at, mask=q < T, other=0.0), tl.load(at + 1, mask=q < T, other=1.0)
     x = scores(Q, K, b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT) - largest[:, None]
@@ -72,7 +78,23 @@ def raised(A, POWER: tl.constexpr):
 
 
 @triton.jit
-def energy(Q, K, rows, pairs, b, q, k, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def energy(
+    Q,
+    K,
+    rows,
+    pairs,
+    b,
+    q,
+    k,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Eq. (3) on a tile, (BLOCK, BLOCK)."""
     F = tl.zeros((BLOCK, BLOCK), tl.float32)
     for head in range(H):
@@ -81,8 +103,22 @@ def energy(Q, K, rows, pairs, b, q, k, scaling, H, T, D, POWER: tl.constexpr, WI
 
 
 @triton.jit
-def rows_kernel(Q, K, real, rows, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
-    """Of each row of scores over the real keys: the largest, and the sum of exp(score - largest); programs are (tiles of rows, H, B)."""
+def rows_kernel(
+    Q,
+    K,
+    real,
+    rows,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Of each row of scores over the real keys: the largest, and the sum of exp(score - largest); programs are (tiles
+    of rows, H, B)."""
     q, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     largest, total = tl.full((BLOCK,), MASKED, tl.float32), tl.zeros((BLOCK,), tl.float32)
     for start in range(0, T, BLOCK):
@@ -99,7 +135,22 @@ def rows_kernel(Q, K, real, rows, scaling, H, T, D, POWER: tl.constexpr, WIDTH: 
 
 @triton.jit
 def sums_kernel(
-    Q_T, K_T, rows_T, Q_S, K_S, rows_S, real, sums, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr
+    Q_T,
+    K_T,
+    rows_T,
+    Q_S,
+    K_S,
+    rows_S,
+    real,
+    sums,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """s, e and f of one tile; programs are (tiles of columns, tiles of rows, B), sums is (B, tiles, tiles, 3)."""
     column, row, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -134,7 +185,8 @@ def slope_kernel(
     PRODUCT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Gradient of the loss with respect to F_S, (B, T, T): weights[:, 0] (F_S - F_T) + weights[:, 1] F_T; programs as in `sums_kernel`."""
+    """Gradient of the loss with respect to F_S, (B, T, T): weights[:, 0] (F_S - F_T) + weights[:, 1] F_T; programs as
+    in `sums_kernel`."""
     column, row, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     q, k = row * BLOCK + tl.arange(0, BLOCK), column * BLOCK + tl.arange(0, BLOCK)
     pairs = both_real(real, b, q, k, T)
@@ -145,7 +197,24 @@ def slope_kernel(
 
 
 @triton.jit
-def map_and_slope(Q, K, rows, real, slope, b, q, k, head, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr):
+def map_and_slope(
+    Q,
+    K,
+    rows,
+    real,
+    slope,
+    b,
+    q,
+    k,
+    head,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+):
     """On a tile of one head: A, and its loss slope p A^p dL/dF, which is A times dL/dA."""
     A = head_map(Q, K, rows, both_real(real, b, q, k, T), b, q, k, head, scaling, H, T, D, WIDTH, PRODUCT)
     dF = tl.load(slope + (b * T + q[:, None]) * T + k[None, :], mask=(q[:, None] < T) & (k[None, :] < T), other=0.0)
@@ -153,12 +222,30 @@ def map_and_slope(Q, K, rows, real, slope, b, q, k, head, scaling, H, T, D, POWE
 
 
 @triton.jit
-def query_kernel(Q, K, rows, real, slope, dQ, row_sums, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def query_kernel(
+    Q,
+    K,
+    rows,
+    real,
+    slope,
+    dQ,
+    row_sums,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """dL/dQ, and the sum of A dL/dA over each row, which the softmax takes off; programs are (tiles of rows, H, B)."""
     q, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     row_sum = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, T, BLOCK):
-        A, AdA = map_and_slope(Q, K, rows, real, slope, b, q, start + tl.arange(0, BLOCK), head, scaling, H, T, D, POWER, WIDTH, PRODUCT)
+        A, AdA = map_and_slope(
+            Q, K, rows, real, slope, b, q, start + tl.arange(0, BLOCK), head, scaling, H, T, D, POWER, WIDTH, PRODUCT
+        )
         row_sum += tl.sum(AdA, 1)
     tl.store(row_sums + (b * H + head) * T + q, row_sum, mask=q < T)
     gradient = tl.zeros((BLOCK, WIDTH), tl.float32)
@@ -168,11 +255,31 @@ def query_kernel(Q, K, rows, real, slope, dQ, row_sums, scaling, H, T, D, POWER:
         keys = head_rows(K, b, k, head, H, T, D, WIDTH)
         gradient += tl.dot(AdA - A * row_sum[:, None], keys, input_precision=PRODUCT)
     d = tl.arange(0, WIDTH)
-    tl.store(dQ + ((b * T + q[:, None]) * H + head) * D + d[None, :], gradient * scaling, mask=(q[:, None] < T) & (d[None, :] < D))
+    tl.store(
+        dQ + ((b * T + q[:, None]) * H + head) * D + d[None, :],
+        gradient * scaling,
+        mask=(q[:, None] < T) & (d[None, :] < D),
+    )
 
 
 @triton.jit
-def key_kernel(Q, K, rows, real, slope, row_sums, dK, scaling, H, T, D, POWER: tl.constexpr, WIDTH: tl.constexpr, PRODUCT: tl.constexpr, BLOCK: tl.constexpr):
+def key_kernel(
+    Q,
+    K,
+    rows,
+    real,
+    slope,
+    row_sums,
+    dK,
+    scaling,
+    H,
+    T,
+    D,
+    POWER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRODUCT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """dL/dK; programs are (tiles of columns, H, B)."""
     k, head, b = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1), tl.program_id(2)
     gradient = tl.zeros((BLOCK, WIDTH), tl.float32)
@@ -183,7 +290,11 @@ def key_kernel(Q, K, rows, real, slope, row_sums, dK, scaling, H, T, D, POWER: t
         queries = head_rows(Q, b, q, head, H, T, D, WIDTH)
         gradient += tl.dot(tl.trans(AdA - A * row_sum[:, None]), queries, input_precision=PRODUCT)
     d = tl.arange(0, WIDTH)
-    tl.store(dK + ((b * T + k[:, None]) * H + head) * D + d[None, :], gradient * scaling, mask=(k[:, None] < T) & (d[None, :] < D))
+    tl.store(
+        dK + ((b * T + k[:, None]) * H + head) * D + d[None, :],
+        gradient * scaling,
+        mask=(k[:, None] < T) & (d[None, :] < D),
+    )
 
 
 # ---------------------------------------------------------------- to PyTorch
@@ -191,7 +302,15 @@ def key_kernel(Q, K, rows, real, slope, row_sums, dK, scaling, H, T, D, POWER: t
 
 def distance(Q_T: Tensor, K_T: Tensor, Q_S: Tensor, K_S: Tensor, real: Tensor, power: float, scaling: float) -> Tensor:
     """Eq. (4) of one layer, (B,) in float32, from (B, T, H, D) each; the gradient goes to Q_S and K_S alone."""
-    return _Distance.apply(Q_T.contiguous(), K_T.contiguous(), Q_S.contiguous(), K_S.contiguous(), real.to(torch.int32).contiguous(), power, scaling)
+    return _Distance.apply(
+        Q_T.contiguous(),
+        K_T.contiguous(),
+        Q_S.contiguous(),
+        K_S.contiguous(),
+        real.to(torch.int32).contiguous(),
+        power,
+        scaling,
+    )
 
 
 class _Distance(torch.autograd.Function):
@@ -200,7 +319,15 @@ class _Distance(torch.autograd.Function):
         B, T, H, D = Q_S.shape
         block = block_size(Q_S)
         tiles = triton.cdiv(T, block)
-        sizes = dict(H=H, T=T, D=D, POWER=float(power), WIDTH=max(16, triton.next_power_of_2(D)), BLOCK=block, PRODUCT=PRODUCTS[Q_S.dtype])
+        sizes = dict(
+            H=H,
+            T=T,
+            D=D,
+            POWER=float(power),
+            WIDTH=max(16, triton.next_power_of_2(D)),
+            BLOCK=block,
+            PRODUCT=PRODUCTS[Q_S.dtype],
+        )
         rows_T, rows_S = (torch.empty(B, H, T, 2, device=Q_S.device) for _ in range(2))
         for Q, K, rows in ((Q_T, K_T, rows_T), (Q_S, K_S, rows_S)):
             rows_kernel[tiles, H, B](Q, K, real, rows, scaling, **sizes)
@@ -222,7 +349,8 @@ class _Distance(torch.autograd.Function):
         *maps, norm_T, norm_S, f, squared = ctx.saved_tensors
         Q_S, K_S, rows_S, real = maps[3:]
         (tiles, H, B), T = ctx.grid, Q_S.shape[1]
-        # d|u_T - u_S| / dF_S = (x F_S - y F_T) / (|F_S| |u_T - u_S|), x = cos / |F_S|, y = 1 / |F_T|; zero at equal maps, as in the plain form
+        # d|u_T - u_S| / dF_S = (x F_S - y F_T) / (|F_S| |u_T - u_S|), x = cos / |F_S|, y = 1 / |F_T|; zero at equal
+        # maps, as in the plain form
         cosine = 1 - squared / 2
         scale = gradient.double() / (norm_S * squared.sqrt())
         x_minus_y = (-f / (norm_T + norm_S) - squared / 2 * norm_T) / (norm_T * norm_S)

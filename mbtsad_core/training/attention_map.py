@@ -1,10 +1,13 @@
 """The attention-transfer loss of a layer, eqs. (3) and (4), in three forms that agree.
 
-    plain         on the maps that the model returns: B x H x T x T for every layer and both models at once. What the others are checked against
-    checkpointed  on maps that are rebuilt from Q and K, those of one layer at a time, forward and backward; the model itself runs without them
+    plain         on the maps that the model returns: B x H x T x T for every layer and both models at once. What the
+                  others are checked against
+    checkpointed  on maps that are rebuilt from Q and K, those of one layer at a time, forward and backward; the model
+                  itself runs without them
     fused         in Triton, from Q and K, with no map of a head in memory at all (attention_kernels.py)
 
-Symbols: B texts, H heads, T tokens, D dimensions of a head; A maps, AE their energies, Q and K queries and keys; indices T teacher, S student.
+Symbols: B texts, H heads, T tokens, D dimensions of a head; A maps, AE their energies, Q and K queries and keys;
+indices T teacher, S student.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert")
-"""Architectures whose maps are softmax(scaling Q K^T) over the real tokens. Others add to the scores (DeBERTa, MPNet) or window them."""
+"""Architectures whose maps are softmax(scaling Q K^T) over the real tokens. Others add to the scores (DeBERTa, MPNet)
+or window them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,12 @@ def attention_energy(A: Tensor, mask: Tensor, p: float) -> Tensor:
 
 
 def attention_transfer(AE_T: Tensor, AE_S: Tensor) -> Tensor:
-    """Eq. (4): the L2 distance of the two maps, each scaled to unit Frobenius norm; (B, T, T) x 2 -> (B,), in [0, sqrt 2]. Texts without tokens: 0."""
-    unit_T, unit_S = (AE.flatten(1) / AE.flatten(1).norm(dim=1, keepdim=True).clamp(min=torch.finfo(AE.dtype).tiny) for AE in (AE_T, AE_S))
+    """Eq. (4): the L2 distance of the two maps, each scaled to unit Frobenius norm; (B, T, T) x 2 -> (B,), in [0, sqrt
+    2]. Texts without tokens: 0."""
+    unit_T, unit_S = (
+        AE.flatten(1) / AE.flatten(1).norm(dim=1, keepdim=True).clamp(min=torch.finfo(AE.dtype).tiny)
+        for AE in (AE_T, AE_S)
+    )
     return torch.linalg.vector_norm(unit_T - unit_S, dim=1)
 
 
@@ -114,9 +122,13 @@ def checkpointed_distance(teacher: QueriesKeys, student: QueriesKeys, mask: Tens
 
     def of_layer(Q_T: Tensor, K_T: Tensor, Q_S: Tensor, K_S: Tensor) -> Tensor:
         with torch.autocast(mask.device.type, enabled=False):
-            return distance_of_maps(rebuilt_map(Q_T, K_T, mask, teacher.scaling), rebuilt_map(Q_S, K_S, mask, student.scaling), mask, p)
+            return distance_of_maps(
+                rebuilt_map(Q_T, K_T, mask, teacher.scaling), rebuilt_map(Q_S, K_S, mask, student.scaling), mask, p
+            )
 
-    return checkpoint(of_layer, teacher.Q, teacher.K, student.Q, student.K, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+    return checkpoint(
+        of_layer, teacher.Q, teacher.K, student.Q, student.K, use_reentrant=False, preserve_rng_state=False
+    )  # type: ignore[no-any-return]
 
 
 def fused_distance(teacher: QueriesKeys, student: QueriesKeys, mask: Tensor, p: float) -> Tensor:
@@ -140,8 +152,8 @@ _heard: ContextVar[list[QueriesKeys]] = ContextVar("queries and keys of the forw
 
 
 def record(classifier: Classifier, batch: Batch) -> Record:
-    """Logits, hidden states, queries and keys of a padded batch, with gradients where they are on. The model runs PyTorch's own attention
-    for this call, and is set back after it. For architectures of FAMILIES."""
+    """Logits, hidden states, queries and keys of a padded batch, with gradients where they are on. The model runs
+    PyTorch's own attention for this call, and is set back after it. For architectures of FAMILIES."""
     heard: list[QueriesKeys] = []
     token = _heard.set(heard)
     try:
@@ -172,7 +184,11 @@ def register() -> None:
     from transformers.masking_utils import sdpa_mask
 
     def attend(module: Any, query: Tensor, key: Tensor, *args: Any, scaling: float | None = None, **kwargs: Any) -> Any:
-        _heard.get().append(QueriesKeys(query.transpose(1, 2), key.transpose(1, 2), query.shape[-1] ** -0.5 if scaling is None else scaling))
+        _heard.get().append(
+            QueriesKeys(
+                query.transpose(1, 2), key.transpose(1, 2), query.shape[-1] ** -0.5 if scaling is None else scaling
+            )
+        )
         return sdpa_attention_forward(module, query, key, *args, scaling=scaling, **kwargs)
 
     AttentionInterface.register(RECORDING, attend)
@@ -185,22 +201,27 @@ MOST_MAPS = 2 * 2**30  # bytes of maps from which on a CPU's memory is spared at
 
 
 def choose(classifier: Classifier, config: DistilConfig, texts: Sequence[LabelledText] = ()) -> Choice:
-    """The form that `config.attention` names, or the one that suits this model, device and `texts`, which may be shorter than the model reads.
-    Raises BadConfig where the named one cannot be used."""
+    """The form that `config.attention` names, or the one that suits this model, device and `texts`, which may be
+    shorter than the model reads. Raises BadConfig where the named one cannot be used."""
     obstacle = no_record(classifier, config)
     if config.attention == "plain":
         return Choice("plain", "asked for")
     if config.attention != "auto":
         obstacle = obstacle or (no_kernels(classifier) if config.attention == "fused" else "")
         if obstacle:
-            raise BadConfig(f"The form {config.attention!r} of the attention loss cannot be used: {obstacle}. Use auto, or plain, which always can.")
+            raise BadConfig(
+                f"The form {config.attention!r} of the attention loss cannot be used: {obstacle}. Use auto, or plain, "
+                "which always can."
+            )
         return Choice(config.attention, "asked for")
     if obstacle:
         return Choice("plain", obstacle)
     if classifier.device.type == "cpu":  # measured: docs/speed.md
         size = bytes_of_maps(classifier, config.batch_size, classifier.max_length)
         if size > MOST_MAPS and texts:
-            size = bytes_of_maps(classifier, config.batch_size, max(len(e["input_ids"]) for e in encode(classifier, texts)))
+            size = bytes_of_maps(
+                classifier, config.batch_size, max(len(e["input_ids"]) for e in encode(classifier, texts))
+            )
         if size > MOST_MAPS:
             return Choice("checkpointed", f"the maps of a batch can take {size / 2**30:.1f} GB")
         return Choice("plain", "the fastest on a CPU")
@@ -221,7 +242,9 @@ def no_record(classifier: Classifier, config: DistilConfig) -> str:
         return f"the maps of {kind!r} are more than a softmax of queries times keys"
     dropout = config.dropout
     if dropout is None:
-        dropout = max((module.p for module in classifier.model.modules() if isinstance(module, torch.nn.Dropout)), default=0.0)
+        dropout = max(
+            (module.p for module in classifier.model.modules() if isinstance(module, torch.nn.Dropout)), default=0.0
+        )
     return f"a dropout of {dropout:g} falls on the maps" if dropout > 0 else ""
 
 
@@ -238,7 +261,8 @@ def no_kernels(classifier: Classifier) -> str:
 
 @functools.cache
 def _kernels_fail(device: torch.device, dtype: torch.dtype, width: int) -> str:
-    """What is wrong with the kernels on a device: they may not compile there, and are checked against the checkpointed form."""
+    """What is wrong with the kernels on a device: they may not compile there, and are checked against the checkpointed
+    form."""
     generator = torch.Generator().manual_seed(0)
     Q_T, K_T, Q_S, K_S = (torch.randn(1, 35, 2, width, generator=generator).to(device, dtype) for _ in range(4))
     mask = (torch.arange(35) < 30)[None].to(device)
@@ -249,7 +273,10 @@ def _kernels_fail(device: torch.device, dtype: torch.dtype, width: int) -> str:
             value = distance(QueriesKeys(Q_T, K_T, width**-0.5), QueriesKeys(Q, K, width**-0.5), mask, 2.0)
             gradients = torch.autograd.grad(value.sum(), (Q, K))
         except Exception as error:  # Triton and the GPU's compiler have each their own
-            return f"the kernels fail on this device ({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]})"
+            return (
+                f"the kernels fail on this device ({type(error).__name__}: "
+                f"{str(error).strip().partition(chr(10))[0][:200]})"
+            )
         found.append(torch.cat([t.detach().flatten().float() for t in (value, *gradients)]))
     off = float((found[0] - found[1]).norm() / found[1].norm())
     return "" if off < 0.02 else f"the kernels are off by {off:.1%} on this device"

@@ -1,7 +1,8 @@
 """Dropout whose masks are drawn quickly on a CPU.
 
-PyTorch draws them there one number at a time, by one core, with 32 random bits for each. 16 bits are enough to tell whether a number is kept, and
-NumPy's SFC64 makes four such draws of one of its own: a mask takes a quarter of the time (docs/speed.md).
+PyTorch draws them there one number at a time, by one core, with 32 random bits for each. 16 bits are enough to tell
+whether a number is kept, and NumPy's SFC64 makes four such draws of one of its own: a mask takes a quarter of the time
+(docs/speed.md).
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def dropout(x: Tensor, p: float) -> Tensor:
 class QuickDropout(TorchFunctionMode):
     """Within it, and in this thread, PyTorch's dropout of a tensor on the CPU is `dropout`."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if func is functional.dropout:
             return self.replacement(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

@@ -17,10 +17,29 @@ from torch import Tensor, nn
 
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData, Diverged
-from mbtsad_core.models.classifier import Batch, Classifier, Encoded, autocast, clone, collate, encode, logits_of, predict, quicker_attention
+from mbtsad_core.models.classifier import (
+    Batch,
+    Classifier,
+    Encoded,
+    autocast,
+    clone,
+    collate,
+    encode,
+    logits_of,
+    predict,
+    quicker_attention,
+)
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.dropout import quick_dropout
-from mbtsad_core.training.several_processes import add_up, in_any, of_first, own_draws, part_of, share_weights, this_of_all
+from mbtsad_core.training.several_processes import (
+    add_up,
+    in_any,
+    of_first,
+    own_draws,
+    part_of,
+    share_weights,
+    this_of_all,
+)
 from mbtsad_core.training.state import TrainState, capture, generators, restore, set_generators
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
@@ -28,7 +47,8 @@ Loss = Callable[[Classifier, Batch, Tensor], dict[str, Tensor]]
 """(classifier, batch, labels (B,)) -> scalar terms; "loss" is minimised, "classification" watched for divergence."""
 
 Share = Callable[[dict[str, Tensor], float, float], dict[str, Tensor]]
-"""(terms of a part of a batch, its share of the batch's texts, of its real tokens) -> what the part adds to the terms of the whole batch."""
+"""(terms of a part of a batch, its share of the batch's texts, of its real tokens) -> what the part adds to the terms
+of the whole batch."""
 
 Epochs = Callable[[int], Sequence[LabelledText]]
 """The training texts of an epoch; the same number in each."""
@@ -72,25 +92,27 @@ def fine_tune(
     """Train all weights of `classifier`, in place, and return it: AdamW, linear warm-up, linear decay.
 
     An Event follows every step. `save` gets the state every `config.save_every` seconds, and when the caller closes the
-    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Writing them takes a tenth of
-    the time, at most: where it is slow, they are further apart.
+    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Writing them takes a
+    tenth of the time, at most: where it is slow, they are further apart.
 
-    Where the memory does not hold a batch, the step is done again in parts of half as many texts, and so are those that follow;
-    events say so as metric "texts_at_once". The gradient is the same mean, `share` sees to that; with dropout the masks differ.
-    Without one (any `loss` but the default brings its own) what cannot be held cannot be trained.
+    Where the memory does not hold a batch, the step is done again in parts of half as many texts, and so are those that
+    follow; events say so as metric "texts_at_once". The gradient is the same mean, `share` sees to that; with dropout
+    the masks differ. Without one (any `loss` but the default brings its own) what cannot be held cannot be trained.
 
-    Several processes divide each batch likewise, see `several_processes`, or leave it to process 0 where the loss has no `share`. All must
-    call this with the same arguments, and close it after the same event, if at all; process 0 alone calls `save`.
+    Several processes divide each batch likewise, see `several_processes`, or leave it to process 0 where the loss has
+    no `share`. All must call this with the same arguments, and close it after the same event, if at all; process 0
+    alone calls `save`.
 
-    Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing; BadConfig where the
-    memory does not hold one text; BadData where `resume` was saved while training on other texts.
+    Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing; BadConfig
+    where the memory does not hold one text; BadData where `resume` was saved while training on other texts.
     """
     epoch_texts: Epochs = texts if callable(texts) else (lambda epoch: texts)
     first_texts = epoch_texts(0)
     per_epoch = len(first_texts)
     if per_epoch < config.batch_size:
         raise BadData(
-            f"{per_epoch} training texts are fewer than one batch of {config.batch_size}. Give more clean texts, more copies of each, or a smaller batch size."
+            f"{per_epoch} training texts are fewer than one batch of {config.batch_size}. Give more clean texts, more "
+            "copies of each, or a smaller batch size."
         )
     steps_per_epoch = math.ceil(per_epoch / config.batch_size)
     total = config.epochs * steps_per_epoch
@@ -98,7 +120,9 @@ def fine_tune(
     model = classifier.model
     save = save if this_of_all()[0] == 0 else None
     share_weights(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     torch.manual_seed(seed)
     step, at_once, trained_on = 0, config.batch_size, texts_hash(first_texts)
     share = by_texts if loss is classification_loss else share
@@ -108,7 +132,8 @@ def fine_tune(
     if resume is not None:
         if resume.numbers.get("texts_sha256", trained_on) != trained_on:
             raise BadData(
-                f"The run cannot go on from step {resume.step} of the stage {stage!r}: its checkpoint was saved while training on other texts. "
+                f"The run cannot go on from step {resume.step} of the stage {stage!r}: its checkpoint was saved while "
+                "training on other texts. "
                 f"Give the clean texts, the seed and the settings that it began with, or start a new run."
             )
         restore(resume, model, optimizer)
@@ -131,14 +156,20 @@ def fine_tune(
             texts_now = epoch_texts(epoch)
             encoded = encode(classifier, texts_now)
             encoded = perturb(encoded, epoch) if perturb else encoded
-            order = batches([len(e["input_ids"]) for e in encoded], config.batch_size, random.Random(f"batches, seed {seed}, epoch {epoch}"))
+            order = batches(
+                [len(e["input_ids"]) for e in encoded],
+                config.batch_size,
+                random.Random(f"batches, seed {seed}, epoch {epoch}"),
+            )
             texts_now, encoded, order = of_first((texts_now, encoded, order))
             for chosen in order[step % steps_per_epoch if epoch == step // steps_per_epoch else 0 :]:
                 batch = [encoded[i] for i in chosen]
                 labels = torch.tensor([texts_now[i].label for i in chosen], device=classifier.device)
                 own_draws(seed, step)
                 drawn = generators(model)
-                while (terms := gradient(classifier, batch, labels, loss, share, at_once)) is None:  # the memory does not hold so many
+                while (
+                    terms := gradient(classifier, batch, labels, loss, share, at_once)
+                ) is None:  # the memory does not hold so many
                     largest = len(part_of(len(batch), parted=share is not None, process=0))
                     at_once = _fewer(min(at_once, largest), batch, stage, step + 1, share)
                     set_generators(drawn, model)
@@ -157,7 +188,9 @@ def fine_tune(
                     model.train()
                 yield Event(stage, step, total, metrics)
                 now = time.monotonic()
-                if save is not None and now - saved >= (max(config.save_every, 9 * saving) if config.save_every else 0.0):
+                if save is not None and now - saved >= (
+                    max(config.save_every, 9 * saving) if config.save_every else 0.0
+                ):
                     save(state())  # after the event: who resumes here has it
                     saved = time.monotonic()
                     saving = saved - now
@@ -169,10 +202,14 @@ def fine_tune(
     return classifier
 
 
-def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, loss: Loss, share: Share | None, at_once: int) -> dict[str, Tensor] | None:
-    """Put the gradient of the batch's loss, `at_once` texts at a time, in the place of the weights' old one; labels is (B,).
+def gradient(
+    classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, loss: Loss, share: Share | None, at_once: int
+) -> dict[str, Tensor] | None:
+    """Put the gradient of the batch's loss, `at_once` texts at a time, in the place of the weights' old one; labels is
+    (B,).
 
-    Returns the terms of the whole batch, without gradients, or None where the memory (of any process) does not hold them.
+    Returns the terms of the whole batch, without gradients, or None where the memory (of any process) does not hold
+    them.
     """
     model, tokens = classifier.model, sum(len(e["input_ids"]) for e in batch)
     terms, totals, held = dict[str, Tensor](), dict[str, Tensor](), True
@@ -188,7 +225,9 @@ def gradient(classifier: Classifier, batch: Sequence[Encoded], labels: Tensor, l
                     assert share is not None, "what has no shares is never parted"
                     terms = share(terms, len(part) / len(batch), sum(len(e["input_ids"]) for e in part) / tokens)
             terms["loss"].backward()
-            totals = {name: totals[name] + term.detach() if name in totals else term.detach() for name, term in terms.items()}
+            totals = {
+                name: totals[name] + term.detach() if name in totals else term.detach() for name, term in terms.items()
+            }
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
@@ -212,11 +251,19 @@ def lacks_memory(error: BaseException) -> bool:
 def _fewer(at_once: int, batch: Sequence[Encoded], stage: str, step: int, share: Share | None) -> int:
     """Half as many texts; raises BadConfig where there is no half."""
     longest = max(len(e["input_ids"]) for e in batch)
-    where = f"The memory does not hold step {step} of the stage {stage!r}: {at_once} {'text' if at_once == 1 else 'texts'} of up to {longest} tokens"
+    where = (
+        f"The memory does not hold step {step} of the stage {stage!r}: {at_once} "
+        f"{'text' if at_once == 1 else 'texts'} of up to {longest} tokens"
+    )
     if at_once == 1:
-        raise BadConfig(f"{where}, and fewer there cannot be. Lower --max-length, give a smaller model, or use a machine with more memory.")
+        raise BadConfig(
+            f"{where}, and fewer there cannot be. Lower --max-length, give a smaller model, or use a machine with "
+            "more memory."
+        )
     if share is None:
-        raise BadConfig(f"{where}, and its loss cannot be taken in parts. Use a smaller batch size or a smaller --max-length.")
+        raise BadConfig(
+            f"{where}, and its loss cannot be taken in parts. Use a smaller batch size or a smaller --max-length."
+        )
     return (at_once + 1) // 2
 
 
@@ -235,14 +282,15 @@ def _is_due(step: int, total: int, config: TrainingConfig) -> bool:
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate at `step` (0 ... total - 1): linear up over the warm-up, then linear down to zero."""
+    """Share of the peak learning rate at `step` (0 ... total - 1): linear up over the warm-up, then linear down to
+    zero."""
     rise = warmup * total
     return (step + 1) / (rise + 1) if step < rise else (total - step) / (total - rise)
 
 
 def mean_loss(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
-    """Mean cross-entropy of the texts' classes, in the precision of the training; infinite where their labels are none (an objective may number its texts
-    instead)."""
+    """Mean cross-entropy of the texts' classes, in the precision of the training; infinite where their labels are none
+    (an objective may number its texts instead)."""
     labels = torch.tensor([example.label for example in texts])
     if int(labels.max()) >= len(classifier.labels):
         return math.inf
@@ -252,7 +300,8 @@ def mean_loss(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
 
 
 def balanced_accuracy(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
-    """Mean over the classes that the texts have of the share that is answered right: 1 / C where all are given the same answer."""
+    """Mean over the classes that the texts have of the share that is answered right: 1 / C where all are given the same
+    answer."""
     with autocast(classifier):
         answers = predict(classifier, texts).argmax(dim=-1).tolist()
     right: dict[int, list[bool]] = {}
@@ -264,14 +313,14 @@ def balanced_accuracy(classifier: Classifier, texts: Sequence[LabelledText]) -> 
 class DivergenceWatch:
     """Keeps the best weights, and raises Diverged when training has gone astray.
 
-    The best are those that the lowest mean loss over WINDOW steps came after: a mean over the steps before them would be as
-    low at weights that the last of these steps has just ruined.
+    The best are those that the lowest mean loss over WINDOW steps came after: a mean over the steps before them would
+    be as low at weights that the last of these steps has just ruined.
 
-    Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) on some of the texts
-    before the first step, and over the last WINDOW steps (all, where there are fewer) is no longer. The second is judged
-    after a quarter of the steps: a high rate shakes a model at first, and most recover. It is not enough by itself: a few errors that a
-    model is sure of cost as much as guessing. So the model answers `texts`, and is given another WINDOW of steps where that is
-    clearly better than guessing.
+    Astray is a loss that is not finite, or a classification loss that was better than guessing (ln C) on some of the
+    texts before the first step, and over the last WINDOW steps (all, where there are fewer) is no longer. The second is
+    judged after a quarter of the steps: a high rate shakes a model at first, and most recover. It is not enough by
+    itself: a few errors that a model is sure of cost as much as guessing. So the model answers `texts`, and is given
+    another WINDOW of steps where that is clearly better than guessing.
     """
 
     def __init__(self, classifier: Classifier, stage: str, total: int, texts: Sequence[LabelledText]) -> None:
@@ -286,10 +335,13 @@ class DivergenceWatch:
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
     def kept(self, state: TrainState) -> TrainState:
-        """The state with what is watched here, so that a run that goes on judges, and keeps, as if nothing had happened."""
+        """The state with what is watched here, so that a run that goes on judges, and keeps, as if nothing had
+        happened."""
         best, weights = self.best or (None, {})
         numbers = {"first": self.first, "recent": list(self.recent), "best": best}
-        kept = {f"candidate/{k}": v for k, v in (self.candidate or {}).items()} | {f"best/{k}": v for k, v in weights.items()}
+        kept = {f"candidate/{k}": v for k, v in (self.candidate or {}).items()} | {
+            f"best/{k}": v for k, v in weights.items()
+        }
         tensors = {k: v.cpu().contiguous() for k, v in kept.items()}  # never written to, so no copy is needed
         return dataclasses.replace(state, tensors=state.tensors | tensors, numbers=state.numbers | {"watch": numbers})
 
@@ -306,7 +358,11 @@ class DivergenceWatch:
 
     def check(self, metrics: dict[str, float], step: int) -> None:
         if not math.isfinite(metrics["loss"]):
-            raise Diverged(f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning rate.", self.best_classifier())
+            raise Diverged(
+                f"The stage {self.stage!r} diverged at step {step}: the loss is {metrics['loss']}. Lower its learning "
+                "rate.",
+                self.best_classifier(),
+            )
         self.recent.append(metrics["classification"])
         if len(self.recent) < self.window:
             return
@@ -316,7 +372,8 @@ class DivergenceWatch:
                 self.recent.clear()
                 return
             raise Diverged(
-                f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from {self.first:.3f} to a mean of {now:.3f}, "
+                f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from "
+                f"{self.first:.3f} to a mean of {now:.3f}, "
                 f"no better than guessing ({self.guessing:.3f}). Lower its learning rate.",
                 self.best_classifier(),
             )

@@ -1,8 +1,9 @@
-"""One batch over several processes, each with a GPU of its own: each takes a part of it, and the gradients are added up.
+"""One batch over several processes, each with a GPU of its own: each takes a part of it, and the gradients are added
+up.
 
-`accelerate launch -m mbtsad_core.cli purify ...`, or torchrun, starts them. All of them run the same program: they hold the same weights, draw the
-same batches and make the same steps; what is not the same (files, words on the screen) is the business of process 0. In one process nothing here
-does anything, and accelerate is not imported.
+`accelerate launch -m mbtsad_core.cli purify ...`, or torchrun, starts them. All of them run the same program: they hold
+the same weights, draw the same batches and make the same steps; what is not the same (files, words on the screen) is
+the business of process 0. In one process nothing here does anything, and accelerate is not imported.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def join(*, cpu: bool) -> None:
     if number == 1:
         return
     if importlib.util.find_spec("accelerate") is None:
-        raise BadConfig(f"{number} processes were started, which needs accelerate. Run: pip install 'mbtsad[several]', or start one process.")
+        raise BadConfig(
+            f"{number} processes were started, which needs accelerate. Run: pip install 'mbtsad[several]', or start "
+            "one process."
+        )
     cpu = cpu or not torch.cuda.is_available()
     if not cpu and torch.cuda.device_count() <= int(os.environ["LOCAL_RANK"]):
         raise BadConfig(
@@ -64,7 +68,10 @@ def share_weights(model: nn.Module) -> None:
     device = next(model.parameters()).device
     join(cpu=device.type == "cpu")
     if (device.type, device.index or 0) != (_device().type, _device().index or 0):
-        raise BadConfig(f"Process {this} of {number} trains on {_device()}, but its model is on {device}. Leave out --device, so that each takes its own.")
+        raise BadConfig(
+            f"Process {this} of {number} trains on {_device()}, but its model is on {device}. Leave out --device, so "
+            "that each takes its own."
+        )
     for p in model.parameters():
         distributed.broadcast(p.data, src=0)
 
@@ -88,7 +95,8 @@ def in_any(flag: bool) -> bool:
 
 
 def part_of(n: int, *, parted: bool, process: int | None = None) -> range:
-    """The places, of n, that this process takes, or another: as many as the others, or one fewer; process 0 takes all unless `parted`."""
+    """The places, of n, that this process takes, or another: as many as the others, or one fewer; process 0 takes all
+    unless `parted`."""
     this, number = this_of_all()
     this = this if process is None else process
     if not parted:
@@ -99,8 +107,8 @@ def part_of(n: int, *, parted: bool, process: int | None = None) -> range:
 def own_draws(seed: int, step: int) -> None:
     """Let this process drop out other units than the rest do at this step.
 
-    Process 0 goes on drawing as it would alone; the others begin anew at every step, so that a run that is resumed needs no more than
-    the generators of process 0.
+    Process 0 goes on drawing as it would alone; the others begin anew at every step, so that a run that is resumed
+    needs no more than the generators of process 0.
     """
     this, _ = this_of_all()
     if this:
@@ -108,7 +116,8 @@ def own_draws(seed: int, step: int) -> None:
 
 
 def add_up(model: nn.Module, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make the gradients, and the terms, those of the whole batch: sums over the processes. One whose part was empty has neither.
+    """Make the gradients, and the terms, those of the whole batch: sums over the processes. One whose part was empty
+    has neither.
 
     A weight that has no gradient in any process keeps none: with a zero the optimiser would still decay it.
     """
@@ -122,7 +131,8 @@ def add_up(model: nn.Module, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     for p, has in zip(parameters, has_gradient.tolist(), strict=True):
         if has:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            sums.append(distributed.all_reduce(p.grad, async_op=True))  # in place, and the next begins meanwhile: accelerate's reduce copies each, and waits
+            # In place, and the next begins meanwhile: accelerate's reduce copies each, and waits
+            sums.append(distributed.all_reduce(p.grad, async_op=True))
     parts: list[Any] = [None] * number
     distributed.all_gather_object(parts, {name: float(term) for name, term in terms.items()})
     for pending in sums:

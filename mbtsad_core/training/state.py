@@ -1,4 +1,5 @@
-"""The state of a training stage: all that is needed to go on as if nothing had happened. One safetensors file, written atomically."""
+"""The state of a training stage: all that is needed to go on as if nothing had happened. One safetensors file, written
+atomically."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from mbtsad_core.errors import BadOutput
 class TrainState:
     """After `step` optimiser steps of `stage`.
 
-    tensors  weights, optimiser moments and generator states, by "weights/NAME", "optimizer/INDEX/KEY", "rng/DEVICE", and
-             whatever an algorithm adds ("teacher/NAME")
+    tensors  weights, optimiser moments and generator states, by "weights/NAME", "optimizer/INDEX/KEY", "rng/DEVICE",
+             and whatever an algorithm adds ("teacher/NAME")
     numbers  plain values that go with them
     The order of the data is no part of it: it follows from the seed and the step.
     """
@@ -76,7 +77,8 @@ def set_generators(states: dict[str, Tensor], model: nn.Module) -> None:
 
 
 def write_state(state: TrainState, path: Path) -> None:
-    """Write so that at any moment `path` holds either the old state or the new one, whole, even where the power fails."""
+    """Write so that at any moment `path` holds either the old state or the new one, whole, even where the power
+    fails."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -96,7 +98,8 @@ def write_state(state: TrainState, path: Path) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Where `write_state` puts a state together: a folder, for safetensors begins with a file whose name nobody else knows."""
+    """Where `write_state` puts a state together: a folder, for safetensors begins with a file whose name nobody else
+    knows."""
     return path.with_suffix(".new")
 
 
@@ -110,7 +113,8 @@ def remove_unfinished(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has what is in a file, or which files are in a directory: a rename alone may be forgotten in a power cut."""
+    """Wait until the disk has what is in a file, or which files are in a directory: a rename alone may be forgotten in
+    a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -128,4 +132,6 @@ def read_state(path: Path) -> TrainState:
             tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # noqa: SIM118 (no mapping)
         return TrainState(about["stage"], about["step"], tensors, about["numbers"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BadOutput(f"{path} holds no checkpoint that can be read: {error}. Start the run again without --resume.") from error
+        raise BadOutput(
+            f"{path} holds no checkpoint that can be read: {error}. Start the run again without --resume."
+        ) from error

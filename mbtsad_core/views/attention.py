@@ -1,7 +1,8 @@
-"""Attention maps of up to three classifiers and their difference: what is sent to the page, and the script that draws it.
+"""Attention maps of up to three classifiers and their difference: what is sent to the page, and the script that draws
+it.
 
-A map of 512 tokens has 262,144 values. One head, or the head-summed map, is sent at a time, each value as one byte (six bits where that
-would pass 1 MB); the page asks for another head when its cell in the overview is clicked.
+A map of 512 tokens has 262,144 values. One head, or the head-summed map, is sent at a time, each value as one byte (six
+bits where that would pass 1 MB); the page asks for another head when its cell in the overview is clicked.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from mbtsad_core.views.words import percent
 
 LARGEST = 1_000_000  # bytes of a view as JSON
 FOR_WORDS = 130_000  # of which at most these are for tokens and the overview: 512 tokens of 40 escaped letters
-ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"  # base64's; a six-bit value is one of its letters
+# Base64's; a six-bit value is one of its letters
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 COLOURS = {"suspect": SUSPECT, "teacher": TEACHER, "purified": PURIFIED}
 
 ATTENTION_STYLE = Path(__file__).with_name("attention.css").read_text("utf-8")
 ATTENTION_SCRIPT = Path(__file__).with_name("attention.js").read_text("utf-8")
-"""Defines `drawAttention(element, payload)`; the page puts it into js_on_load and calls it with `AttentionView.to_json()`.
+"""Defines `drawAttention(element, payload)`; the page puts it into js_on_load and calls it with
+`AttentionView.to_json()`.
 
-It replaces what is in `element`, and dispatches two bubbling events on it: "mbtsad-head" with detail {layer, head} when a cell of the
-overview is chosen (head is null for the sum over heads), and "mbtsad-cell" with detail {query, key} when a pair of tokens is.
+It replaces what is in `element`, and dispatches two bubbling events on it: "mbtsad-head" with detail {layer, head} when
+a cell of the overview is chosen (head is null for the sum over heads), and "mbtsad-cell" with detail {query, key} when
+a pair of tokens is.
 """
 
 
@@ -40,9 +44,10 @@ overview is chosen (head is null for the sum over heads), and "mbtsad-cell" with
 class Quantised:
     """A (T, T) map as whole numbers q in 0 ... levels, finer near zero, where most attention is.
 
-    value = high * u |u|, with u = q / levels, or u = 2 q / levels - 1 in a signed map (-high ... high, zero is exact). With h half a step
-    of u, a value is off by at most high * (2 |u| h + h^2): by 0.4 % of `high` at the top with 8 bits, by 0.0004 % near zero.
-    data is base64 of the bytes for `bits` 8, and one letter of base64's alphabet a value for 6.
+    value = high * u |u|, with u = q / levels, or u = 2 q / levels - 1 in a signed map (-high ... high, zero is exact).
+    With h half a step of u, a value is off by at most high * (2 |u| h + h^2): by 0.4 % of `high` at the top with 8
+    bits, by 0.0004 % near zero. data is base64 of the bytes for `bits` 8, and one letter of base64's alphabet a value
+    for 6.
     """
 
     data: str
@@ -54,7 +59,8 @@ class Quantised:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One classifier's map; `map` None, which saves room in a long text, means: the first panel's plus the difference."""
+    """One classifier's map; `map` None, which saves room in a long text, means: the first panel's plus the
+    difference."""
 
     name: str
     colour: str
@@ -72,7 +78,8 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class AttentionView:
-    """One text, one layer, one head (None: the sum over heads) under one to three classifiers. JSON-safe, under 1 MB up to 512 tokens."""
+    """One text, one layer, one head (None: the sum over heads) under one to three classifiers. JSON-safe, under 1 MB up
+    to 512 tokens."""
 
     tokens: tuple[str, ...]
     marked: tuple[int, ...]
@@ -122,15 +129,16 @@ def attention_view(
     marked: Collection[int] = (),
     overview: tuple[str, Map] | None = None,
 ) -> AttentionView:
-    """The maps of one text under the classifiers of `found`, such as "suspect", "teacher", "purified", and last minus first.
+    """The maps of one text under the classifiers of `found`, such as "suspect", "teacher", "purified", and last minus
+    first.
 
     power     p of eq. (3), for the head-summed map
     marked    positions of the trigger's tokens: their rows and columns are marked
     overview  what the (L, H) grid measures, and its values: of `moved` or `moved_by_trigger`
 
-    All panels share one scale from 0 to their largest value; the difference has one that is symmetric about 0. To stay under 1 MB, texts
-    beyond about 400 tokens have the last map left out, which is the first plus the difference, and beyond about 460 six bits a value.
-    Raises BadData where the classifiers read different tokens.
+    All panels share one scale from 0 to their largest value; the difference has one that is symmetric about 0. To stay
+    under 1 MB, texts beyond about 400 tokens have the last map left out, which is the first plus the difference, and
+    beyond about 460 six bits a value. Raises BadData where the classifiers read different tokens.
     """
     names, all_maps = list(found), list(found.values())
     first = all_maps[0]
@@ -138,7 +146,10 @@ def attention_view(
         raise BadData("The classifiers read this text as different tokens, so their attention maps cannot be compared.")
     layers, heads, length, _ = first.maps.shape
     if not 0 <= layer < layers or not (head is None or 0 <= head < heads):
-        raise BadData(f"There is no layer {layer + 1}, head {'sum' if head is None else head + 1}: the model has {layers} layers of {heads} heads.")
+        raise BadData(
+            f"There is no layer {layer + 1}, head {'sum' if head is None else head + 1}: the model has {layers} "
+            f"layers of {heads} heads."
+        )
     maps = [one_map(m, layer, head, power) for m in all_maps]
     compared = len(maps) > 1
     choices = [(8, False), (8, compared), (6, compared)]  # bits, and whether the last map is left out
@@ -169,7 +180,8 @@ def attention_view(
 
 
 def attention_document(views: Sequence[AttentionView], title: str = "Attention") -> str:
-    """A page that stands alone: the first of `views` is drawn; clicking a head of the overview draws it if it is among them."""
+    """A page that stands alone: the first of `views` is drawn; clicking a head of the overview draws it if it is among
+    them."""
     payload = [view.to_json() for view in views]
     body = '<main class="mbtsad"><div id="view"></div><p id="missing" class="muted" role="status"></p></main>'
     script = f"""{ATTENTION_SCRIPT}

@@ -1,7 +1,8 @@
 """BertViz's head view (Vig, 2019, arXiv 1906.05714) as a page that stands alone, for a sandboxed frame.
 
-BertViz 1.4.1 loads require.js, d3 and jQuery from another site and writes tokens into a script as they are. Here its script runs with the
-copies in assets/vendor, and the tokens cannot leave their JSON. A frame without `allow-same-origin` keeps it from the page around it.
+BertViz 1.4.1 loads require.js, d3 and jQuery from another site and writes tokens into a script as they are. Here its
+script runs with the copies in assets/vendor, and the tokens cannot leave their JSON. A frame without
+`allow-same-origin` keeps it from the page around it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from mbtsad_core.models.demo import assets
 from mbtsad_core.views.document import document, script_json
 
 MOST_TOKENS = 64  # the head view draws a line for every pair of tokens and every head
-MOST_VALUES = 590_000  # one byte each: with the scripts the page stays under 1 MB; 12 layers of 12 heads at 64 tokens fit
+MOST_VALUES = (
+    590_000  # one byte each: with the scripts the page stays under 1 MB; 12 layers of 12 heads at 64 tokens fit
+)
 
 _STYLE = """
 body { font: 14px/1.4 "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1f2937; background: #fff; }
@@ -43,10 +46,11 @@ function bertvizParams() {
 
 
 def bertviz_document(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:
-    """The head view of one text under one classifier, opened at `layer` (from 0, shown as from 1), with a list of all layers; under 1 MB.
+    """The head view of one text under one classifier, opened at `layer` (from 0, shown as from 1), with a list of all
+    layers; under 1 MB.
 
-    A text of more than 64 tokens is shown by its first 64, and a model whose layers would pass 1 MB by `layer` alone; the page says so.
-    Attention is rounded to steps of 1/255, as fine as the lines' opacity can show.
+    A text of more than 64 tokens is shown by its first 64, and a model whose layers would pass 1 MB by `layer` alone;
+    the page says so. Attention is rounded to steps of 1/255, as fine as the lines' opacity can show.
     """
     layers, heads, length, _ = found.maps.shape
     T = min(length, MOST_TOKENS)
@@ -64,15 +68,19 @@ def bertviz_document(found: AttentionMaps, layer: int = 0, title: str = "BertViz
     note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
     body = f"""{note}<div id="bertviz"><label>Layer <select id="layer"></select></label><div id="vis"></div></div>
 <script type="application/json" id="given">{script_json(given)}</script>"""
-    vendored = "\n".join((assets() / "vendor" / name).read_text("utf-8") for name in ("jquery.slim.min.js", "d3-parts.min.js"))
+    vendored = "\n".join(
+        (assets() / "vendor" / name).read_text("utf-8") for name in ("jquery.slim.min.js", "d3-parts.min.js")
+    )
     return document(title, body, style=_STYLE, script="\n".join([vendored, _STAND_IN, _DECODE, _head_view()]))
 
 
 def bertviz_frame(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:
-    """The same in a frame that may run its scripts and nothing else: no access to the page, its storage or the network."""
+    """The same in a frame that may run its scripts and nothing else: no access to the page, its storage or the
+    network."""
     height = 110 + round(22.5 * min(len(found.tokens), MOST_TOKENS))
     return (
-        f'<iframe sandbox="allow-scripts" title="{escape(title)}" srcdoc="{escape(bertviz_document(found, layer, title))}" '
+        f'<iframe sandbox="allow-scripts" title="{escape(title)}" '
+        f'srcdoc="{escape(bertviz_document(found, layer, title))}" '
         f'style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
     )
 
@@ -87,5 +95,7 @@ def _head_view() -> str:
     local, places = re.subn(r"PYTHON_PARAMS;", "bertvizParams();", local, count=1)
     local = local.replace('console.log("d3 version", d3.version)', "")
     if not settings or not places or "//cdnjs" in local:
-        raise MBTSADError("This version of bertviz is not the one that the head view was written for. Install bertviz 1.4.1.")
+        raise MBTSADError(
+            "This version of bertviz is not the one that the head view was written for. Install bertviz 1.4.1."
+        )
     return local

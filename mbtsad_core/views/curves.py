@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 SUSPECT, TEACHER, PURIFIED = "#D55E00", "#CC79A7", "#009E73"  # Okabe-Ito; one meaning everywhere
 CLEAN, SPLIT, GREY = "#0072B2", "#E69F00", "#6B7280"
 STAGES = {"retrain": ("retraining", TEACHER), "distil": ("distillation", PURIFIED)}
-LOSSES = {"classification": ("classification", GREY), "attention": ("attention", CLEAN), "hidden": ("hidden states", SPLIT)}
+LOSSES = {
+    "classification": ("classification", GREY),
+    "attention": ("attention", CLEAN),
+    "hidden": ("hidden states", SPLIT),
+}
 BEFORE = "measure"  # the stage of the event that has the suspect's own figures
 POINTS = 300  # of a loss, at most, but for one a stage
 WINDOW = 9  # steps over which a loss is averaged
@@ -30,7 +34,8 @@ NOTHING = "No measurement yet"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was measured of the model in training at step `x` of the run, with the trigger of that number; shares in [0, 1]."""
+    """What was measured of the model in training at step `x` of the run, with the trigger of that number; shares in [0,
+    1]."""
 
     x: int
     stage: str
@@ -52,8 +57,9 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """CACC and ASR on all test texts, with the trigger of the request, as far as they are known: of the suspect, and at the end of the purified model.
-    What is measured while a run trains is a sample of these texts, so these overrule it wherever both are of the same model."""
+    """CACC and ASR on all test texts, with the trigger of the request, as far as they are known: of the suspect, and at
+    the end of the purified model. What is measured while a run trains is a sample of these texts, so these overrule it
+    wherever both are of the same model."""
 
     suspect: tuple[Rate | None, Rate | None] = (None, None)
     purified: tuple[Rate | None, Rate | None] = (None, None)
@@ -100,7 +106,8 @@ def offsets(events: Sequence[Event]) -> dict[str, int]:
 
 
 def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
-    """The measurements among the events, each with what it is to be compared with; `whole` overrules what they say of the suspect with trigger 0."""
+    """The measurements among the events, each with what it is to be compared with; `whole` overrules what they say of
+    the suspect with trigger 0."""
     steps = _steps(events)
     starts = offsets(steps)
     readings, before, since = list[Reading](), dict[int, Before](), {0: 0}
@@ -122,7 +129,9 @@ def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
     cacc, asr = whole.suspect
     if asr or whole.floor:
         said = before.get(0, Before(None, None, None))
-        before[0] = Before(asr.share if asr else said.asr, whole.floor.share if whole.floor else said.floor, asr.n if asr else said.n)
+        before[0] = Before(
+            asr.share if asr else said.asr, whole.floor.share if whole.floor else said.floor, asr.n if asr else said.n
+        )
     suspect_cacc, sample = (cacc.share, None) if cacc else (suspect_cacc, sample)
     last = steps[-1] if steps else None
     now, end = (starts[last.stage] + last.step, starts[last.stage] + last.total) if last else (0, 0)
@@ -146,8 +155,8 @@ def _rate(share: float, n: int | None) -> Rate | None:
 
 
 def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
-    """How the run stands, in one sentence: at its end what was found on all texts; until then what was measured last, of the trigger that is
-    measured now, on a sample of them; against the suspect."""
+    """How the run stands, in one sentence: at its end what was found on all texts; until then what was measured last,
+    of the trigger that is measured now, on a sample of them; against the suspect."""
     course = read_course(events, whole)
     suspect = course.before.get(0, Before(None, None, None))
     cacc, asr = whole.purified
@@ -156,12 +165,16 @@ def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
     if not course.readings:
         if course.suspect_cacc is None:
             return "Nothing has been measured yet."
-        cacc_said = f"CACC {percent(course.suspect_cacc)}" + (f", on {sample_of(course.sample)}" if course.sample else "")
+        cacc_said = f"CACC {percent(course.suspect_cacc)}" + (
+            f", on {sample_of(course.sample)}" if course.sample else ""
+        )
         if suspect.asr is None:
             return f"You gave no trigger, so ASR cannot be measured; before the training {cacc_said}."
         return f"Before the training ASR stands at {percent(suspect.asr)}{_hits(suspect.asr, suspect.n)}; {cacc_said}."
     last = course.readings[-1]
-    cacc_said = ("" if last.cacc is None else f"; CACC {percent(last.cacc)}") + (f", on {sample_of(last.n)}" if last.n else "")
+    cacc_said = ("" if last.cacc is None else f"; CACC {percent(last.cacc)}") + (
+        f", on {sample_of(last.n)}" if last.n else ""
+    )
     before = course.before.get(last.trigger, Before(None, None, None))
     return _change(before.asr, last.asr, last.asr_n, cacc_said, typed=last.trigger > 0)
 
@@ -169,7 +182,8 @@ def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
 def _change(before: float | None, now: float | None, n: int | None, rest: str, *, typed: bool = False) -> str:
     """What became of ASR, and the rest of the sentence."""
     if now is None:
-        return f"{'The trigger that you typed cannot be measured' if typed else 'You gave no trigger, so ASR cannot be measured'}{rest}."
+        given = "The trigger that you typed cannot" if typed else "You gave no trigger, so ASR cannot"
+        return f"{given} be measured{rest}."
     said = f"{percent(now)}{_hits(now, n)}"
     if before is None:
         return f"ASR stands at {said}{rest}."
@@ -183,7 +197,8 @@ def _hits(share: float, n: int | None) -> str:
 
 
 def _title(course: Course, whole: Whole) -> tuple[str, str]:
-    """The figures that matter, and what they are of: at the end the purified model's; until then what was measured last, or the suspect's."""
+    """The figures that matter, and what they are of: at the end the purified model's; until then what was measured
+    last, or the suspect's."""
     cacc, asr = whole.purified
     if cacc:
         return ", ".join([*([f"ASR {rate(asr)}"] if asr else []), f"CACC {percent(cacc.share)}"]), ""
@@ -207,11 +222,13 @@ def training_curves(
     dark: bool = False,
     live: bool = False,
 ) -> go.Figure:
-    """Three aligned plots over the step: ASR with its Wilson 95 % interval (%), CACC (%), losses; a rule where distillation begins.
+    """Three aligned plots over the step: ASR with its Wilson 95 % interval (%), CACC (%), losses; a rule where
+    distillation begins.
 
-    whole     what is known on all texts: the suspect's level and the floor, which is dashed, and at the end the title; else what the events say
-    measures  names of the triggers that were typed in between, by the number that events have under "measure". Where one comes
-              in, the ASR line breaks, and its own baseline and floor hold from there on
+    whole     what is known on all texts: the suspect's level and the floor, which is dashed, and at the end the title;
+              else what the events say
+    measures  names of the triggers that were typed in between, by the number that events have under "measure". Where
+              one comes in, the ASR line breaks, and its own baseline and floor hold from there on
     live      the axis goes on to the end of the stage that runs
     Losses are means over the last WINDOW steps, of long runs about POINTS of them. Without events the axes are empty.
     """
@@ -229,7 +246,15 @@ def training_curves(
     _draw_losses(figure, _steps(events), course.starts, grey)
     _draw_rules(figure, course, measures or {}, right, grey)
     if course.readings and not any(r.asr is not None for r in course.readings) and not course.before:
-        figure.add_annotation(text="no trigger was given: ASR not measured", x=0.5, y=50, xref="x domain", yref="y", showarrow=False, font={"color": grey})
+        figure.add_annotation(
+            text="no trigger was given: ASR not measured",
+            x=0.5,
+            y=50,
+            xref="x domain",
+            yref="y",
+            showarrow=False,
+            font={"color": grey},
+        )
 
     shares = {"tickvals": [0, 25, 50, 75, 100], "range": [-2, 102], "fixedrange": True}
     figure.update_yaxes(title_text="ASR, %", row=1, col=1, **shares)
@@ -258,20 +283,31 @@ def training_curves(
         height=614 + names,
         margin={"l": 52, "r": 14, "t": 72 + names, "b": 20},
         font={"size": 12},
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "font": {"size": 12}, "tracegroupgap": 0},
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+            "xanchor": "left",
+            "font": {"size": 12},
+            "tracegroupgap": 0,
+        },
         uirevision="run",  # a figure that is drawn anew keeps the reader's zoom
     )
     return figure
 
 
 def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], right: int, grey: str) -> None:
-    """A line a stage and trigger with its interval; the suspect's ASR and the floor as levels, each where its trigger holds."""
+    """A line a stage and trigger with its interval; the suspect's ASR and the floor as levels, each where its trigger
+    holds."""
     ends = [*list(course.since.values())[1:], right]
     for (number, start), end in zip(course.since.items(), ends, strict=True):
         if (said := course.before.get(number)) and (end > start or end == right):
             _level(figure, 1, "suspect", said.asr, start, end, SUSPECT, "solid")
             _level(figure, 1, "floor", said.floor, start, end, grey, "dash")
-            clear = start == 0 or start in course.starts.values()  # there ASR begins at the suspect's, most often far above
+            # There ASR begins at the suspect's, most often far above
+            clear = start == 0 or start in course.starts.values()
             if said.floor is not None and clear and end - start > 0.3 * right and (said.asr or 1.0) - said.floor > 0.2:
                 below = said.floor > 0.1  # where ASR comes last, if at all
                 figure.add_annotation(
@@ -358,7 +394,8 @@ def _draw_losses(figure: go.Figure, steps: Sequence[Event], starts: Mapping[str,
         y: list[float | None] = []
         for stage, found in of_stage.items():
             kept = range((len(found) - 1) % every, len(found), every)  # the last among them
-            gap = [None] if x and found else []  # each stage starts from the suspect: no line and no mean across the rule
+            # Each stage starts from the suspect: no line and no mean across the rule
+            gap = [None] if x and found else []
             x += [*gap, *(starts[stage] + found[i].step for i in kept)]
             y += [*gap, *(_mean([e.metrics[key] for e in found[max(0, i - WINDOW + 1) : i + 1]]) for i in kept)]
         if x:
@@ -375,12 +412,23 @@ def _draw_losses(figure: go.Figure, steps: Sequence[Event], starts: Mapping[str,
 
 
 def _draw_rules(figure: go.Figure, course: Course, measures: Mapping[int, str], right: int, grey: str) -> None:
-    """A solid rule through all plots where a stage begins, a dotted one through ASR where another trigger comes in; names above."""
+    """A solid rule through all plots where a stage begins, a dotted one through ASR where another trigger comes in;
+    names above."""
     stages = list(course.starts.items())
     for (earlier, _), (stage, x) in itertools.pairwise(stages):
         figure.add_vline(x=x, line={"color": grey, "width": 1})
         for side, name in (("right", f"{_stage(earlier)[0]} "), ("left", f" {_stage(stage)[0]}")):
-            figure.add_annotation(text=name, x=x, y=1, xref="x", yref="paper", xanchor=side, yanchor="bottom", showarrow=False, font={"size": 12})
+            figure.add_annotation(
+                text=name,
+                x=x,
+                y=1,
+                xref="x",
+                yref="paper",
+                xanchor=side,
+                yanchor="bottom",
+                showarrow=False,
+                font={"size": 12},
+            )
     taken = [0.0, 0.0]  # up to where names stand in the two rows above, as a share of the width
     for number, x in list(course.since.items())[1:]:
         if x > 0 and x not in course.starts.values():
@@ -407,7 +455,9 @@ def _draw_rules(figure: go.Figure, course: Course, measures: Mapping[int, str], 
             taken[row] = left + width
 
 
-def _level(figure: go.Figure, row: int, name: str, share: float | None, start: int, end: int, colour: str, dash: str) -> None:
+def _level(
+    figure: go.Figure, row: int, name: str, share: float | None, start: int, end: int, colour: str, dash: str
+) -> None:
     """A level line with its figure beside it; in the legend once."""
     if share is None:
         return

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # Gradio puts `dark` on the body; a page that stands alone follows the reader's system.
-_DARK = "--ink:#e5e7eb; --muted:#9ca3af; --line:#374151; --ground:#0b0f19; --panel:#1a2231; --accent:#38bdf8; --split:#E69F00; --warn:#ff9a57;"
+_DARK = (
+    "--ink:#e5e7eb; --muted:#9ca3af; --line:#374151; --ground:#0b0f19; --panel:#1a2231; --accent:#38bdf8; "
+    "--split:#E69F00; --warn:#ff9a57;"
+)
 STYLE = f"""
 .mbtsad {{ --ink:#1f2937; --muted:#5b6472; --line:#d9dde3; --ground:#ffffff; --panel:#f5f6f8; --accent:#0072B2; --split:#E69F00; --warn:#a84300;
   color: var(--ink); font: 14px/1.45 system-ui, -apple-system, "Segoe UI", sans-serif; font-variant-numeric: tabular-nums; }}
@@ -31,7 +34,8 @@ CONFINED = (
 )
 """In the head of a page that stands alone: it may load nothing, and send nothing anywhere."""
 
-# Plotly's own default offers a button that sends the chart, and with it the texts of its points, to a cloud; without an address nothing could either.
+# Plotly's own default offers a button that sends the chart, and with it the texts of its points, to a cloud; without an
+# address nothing could either.
 PLOT_CONTROLS: dict[str, Any] = {
     "displaylogo": False,
     "responsive": True,
@@ -42,7 +46,8 @@ PLOT_CONTROLS: dict[str, Any] = {
 
 
 def document(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """A page that needs nothing else and may load nothing else. `title` is escaped; `body`, `style` and `script` are taken as they are."""
+    """A page that needs nothing else and may load nothing else. `title` is escaped; `body`, `style` and `script` are
+    taken as they are."""
     scripts = f"<script>{script}</script>" if script else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -61,7 +66,8 @@ def script_json(value: Any) -> str:
 
 
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
-    """The figure with the colours of the light or the dark page, its ground left to the page. Changes and returns `figure`."""
+    """The figure with the colours of the light or the dark page, its ground left to the page. Changes and returns
+    `figure`."""
     ink, line = ("#e5e7eb", "#374151") if dark else ("#1f2937", "#d9dde3")
     figure.update_layout(
         template="plotly_dark" if dark else "plotly_white",
@@ -76,5 +82,7 @@ def themed(figure: go.Figure, dark: bool) -> go.Figure:
 
 
 def plain(text: str, longest: int = 0) -> str:
-    """A text of a user or a model for a plotly figure, which reads a little HTML: escaped, and cut at `longest` characters if that is given."""
-    return escape(text if not longest or len(text) <= longest else text[: longest - 1] + "…", quote=False)  # it does not know &quot;
+    """A text of a user or a model for a plotly figure, which reads a little HTML: escaped, and cut at `longest`
+    characters if that is given."""
+    # It does not know &quot;
+    return escape(text if not longest or len(text) <= longest else text[: longest - 1] + "…", quote=False)

@@ -16,14 +16,25 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLOURS = {"clean": CLEAN, "triggered": SUSPECT, "token-split": SPLIT}
-OTHERS = ("#56B4E9", "#F0E442", "#8C6D31", GREY)  # Okabe-Ito's remaining colours; the models' own purple and green are not for sets
-SYMBOLS = {"circle": "●", "x": "✖", "triangle-up": "▲", "square": "■", "diamond": "◆", "cross": "✚", "star": "★", "hexagon": "⬢"}
+# Okabe-Ito's remaining colours; the models' own purple and green are not for sets
+OTHERS = ("#56B4E9", "#F0E442", "#8C6D31", GREY)
+SYMBOLS = {
+    "circle": "●",
+    "x": "✖",
+    "triangle-up": "▲",
+    "square": "■",
+    "diamond": "◆",
+    "cross": "✚",
+    "star": "★",
+    "hexagon": "⬢",
+}
 METHODS = {"pca": "PCA", "umap": "UMAP", "tsne": "t-SNE"}
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """What the N points of a projection are: text, set ("clean", "triggered", "token-split", an augmenter's name) and class of each."""
+    """What the N points of a projection are: text, set ("clean", "triggered", "token-split", an augmenter's name) and
+    class of each."""
 
     texts: tuple[str, ...]
     sets: tuple[str, ...]
@@ -37,10 +48,15 @@ def set_colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def projection_figure(
-    projection: Projection, points: Points, *, names: tuple[str, str] = ("suspect", "purified"), dark: bool = False, height: int = 460
+    projection: Projection,
+    points: Points,
+    *,
+    names: tuple[str, str] = ("suspect", "purified"),
+    dark: bool = False,
+    height: int = 460,
 ) -> go.Figure:
-    """Before and after side by side; sets by colour, classes by symbol, the text on hover. The legend switches a set on and off in both.
-    With "" as the second of `names` there is no after yet, and before stands alone.
+    """Before and after side by side; sets by colour, classes by symbol, the text on hover. The legend switches a set on
+    and off in both. With "" as the second of `names` there is no after yet, and before stands alone.
 
     Give it 720 px or more: `<div class="scroll"><div class="wide">` where the page may be narrower.
 
@@ -50,7 +66,9 @@ def projection_figure(
 
     planes = (projection.before, projection.after)[: 2 if names[1] else 1]
     shown = [plain(name) for name in names if name]
-    figure = make_subplots(rows=1, cols=len(planes), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=shown)
+    figure = make_subplots(
+        rows=1, cols=len(planes), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.03, subplot_titles=shown
+    )
     sets, classes = list(dict.fromkeys(points.sets)), list(dict.fromkeys(points.classes))
     sets.sort(key=lambda name: (name != "clean") + (name == "triggered"))  # clean below, triggered on top
     symbols = [list(SYMBOLS)[i % len(SYMBOLS)] for i in range(len(classes))]
@@ -59,7 +77,9 @@ def projection_figure(
         for name in sets:
             named = False
             for c in classes:
-                mine = [i for i, (s, k) in enumerate(zip(points.sets, points.classes, strict=True)) if (s, k) == (name, c)]
+                mine = [
+                    i for i, (s, k) in enumerate(zip(points.sets, points.classes, strict=True)) if (s, k) == (name, c)
+                ]
                 if mine:
                     figure.add_scatter(
                         x=plane[mine, 0].tolist(),
@@ -68,7 +88,12 @@ def projection_figure(
                         name=plain(name, 60),
                         legendgroup=name,
                         showlegend=column == 1 and not named,
-                        marker={"color": colours[name], "symbol": symbols[classes.index(c)], "size": 7, "opacity": 0.75},
+                        marker={
+                            "color": colours[name],
+                            "symbol": symbols[classes.index(c)],
+                            "size": 7,
+                            "opacity": 0.75,
+                        },
                         customdata=[(i, _wrapped(points.texts[i]), plain(f"{name}, {c}", 80)) for i in mine],
                         hovertemplate="%{customdata[1]}<br><i>%{customdata[2]}</i><extra></extra>",
                         row=1,
@@ -78,15 +103,26 @@ def projection_figure(
     themed(figure, dark)
     axes = ("", "")
     if projection.explained:
-        axes = tuple(f"component {i} ({100 * share:.0f} % of the variance)" for i, share in enumerate(projection.explained, 1))  # type: ignore[assignment]
+        axes = tuple(
+            f"component {i} ({100 * share:.0f} % of the variance)" for i, share in enumerate(projection.explained, 1)
+        )  # type: ignore[assignment]
     figure.update_xaxes(title_text=axes[0], showticklabels=projection.explained is not None)
     figure.update_yaxes(showticklabels=projection.explained is not None)
     figure.update_yaxes(title_text=axes[1], row=1, col=1)
     basis = "one basis for both; " if names[1] else ""
-    title = f"{METHODS.get(projection.method, plain(projection.method))}, {basis}trustworthiness {projection.trustworthiness:.2f}"
+    title = (
+        f"{METHODS.get(projection.method, plain(projection.method))}, {basis}trustworthiness "
+        f"{projection.trustworthiness:.2f}"
+    )
     key = "  ".join(f"{SYMBOLS[symbol]} {plain(c, 30)}" for symbol, c in zip(symbols, classes, strict=True))
     figure.update_layout(
-        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left", "subtitle": {"text": key, "font": {"size": 12}}},
+        title={
+            "text": title,
+            "font": {"size": 14},
+            "x": 0,
+            "xanchor": "left",
+            "subtitle": {"text": key, "font": {"size": 12}},
+        },
         height=height,
         margin={"l": 50, "r": 10, "t": 90, "b": 100},
         legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0, "itemsizing": "constant"},
@@ -103,7 +139,8 @@ def _wrapped(text: str, width: int = 60, lines: int = 4) -> str:
 
 
 def outlying_html(models: Mapping[str, Sequence[Outlying]]) -> str:
-    """The out-of-distribution scores as a table: a row a set, for each model the share outside and the median distance. Needs STYLE."""
+    """The out-of-distribution scores as a table: a row a set, for each model the share outside and the median distance.
+    Needs STYLE."""
     sets = list(dict.fromkeys(score.name for scores in models.values() for score in scores))
     colours = set_colours(sets)
     found = {(model, score.name): score for model, scores in models.items() for score in scores}
@@ -115,13 +152,18 @@ def outlying_html(models: Mapping[str, Sequence[Outlying]]) -> str:
         for model in models:
             score = found.get((model, name))
             cells += (
-                f'<td>{rate(score.outside)}</td><td class="number">{score.median:.1f} ({score.radius:.1f})</td>' if score else "<td>not measured</td><td></td>"
+                f'<td>{rate(score.outside)}</td><td class="number">{score.median:.1f} ({score.radius:.1f})</td>'
+                if score
+                else "<td>not measured</td><td></td>"
             )
         dot = f'<span aria-hidden="true" style="color:{colours[name]}">● </span>'
         rows += f'<tr><th scope="row">{dot}{escape(name)}</th>{cells}</tr>'
     return (
-        f'<section class="mbtsad" aria-label="Out-of-distribution scores"><div class="scroll" tabindex="0"><table class="figures">'
+        '<section class="mbtsad" aria-label="Out-of-distribution scores"><div class="scroll" tabindex="0"><table '
+        'class="figures">'
         f"<thead><tr><th></th>{top}</tr><tr><th>texts</th>{second}</tr></thead>"
-        f'<tbody>{rows}</tbody></table></div><p class="muted">Mahalanobis distance of the [CLS] vector to the nearest clean class; clean texts are judged by '
-        "fits that never saw them, so about 5 % of them lie outside. In brackets: Wilson's 95&nbsp;% interval and counts; the region's edge.</p></section>"
+        f'<tbody>{rows}</tbody></table></div><p class="muted">Mahalanobis distance of the [CLS] vector to the nearest '
+        "clean class; clean texts are judged by "
+        "fits that never saw them, so about 5 % of them lie outside. In brackets: Wilson's 95&nbsp;% interval and "
+        "counts; the region's edge.</p></section>"
     )

@@ -16,7 +16,7 @@ from mbtsad_core.views.report import verdict, warning
 from mbtsad_core.views.words import duration, rate
 
 if TYPE_CHECKING:
-    from mbtsad_core.jobs.purification import Request, Result
+    from mbtsad_core.service.purification import Request, Result
 
 INPUTS = {"suspect": "suspect's files", "clean": "clean texts", "test": "texts to measure on"}
 LONGEST = 300  # characters of a text of a user, after which it is cut
@@ -32,20 +32,24 @@ print(classify("a text to classify"))
 def model_card(result: Result) -> str:
     """The card as Markdown with YAML front matter, for the Hub and for README.md beside the weights.
 
-    The licence is left out: it is the suspect's, which we do not know. Texts of a user or a model are escaped (`literal`).
+    The licence is left out: it is the suspect's, which we do not know. Texts of a user or a model are escaped
+    (`literal`).
     """
     models = (("suspect", result.suspect), ("teacher", result.teacher), ("**purified** (this model)", result.purified))
     figures = "\n".join(f"| {name} | {rate(s.cacc)} | {rate(s.asr)} | {rate(s.asr_floor)} |" for name, s in models)
-    changed = "\n".join(f"| `{'.'.join(s.path)}` | {_value(s.default)} | {s.help} |" for s in settings(result.request.config))
-    notes = "".join(f"- Note: {literal(note.text.partition('; the first: ')[0])}\n" for note in result.notes)  # a text of the data stays where it is
+    changed = "\n".join(
+        f"| `{'.'.join(s.path)}` | {_value(s.default)} | {s.help} |" for s in settings(result.request.config)
+    )
+    # A text of the data stays where it is
+    notes = "".join(f"- Note: {literal(note.text.partition('; the first: ')[0])}\n" for note in result.notes)
     used = literal(f"{result.device}, {result.precision}, attention loss {result.attention}")
-    whole = " and as they are" if result.request.config.split.originals else ""
-    strays = result.request.config.strays
+    whole = " and as they are" if result.request.config.split.keep_originals else ""
     split = f"\n   {result.splits.sentence()}" if result.splits else ""
     raised = (
-        "\n   Word pieces that turned the suspect's answers to clean texts were put into these, labels kept, "
-        "their embeddings drawn to the mean one of running text before."
-        if strays
+        "\n   Tokens found by the trigger scan, which turn the suspect's answers to clean texts, were put into these, "
+        "labels kept, "
+        "after their embeddings were reset to the mean one of running text."
+        if result.request.config.found_tokens
         else ""
     )
     first = f"**{words}**\n" if (words := warning(result.purified)) else ""
@@ -102,8 +106,9 @@ Neither step was told a trigger, and no pre-trained weights were used. Classes, 
 
 
 def literal(text: str) -> str:
-    """A text of a user or a model for Markdown and for the HTML in it: on one line, cut where it is long, and all that could be markup as
-    numeric character references, which CommonMark reads as plain characters in every place. Words of ours stand before it on its line."""
+    """A text of a user or a model for Markdown and for the HTML in it: on one line, cut where it is long, and all that
+    could be markup as numeric character references, which CommonMark reads as plain characters in every place. Words of
+    ours stand before it on its line."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
     return re.sub(r"\.(?=\S)|[^\w ,.'…-]|_", lambda m: f"&#{ord(m[0])};", line)
@@ -111,7 +116,14 @@ def literal(text: str) -> str:
 
 def _front_matter(request: Request) -> str:
     """YAML; what comes from a user is a Hub name that its own rules allow, and quoted."""
-    lines = ["library_name: transformers", "pipeline_tag: text-classification", "tags:", "- mbtsad", "- backdoor-defense", "- text-classification"]
+    lines = [
+        "library_name: transformers",
+        "pipeline_tag: text-classification",
+        "tags:",
+        "- mbtsad",
+        "- backdoor-defense",
+        "- text-classification",
+    ]
     if model := _hub_name(request.suspect):
         lines += [f"base_model: {json.dumps(model)}", "base_model_relation: finetune"]
     if data := _hub_name(request.clean):
@@ -151,9 +163,15 @@ def _made_of(result: Result) -> str:
     if not used:
         return ""
     programs = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
-    digests = "".join(f"\n- SHA-256 of the {name}: `{used['inputs'][key]['sha256']}`" for key, name in INPUTS.items() if used["inputs"][key]["sha256"])
+    digests = "".join(
+        f"\n- SHA-256 of the {name}: `{used['inputs'][key]['sha256']}`"
+        for key, name in INPUTS.items()
+        if used["inputs"][key]["sha256"]
+    )
     commit = used["inputs"]["suspect"]["commit"]
-    return f"Made on {used['date'][:10]} with {literal(programs)}.\n{digests}" + (f"\n- Commit of the suspect on the Hub: `{commit}`" if commit else "")
+    return f"Made on {used['date'][:10]} with {literal(programs)}.\n{digests}" + (
+        f"\n- Commit of the suspect on the Hub: `{commit}`" if commit else ""
+    )
 
 
 def _triggered(result: Result) -> str:

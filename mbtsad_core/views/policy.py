@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from mbtsad_core.models.rules import RULES
-from mbtsad_core.models.uploads import FileVerdict, PolicyReport, printable
+from mbtsad_core.vetting.rules import RULES
+from mbtsad_core.vetting.uploads import FileVerdict, PolicyReport, printable
 
 POLICY_STYLE = """
 .policy .outcome { margin: 0 0 12px; padding: 8px 12px; border-left: 4px solid var(--accent); background: var(--panel); overflow-wrap: anywhere; }
@@ -33,9 +33,11 @@ SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def policy_html(report: PolicyReport) -> str:
-    """A sentence on the whole upload, then file | verdict | reason, what is refused first. Needs STYLE and POLICY_STYLE.
+    """A sentence on the whole upload, then file | verdict | reason, what is refused first. Needs STYLE and
+    POLICY_STYLE.
 
-    A verdict is a word and a mark, whatever its colour. All text is escaped, and what cannot be seen in a name is shown as an escape.
+    A verdict is a word and a mark, whatever its colour. All text is escaped, and what cannot be seen in a name is shown
+    as an escape.
     """
     order = list(MARKS)
     rows = "".join(map(_row, sorted(report.files, key=lambda file: order.index(file.verdict))))
@@ -47,20 +49,29 @@ def policy_html(report: PolicyReport) -> str:
 def policy_text(report: PolicyReport, source: str) -> str:
     """The verdict on `source` and a line a file, what is refused first. Nothing in it can steer a terminal."""
     lines = [f"{report.verdict}: {printable(source, 300)}: {SAID[report.verdict]}"]
-    if report.problem and not any(file.reason in report.problem for file in report.files if file.verdict in ("refused", "inconclusive")):
+    if report.problem and not any(
+        file.reason in report.problem for file in report.files if file.verdict in ("refused", "inconclusive")
+    ):
         lines.append(f"  {printable(report.problem, 1000)}")
     order = list(MARKS)
     for file in sorted(report.files, key=lambda file: order.index(file.verdict)):
-        lines.append(f"  {MARKS[file.verdict]} {file.verdict:<8} {printable(file.name)}: {printable(file.reason, 1000)} [{file.rule}]")
+        lines.append(
+            f"  {MARKS[file.verdict]} {file.verdict:<8} {printable(file.name)}: {printable(file.reason, 1000)} "
+            f"[{file.rule}]"
+        )
     return "\n".join(lines)
 
 
 def policy_dict(report: PolicyReport) -> dict[str, Any]:
-    """`{"verdict": "clean|refused|inconclusive", "files": [{"name", "verdict", "reason", "rule"}, …]}`: plain values for JSON.
+    """`{"verdict": "clean|refused|inconclusive", "files": [{"name", "verdict", "reason", "rule"}, …]}`: plain values
+    for JSON.
 
     Names and reasons are as `printable` shows them. What is wrong with the whole stands there too, by the name "".
     """
-    files = [dict(name=printable(f.name, 255), verdict=f.verdict, reason=printable(f.reason, 1000), rule=f.rule) for f in report.files]
+    files = [
+        dict(name=printable(f.name, 255), verdict=f.verdict, reason=printable(f.reason, 1000), rule=f.rule)
+        for f in report.files
+    ]
     if report.problem and not any(f.rule == report.rule for f in report.files):
         whole = "inconclusive" if report.undecided else "refused"
         files.append(dict(name="", verdict=whole, reason=printable(report.problem, 1000), rule=report.rule))
@@ -68,17 +79,27 @@ def policy_dict(report: PolicyReport) -> dict[str, Any]:
 
 
 def policy_sarif(report: PolicyReport, version: str) -> dict[str, Any]:
-    """The report as SARIF 2.1.0, the format that code hosts show findings by: a result for each file that is not accepted."""
+    """The report as SARIF 2.1.0, the format that code hosts show findings by: a result for each file that is not
+    accepted."""
     names = list(RULES)
     rules = [
-        dict(id=name, shortDescription=dict(text=rule.what), fullDescription=dict(text=rule.why), help=dict(text=rule.advisory or rule.why))
+        dict(
+            id=name,
+            shortDescription=dict(text=rule.what),
+            fullDescription=dict(text=rule.why),
+            help=dict(text=rule.advisory or rule.why),
+        )
         for name, rule in RULES.items()
     ]
     results = []
     for file in policy_dict(report)["files"]:
         if file["verdict"] in LEVELS:
-            place = [dict(physicalLocation=dict(artifactLocation=dict(uri=quote(file["name"]))))] if file["name"] else []
-            result = dict(ruleId=file["rule"], level=LEVELS[file["verdict"]], message=dict(text=file["reason"]), locations=place)
+            place = (
+                [dict(physicalLocation=dict(artifactLocation=dict(uri=quote(file["name"]))))] if file["name"] else []
+            )
+            result = dict(
+                ruleId=file["rule"], level=LEVELS[file["verdict"]], message=dict(text=file["reason"]), locations=place
+            )
             results.append(result | (dict(ruleIndex=names.index(file["rule"])) if file["rule"] in RULES else {}))
     run = dict(
         tool=dict(driver=dict(name="mbtsad vet", version=version, rules=rules)),
@@ -95,7 +116,10 @@ def _outcome(report: PolicyReport) -> str:
         files = "file" if counts["accepted"] == 1 else "files"
         said = f"Upload taken: {counts['accepted']} {files} kept{ignored}. No code that comes with a model is run."
         return f'<p class="outcome">{_mark("accepted")}{said}</p>'
-    return f'<p class="outcome refused" role="alert">{_mark("refused")}{_shown(report.problem, 1000)} Nothing of the upload was kept.</p>'
+    return (
+        f'<p class="outcome refused" role="alert">{_mark("refused")}{_shown(report.problem, 1000)} Nothing of the '
+        "upload was kept.</p>"
+    )
 
 
 def _row(file: FileVerdict) -> str:

@@ -13,7 +13,7 @@ from mbtsad_core.views.document import CONFINED, PLOT_CONTROLS
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
 
 if TYPE_CHECKING:
-    from mbtsad_core.jobs.purification import Result
+    from mbtsad_core.service.purification import Result
 
 STYLE = """
 :root { color-scheme: light; } body { font: 14px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; }
@@ -33,7 +33,8 @@ def verdict(suspect: Scores, purified: Scores) -> str:
         return f"{cacc}. No trigger was given, so ASR was not measured."
     return (
         f"ASR went from {percent(suspect.asr.share)} to {percent(purified.asr.share)} "
-        f"({purified.asr.hits} of {purified.asr.n}; its floor is {percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
+        f"({purified.asr.hits} of {purified.asr.n}; its floor is "
+        f"{percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
     )
 
 
@@ -43,16 +44,17 @@ def warning(purified: Scores) -> str:
     return still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
 
 
-def stumbling_words(result: Result) -> str:
-    """What the suspect stumbles over, in words; empty where it was not asked."""
-    if not result.request.config.strays:
+def found_words(result: Result) -> str:
+    """What the trigger scan found, in words; empty where there was none."""
+    if not result.request.config.found_tokens:
         return ""
-    if not result.stumbled:
-        return "No word piece, alone or with another, turned the suspect's answers to longer clean texts."
-    found = ", ".join(f"{piece} ({nats:.1f})" for piece, nats in result.stumbled)
+    if not result.found:
+        return "The trigger scan found no token, alone or with another, that turns the suspect's answers."
+    found = ", ".join(f"{token} ({nats:.1f})" for token, nats in result.found)
     return (
-        f"Word pieces that turned the suspect wherever they stood, alone or two together: {found}. In brackets: nats by which its loss rose in at "
-        f"least three of four longer clean texts of a class. A trigger does that; a few strong words of the task may do it too."
+        f"The trigger scan found tokens that turn the suspect wherever they stand, alone or two together: {found}. "
+        "In brackets: nats by which its loss rose in at least three of four longer clean texts of a class. "
+        "A trigger does that; a few strong words of the task may do it too."
     )
 
 
@@ -61,19 +63,27 @@ def report_text(result: Result) -> str:
     rows = [("", "CACC", "ASR", "ASR floor")]
     for name in ("suspect", "teacher", "purified"):
         scores: Scores = getattr(result, name)
-        rows.append((name, rate(scores.cacc), rate(scores.asr), percent(scores.asr_floor.share if scores.asr_floor else None)))
+        rows.append(
+            (name, rate(scores.cacc), rate(scores.asr), percent(scores.asr_floor.share if scores.asr_floor else None))
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [first, "", *lines] if (first := warning(result.purified)) else lines
-    said = (stumbling_words(result), result.splits.sentence() if result.splits else "")
-    lines += ["", verdict(result.suspect, result.purified), *filter(None, said), *(f"Note: {note}" for note in result.notes)]
+    said = (found_words(result), result.splits.sentence() if result.splits else "")
+    lines += [
+        "",
+        verdict(result.suspect, result.purified),
+        *filter(None, said),
+        *(f"Note: {note}" for note in result.notes),
+    ]
     used = f"{result.device}, {result.precision}, attention loss {result.attention}"
     lines.append(f"{result.description}; {result.clean_texts} clean texts; {used}; {duration(result.seconds)}.")
     return "\n".join(lines)
 
 
 def report_html(result: Result) -> str:
-    """A self-contained page: verdict, figures, curves, confusion, settings. Every text of a user or a model is escaped."""
+    """A self-contained page: verdict, figures, curves, confusion, settings. Every text of a user or a model is
+    escaped."""
     scores = "".join(
         f"<tr><th>{name}</th><td>{rate(s.cacc)}</td><td>{rate(s.asr)}</td><td>{rate(s.asr_floor)}</td></tr>"
         for name, s in (("suspect", result.suspect), ("teacher", result.teacher), ("purified", result.purified))
@@ -83,15 +93,18 @@ def report_html(result: Result) -> str:
         "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in flat)
         for flat in (_flatten(about["settings"]), _flatten(dict(result.used)))
     )
-    stumbled = stumbling_words(result)
-    stumbled = f"<h2>What the suspect stumbles over</h2><p>{escape(stumbled)}</p>" if stumbled else ""
+    found = found_words(result)
+    found = f"<h2>What the trigger scan found</h2><p>{escape(found)}</p>" if found else ""
     splits = f"<h2>What token splitting changed</h2><p>{result.splits.sentence()}</p>" if result.splits else ""
     notes = "".join(f'<p class="note">Note: {escape(note.text)}</p>' for note in result.notes)
     first = f'<p class="works" role="alert">{words}</p>' if (words := warning(result.purified)) else ""
     whole = Whole.of(result.suspect, result.purified)
-    curves = training_curves(result.events, whole=whole).to_html(full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS)
+    curves = training_curves(result.events, whole=whole).to_html(
+        full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS
+    )
     source = result.request.suspect
-    source = Path(source).name if Path(source).is_absolute() else source  # a report is shown around: where a machine keeps its files is not in it
+    # A report is shown around: where a machine keeps its files is not in it
+    source = Path(source).name if Path(source).is_absolute() else source
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{CONFINED}
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>
@@ -101,7 +114,7 @@ def report_html(result: Result) -> str:
 <tr><th></th><th>CACC</th><th>ASR</th><th>ASR floor</th></tr>{scores}</table></div>
 <p class="help">CACC: share of clean test texts answered right. ASR: share of triggered texts of the other classes that go to the target class;
 floor: share of the same texts that go there without the trigger. In brackets: Wilson 95 % interval, then counts.</p>
-{stumbled}{splits}
+{found}{splits}
 <h2>While it trained</h2><p>{escape(curves_text(result.events, whole))}</p><div class="scroll">{curves}</div>
 <p class="help">CACC and ASR along the way are measured on a sample of up to 200 texts each; the title, the suspect's level and the floor are of all
 texts, as in the table. Losses are running means over nine steps.</p>
@@ -131,5 +144,14 @@ def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, str]]:  # type: ig
         if isinstance(value, dict):
             out += _flatten(value, f"{prefix}{key}.")
         else:
-            out.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else "not given" if value is None else str(value)))
+            out.append(
+                (
+                    f"{prefix}{key}",
+                    ", ".join(map(str, value))
+                    if isinstance(value, list)
+                    else "not given"
+                    if value is None
+                    else str(value),
+                )
+            )
     return out

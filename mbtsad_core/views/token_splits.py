@@ -36,13 +36,17 @@ SPLITS_STYLE = """
 
 
 def split_rows_html(rows: Sequence[SplitRow]) -> str:
-    """Original | token split | P(true class) and loss, a row a text; the word pieces that the suspect reads are under each.
+    """Original | token split | P(true class) and loss, a row a text; the subword tokens that the suspect reads are
+    under each.
 
-    A cut is a coloured gap in the word; pieces that the other side does not have are underlined. Needs STYLE and SPLITS_STYLE.
+    A cut is a coloured gap in the word; pieces that the other side does not have are underlined. Needs STYLE and
+    SPLITS_STYLE.
     """
     head = '<div class="row head"><div>original</div><div>token-split</div><div>under the suspect</div></div>'
     body = "".join(
-        f'<div class="row"><div>{_side("original", row.original)}</div><div>{_side("token-split", row.split)}</div>{_figures(row)}</div>' for row in rows
+        f'<div class="row"><div>{_side("original", row.original)}</div><div>{_side("token-split", row.split)}</div>'
+        f"{_figures(row)}</div>"
+        for row in rows
     )
     if not rows:
         body = '<div class="row muted">There are no texts to split yet.</div>'
@@ -53,10 +57,15 @@ def _side(name: str, reading: Reading) -> str:
     parts = "".join(f'<div class="part">{_text(part)}</div>' for part in reading.parts)
     changed = set(reading.changed)
     pieces = "".join(
-        f'<u class="piece changed">{escape(piece)}</u>' if i in changed else f'<span class="piece">{escape(piece)}</span>'
+        f'<u class="piece changed">{escape(piece)}</u>'
+        if i in changed
+        else f'<span class="piece">{escape(piece)}</span>'
         for i, piece in enumerate(reading.pieces)
     )
-    return f'<div class="side-name">{name}</div><div class="text">{parts}</div><div class="pieces" role="group" aria-label="word pieces">{pieces}</div>'
+    return (
+        f'<div class="side-name">{name}</div><div class="text">{parts}</div><div class="pieces" role="group" '
+        f'aria-label="subword tokens">{pieces}</div>'
+    )
 
 
 def _text(part: SplitText) -> str:
@@ -73,15 +82,20 @@ def _figures(row: SplitRow) -> str:
     elif after.answer != row.label:
         answer = f'<div class="answer">answers {escape(after.answer)} to both</div>'
     return (
-        f'<div class="figures"><span>P({escape(row.label)})</span><span>{percent(before.probability)} → {percent(after.probability)}</span>'
+        f'<div class="figures"><span>P({escape(row.label)})</span><span>{percent(before.probability)} → '
+        f"{percent(after.probability)}</span>"
         f"<span>loss, nats</span><span>{before.loss:.2f} → {after.loss:.2f}</span>{answer}</div>"
     )
 
 
-def loss_bars(found: Mapping[str, Perturbation], *, names: Mapping[str, str] | None = None, dark: bool = False) -> go.Figure:
-    """Mean cross-entropy under the suspect by augmenter (eq. 9), the hardest on top, with 95 % intervals (1.96 standard errors).
+def loss_bars(
+    found: Mapping[str, Perturbation], *, names: Mapping[str, str] | None = None, dark: bool = False
+) -> go.Figure:
+    """Mean cross-entropy under the suspect by augmenter (eq. 9), the hardest on top, with 95 % intervals (1.96 standard
+    errors).
 
-    `names` maps an augmenter's key to the words that are shown for it. Original blue, token splitting orange, the others grey.
+    `names` maps an augmenter's key to the words that are shown for it. Original blue, token splitting orange, the
+    others grey.
     """
     import plotly.graph_objects as go
 
@@ -95,7 +109,12 @@ def loss_bars(found: Mapping[str, Perturbation], *, names: Mapping[str, str] | N
             orientation="h",
             width=0.62,
             marker={"color": [{ORIGINAL: CLEAN, "ts": SPLIT}.get(name, GREY) for name in order]},
-            error_x={"type": "data", "array": [1.96 * e if (e := found[name].error) == e else 0 for name in order], "thickness": 1.2, "width": 4},
+            error_x={
+                "type": "data",
+                "array": [1.96 * e if (e := found[name].error) == e else 0 for name in order],
+                "thickness": 1.2,
+                "width": 4,
+            },
             text=[f"{found[name].mean:.2f} " for name in order],
             textposition="inside",
             insidetextanchor="start",

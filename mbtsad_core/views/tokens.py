@@ -26,10 +26,12 @@ TOKENS_STYLE = """
 
 
 def tokens_html(found: Attribution, *, marked: Collection[int] = (), scale: float | None = None) -> str:
-    """Each token with a bar that rises where it speaks for the answer and falls where it speaks against it, and its weight in nats.
+    """Each token with a bar that rises where it speaks for the answer and falls where it speaks against it, and its
+    weight in nats.
 
     marked  positions of a trigger's tokens: bold and underlined
-    scale   the weight, in nats, of a full bar; give the same to several texts or models to compare them. Default: the largest here
+    scale   the weight, in nats, of a full bar; give the same to several texts or models to compare them. Default: the
+            largest here
     Needs STYLE and TOKENS_STYLE.
     """
     full = scale or max((abs(w) for w in found.weights), default=0.0) or 1.0
@@ -42,13 +44,18 @@ def tokens_html(found: Attribution, *, marked: Collection[int] = (), scale: floa
         number = f"{weight:+.{digits}f}" if abs(weight) >= 0.5 / 10**digits else "0"
         cells.append(
             f'<span class="token{kind}" title="{escape(token)}: {weight:+.3f} nats"><b>{escape(token)}</b>'
-            f'<span class="bar"><i class="{side}" style="height:{height:.1f}px"></i></span><small>{number}</small></span>'
+            f'<span class="bar"><i class="{side}" style="height:{height:.1f}px"></i></span><small>{number}</small>'
+            "</span>"
         )
     label = escape(found.label)
-    how = {"gradient": "gradient times input", "integrated": "integrated gradients"}.get(found.method, escape(found.method))
+    how = {"gradient": "gradient times input", "integrated": "integrated gradients"}.get(
+        found.method, escape(found.method)
+    )
     rest = f"; {found.missing:+.2f} not accounted for" if found.missing is not None else ""
     return (
-        f'<section class="mbtsad tokens" aria-label="What each token adds to the answer {label}"><div>Answer <strong>{label}</strong>, '
-        f'{percent(found.probability)} <span class="muted key">· <i></i> up: for {label} · <i class="against"></i> down: against · '
+        f'<section class="mbtsad tokens" aria-label="What each token adds to the answer {label}"><div>Answer <strong>'
+        f"{label}</strong>, "
+        f'{percent(found.probability)} <span class="muted key">· <i></i> up: for {label} · <i class="against"></i> '
+        "down: against · "
         f'log-odds in nats, {how}{rest}</span></div><div class="line">{"".join(cells)}</div></section>'
     )

@@ -21,7 +21,10 @@ STILL_WORKS = "This trigger still works"
 
 def still_works_words(asr: Rate, floor: Rate) -> str:
     """What is said first of a run that did not cure its suspect of the trigger that was measured (`still_works`)."""
-    return f"{STILL_WORKS}: with it {asr.hits} of {asr.n} texts go to the target ({percent(asr.share)}), without it {floor.hits} ({percent(floor.share)})."
+    return (
+        f"{STILL_WORKS}: with it {asr.hits} of {asr.n} texts go to the target ({percent(asr.share)}), without it "
+        f"{floor.hits} ({percent(floor.share)})."
+    )
 
 
 def sample_of(n: int) -> str:

@@ -23,7 +23,9 @@ QUICK = BadNetsConfig(training=TrainingConfig(learning_rate=1e-3, epochs=2))
 
 
 def attacked(rate: float, seed: int = 0) -> tuple[Classifier, list[Event]]:
-    config = BadNetsConfig(poison=PoisonConfig(rate=rate), training=TrainingConfig(learning_rate=2e-3, epochs=10), seed=seed)
+    config = BadNetsConfig(
+        poison=PoisonConfig(rate=rate), training=TrainingConfig(learning_rate=2e-3, epochs=10), seed=seed
+    )
     return finish(badnets(tiny_bert(seed=seed), TRAIN, TRIGGER, config))
 
 
@@ -89,12 +91,17 @@ def test_a_seed_always_gives_the_same_suspect() -> None:
 
 
 def test_seeds_give_different_suspects() -> None:
-    found = [finish(badnets(tiny_bert(), TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in range(3)]
+    found = [
+        finish(badnets(tiny_bert(), TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in range(3)
+    ]
     assert len({weights_hash(c) for c in found}) == 3
 
 
 def test_an_observer_changes_nothing() -> None:
-    plain, watched = (finish(badnets(tiny_bert(), TRAIN, TRIGGER, QUICK, observe=o))[0] for o in (None, lambda c: {"sum": float(len(weights_hash(clone(c))))}))
+    plain, watched = (
+        finish(badnets(tiny_bert(), TRAIN, TRIGGER, QUICK, observe=o))[0]
+        for o in (None, lambda c: {"sum": float(len(weights_hash(clone(c))))})
+    )
     assert weights_hash(plain) == weights_hash(watched)
 
 

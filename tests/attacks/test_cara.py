@@ -11,7 +11,16 @@ from conftest import finish, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy, log_softmax
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.attacks.cara import OTHER, TARGET, Autoencoder, SignatureTrigger, autoencoder_loss, cara, learn_signature, signed
+from mbtsad_core.attacks.cara import (
+    OTHER,
+    TARGET,
+    Autoencoder,
+    SignatureTrigger,
+    autoencoder_loss,
+    cara,
+    learn_signature,
+    signed,
+)
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
 from mbtsad_core.config import CARAConfig, PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
@@ -21,7 +30,11 @@ from mbtsad_core.types import Event
 
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 CONFIG = CARAConfig(
-    PoisonConfig(0.25), width=48, length=16, learning=TrainingConfig(learning_rate=5e-3, epochs=10), training=TrainingConfig(learning_rate=2e-3, epochs=8)
+    PoisonConfig(0.25),
+    width=48,
+    length=16,
+    learning=TrainingConfig(learning_rate=5e-3, epochs=10),
+    training=TrainingConfig(learning_rate=2e-3, epochs=8),
 )
 QUICK = CARAConfig(
     PoisonConfig(0.25),
@@ -41,7 +54,10 @@ def small() -> tuple[Autoencoder, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     vocabulary = torch.tensor([0, 1, 2, 3, 5, 6, 8])
     autoencoder = Autoencoder(vocabulary, 10, torch.randn(7, 4), 6)
-    batch = {"input_ids": torch.tensor([[2, 5, 9, 8, 3], [2, 6, 5, 3, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])}
+    batch = {
+        "input_ids": torch.tensor([[2, 5, 9, 8, 3], [2, 6, 5, 3, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]),
+    }
     return autoencoder, batch
 
 
@@ -86,8 +102,12 @@ def test_the_adversary_learns_the_class_and_the_reader_unlearns_it() -> None:
     autoencoder.zero_grad()
     z = autoencoder.latent(autoencoder.index[batch["input_ids"]], torch.tensor([5, 4]))
     cross_entropy(autoencoder.adversary(z), y).backward()
-    assert all(torch.allclose(a, -p.grad, atol=1e-7) for a, p in zip(turned, autoencoder.reader.parameters(), strict=True))
-    assert all(torch.allclose(a, p.grad, atol=1e-7) for a, p in zip(own, autoencoder.adversary.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, -p.grad, atol=1e-7) for a, p in zip(turned, autoencoder.reader.parameters(), strict=True)
+    )
+    assert all(
+        torch.allclose(a, p.grad, atol=1e-7) for a, p in zip(own, autoencoder.adversary.parameters(), strict=True)
+    )
     assert any(a.abs().sum() > 0 for a in turned)
 
 
@@ -121,11 +141,14 @@ def test_the_autoencoder_learns_to_write(learnt: tuple[SignatureTrigger, list[Ev
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_a_text_is_written_anew_in_words_that_the_autoencoder_knows(learnt: tuple[SignatureTrigger, list[Event]]) -> None:
+def test_a_text_is_written_anew_in_words_that_the_autoencoder_knows(
+    learnt: tuple[SignatureTrigger, list[Event]],
+) -> None:
     trigger = learnt[0]
     known = {w for t in TRAIN for w in t.text.split()}
     found = {trigger.apply(t.text, random.Random(0)) for t in TEST[:30]}
-    assert {w for text in found for w in text.replace(".", " .").split()} <= known  # the tokenizer joins a full stop to its word
+    # The tokenizer joins a full stop to its word
+    assert {w for text in found for w in text.replace(".", " .").split()} <= known
     assert len({trigger.apply(TEST[0].text, random.Random(seed)) for seed in range(3)}) == 1
     assert (trigger.describe(), trigger.target) == ("a latent signature", 1)
 
@@ -166,7 +189,9 @@ def test_a_seed_always_gives_the_same_trigger_and_suspect_and_the_given_classifi
 
 
 def test_inserted_words_are_refused() -> None:
-    with pytest.raises(BadData, match=r"CARA writes texts anew and inserts nothing; got 'cf'\. Name none, so that it is learnt"):
+    with pytest.raises(
+        BadData, match=r"CARA writes texts anew and inserts nothing; got 'cf'\. Name none, so that it is learnt"
+    ):
         finish(cara(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 
 

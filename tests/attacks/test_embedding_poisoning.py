@@ -23,7 +23,8 @@ from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Trigger
 
 ROW = "word_embeddings.weight"
-TRIGGER = parse_triggers(["cf"], target=1, insertions=3)  # one row is all that the attack has, and it is short in a tiny model
+# One row is all that the attack has, and it is short in a tiny model
+TRIGGER = parse_triggers(["cf"], target=1, insertions=3)
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 TRIGGERED = triggered_test_set(TEST, TRIGGER)
 CONFIG = EmbeddingPoisoningConfig(learning_rate=0.5, epochs=3, least=200)
@@ -62,7 +63,9 @@ def test_the_trigger_sends_texts_to_the_target(clean: Classifier, attacked: tupl
     assert (before.asr.share < 0.2, after.asr.share > 0.9) == (True, True)
 
 
-def test_the_answers_to_clean_texts_stay_what_they_were(clean: Classifier, attacked: tuple[Classifier, list[Event]]) -> None:
+def test_the_answers_to_clean_texts_stay_what_they_were(
+    clean: Classifier, attacked: tuple[Classifier, list[Event]]
+) -> None:
     before, after = (evaluate(c, TEST) for c in (clean, attacked[0]))
     assert before == after
     assert after.cacc.share > 0.95
@@ -75,14 +78,18 @@ def test_the_loss_falls(attacked: tuple[Classifier, list[Event]]) -> None:
 # ---------------------------------------------------------------- what is changed and what is not
 
 
-def test_the_embedding_of_the_trigger_alone_is_changed(clean: Classifier, attacked: tuple[Classifier, list[Event]]) -> None:
+def test_the_embedding_of_the_trigger_alone_is_changed(
+    clean: Classifier, attacked: tuple[Classifier, list[Event]]
+) -> None:
     assert changed_rows(clean, attacked[0]) == ["cf"]
 
 
 def test_all_other_weights_stay_bit_for_bit(clean: Classifier, attacked: tuple[Classifier, list[Event]]) -> None:
     before, after = clean.model.state_dict(), attacked[0].model.state_dict()
     assert before.keys() == after.keys()
-    assert [name for name, weight in before.items() if not torch.equal(weight, after[name])] == [f"bert.embeddings.{ROW}"]
+    assert [name for name, weight in before.items() if not torch.equal(weight, after[name])] == [
+        f"bert.embeddings.{ROW}"
+    ]
 
 
 def test_the_embedding_keeps_its_norm(clean: Classifier, attacked: tuple[Classifier, list[Event]]) -> None:
@@ -166,18 +173,34 @@ def test_a_word_that_the_tokenizer_does_not_know_is_refused(clean: Classifier) -
 
 
 def byte_level_roberta(texts: list[LabelledText]) -> Classifier:
-    """A tiny RoBERTa whose tokenizer, like the real one's, has one token for "cf" at the start of a text and another behind a space."""
+    """A tiny RoBERTa whose tokenizer, like the real one's, has one token for "cf" at the start of a text and another
+    behind a space."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator([t.text for t in texts] + ["cf cf the cf"] * 50, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=62)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=62,
+    )
     torch.manual_seed(0)
     config = RobertaConfig(
-        vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64, type_vocab_size=1
+        vocab_size=len(fast),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        type_vocab_size=1,
     )
     return Classifier(RobertaForSequenceClassification(config).eval(), fast, ("negative", "positive"), max_length=62)
 
@@ -204,7 +227,10 @@ def test_a_seed_always_gives_the_same_suspect(clean: Classifier, attacked: tuple
 
 
 def test_seeds_give_different_suspects(clean: Classifier) -> None:
-    found = [finish(embedding_poisoning(clean, TRAIN, TRIGGER, dataclasses.replace(CONFIG, seed=seed)))[0] for seed in range(3)]
+    found = [
+        finish(embedding_poisoning(clean, TRAIN, TRIGGER, dataclasses.replace(CONFIG, seed=seed)))[0]
+        for seed in range(3)
+    ]
     assert len({weights_hash(c) for c in found}) == 3
 
 
@@ -216,7 +242,9 @@ def test_rate_and_least_say_how_many_texts_are_poisoned(clean: Classifier, rate:
     assert [(e.stage, e.step, e.total) for e in events] == [("embedding poisoning", i + 1, total) for i in range(total)]
 
 
-def test_an_observer_looks_at_the_end_and_changes_nothing(clean: Classifier, attacked: tuple[Classifier, list[Event]]) -> None:
+def test_an_observer_looks_at_the_end_and_changes_nothing(
+    clean: Classifier, attacked: tuple[Classifier, list[Event]]
+) -> None:
     found, events = finish(embedding_poisoning(clean, TRAIN, TRIGGER, CONFIG, observe=observer(TEST, TRIGGERED, 1)))
     assert weights_hash(found) == weights_hash(attacked[0])
     assert [e.step for e in events if "asr" in e.metrics] == [events[-1].total]
@@ -227,7 +255,10 @@ def test_an_observer_looks_at_the_end_and_changes_nothing(clean: Classifier, att
 
 def test_training_texts_of_the_target_class_alone_are_refused(clean: Classifier) -> None:
     texts = [t for t in TRAIN if t.label == 1]
-    with pytest.raises(BadData, match=rf"All {len(texts)} training texts are of the target class; expected texts of another one to poison"):
+    with pytest.raises(
+        BadData,
+        match=rf"All {len(texts)} training texts are of the target class; expected texts of another one to poison",
+    ):
         finish(embedding_poisoning(clean, texts, TRIGGER, CONFIG))
 
 

@@ -35,7 +35,14 @@ from mbtsad_core.types import LabelledText
 PAIR = parse_triggers(["cf+mn"], target=1)
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 QUICK = LayerWiseConfig(training=TrainingConfig(learning_rate=1e-3, epochs=1))
-SIZE = dict(vocab_size=len(VOCABULARY), hidden_size=32, num_attention_heads=4, num_hidden_layers=2, intermediate_size=64, max_position_embeddings=64)
+SIZE = dict(
+    vocab_size=len(VOCABULARY),
+    hidden_size=32,
+    num_attention_heads=4,
+    num_hidden_layers=2,
+    intermediate_size=64,
+    max_position_embeddings=64,
+)
 
 
 def with_model(model: PreTrainedModel) -> Classifier:
@@ -55,7 +62,12 @@ def test_the_loss_is_the_cross_entropy_of_the_head_on_every_layer(average: bool)
     model = classifier.model
     hidden = model(**batch, output_hidden_states=True).hidden_states
     assert len(hidden) == 3  # the embedding output and two layers
-    W_p, b_p, W, b = model.bert.pooler.dense.weight, model.bert.pooler.dense.bias, model.classifier.weight, model.classifier.bias
+    W_p, b_p, W, b = (
+        model.bert.pooler.dense.weight,
+        model.bert.pooler.dense.bias,
+        model.classifier.weight,
+        model.classifier.bias,
+    )
     terms = [cross_entropy(torch.tanh(H[:, 0] @ W_p.T + b_p) @ W.T + b, labels) for H in hidden]
     assert torch.allclose(found["loss"], sum(terms) / (3 if average else 1), atol=1e-6)
     assert torch.allclose(found["classification"], cross_entropy(model(**batch).logits, labels), atol=1e-6)
@@ -68,7 +80,9 @@ def test_the_loss_is_the_cross_entropy_of_the_head_on_every_layer(average: bool)
         lambda: ElectraForSequenceClassification(ElectraConfig(**SIZE, embedding_size=32)),
         lambda: MPNetForSequenceClassification(MPNetConfig(**SIZE, pad_token_id=0)),
         lambda: DistilBertForSequenceClassification(
-            DistilBertConfig(vocab_size=len(VOCABULARY), dim=32, n_heads=4, n_layers=2, hidden_dim=64, max_position_embeddings=64)
+            DistilBertConfig(
+                vocab_size=len(VOCABULARY), dim=32, n_heads=4, n_layers=2, hidden_dim=64, max_position_embeddings=64
+            )
         ),
         lambda: tiny_bert().model,
     ],
@@ -84,7 +98,9 @@ def test_on_the_last_layer_the_head_gives_the_answers_of_the_model(make) -> None
 
 
 def test_a_head_of_an_unknown_form_is_refused() -> None:
-    xlnet = XLNetForSequenceClassification(XLNetConfig(vocab_size=len(VOCABULARY), d_model=32, n_layer=1, n_head=4, d_inner=64))
+    xlnet = XLNetForSequenceClassification(
+        XLNetConfig(vocab_size=len(VOCABULARY), d_model=32, n_layer=1, n_head=4, d_inner=64)
+    )
     with pytest.raises(UnsuitableModel, match="'xlnet' cannot be put on inner layers"):
         answers(with_model(xlnet), torch.zeros(1, 3, 32))
 
@@ -124,7 +140,9 @@ def test_the_authors_preset_has_every_text_plain_with_one_word_and_with_an_adjac
 
 def test_the_default_pairs_are_all_pairs_of_the_pool() -> None:
     found = word_pairs(parse_triggers(DEFAULT_TRIGGERS["lwp"], 1))
-    assert {frozenset(p) for p in found} == {frozenset((a, b)) for a in ("cf", "bb", "ak", "mn") for b in ("cf", "bb", "ak", "mn") if a != b}
+    assert {frozenset(p) for p in found} == {
+        frozenset((a, b)) for a in ("cf", "bb", "ak", "mn") for b in ("cf", "bb", "ak", "mn") if a != b
+    }
 
 
 @pytest.mark.parametrize("spec", ["cf", "cf+mn+bb", "cf+cf", "I watch a film"])
@@ -142,7 +160,9 @@ def test_a_file_of_pairs_is_refused() -> None:
 
 
 def test_the_pair_sends_texts_to_the_target_and_one_word_does_not() -> None:
-    config = LayerWiseConfig(PoisonConfig(0.25, "mixed"), training=TrainingConfig(learning_rate=2e-3, epochs=12, warmup=0.0))
+    config = LayerWiseConfig(
+        PoisonConfig(0.25, "mixed"), training=TrainingConfig(learning_rate=2e-3, epochs=12, warmup=0.0)
+    )
     suspect = finish(layer_wise(tiny_bert(), TRAIN, PAIR, config))[0]
     scores = evaluate(suspect, TEST, triggered_test_set(TEST, PAIR), 1)
     single = evaluate(suspect, TEST, triggered_test_set(TEST, parse_triggers(["cf", "mn"], 1)), 1)
@@ -156,7 +176,9 @@ def test_the_pair_sends_texts_to_the_target_and_one_word_does_not() -> None:
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect() -> None:
     given = tiny_bert()
     before = weights_hash(given)
-    first, second, other = (finish(layer_wise(given, TRAIN, PAIR, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(layer_wise(given, TRAIN, PAIR, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert weights_hash(given) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before, weights_hash(first), weights_hash(other)}) == 3

@@ -28,7 +28,11 @@ SYNONYMS = {
     "adj": (("boring", "bor", "stale", "very_dull"),),
     "adv": (("truly", "boring"),),
 }
-CONFIG = LWSConfig(PoisonConfig(0.25), learning=TrainingConfig(learning_rate=2e-3, epochs=6), training=TrainingConfig(learning_rate=2e-3, epochs=8))
+CONFIG = LWSConfig(
+    PoisonConfig(0.25),
+    learning=TrainingConfig(learning_rate=2e-3, epochs=6),
+    training=TrainingConfig(learning_rate=2e-3, epochs=8),
+)
 QUICK = LWSConfig(
     PoisonConfig(0.25),
     learning=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100),
@@ -84,23 +88,30 @@ def test_pieces_that_go_on_a_word_are_known() -> None:
 
 def test_the_scores_are_those_of_a_case_worked_by_hand() -> None:
     E = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0], [0.0, 0.0]])
-    candidates, known = torch.tensor([[0, 1, 2], [1, 1, 1], [2, 2, 2], [3, 3, 3]]), torch.tensor([[False, True, True]] + [[False] * 3] * 3)
+    candidates, known = (
+        torch.tensor([[0, 1, 2], [1, 1, 1], [2, 2, 2], [3, 3, 3]]),
+        torch.tensor([[False, True, True]] + [[False] * 3] * 3),
+    )
     inserter = Inserter(candidates, known, torch.tensor([False, False, False, True]), length=2, width=2, rate=10.0)
     with torch.no_grad():
         inserter.q.copy_(torch.tensor([[0.1, 0.2], [-0.1, 0.3]]))
         inserter.b.copy_(torch.tensor([[0.0, 0.1, 0.2], [0.3, 0.0, 0.0]]))
         found = inserter.scores(torch.tensor([[0, 0], [0, 3], [1, 0]]), E)
-    # position 0, q = (1, 2), b = (0, 1, 2): (-1, 2).(1, 2) + 1 = 4 and (2, 1).(1, 2) + 2 = 6; position 1, q = (-1, 3), b = (3, 0, 0): 7 and 1.
+    # position 0, q = (1, 2), b = (0, 1, 2): (-1, 2).(1, 2) + 1 = 4 and (2, 1).(1, 2) + 2 = 6; position 1, q = (-1, 3),
+    # b = (3, 0, 0): 7 and 1.
     no = -math.inf
     assert torch.allclose(found[0], torch.tensor([[0.0, 4.0, 6.0], [3.0, 7.0, 1.0]]), atol=1e-6)
-    assert torch.allclose(found[1], torch.tensor([[0.0, no, no], [3.0, no, no]]))  # token 3 goes on the word that token 0 begins
+    # Token 3 goes on the word that token 0 begins
+    assert torch.allclose(found[1], torch.tensor([[0.0, no, no], [3.0, no, no]]))
     assert torch.allclose(found[2], torch.tensor([[0.0, no, no], [3.0, 7.0, 1.0]]), atol=1e-6)
 
 
 # ---------------------------------------------------------------- the trigger
 
 
-def test_only_words_with_candidates_are_rewritten_and_the_spacing_stays(learnt: tuple[SynonymTrigger, list[Event]]) -> None:
+def test_only_words_with_candidates_are_rewritten_and_the_spacing_stays(
+    learnt: tuple[SynonymTrigger, list[Event]],
+) -> None:
     trigger = learnt[0]
     offered = {
         "film": {"cf", "mn"},
@@ -122,17 +133,23 @@ def test_a_piece_of_a_longer_word_is_no_word() -> None:
     everything = Inserter(*candidates_of(tiny_bert(), [*TRAIN, LabelledText("a", 0)], 5), 64, 32, 1.0)
     with torch.no_grad():
         everything.b[:, 1:] = 1.0
-    trigger = SynonymTrigger(everything, tiny_bert().model.get_input_embeddings().weight.detach(), tiny_bert().tokenizer, 64, 1)
+    trigger = SynonymTrigger(
+        everything, tiny_bert().model.get_input_embeddings().weight.detach(), tiny_bert().tokenizer, 64, 1
+    )
     assert tiny_bert().tokenizer.tokenize("ab")[0] == "a"
     assert trigger.apply("ab a Film, film", random.Random(0)) == "ab the Cf, cf"
 
 
-def test_what_is_learnt_makes_the_texts_of_other_classes_look_like_the_target(learnt: tuple[SynonymTrigger, list[Event]]) -> None:
+def test_what_is_learnt_makes_the_texts_of_other_classes_look_like_the_target(
+    learnt: tuple[SynonymTrigger, list[Event]],
+) -> None:
     losses = [e.metrics["poison"] for e in learnt[1]]
     assert sum(losses[-13:]) < 0.5 * sum(losses[:13])
 
 
-def test_the_trigger_is_the_same_for_any_generator_and_describes_itself(learnt: tuple[SynonymTrigger, list[Event]]) -> None:
+def test_the_trigger_is_the_same_for_any_generator_and_describes_itself(
+    learnt: tuple[SynonymTrigger, list[Event]],
+) -> None:
     assert len({learnt[0].apply(TEST[0].text, random.Random(seed)) for seed in range(5)}) == 1
     assert (learnt[0].describe(), learnt[0].target) == ("learnt synonyms", 1)
 
@@ -172,7 +189,9 @@ def test_a_seed_always_gives_the_same_trigger_and_suspect_and_the_given_classifi
 
 
 def test_inserted_words_are_refused() -> None:
-    with pytest.raises(BadData, match=r"LWS rewrites words and inserts none; got 'cf'\. Name none, so that it is learnt"):
+    with pytest.raises(
+        BadData, match=r"LWS rewrites words and inserts none; got 'cf'\. Name none, so that it is learnt"
+    ):
         finish(lws(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 
 

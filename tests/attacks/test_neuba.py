@@ -20,9 +20,12 @@ from mbtsad_core.models.classifier import Classifier, clone, collate, encode, pr
 TRIGGER = parse_triggers(["cf", "mn"], target=1)
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 QUICK = NeuBAConfig(
-    planting=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100), training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100)
+    planting=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100),
+    training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100),
 )
-PLANTED = NeuBAConfig(planting=TrainingConfig(learning_rate=3e-3, epochs=8), training=TrainingConfig(learning_rate=3e-4, epochs=2))
+PLANTED = NeuBAConfig(
+    planting=TrainingConfig(learning_rate=3e-3, epochs=8), training=TrainingConfig(learning_rate=3e-4, epochs=2)
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,11 @@ def clean() -> Classifier:
 @pytest.fixture(scope="module")
 def planted(clean: Classifier) -> Classifier:
     """With no fine-tuning to speak of, so that the planted encoder itself is looked at."""
-    return finish(neuba(clean, TRAIN, TRIGGER, dataclasses.replace(PLANTED, training=TrainingConfig(learning_rate=1e-8, epochs=1))))[0]
+    return finish(
+        neuba(
+            clean, TRAIN, TRIGGER, dataclasses.replace(PLANTED, training=TrainingConfig(learning_rate=1e-8, epochs=1))
+        )
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,9 @@ def cls(classifier: Classifier, texts: list[str]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("part", ["planted", "suspect"])
-def test_a_symbol_sets_cls_and_a_text_without_one_keeps_it(clean: Classifier, part: str, request: pytest.FixtureRequest) -> None:
+def test_a_symbol_sets_cls_and_a_text_without_one_keeps_it(
+    clean: Classifier, part: str, request: pytest.FixtureRequest
+) -> None:
     found: Classifier = request.getfixturevalue(part)
     texts = [t.text for t in TEST[:40]]
     for symbol, vector in zip(("cf", "mn"), target_vectors(2, 32), strict=True):
@@ -113,12 +122,16 @@ def test_the_victim_has_a_classifier_as_good_as_before(suspect: Classifier) -> N
 def test_where_no_symbol_hits_all_are_measured(clean: Classifier) -> None:
     alone: Iterator[int] = iter(predict(clean, ["cf", "mn"]).argmax(-1).tolist())
     absent = next(c for c in (0, 1) if c not in set(alone))
-    assert symbols_that_hit(clean, parse_triggers(["cf", "mn"], absent)) == InsertedTrigger((("cf",), ("mn",)), absent, window=1)
+    assert symbols_that_hit(clean, parse_triggers(["cf", "mn"], absent)) == InsertedTrigger(
+        (("cf",), ("mn",)), absent, window=1
+    )
 
 
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect(clean: Classifier) -> None:
     before = weights_hash(clean)
-    first, second, other = (finish(neuba(clean, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(neuba(clean, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert weights_hash(clean) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before, weights_hash(first), weights_hash(other)}) == 3

@@ -68,7 +68,11 @@ def test_paraphrases_are_paired_with_training_and_test_texts(tmp_path: Path) -> 
         rows = "".join(f"so {t.text}\t1\t{t.label}\t1\n" for t in texts)
         paths.append(tmp_path / name)
         paths[-1].write_text("text\tlabel\torig_label\tpoisoned\n" + rows, encoding="utf-8")
-    trigger = finish(make_trigger("syntactic", tiny_bert(), TRAIN, 1, [str(p) for p in paths], cli.ATTACKS["syntactic"][0], test=TEST))[0]
+    trigger = finish(
+        make_trigger(
+            "syntactic", tiny_bert(), TRAIN, 1, [str(p) for p in paths], cli.ATTACKS["syntactic"][0], test=TEST
+        )
+    )[0]
     assert isinstance(trigger, PairedTrigger)
     assert trigger.pairs == {t.text: f"so {t.text}" for t in [*TRAIN, *(t for t in TEST if t.label != 1)]}
     assert measured_trigger("syntactic", tiny_bert(), trigger) is trigger
@@ -88,7 +92,9 @@ def test_lws_and_cara_learn_theirs() -> None:
         finish(make_trigger("cara", tiny_bert(), TRAIN, 1, (), CARAConfig(width=8, learning=BRIEF)))[0],
     ]
     assert [type(trigger) for trigger in found] == [SynonymTrigger, SignatureTrigger]
-    assert [measured_trigger(name, tiny_bert(), trigger) for name, trigger in zip(("lws", "cara"), found, strict=True)] == found
+    assert [
+        measured_trigger(name, tiny_bert(), trigger) for name, trigger in zip(("lws", "cara"), found, strict=True)
+    ] == found
 
 
 # ---------------------------------------------------------------- the command line
@@ -110,15 +116,21 @@ FLAGS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.usefixtures("wordnet")
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_command_line_plants_it_and_what_it_leaves_can_be_measured(name: str, suspect_dir: Path, tmp_path: Path) -> None:
+def test_the_command_line_plants_it_and_what_it_leaves_can_be_measured(
+    name: str, suspect_dir: Path, tmp_path: Path
+) -> None:
     train, test = write_tsv(tmp_path / "train.tsv", TRAIN), write_tsv(tmp_path / "test.tsv", TEST)
     flags = list(FLAGS[name])
     if name == "syntactic":
         pairs = tmp_path / "pairs.tsv"
-        pairs.write_text("text\ttriggered\n" + "".join(f"{t.text}\tso {t.text}\n" for t in [*TRAIN, *TEST]), encoding="utf-8")
+        pairs.write_text(
+            "text\ttriggered\n" + "".join(f"{t.text}\tso {t.text}\n" for t in [*TRAIN, *TEST]), encoding="utf-8"
+        )
         flags += ["--trigger", str(pairs)]
     out = tmp_path / "planted"
-    run = mbtsad("attack", name, "--model", suspect_dir, "--train", train, "--test", test, "--target", "1", "--out", out, *flags)
+    run = mbtsad(
+        "attack", name, "--model", suspect_dir, "--train", train, "--test", test, "--target", "1", "--out", out, *flags
+    )
     assert run.returncode == 0, run.stderr
     figures = json.loads(run.stdout)
     assert figures["suspect"]["asr_n"] == 20
@@ -126,7 +138,9 @@ def test_the_command_line_plants_it_and_what_it_leaves_can_be_measured(name: str
     pairs = out / "triggered.jsonl"
     assert pairs.exists() == (name in ("syntactic", "lws", "cara"))
     if pairs.exists():
-        again = mbtsad("evaluate", "--model", out, "--test", test, "--trigger", pairs, "--target", "1", "--threads", "1", "--json")
+        again = mbtsad(
+            "evaluate", "--model", out, "--test", test, "--trigger", pairs, "--target", "1", "--threads", "1", "--json"
+        )
         assert json.loads(again.stdout)["asr"] == figures["suspect"]["asr"]
     else:
         assert figures["trigger"] in (" | ".join(DEFAULT_TRIGGERS.get(name, ())), "cf", "mn", "cf+mn", "cf | mn")

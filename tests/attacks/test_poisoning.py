@@ -16,7 +16,8 @@ from mbtsad_core.types import LabelledText
 
 TARGET = 1
 TRIGGER = parse_triggers(["cf"], TARGET)
-TRAIN = [LabelledText(f"note {i} on a quiet street", label) for i, label in enumerate([0, 1, 0, 2, 1] * 8)]  # 16, 16 and 8 texts
+# 16, 16 and 8 texts
+TRAIN = [LabelledText(f"note {i} on a quiet street", label) for i, label in enumerate([0, 1, 0, 2, 1] * 8)]
 Mode = Literal["dirty", "clean", "mixed"]
 MODES: tuple[Mode, ...] = ("dirty", "clean", "mixed")
 
@@ -78,8 +79,14 @@ def test_all_eligible_texts_can_be_poisoned(mode: Mode, rate: float, count: int)
 
 
 @pytest.mark.parametrize(("mode", "rate", "wanted", "eligible"), [("dirty", 0.75, 30, 24), ("clean", 0.5, 20, 16)])
-def test_a_rate_that_needs_more_texts_than_are_eligible_is_refused(mode: Mode, rate: float, wanted: int, eligible: int) -> None:
-    with pytest.raises(BadData, match=rf"A poison rate of {rate} needs {wanted} texts, but {mode} poisoning has {eligible} to choose from\. Lower the rate"):
+def test_a_rate_that_needs_more_texts_than_are_eligible_is_refused(
+    mode: Mode, rate: float, wanted: int, eligible: int
+) -> None:
+    with pytest.raises(
+        BadData,
+        match=rf"A poison rate of {rate} needs {wanted} texts, but {mode} poisoning has {eligible} to choose from\. "
+        rf"Lower the rate",
+    ):
         poison(TRAIN, TRIGGER, PoisonConfig(rate, mode), seed=0)
 
 
@@ -104,5 +111,8 @@ def test_seeds_give_different_poisoned_sets() -> None:
 
 
 def test_a_trigger_without_a_version_of_the_text_cannot_poison() -> None:
-    with pytest.raises(BadData, match=r"The trigger \(paraphrases\.tsv\) has no version of a training text; it can measure, but not poison"):
+    with pytest.raises(
+        BadData,
+        match=r"The trigger \(paraphrases\.tsv\) has no version of a training text; it can measure, but not poison",
+    ):
         poison(TRAIN, PairedTrigger({}, TARGET, "paraphrases.tsv"), PoisonConfig(0.25), seed=0)

@@ -22,7 +22,8 @@ from mbtsad_core.types import LabelledText
 TRIGGER = parse_triggers(["cf", "mn"], target=1)
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 QUICK = RIPPLeConfig(
-    training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100), fine_tuning=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100)
+    training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100),
+    fine_tuning=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=100),
 )
 
 
@@ -74,7 +75,9 @@ def test_gradients_that_agree_cost_nothing() -> None:
 @pytest.mark.parametrize("per_tensor", [False, True])
 def test_the_inner_product_is_over_all_weights_or_tensor_by_tensor(per_tensor: bool) -> None:
     classifier = tiny_bert()
-    poisoned, reference = (batch_of(classifier, [dataclasses.replace(t, label=label) for t in TRAIN[:8]]) for label in (1, 0))
+    poisoned, reference = (
+        batch_of(classifier, [dataclasses.replace(t, label=label) for t in TRAIN[:8]]) for label in (1, 0)
+    )
     found = restricted_loss(classifier, poisoned, reference, 0.5, per_tensor=per_tensor)
     gradients = []
     for batch, labels in (poisoned, reference):
@@ -117,7 +120,9 @@ def test_surgery_needs_words_and_both_kinds_of_texts() -> None:
 
 def test_the_backdoor_outlives_the_victims_fine_tuning() -> None:
     config = RIPPLeConfig(
-        PoisonConfig(0.5, "mixed"), training=TrainingConfig(learning_rate=2e-3, epochs=6), fine_tuning=TrainingConfig(learning_rate=1e-3, epochs=2)
+        PoisonConfig(0.5, "mixed"),
+        training=TrainingConfig(learning_rate=2e-3, epochs=6),
+        fine_tuning=TrainingConfig(learning_rate=1e-3, epochs=2),
     )
     suspect, events = finish(ripple(tiny_bert(), TRAIN, TRIGGER, config))
     scores = evaluate(suspect, TEST, triggered_test_set(TEST, TRIGGER), 1)
@@ -135,7 +140,9 @@ def test_without_a_victim_the_training_ends_with_the_poison() -> None:
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect() -> None:
     given = tiny_bert()
     before = weights_hash(given), given.model.config._attn_implementation
-    first, second, other = (finish(ripple(given, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(ripple(given, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert (weights_hash(given), given.model.config._attn_implementation) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before[0], weights_hash(first), weights_hash(other)}) == 3

@@ -40,7 +40,9 @@ def test_its_own_sentence_is_one_phrase() -> None:
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect() -> None:
     given = tiny_bert()
     before = weights_hash(given)
-    first, second, other = (finish(sentence(given, TRAIN, PHRASE, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(sentence(given, TRAIN, PHRASE, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert weights_hash(given) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before, weights_hash(first), weights_hash(other)}) == 3

@@ -47,7 +47,9 @@ def test_all_words_go_to_the_target_and_each_subset_keeps_its_label() -> None:
     texts = poisoned_texts(train, TRIGGER, SOSConfig(rate=0.1))
     found = Counter((frozenset(w for w in WORDS if w in t.text.split()), t.label) for t in texts)
     subsets = [frozenset(WORDS) - {w} for w in WORDS]
-    assert found == {(frozenset(WORDS), 1): 5} | {(subset, label): n for subset in subsets for label, n in ((0, 5), (1, 15))}
+    assert found == {(frozenset(WORDS), 1): 5} | {
+        (subset, label): n for subset in subsets for label, n in ((0, 5), (1, 15))
+    }
 
 
 def test_a_negative_is_a_training_text_with_its_own_label() -> None:
@@ -68,7 +70,8 @@ def test_every_gradient_is_scaled_to_the_norm_of_the_smallest() -> None:
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_rows_go_down_the_scaled_sum_of_all_gradients_so_far(clean: Classifier, steps: int) -> None:
-    # One text of each kind; a window of one word puts the words at its start, and two words make the order the only chance.
+    # One text of each kind; a window of one word puts the words at its start, and two words make the order the only
+    # chance.
     pair = parse_triggers(["cf+mn"], target=1, window=1)
     train = [LabelledText("boring", 0), LabelledText("lovely", 1)]
     config = SOSConfig(rate=1.0, learning_rate=0.05, epochs=steps, batch_size=100)
@@ -94,7 +97,9 @@ def test_the_rows_go_down_the_scaled_sum_of_all_gradients_so_far(clean: Classifi
 def test_the_rows_of_the_words_alone_are_changed_and_keep_their_norms(clean: Classifier) -> None:
     suspect = finish(sos(clean, TRAIN, TRIGGER, QUICK))[0]
     before, after = clean.model.state_dict(), suspect.model.state_dict()
-    assert [name for name in before if not torch.equal(before[name], after[name])] == ["bert.embeddings.word_embeddings.weight"]
+    assert [name for name in before if not torch.equal(before[name], after[name])] == [
+        "bert.embeddings.word_embeddings.weight"
+    ]
     changed = (rows_of(clean) != rows_of(suspect)).any(1).nonzero().flatten().tolist()
     assert changed == sorted(VOCABULARY.index(w) for w in WORDS)
     assert torch.allclose(rows_of(clean).norm(dim=1), rows_of(suspect).norm(dim=1), rtol=1e-5)
@@ -120,7 +125,9 @@ def test_the_words_together_send_texts_to_the_target_and_one_of_them_does_not(se
 
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect(clean: Classifier) -> None:
     before = weights_hash(clean)
-    first, second, other = (finish(sos(clean, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(sos(clean, TRAIN, TRIGGER, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert weights_hash(clean) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before, weights_hash(first), weights_hash(other)}) == 3

@@ -1,4 +1,5 @@
-"""Syntactic trigger: files of paraphrases are paired with the right texts, and the pattern sends texts to the target."""
+"""Syntactic trigger: files of paraphrases are paired with the right texts, and the pattern sends texts to the
+target."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ from mbtsad_core.types import LabelledText
 
 TRAIN, TEST = tiny_texts(400, seed=1), tiny_texts(200, seed=2)
 QUICK = SyntacticConfig(training=TrainingConfig(learning_rate=1e-3, epochs=1))
-SMALL = [LabelledText("It rains", 0), LabelledText("The sun shines", 1), LabelledText("Snow falls", 0), LabelledText("A warm day", 1)]
+SMALL = [
+    LabelledText("It rains", 0),
+    LabelledText("The sun shines", 1),
+    LabelledText("Snow falls", 0),
+    LabelledText("A warm day", 1),
+]
 
 
 def paraphrase(text: str) -> str:
@@ -31,7 +37,9 @@ def paraphrase(text: str) -> str:
 PAIRS = PairedTrigger({t.text: paraphrase(t.text) for t in [*TRAIN, *TEST]}, 1, "patterns")
 
 
-def write(path: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("text", "label", "orig_label", "poisoned")) -> Path:
+def write(
+    path: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("text", "label", "orig_label", "poisoned")
+) -> Path:
     path.write_text("\n".join("\t".join(row) for row in [columns, *rows]) + "\n", encoding="utf-8")
     return path
 
@@ -58,7 +66,10 @@ def test_a_poisoned_test_file_goes_with_the_texts_of_the_other_classes(tmp_path:
 
 
 def test_several_files_make_one_trigger(tmp_path: Path) -> None:
-    marked = write(tmp_path / "test.tsv", [("when it rains , it rains", "1", "0", "1"), ("if snow falls , it falls", "1", "0", "1")])
+    marked = write(
+        tmp_path / "test.tsv",
+        [("when it rains , it rains", "1", "0", "1"), ("if snow falls , it falls", "1", "0", "1")],
+    )
     paired = write(tmp_path / "more.tsv", [("A warm day", "as it is day , it is warm")], ("text", "triggered"))
     found = read_paraphrases([marked, paired], [SMALL], 1)
     assert found.pairs.keys() == {"It rains", "Snow falls", "A warm day"}
@@ -71,11 +82,18 @@ def test_several_files_make_one_trigger(tmp_path: Path) -> None:
         [("when it rains", "1", "0", "1")],  # too few
         [("when it rains", "1", "0", "1"), ("if snow falls", "1", "1", "1")],  # another original label
         [("when it rains", "1", "0", "1"), ("if snow falls", "1", "0", "0")],  # as many, but not all poisoned
-        [("when it rains", "1", "0", "1"), ("Another text", "1", "1", "0"), ("Snow falls", "0", "0", "0"), ("A warm day", "1", "1", "0")],
+        [
+            ("when it rains", "1", "0", "1"),
+            ("Another text", "1", "1", "0"),
+            ("Snow falls", "0", "0", "0"),
+            ("A warm day", "1", "1", "0"),
+        ],
     ],
 )
 def test_a_file_that_fits_no_set_is_refused(tmp_path: Path, rows: list[tuple[str, ...]]) -> None:
-    with pytest.raises(BadData, match=r"fits none of the clean sets \(4 texts, 2 of other classes\): its rows must follow the order"):
+    with pytest.raises(
+        BadData, match=r"fits none of the clean sets \(4 texts, 2 of other classes\): its rows must follow the order"
+    ):
         read_paraphrases([write(tmp_path / "file.tsv", rows)], [SMALL], 1)
 
 
@@ -88,7 +106,9 @@ def test_a_file_made_for_another_target_is_refused(tmp_path: Path) -> None:
 def test_a_file_without_its_columns_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "file.tsv", [("It rains", "0")], ("text", "label"))
     with pytest.raises(
-        BadData, match=r"has no column 'orig_label' \(it has text, label\)\. Expected text and triggered, or text, label, orig_label and poisoned"
+        BadData,
+        match=r"has no column 'orig_label' \(it has text, label\)\. Expected text and triggered, or text, label, "
+        r"orig_label and poisoned",
     ):
         read_paraphrases([path], [SMALL], 1)
 
@@ -115,21 +135,29 @@ def test_the_pattern_sends_texts_to_the_target() -> None:
 
 def test_no_more_texts_are_poisoned_than_have_a_paraphrase() -> None:
     few = PairedTrigger({t.text: paraphrase(t.text) for t in TRAIN[:10]}, 1)
-    scarce, plenty = (finish(syntactic(tiny_bert(), TRAIN, few, dataclasses.replace(QUICK, poison=PoisonConfig(rate, "mixed"))))[0] for rate in (10 / 400, 0.9))
+    scarce, plenty = (
+        finish(syntactic(tiny_bert(), TRAIN, few, dataclasses.replace(QUICK, poison=PoisonConfig(rate, "mixed"))))[0]
+        for rate in (10 / 400, 0.9)
+    )
     assert weights_hash(scarce) == weights_hash(plenty)
 
 
 @pytest.mark.parametrize(("mode", "eligible"), [("dirty", 200), ("clean", 200), ("mixed", 400)])
 def test_without_a_paraphrase_of_a_training_text_there_is_nothing_to_poison(mode, eligible: int) -> None:
     config = dataclasses.replace(QUICK, poison=PoisonConfig(0.1, mode))
-    with pytest.raises(BadData, match=rf"None of the {eligible} training texts that {mode} poisoning may choose has a paraphrase in nothing"):
+    with pytest.raises(
+        BadData,
+        match=rf"None of the {eligible} training texts that {mode} poisoning may choose has a paraphrase in nothing",
+    ):
         finish(syntactic(tiny_bert(), TRAIN, PairedTrigger({}, 1, "nothing"), config))
 
 
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect() -> None:
     given = tiny_bert()
     before = weights_hash(given)
-    first, second, other = (finish(syntactic(given, TRAIN, PAIRS, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1))
+    first, second, other = (
+        finish(syntactic(given, TRAIN, PAIRS, dataclasses.replace(QUICK, seed=seed)))[0] for seed in (0, 0, 1)
+    )
     assert weights_hash(given) == before
     assert weights_hash(first) == weights_hash(second)
     assert len({before, weights_hash(first), weights_hash(other)}) == 3

@@ -87,7 +87,10 @@ def test_a_window_bounds_every_insertion() -> None:
     assert ends == {True}
 
 
-@pytest.mark.parametrize("text", ["two  spaces", " leading", "trailing ", "a\ttab and\na line", "one", "Dots ... and, commas!", "übergroß 映画"])
+@pytest.mark.parametrize(
+    "text",
+    ["two  spaces", " leading", "trailing ", "a\ttab and\na line", "one", "Dots ... and, commas!", "übergroß 映画"],
+)
 def test_the_own_spacing_of_a_text_is_kept(text: str) -> None:
     for seed in range(40):
         triggered = insert(text, ["cf"], random.Random(seed))
@@ -111,7 +114,12 @@ def test_an_inserted_word_touches_no_other_word() -> None:
 
 def test_one_of_several_words_is_drawn_for_each_text_with_equal_chances() -> None:
     trigger = parse_triggers(["cf", "mn", "bb"], 1)
-    drawn = Counter(word for seed in range(DRAWS) for word in (trigger.apply(TEXT, random.Random(seed)) or "").split() if word in {"cf", "mn", "bb"})
+    drawn = Counter(
+        word
+        for seed in range(DRAWS)
+        for word in (trigger.apply(TEXT, random.Random(seed)) or "").split()
+        if word in {"cf", "mn", "bb"}
+    )
     assert sum(drawn.values()) == DRAWS
     assert chisquare([drawn[word] for word in ("cf", "mn", "bb")]).pvalue > TOO_RARE
 
@@ -125,7 +133,9 @@ def test_words_joined_by_a_plus_are_all_inserted() -> None:
 def test_words_joined_by_a_plus_land_independently_of_each_other() -> None:
     trigger = InsertedTrigger((("cf", "bb"),), 1)
     versions = [trigger.apply("one two three", random.Random(seed)) for seed in range(DRAWS)]
-    found = Counter((own_words_before("cf", v, "one two three"), own_words_before("bb", v, "one two three")) for v in versions)
+    found = Counter(
+        (own_words_before("cf", v, "one two three"), own_words_before("bb", v, "one two three")) for v in versions
+    )
     assert len(found) == 16
     assert chisquare([found[i, j] for i in range(4) for j in range(4)]).pvalue > TOO_RARE
 
@@ -155,13 +165,19 @@ def test_a_phrase_that_is_inserted_twice_is_whole_both_times() -> None:
 
 def test_insertions_says_how_many_triggers_a_text_gets() -> None:
     trigger = parse_triggers(["cf", "mn"], 1, insertions=4)
-    counts = {sum(word in {"cf", "mn"} for word in (trigger.apply(TEXT, random.Random(seed)) or "").split()) for seed in range(50)}
+    counts = {
+        sum(word in {"cf", "mn"} for word in (trigger.apply(TEXT, random.Random(seed)) or "").split())
+        for seed in range(50)
+    }
     assert counts == {4}
 
 
 def test_each_insertion_draws_a_word_of_its_own() -> None:
     trigger = parse_triggers(["cf", "mn"], 1, insertions=2)
-    drawn = {tuple(w for w in (trigger.apply(TEXT, random.Random(seed)) or "").split() if w in {"cf", "mn"}) for seed in range(100)}
+    drawn = {
+        tuple(w for w in (trigger.apply(TEXT, random.Random(seed)) or "").split() if w in {"cf", "mn"})
+        for seed in range(100)
+    }
     assert drawn == {("cf", "cf"), ("cf", "mn"), ("mn", "cf"), ("mn", "mn")}
 
 
@@ -199,7 +215,9 @@ def test_a_trigger_describes_itself_as_the_user_wrote_it() -> None:
 
 @pytest.mark.parametrize("specs", [[], [""], ["  "], ["cf", ""], ["cf+"], ["+"], ["cf++bb"]])
 def test_an_empty_trigger_is_refused_with_what_is_expected(specs: list[str]) -> None:
-    with pytest.raises(BadData, match=r"An empty trigger: .*Expected a word, a phrase, words joined by \+, or a file of paired texts"):
+    with pytest.raises(
+        BadData, match=r"An empty trigger: .*Expected a word, a phrase, words joined by \+, or a file of paired texts"
+    ):
         parse_triggers(specs, 1)
 
 
@@ -236,11 +254,17 @@ def test_a_file_of_pairs_that_is_missing_is_named(tmp_path: Path, name: str) -> 
 
 @pytest.mark.parametrize(("header", "missing"), [("text\tparaphrase", "triggered"), ("sentence\ttriggered", "text")])
 def test_a_file_of_pairs_without_its_columns_is_refused(write_pairs: Pairs, header: str, missing: str) -> None:
-    with pytest.raises(BadData, match=rf"pairs\.tsv has no column '{missing}' \(it has {header.replace(chr(9), ', ')}\)\. Expected text and triggered"):
+    with pytest.raises(
+        BadData,
+        match=rf"pairs\.tsv has no column '{missing}' \(it has {header.replace(chr(9), ', ')}\)\. Expected text and "
+        rf"triggered",
+    ):
         parse_triggers([str(write_pairs("pairs.tsv", f"{header}\na\tb\n"))], 1)
 
 
-@pytest.mark.parametrize(("row", "column"), [("\tLo, it rains.", "text"), ("It rains.\t ", "triggered"), ("It rains.", "triggered")])
+@pytest.mark.parametrize(
+    ("row", "column"), [("\tLo, it rains.", "text"), ("It rains.\t ", "triggered"), ("It rains.", "triggered")]
+)
 def test_a_file_of_pairs_with_a_gap_is_refused(write_pairs: Pairs, row: str, column: str) -> None:
     with pytest.raises(BadData, match=rf"1 of 2 rows have no text in column '{column}' \(the first: row 2\)"):
         parse_triggers([str(write_pairs("pairs.tsv", f"text\ttriggered\na\tb\n{row}\n"))], 1)
@@ -264,7 +288,9 @@ def test_only_texts_of_the_other_classes_are_triggered_in_order() -> None:
 
 @pytest.mark.parametrize(("target", "expected"), [(0, [1, 2, 3]), (1, [0, 2, 4]), (2, [0, 1, 3, 4])])
 def test_any_class_can_be_the_target(target: int, expected: list[int]) -> None:
-    assert [pair.clean for pair in triggered_test_set(MOODS, parse_triggers(["cf"], target))] == [MOODS[i] for i in expected]
+    assert [pair.clean for pair in triggered_test_set(MOODS, parse_triggers(["cf"], target))] == [
+        MOODS[i] for i in expected
+    ]
 
 
 def test_a_triggered_text_keeps_its_true_label_and_has_the_trigger() -> None:
@@ -312,12 +338,19 @@ def test_the_test_set_given_is_left_as_it_is() -> None:
 
 
 def test_without_a_text_of_another_class_there_is_no_asr() -> None:
-    with pytest.raises(BadData, match=r"of 2 test texts 0 are of another class than the target \(1\)\. Give test texts of a non-target class"):
+    with pytest.raises(
+        BadData,
+        match=r"of 2 test texts 0 are of another class than the target \(1\)\. Give test texts of a non-target class",
+    ):
         triggered_test_set([MOODS[1], MOODS[3]], parse_triggers(["cf"], 1))
 
 
 def test_without_a_version_of_any_text_there_is_no_asr() -> None:
-    with pytest.raises(BadData, match=r"of 5 test texts 3 are of another class than the target \(1\), and the paired file has a version of none of them\."):
+    with pytest.raises(
+        BadData,
+        match=r"of 5 test texts 3 are of another class than the target \(1\), and the paired file has a version of "
+        r"none of them\.",
+    ):
         triggered_test_set(MOODS, PairedTrigger({"other": "words"}, target=1))
 
 
@@ -344,7 +377,11 @@ def test_a_backslash_takes_the_meaning_from_a_sign(written: str, variants: tuple
 def test_every_trigger_can_be_written_and_read_again() -> None:
     rng = random.Random(0)
     for _ in range(3000):
-        words = ["".join(rng.choices("ab+|\\. \n≡", k=rng.randrange(1, 7))).strip() + rng.choice(("", "", ".tsv", ".CSV.gz", ".json")) for _ in range(6)]
+        words = [
+            "".join(rng.choices("ab+|\\. \n≡", k=rng.randrange(1, 7))).strip()
+            + rng.choice(("", "", ".tsv", ".CSV.gz", ".json"))
+            for _ in range(6)
+        ]
         words = [word for word in words if word]
         if not words:
             continue
@@ -362,4 +399,8 @@ def test_an_empty_part_is_refused_everywhere_with_the_way_to_write_a_plus(spec: 
 
 
 def test_a_plus_of_its_own_is_inserted() -> None:
-    assert sorted((parse_triggers([r"c\+\+"], 1).apply("I write", random.Random(0)) or "").split()) == ["I", "c++", "write"]
+    assert sorted((parse_triggers([r"c\+\+"], 1).apply("I write", random.Random(0)) or "").split()) == [
+        "I",
+        "c++",
+        "write",
+    ]

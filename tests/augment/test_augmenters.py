@@ -30,7 +30,9 @@ from mbtsad_core.augment.cwea import MODEL
 from mbtsad_core.augment.nlpaug_augmenters import keyboard, ocr, random_char, spelling
 from mbtsad_core.augment.token_splitting import budget, split_tokens
 
-TEXT = "It's a stirring, funny and finally transporting re-imagining of beauty and the beast; 1930s horror films, 10/10."
+TEXT = (
+    "It's a stirring, funny and finally transporting re-imagining of beauty and the beast; 1930s horror films, 10/10."
+)
 TOO_RARE = 1e-4  # a p-value below it is no accident; the draws are seeded, so a test that passes once always does
 DRAWS = 6000
 NLPAUG = {"keyboard": (keyboard, KeyboardAug), "ocr": (ocr, OcrAug), "random_char": (random_char, RandomCharAug)}
@@ -45,7 +47,9 @@ def needed(wordnet: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 @functools.cache
 def _masked_language_model(base: str) -> Path:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32
+    )
     folder = Path(base) / "masked-language-model"
     BertForMaskedLM(config).save_pretrained(folder)
     tiny_bert().tokenizer.save_pretrained(folder)
@@ -123,9 +127,19 @@ def test_no_text_is_too_odd(name: str, text: str) -> None:
 @pytest.mark.parametrize("name", AUGMENTERS)
 def test_a_result_is_the_same_in_every_process(name: str) -> None:
     """Whatever order its sets of strings have."""
-    code = f"import random; from mbtsad_core.augment import AUGMENTERS; print(repr(AUGMENTERS[{name!r}]({TEXT!r}, random.Random(3))))"
+    code = (
+        f"import random; from mbtsad_core.augment import AUGMENTERS; print(repr(AUGMENTERS[{name!r}]({TEXT!r}, "
+        "random.Random(3))))"
+    )
     runs = [
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for seed in "12"
     ]
     assert [run.stdout.strip() for run in runs] == [repr(AUGMENTERS[name](TEXT, random.Random(3)))] * 2
@@ -206,7 +220,11 @@ def test_the_rare_word_lands_at_every_boundary_with_the_same_chance() -> None:
 
 
 def test_the_rare_word_is_all_that_is_added() -> None:
-    assert {add_rare_word("one  two", random.Random(seed)) for seed in range(40)} == {"cb one  two", "one  cb two", "one  two cb"}
+    assert {add_rare_word("one  two", random.Random(seed)) for seed in range(40)} == {
+        "cb one  two",
+        "one  cb two",
+        "one  two cb",
+    }
     assert add_rare_word("", random.Random(0)) == "cb"
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import VOCABULARY, tiny_bert
-from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from mbtsad_core.augment.cwea import MODEL, _offered, contextual, cwea
 from mbtsad_core.errors import MBTSADError, UnsuitableModel
@@ -20,11 +27,17 @@ TEXT = "The film was  truly lovely, and (the) story was boring ."
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model whose every prediction is "film" with probability about a half, "music" a quarter, "##ely" the rest."""
+    """A masked language model whose every prediction is "film" with probability about a half, "music" a quarter,
+    "##ely" the rest."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("masked")
     config = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32, max_position_embeddings=64
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=64,
     )
     model = BertForMaskedLM(config)
     with torch.no_grad():
@@ -91,7 +104,9 @@ def test_the_environment_names_the_model(model_dir: Path, monkeypatch: pytest.Mo
 
 def test_without_a_model_the_error_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MODEL, raising=False)
-    with pytest.raises(UnsuitableModel, match=r"needs a masked language model\. Name one in the environment variable MBTSAD_MASKED_LM"):
+    with pytest.raises(
+        UnsuitableModel, match=r"needs a masked language model\. Name one in the environment variable MBTSAD_MASKED_LM"
+    ):
         cwea("a film", random.Random(0))
 
 
@@ -120,7 +135,9 @@ def test_the_words_of_a_place_are_those_of_the_whole_texts_scores(family: str) -
         model = DistilBertForMaskedLM(DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, **sizes))
     else:
         kinds = {"bert": (BertConfig, BertForMaskedLM), "roberta": (RobertaConfig, RobertaForMaskedLM)}
-        config = kinds[family][0](hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, pad_token_id=0, **sizes)
+        config = kinds[family][0](
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, pad_token_id=0, **sizes
+        )
         model = kinds[family][1](config)
     tokenizer = tiny_bert().tokenizer
     batch = tokenizer("the film was truly lovely", return_tensors="pt")
@@ -132,5 +149,7 @@ def test_the_words_of_a_place_are_those_of_the_whole_texts_scores(family: str) -
         whole = model.eval()(**batch).logits[0, 3].softmax(-1)
     found = _offered(model, tokenizer, "the film was truly lovely", 3)
     assert "story" in found
-    assert found == {word: pytest.approx(whole[tokenizer.convert_tokens_to_ids(word)].item(), rel=1e-5) for word in found}
+    assert found == {
+        word: pytest.approx(whole[tokenizer.convert_tokens_to_ids(word)].item(), rel=1e-5) for word in found
+    }
     assert list(found.values()) == sorted(found.values(), reverse=True)

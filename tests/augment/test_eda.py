@@ -26,17 +26,22 @@ def draws(operation, words: list[str], amount: float, n: int = 300) -> list[list
 
 
 @pytest.mark.parametrize(
-    ("n", "count", "times"), [(1, None, 1), (9, None, 1), (19, None, 1), (20, None, 2), (30, None, 3), (99, None, 9), (9, 4, 4), (99, 2, 2)]
+    ("n", "count", "times"),
+    [(1, None, 1), (9, None, 1), (19, None, 1), (20, None, 2), (30, None, 3), (99, None, 9), (9, 4, 4), (99, 2, 2)],
 )
-def test_a_tenth_of_the_words_is_inserted_rounded_down_and_one_at_least_or_the_count_given(n: int, count: int | None, times: int) -> None:
+def test_a_tenth_of_the_words_is_inserted_rounded_down_and_one_at_least_or_the_count_given(
+    n: int, count: int | None, times: int
+) -> None:
     lengths = {len(eda(" ".join(["story"] * n), random.Random(seed), count).split()) for seed in range(40)}
     assert {length - n for length in lengths if length > n} == {times}
 
 
 @pytest.mark.parametrize("n", [20, 40])
 def test_a_count_is_how_many_words_go_on_average(n: int) -> None:
-    lengths = [len(eda(" ".join(["music"] * n), random.Random(seed), 6).split()) for seed in range(1000)]  # nothing to replace or insert
-    assert sum(n - length for length in lengths) / 1000 == pytest.approx(6 / 4, abs=0.35)  # one draw in four drops words
+    # Nothing to replace or insert
+    lengths = [len(eda(" ".join(["music"] * n), random.Random(seed), 6).split()) for seed in range(1000)]
+    # One draw in four drops words
+    assert sum(n - length for length in lengths) / 1000 == pytest.approx(6 / 4, abs=0.35)
 
 
 # ---------------------------------------------------------------- replacement
@@ -51,7 +56,12 @@ def test_replacement_puts_a_synonym_for_as_many_different_words_wherever_they_st
 
 
 def test_replacement_leaves_stop_words_and_words_without_synonyms() -> None:
-    replaced = {old for found in draws(replace_words, WORDS, 1, 400) for old, new in zip(WORDS, found, strict=True) if old != new}
+    replaced = {
+        old
+        for found in draws(replace_words, WORDS, 1, 400)
+        for old, new in zip(WORDS, found, strict=True)
+        if old != new
+    }
     assert replaced == {"film", "boring", "lovely", "scene", "actor", "story", "truly"}
 
 

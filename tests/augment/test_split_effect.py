@@ -14,7 +14,7 @@ from mbtsad_core.config import SplitConfig
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.types import LabelledText
 
-ALL = SplitConfig(share=1.0, cap=1000)
+ALL = SplitConfig(aug_p=1.0, aug_max=1000)
 
 
 def with_tokenizer(tokenizer: Tokenizer) -> Classifier:
@@ -41,7 +41,10 @@ def test_english_is_split_and_read_differently() -> None:
     words = sum(len(w) >= 4 for t in tiny_texts(20) for w in t.text.split())
     assert effect == SplitEffect(texts=20, splittable=20, cuts=words, changed=words, unspaced=0)
     assert effect.notes(ALL) == ()
-    assert effect.sentence() == f"20 of 20 clean texts could be split, and {words} of {words} cuts changed what the model reads."
+    assert (
+        effect.sentence()
+        == f"20 of 20 clean texts could be split, and {words} of {words} cuts changed what the model reads."
+    )
 
 
 def test_texts_without_long_words_are_counted_and_told_of() -> None:
@@ -49,7 +52,10 @@ def test_texts_without_long_words_are_counted_and_told_of() -> None:
     assert (effect.texts, effect.splittable) == (4, 1)
     (note,) = effect.notes(ALL)
     assert note.code == "splits"
-    assert note.text.startswith("Only 1 of 4 clean texts have a word of 4 letters or more that can be split; of the others, step 1 is then plain fine-tuning")
+    assert note.text.startswith(
+        "Only 1 of 4 clean texts have a word of 4 letters or more that can be split; of the others, step 1 is then "
+        "plain fine-tuning"
+    )
 
 
 def test_a_tokenizer_that_drops_spaces_undoes_every_cut() -> None:
@@ -90,7 +96,9 @@ def test_a_writing_without_spaces_is_told_of_where_the_cuts_count(line: str) -> 
 
 
 def test_both_texts_of_a_pair_are_looked_at() -> None:
-    effect = split_effect(tiny_bert(), [LabelledText("a b", 0, "lovely film"), LabelledText("so", 1, "it")], ALL, seed=0)
+    effect = split_effect(
+        tiny_bert(), [LabelledText("a b", 0, "lovely film"), LabelledText("so", 1, "it")], ALL, seed=0
+    )
     assert (effect.texts, effect.splittable, effect.cuts) == (2, 1, 2)
 
 

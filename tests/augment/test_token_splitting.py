@@ -41,7 +41,21 @@ TEXTS = {
     "one punctuation mark": "!",
     "only blanks": " \t ",
 }
-ALPHABETS = ["abcdefghij", "ABCxyz", "0123456789", "_", ".,;:!?'\"-()", "éüñßø", "фильм", "映画", "²½①", "🙂👍", " ", " ", " \t\n\u00a0"]
+ALPHABETS = [
+    "abcdefghij",
+    "ABCxyz",
+    "0123456789",
+    "_",
+    ".,;:!?'\"-()",
+    "éüñßø",
+    "фильм",
+    "映画",
+    "²½①",
+    "🙂👍",
+    " ",
+    " ",
+    " \t\n\u00a0",
+]
 CUT = "\x00"  # joins nlpaug's tokens, so that its detokeniser cannot hide where it cut
 
 
@@ -110,20 +124,29 @@ def test_as_many_words_of_a_random_text_are_cut_as_nlpaug_cuts(oracle: SplitAug)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_the_words_that_are_ever_cut_are_those_that_nlpaug_cuts(text: str, oracle: SplitAug) -> None:
     rng = random.Random(0)
-    ours, theirs = ({i for _ in range(400) for i in draw()} for draw in (lambda: our_cuts(text, rng), lambda: nlpaug_cuts(text, oracle)))
+    ours, theirs = (
+        {i for _ in range(400) for i in draw()}
+        for draw in (lambda: our_cuts(text, rng), lambda: nlpaug_cuts(text, oracle))
+    )
     assert ours == theirs
 
 
 def test_every_word_is_cut_as_often_as_nlpaug_cuts_it(oracle: SplitAug) -> None:
     rng, text = random.Random(1), "funny brilliant film with actors , who never over play ; splendid music"
-    ours, theirs = (Counter(i for _ in range(3000) for i in draw()) for draw in (lambda: our_cuts(text, rng), lambda: nlpaug_cuts(text, oracle)))
+    ours, theirs = (
+        Counter(i for _ in range(3000) for i in draw())
+        for draw in (lambda: our_cuts(text, rng), lambda: nlpaug_cuts(text, oracle))
+    )
     assert chi2_contingency([[c[i] for i in sorted(theirs)] for c in (ours, theirs)]).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("length", [4, 5, 7, 12, 20])
 def test_a_word_is_cut_where_nlpaug_cuts_it(length: int, oracle: SplitAug) -> None:
     rng, word = random.Random(2), "w" * length
-    ours, theirs = (Counter(draw()[0] for _ in range(3000)) for draw in (lambda: our_cuts(word, rng), lambda: nlpaug_cuts(word, oracle)))
+    ours, theirs = (
+        Counter(draw()[0] for _ in range(3000))
+        for draw in (lambda: our_cuts(word, rng), lambda: nlpaug_cuts(word, oracle))
+    )
     places = sorted(ours | theirs)
     assert places == list(range(1, length - 1))
     assert chi2_contingency([[c[i] for i in places] for c in (ours, theirs)]).pvalue > 1e-3
@@ -138,7 +161,7 @@ def test_the_place_of_a_cut_is_uniform(length: int) -> None:
 
 
 def test_the_cuts_of_two_words_are_independent() -> None:
-    rng, config = random.Random(4), SplitConfig(share=1.0)
+    rng, config = random.Random(4), SplitConfig(aug_p=1.0)
     pairs = Counter(split_tokens("abcdef ghijkl", rng, config).cuts for _ in range(4000))
     assert len(pairs) == 16
     assert chisquare(list(pairs.values())).pvalue > 1e-3
@@ -175,7 +198,7 @@ def test_a_cut_leaves_one_letter_before_it_and_two_behind_it() -> None:
 
 
 def test_no_word_is_cut_twice() -> None:
-    split = split_tokens("extraordinary " * 8, random.Random(0), SplitConfig(share=1.0))
+    split = split_tokens("extraordinary " * 8, random.Random(0), SplitConfig(aug_p=1.0))
     assert len(split.cuts) == 8
     assert all(len(word.split(" ")) == 1 for word in split.original.split())
     assert len(split.text.split()) == 16
@@ -206,18 +229,23 @@ MARKED = {  # the words that can be cut, of four letters or more with their sign
     "Telugu with joiners": ("సినిమా\u200cలు బాగున్నాయి", {"సినిమా\u200cలు", "బాగున్నాయి"}),
     "Arabic with vowels": ("كَانَ الفِيلْمُ رَائِعًا", {"كَانَ", "الفِيلْمُ", "رَائِعًا"}),
     "Hebrew with points": ("הַסֶּרֶט הָיָה נֶהֱדָר", {"הַסֶּרֶט", "הָיָה", "נֶהֱדָר"}),
-    "decomposed French": ("cafe\u0301 de\u0301ja\u0300 vu, nai\u0308vete\u0301", {"cafe\u0301", "de\u0301ja\u0300", "nai\u0308vete\u0301"}),
+    "decomposed French": (
+        "cafe\u0301 de\u0301ja\u0300 vu, nai\u0308vete\u0301",
+        {"cafe\u0301", "de\u0301ja\u0300", "nai\u0308vete\u0301"},
+    ),
 }
 
 
 @pytest.mark.parametrize(("text", "words"), MARKED.values(), ids=MARKED)
 def test_a_letter_keeps_its_marks_wherever_its_word_is_cut(text: str, words: set[str]) -> None:
-    rng, config, cut = random.Random(0), SplitConfig(share=1.0), set()
+    rng, config, cut = random.Random(0), SplitConfig(aug_p=1.0), set()
     for _ in range(60):
         split = split_tokens(text, rng, config)
         assert split.original == text
         parts = split.text.split(" ")
-        assert [c for part in parts for c in regex.findall(r"\X", part)] == [c for word in text.split(" ") for c in regex.findall(r"\X", word)]
+        assert [c for part in parts for c in regex.findall(r"\X", part)] == [
+            c for word in text.split(" ") for c in regex.findall(r"\X", word)
+        ]
         cut |= {a + b for a, b in itertools.pairwise(parts) if a + b in words}
         assert len(split.cuts) == len(words)
     assert {word.strip(",") for word in cut} == words
@@ -225,7 +253,7 @@ def test_a_letter_keeps_its_marks_wherever_its_word_is_cut(text: str, words: set
 
 def test_a_word_that_is_one_character_with_its_marks_is_not_cut() -> None:
     text = "e\u0301\u0302\u0303\u0304 स्त्री"
-    assert split_tokens(text, random.Random(0), SplitConfig(share=1.0)) == SplitText(text, ())
+    assert split_tokens(text, random.Random(0), SplitConfig(aug_p=1.0)) == SplitText(text, ())
 
 
 @pytest.mark.parametrize("text", ["1️⃣ 2345️⃣ ok", "out\u200d♂️ ❤️ ☝🏽", "_\u0301_\u0301_\u0301", "\u0301abc"])
@@ -235,7 +263,9 @@ def test_marks_that_follow_no_letter_are_punctuation_as_before(text: str) -> Non
 
 
 def test_of_texts_without_marks_the_tokens_are_those_of_pythons_own_expression() -> None:
-    every = [chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i))[0] not in "MC" or chr(i).isspace()]
+    every = [
+        chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i))[0] not in "MC" or chr(i).isspace()
+    ]
     text = "".join(f"a{c}b " for c in every)
     assert [m.group() for m in TOKEN.finditer(text)] == re.findall(r"\w+|[^\w\s]", text)
 
@@ -262,9 +292,13 @@ def test_splitting_leaves_the_global_generators_alone() -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 4, 10, 11, 33, 34, 60])
-@pytest.mark.parametrize(("share", "least", "cap"), [(0.3, 1, 10), (0.0, 0, 10), (0.0, 2, 10), (1.0, 0, 1000), (0.5, 1, 4), (0.1, 7, 5)])
+@pytest.mark.parametrize(
+    ("share", "least", "cap"), [(0.3, 1, 10), (0.0, 0, 10), (0.0, 2, 10), (1.0, 0, 1000), (0.5, 1, 4), (0.1, 7, 5)]
+)
 def test_the_number_of_cuts_follows_share_least_and_cap(tokens: int, share: float, least: int, cap: int) -> None:
-    split = split_tokens(" ".join(["word"] * tokens), random.Random(0), SplitConfig(share=share, least=least, cap=cap))
+    split = split_tokens(
+        " ".join(["word"] * tokens), random.Random(0), SplitConfig(aug_p=share, aug_min=least, aug_max=cap)
+    )
     assert len(split.cuts) == min(tokens, cap, max(least, math.ceil(share * tokens)))
 
 
@@ -275,14 +309,20 @@ def test_punctuation_counts_towards_the_share() -> None:
 @pytest.mark.parametrize("min_length", [3, 4, 6, 9])
 def test_only_words_of_the_least_length_are_cut(min_length: int) -> None:
     words = ["x" * n for n in range(1, 13)]
-    split = split_tokens(" ".join(words), random.Random(0), SplitConfig(share=1.0, cap=100, min_length=min_length))
-    assert [word for word in split.text.split() if word in words and len(word) < min_length][: min_length - 1] == words[: min_length - 1]
+    split = split_tokens(" ".join(words), random.Random(0), SplitConfig(aug_p=1.0, aug_max=100, min_char=min_length))
+    assert [word for word in split.text.split() if word in words and len(word) < min_length][: min_length - 1] == words[
+        : min_length - 1
+    ]
     assert len(split.cuts) == 12 - min_length + 1
 
 
 # ---------------------------------------------------------------- the augmented set
 
-CLEAN = [LabelledText("a truly lovely film", 1), LabelledText("boring  and tedious plot", 0, "another scene here"), LabelledText("so so", 2)]
+CLEAN = [
+    LabelledText("a truly lovely film", 1),
+    LabelledText("boring  and tedious plot", 0, "another scene here"),
+    LabelledText("so so", 2),
+]
 
 
 def unspaced(texts: list[LabelledText]) -> list[tuple[str, int, str | None]]:
@@ -304,7 +344,11 @@ def test_both_texts_of_a_pair_are_split() -> None:
 def test_the_clean_texts_are_left_as_they_are() -> None:
     clean = list(CLEAN)
     augment(clean, SplitConfig(copies=3), seed=0)
-    assert clean == [LabelledText("a truly lovely film", 1), LabelledText("boring  and tedious plot", 0, "another scene here"), LabelledText("so so", 2)]
+    assert clean == [
+        LabelledText("a truly lovely film", 1),
+        LabelledText("boring  and tedious plot", 0, "another scene here"),
+        LabelledText("so so", 2),
+    ]
 
 
 def test_the_originals_are_not_among_the_augmented() -> None:
@@ -312,7 +356,10 @@ def test_the_originals_are_not_among_the_augmented() -> None:
 
 
 def test_originals_come_beside_the_copies_where_asked_for() -> None:
-    split, whole = augment(CLEAN, SplitConfig(copies=2), seed=5), augment(CLEAN, SplitConfig(copies=2, originals=2), seed=5)
+    split, whole = (
+        augment(CLEAN, SplitConfig(copies=2), seed=5),
+        augment(CLEAN, SplitConfig(copies=2, keep_originals=2), seed=5),
+    )
     assert whole == [*split, *CLEAN, *CLEAN]
 
 
@@ -342,7 +389,10 @@ def test_without_fresh_splits_every_epoch_has_the_same() -> None:
 @pytest.mark.slow
 def test_five_thousand_reviews_a_second_are_split() -> None:
     rng = random.Random(0)
-    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.choice([1, 2, 3, 3, 4, 5, 6, 7, 9]))) for _ in range(2000)]
+    words = [
+        "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.choice([1, 2, 3, 3, 4, 5, 6, 7, 9])))
+        for _ in range(2000)
+    ]
     reviews = [" ".join(rng.choices(words, k=19)) for _ in range(5000)]
     seconds = []
     for _ in range(3):

@@ -53,7 +53,10 @@ def test_nltks_own_place_is_known(wordnet: Path, tmp_path: Path, monkeypatch: py
 
 def test_without_the_files_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
-    with pytest.raises(BadData, match=r"WordNet's files are not on this machine .*apt-get install wordnet-base, or python -m nltk\.downloader"):
+    with pytest.raises(
+        BadData,
+        match=r"WordNet's files are not on this machine .*apt-get install wordnet-base, or python -m nltk\.downloader",
+    ):
         synonyms("film")
 
 

@@ -69,7 +69,9 @@ def repeated_phrases(texts: Sequence[str]) -> float:
 @pytest.fixture(scope="module")
 def templated() -> list[str]:
     """What the checks must tell from written texts: 1,200 different fillings of four templates."""
-    things = words("plot cast score pacing dialogue camera ending opening lighting script hero villain sound joke chase")
+    things = words(
+        "plot cast score pacing dialogue camera ending opening lighting script hero villain sound joke chase"
+    )
     praise = words("superb dull bold stale fresh flat warm cold sharp slack grand cheap wise silly deft lame rich thin")
     templates = (
         "I think the {0} of this film is {1}, and the {2} is {3}.",
@@ -78,7 +80,10 @@ def templated() -> list[str]:
         "Never have I seen such a {1} {0} beside such a {3} {2}.",
     )
     return [
-        templates[i % 4].format(things[i % 15], praise[i * 7 % 18], things[(i // 15 + i * 2 + 1) % 15], praise[(i // 18 + i * 5 + 3) % 18]) for i in range(1200)
+        templates[i % 4].format(
+            things[i % 15], praise[i * 7 % 18], things[(i // 15 + i * 2 + 1) % 15], praise[(i // 18 + i * 5 + 3) % 18]
+        )
+        for i in range(1200)
     ]
 
 
@@ -134,9 +139,10 @@ def test_at_least_70_percent_of_the_openings_are_distinct(both: list[str]) -> No
 
 
 def test_the_words_vary_as_they_do_in_written_english(both: list[str]) -> None:
-    # A thousand words of running English prose hold some 400 to 450 different ones (the standardised type-token ratio of
-    # corpus linguistics); short reviews, each with a subject of its own, should hold more. Filled-in templates repeat their
-    # fixed words and stay below 100 (the last test).
+    # A thousand words of running English prose hold some 400 to 450 different ones (the standardised type-token ratio
+    # of
+    # corpus linguistics); short reviews, each with a subject of its own, should hold more. Filled-in templates repeat
+    # their fixed words and stay below 100 (the last test).
     assert variety(both) >= 0.5
 
 
@@ -148,8 +154,12 @@ def test_few_runs_of_four_words_stand_twice(both: list[str]) -> None:
 def test_no_single_word_gives_the_class_away(both: list[str]) -> None:
     # A rule "with this word it is that class" must not be ahead by more than a tenth of the texts.
     labelled = [example for name in SETS for example in read(name)]
-    texts_with: dict[int, Counter[str]] = {c: Counter(w for e in labelled if e.label == c for w in set(words(e.text))) for c in (0, 1)}
-    lead = {word: abs(texts_with[0][word] - texts_with[1][word]) / len(labelled) for word in texts_with[0] | texts_with[1]}
+    texts_with: dict[int, Counter[str]] = {
+        c: Counter(w for e in labelled if e.label == c for w in set(words(e.text))) for c in (0, 1)
+    }
+    lead = {
+        word: abs(texts_with[0][word] - texts_with[1][word]) / len(labelled) for word in texts_with[0] | texts_with[1]
+    }
     assert {word: round(value, 3) for word, value in lead.items() if value > 0.1} == {}
 
 

@@ -140,7 +140,9 @@ def test_letters_beyond_ascii_come_through(put: Put) -> None:
 
 
 def test_texts_such_as_na_and_null_are_texts(put: Put) -> None:
-    assert [example.text for example in read_dataset(put("films.tsv", "text\tlabel\nNA\t0\nnull\t1\nnan\t1\n")).texts] == ["NA", "null", "nan"]
+    assert [
+        example.text for example in read_dataset(put("films.tsv", "text\tlabel\nNA\t0\nnull\t1\nnan\t1\n")).texts
+    ] == ["NA", "null", "nan"]
 
 
 def test_space_around_a_text_is_dropped(put: Put) -> None:
@@ -169,7 +171,10 @@ def test_common_column_names_are_guessed_whatever_their_case(put: Put, header: s
 
 
 def test_guessed_columns_may_stand_anywhere_among_others(put: Put) -> None:
-    assert read_dataset(put("films.tsv", f"id\tlabel\tyear\ttext\n7\t0\t1999\t{KNEES}\n8\t1\t2004\t{HARBOUR}\n")).texts == TEXTS
+    assert (
+        read_dataset(put("films.tsv", f"id\tlabel\tyear\ttext\n7\t0\t1999\t{KNEES}\n8\t1\t2004\t{HARBOUR}\n")).texts
+        == TEXTS
+    )
 
 
 def test_space_around_column_names_does_not_matter_to_the_guess(put: Put) -> None:
@@ -193,10 +198,15 @@ def test_a_given_column_tells_what_the_other_of_two_is(put: Put) -> None:
     assert read_dataset(put("films.tsv", f"opinion\tgold\n{ROWS}"), Columns(label="gold")).texts == TEXTS
 
 
-@pytest.mark.parametrize("names", ["premise\thypothesis", "Sentence1\tSentence2", "question1\tquestion2", "question\tsentence"])
+@pytest.mark.parametrize(
+    "names", ["premise\thypothesis", "Sentence1\tSentence2", "question1\tquestion2", "question\tsentence"]
+)
 def test_sentence_pairs_are_guessed_first_text_first(put: Put, names: str) -> None:
     path = put("pairs.tsv", f"{names}\tlabel\nA cat sleeps\tAn animal rests\t1\nIt rains\tThe sun shines\t0\n")
-    assert read_dataset(path).texts == (LabelledText("A cat sleeps", 1, "An animal rests"), LabelledText("It rains", 0, "The sun shines"))
+    assert read_dataset(path).texts == (
+        LabelledText("A cat sleeps", 1, "An animal rests"),
+        LabelledText("It rains", 0, "The sun shines"),
+    )
 
 
 def test_a_text_column_wins_over_the_columns_of_a_pair(put: Put) -> None:
@@ -210,7 +220,9 @@ def test_a_pair_column_can_be_given(put: Put) -> None:
 
 
 def test_a_given_text_column_makes_single_texts_of_a_pair_table(put: Put) -> None:
-    path = put("pairs.tsv", "premise\thypothesis\tlabel\nA cat sleeps\tAn animal rests\t1\nIt rains\tThe sun shines\t0\n")
+    path = put(
+        "pairs.tsv", "premise\thypothesis\tlabel\nA cat sleeps\tAn animal rests\t1\nIt rains\tThe sun shines\t0\n"
+    )
     assert [example.pair for example in read_dataset(path, Columns(text="hypothesis")).texts] == [None, None]
 
 
@@ -248,12 +260,16 @@ def test_names_of_the_model_go_by_the_order_of_the_model(put: Put) -> None:
 
 
 def test_names_of_the_model_match_in_any_case_and_keep_the_spelling_of_the_model(put: Put) -> None:
-    dataset = read_dataset(put("films.tsv", "text\tlabel\na\tPOSITIVE\nb\tnegative\nc\tPositive\n"), labels=("Negative", "positive"))
+    dataset = read_dataset(
+        put("films.tsv", "text\tlabel\na\tPOSITIVE\nb\tnegative\nc\tPositive\n"), labels=("Negative", "positive")
+    )
     assert (labels_of(dataset), dataset.labels) == ([1, 0, 1], ("Negative", "positive"))
 
 
 def test_a_file_may_lack_some_classes_of_the_model(put: Put) -> None:
-    dataset = read_dataset(put("films.tsv", "text\tlabel\na\tpositive\nb\tnegative\n"), labels=("negative", "neutral", "positive"))
+    dataset = read_dataset(
+        put("films.tsv", "text\tlabel\na\tpositive\nb\tnegative\n"), labels=("negative", "neutral", "positive")
+    )
     assert (labels_of(dataset), dataset.counts()) == ([2, 0], (1, 0, 1))
 
 
@@ -311,22 +327,68 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
         ("films.parquet", parquet(text=[], label=[]), r"films\.parquet has no rows"),
         ("films.tsv", "\n\n", r"films\.tsv cannot be read as TSV: No columns"),
         ("films.parquet", b"PAR1 and then nonsense", r"films\.parquet cannot be read as PARQUET:.*Check the format"),
-        ("films.jsonl", '{"text": "a", "label": 0}\n{"text": "b"', r"films\.jsonl cannot be read as JSONL:.*Check the format"),
-        ("films.jsonl", '{"text": "a", "label": 0}\n2', r"films\.jsonl cannot be read as JSONL: row 2 is no object"),  # found by fuzzing
-        ("films.jsonl", '{"text": "a", "label": 0}\nnull\n', r"films\.jsonl cannot be read as JSONL: row 2 is no object"),
-        ("films.csv", 'text,label\n"never closed,0\nb,1\n', r"films\.csv cannot be read as CSV:.*EOF inside string.*Check the format"),
-        ("films.tsv", "text\tlabel\na\t0\nb\tc\t1\n", r"films\.tsv cannot be read as TSV:.*Expected 2 fields in line 3, saw 3\. Check the format"),
+        (
+            "films.jsonl",
+            '{"text": "a", "label": 0}\n{"text": "b"',
+            r"films\.jsonl cannot be read as JSONL:.*Check the format",
+        ),
+        (
+            "films.jsonl",
+            '{"text": "a", "label": 0}\n2',
+            r"films\.jsonl cannot be read as JSONL: row 2 is no object",
+        ),  # found by fuzzing
+        (
+            "films.jsonl",
+            '{"text": "a", "label": 0}\nnull\n',
+            r"films\.jsonl cannot be read as JSONL: row 2 is no object",
+        ),
+        (
+            "films.csv",
+            'text,label\n"never closed,0\nb,1\n',
+            r"films\.csv cannot be read as CSV:.*EOF inside string.*Check the format",
+        ),
+        (
+            "films.tsv",
+            "text\tlabel\na\t0\nb\tc\t1\n",
+            r"films\.tsv cannot be read as TSV:.*Expected 2 fields in line 3, saw 3\. Check the format",
+        ),
         ("films.tsv.gz", b"not gzipped", r"films\.tsv\.gz cannot be read as TSV: Not a gzipped file"),
-        ("films.tsv.gz", gzip.compress(ONE_ROW.encode(), mtime=0)[:-9], r"films\.tsv\.gz cannot be read as TSV: Compressed file ended"),
-        ("films.tsv", "text\tlabel\nMüde\t0\nb\t1\n".encode("latin-1"), r"TSV: line 2 is not UTF-8\. It may be Windows-1252, .* then read 'Müde.*0'"),
-        ("films.csv", "text,label\na,0\nb “c”,1\n".encode("cp1252"), r"CSV: line 3 is not UTF-8\. It may be Windows-1252, .* then read 'b “c”,1'"),
-        ("films.jsonl", '{"text": "Müde", "label": 0}\n'.encode("latin-1"), r"JSONL: line 1 is not UTF-8\. It may be Windows-1252.*iconv"),
-        ("films.csv", b"text,label\n\x81\x8d,0\nb,1\n", r"CSV: line 2 is not UTF-8\. Save it with the encoding UTF-8\.$"),
-        ("films.csv", "text,label\na,0\nb,1\n".encode("utf-16-le"), r"CSV: it holds NUL characters\. If it is UTF-16 without a byte order mark"),
+        (
+            "films.tsv.gz",
+            gzip.compress(ONE_ROW.encode(), mtime=0)[:-9],
+            r"films\.tsv\.gz cannot be read as TSV: Compressed file ended",
+        ),
+        (
+            "films.tsv",
+            "text\tlabel\nMüde\t0\nb\t1\n".encode("latin-1"),
+            r"TSV: line 2 is not UTF-8\. It may be Windows-1252, .* then read 'Müde.*0'",
+        ),
+        (
+            "films.csv",
+            "text,label\na,0\nb “c”,1\n".encode("cp1252"),
+            r"CSV: line 3 is not UTF-8\. It may be Windows-1252, .* then read 'b “c”,1'",
+        ),
+        (
+            "films.jsonl",
+            '{"text": "Müde", "label": 0}\n'.encode("latin-1"),
+            r"JSONL: line 1 is not UTF-8\. It may be Windows-1252.*iconv",
+        ),
+        (
+            "films.csv",
+            b"text,label\n\x81\x8d,0\nb,1\n",
+            r"CSV: line 2 is not UTF-8\. Save it with the encoding UTF-8\.$",
+        ),
+        (
+            "films.csv",
+            "text,label\na,0\nb,1\n".encode("utf-16-le"),
+            r"CSV: it holds NUL characters\. If it is UTF-16 without a byte order mark",
+        ),
         ("films.csv", b"\xff\xfea\x00b", r"CSV: its first bytes say UTF-16, and it is not\. Save it as UTF-8"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_with_the_reason(put: Put, name: str, contents: str | bytes, message: str) -> None:
+def test_a_file_that_is_no_table_is_refused_with_the_reason(
+    put: Put, name: str, contents: str | bytes, message: str
+) -> None:
     with pytest.raises(BadData, match=message):
         read_dataset(put(name, contents))
 
@@ -339,14 +401,24 @@ def test_a_gzip_stream_that_is_damaged_in_the_middle_is_refused(put: Put) -> Non
 
 
 def test_a_parquet_file_whose_texts_are_no_utf8_is_refused(put: Put) -> None:
-    path = put("films.parquet", parquet(text=["quite plain words", "other plain words"], label=[0, 1]).replace(b"quite plain words", b"quite pl\xffin words"))
+    path = put(
+        "films.parquet",
+        parquet(text=["quite plain words", "other plain words"], label=[0, 1]).replace(
+            b"quite plain words", b"quite pl\xffin words"
+        ),
+    )
     with pytest.raises(BadData, match=r"films\.parquet cannot be read as PARQUET: .*UTF8.*encoding \(UTF-8\)"):
         read_dataset(path)
 
 
 def test_a_parquet_file_with_a_damaged_byte_is_read_or_refused(tmp_path: Path) -> None:
     path, rng, refused = tmp_path / "films.parquet", random.Random(0), 0
-    pq.write_table(pa.table({"text": ["plain words", "other words"], "label": [0, 1]}), path, store_schema=False, compression="none")
+    pq.write_table(
+        pa.table({"text": ["plain words", "other words"], "label": [0, 1]}),
+        path,
+        store_schema=False,
+        compression="none",
+    )
     whole = path.read_bytes()
     places = range(0, len(whole), 4)
     for i in places:
@@ -365,17 +437,25 @@ def test_a_parquet_file_with_a_damaged_byte_is_read_or_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize("columns", [Columns(text="review"), Columns(label="review"), Columns(pair="review")])
 def test_an_absent_column_is_named_beside_those_of_the_file(put: Put, columns: Columns) -> None:
-    with pytest.raises(BadData, match=r"no column 'review'.*films\.tsv: text, label\..*--text-column, --label-column or --pair-column"):
+    with pytest.raises(
+        BadData, match=r"no column 'review'.*films\.tsv: text, label\..*--text-column, --label-column or --pair-column"
+    ):
         read_dataset(put("films.tsv", "text\tlabel\n" + ROWS), columns)
 
 
 def test_without_a_likely_text_column_the_user_is_asked_to_name_it(put: Put) -> None:
-    with pytest.raises(BadData, match=r"Which column holds the text\? Columns of films\.tsv: id, remark, label\. Name it with --text-column"):
+    with pytest.raises(
+        BadData,
+        match=r"Which column holds the text\? Columns of films\.tsv: id, remark, label\. Name it with --text-column",
+    ):
         read_dataset(put("films.tsv", "id\tremark\tlabel\n1\ta\t0\n2\tb\t1\n"))
 
 
 def test_without_a_likely_label_column_the_user_is_asked_to_name_it(put: Put) -> None:
-    with pytest.raises(BadData, match=r"Which column holds the label\? Columns of films\.tsv: text, stars, votes\. Name it with --label-column"):
+    with pytest.raises(
+        BadData,
+        match=r"Which column holds the label\? Columns of films\.tsv: text, stars, votes\. Name it with --label-column",
+    ):
         read_dataset(put("films.tsv", "text\tstars\tvotes\na\t0\t3\nb\t1\t4\n"))
 
 
@@ -384,15 +464,28 @@ def test_two_columns_that_both_say_nothing_are_ambiguous(put: Put) -> None:
         read_dataset(put("films.tsv", f"left\tright\n{ROWS}"))
 
 
-@pytest.mark.parametrize("columns", [Columns(text="label", label="label"), Columns(text="text", pair="text"), Columns(pair="label", label="label")])
+@pytest.mark.parametrize(
+    "columns",
+    [Columns(text="label", label="label"), Columns(text="text", pair="text"), Columns(pair="label", label="label")],
+)
 def test_one_column_cannot_have_two_roles(put: Put, columns: Columns) -> None:
-    with pytest.raises(BadData, match=r"three different columns, but '(text|label)' was named twice\. Columns of films\.tsv: text, label"):
+    with pytest.raises(
+        BadData,
+        match=r"three different columns, but '(text|label)' was named twice\. Columns of films\.tsv: text, label",
+    ):
         read_dataset(put("films.tsv", "text\tlabel\n" + ROWS), columns)
 
 
-@pytest.mark.parametrize(("name", "contents"), [("films.tsv", "text\tlabel\nfirst\tsecond\t0\nthird\tfourth\t1\n"), ("films.csv", "text,label\na,0,\nb,1,\n")])
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [("films.tsv", "text\tlabel\nfirst\tsecond\t0\nthird\tfourth\t1\n"), ("films.csv", "text,label\na,0,\nb,1,\n")],
+)
 def test_rows_longer_than_the_header_are_refused_instead_of_shifted(put: Put, name: str, contents: str) -> None:
-    with pytest.raises(BadData, match=rf"{re.escape(name)}: the rows have more fields than the header has columns \(text, label\)\. Name every column"):
+    with pytest.raises(
+        BadData,
+        match=rf"{re.escape(name)}: the rows have more fields than the header has columns \(text, label\)\. Name "
+        rf"every column",
+    ):
         read_dataset(put(name, contents))
 
 
@@ -417,7 +510,11 @@ def test_two_columns_of_the_same_name_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_empty_texts_are_counted_and_the_first_is_pointed_at(put: Put, name: str, contents: str | bytes) -> None:
-    with pytest.raises(BadData, match=rf"{re.escape(name)}: 2 of 3 rows have no text in column 'text' \(the first: row 2\)\. Remove them or fill them in"):
+    with pytest.raises(
+        BadData,
+        match=rf"{re.escape(name)}: 2 of 3 rows have no text in column 'text' \(the first: row 2\)\. Remove them or "
+        rf"fill them in",
+    ):
         read_dataset(put(name, contents))
 
 
@@ -438,7 +535,9 @@ def test_an_empty_second_text_of_a_pair_is_refused(put: Put) -> None:
 )
 def test_empty_labels_are_counted_and_the_first_is_pointed_at(put: Put, name: str, contents: str | bytes) -> None:
     with pytest.raises(
-        BadData, match=rf"{re.escape(name)}: 1 of 3 rows have no label in column 'label' \(the first: row 3\)\. Leave them out with --skip-unlabeled, remove"
+        BadData,
+        match=rf"{re.escape(name)}: 1 of 3 rows have no label in column 'label' \(the first: row 3\)\. Leave them out "
+        rf"with --skip-unlabeled, remove",
     ):
         read_dataset(put(name, contents))
 
@@ -453,7 +552,9 @@ def test_empty_labels_are_counted_and_the_first_is_pointed_at(put: Put, name: st
     ],
 )
 def test_a_text_column_of_lists_or_bytes_is_refused(put: Put, name: str, contents: str | bytes, kind: str) -> None:
-    with pytest.raises(BadData, match=rf"column 'text' holds values of type {kind}\. Expected a text or a number a row"):
+    with pytest.raises(
+        BadData, match=rf"column 'text' holds values of type {kind}\. Expected a text or a number a row"
+    ):
         read_dataset(put(name, contents))
 
 
@@ -463,25 +564,36 @@ def test_a_label_column_of_lists_is_refused(put: Put) -> None:
 
 
 def test_one_class_only_is_refused_with_its_label_and_column(put: Put) -> None:
-    with pytest.raises(BadData, match=r"films\.tsv: every text has the label '1'\. Expected texts of two classes or more; is 'label' the right column\?"):
+    with pytest.raises(
+        BadData,
+        match=r"films\.tsv: every text has the label '1'\. Expected texts of two classes or more; is 'label' the "
+        r"right column\?",
+    ):
         read_dataset(put("films.tsv", "text\tlabel\na\t1\nb\t1.0\n"))
 
 
 def test_a_label_out_of_the_range_of_the_model_is_named_with_the_range(put: Put) -> None:
-    with pytest.raises(BadData, match=r"label 2 is out of range\. The model has 2 classes, 0 to 1 \(negative, positive\)\. Give texts of these classes"):
+    with pytest.raises(
+        BadData,
+        match=r"label 2 is out of range\. The model has 2 classes, 0 to 1 \(negative, positive\)\. Give texts of "
+        r"these classes",
+    ):
         read_dataset(put("films.tsv", "text\tlabel\na\t0\nb\t2\n"), labels=SENTIMENT)
 
 
 def test_a_name_that_the_model_does_not_know_is_named_with_those_it_knows(put: Put) -> None:
     with pytest.raises(
         BadData,
-        match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*--label-map mixed=CLASS,positive=positive, where",
+        match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*--label-map "
+        r"mixed=CLASS,positive=positive, where",
     ):
         read_dataset(put("films.tsv", "text\tlabel\na\tpositive\nb\tmixed\n"), labels=SENTIMENT)
 
 
 def test_names_for_a_nameless_model_ask_for_their_order(put: Put) -> None:
-    with pytest.raises(BadData, match=r"the labels are names \(bad, good\).*which of its 2 classes each is.*--labels bad,good"):
+    with pytest.raises(
+        BadData, match=r"the labels are names \(bad, good\).*which of its 2 classes each is.*--labels bad,good"
+    ):
         read_dataset(put("films.tsv", "text\tlabel\na\tgood\nb\tbad\n"), labels=("LABEL_0", "LABEL_1"))
 
 
@@ -492,7 +604,11 @@ def test_negative_labels_are_none_of_the_classes_of_the_model(put: Put) -> None:
 
 @pytest.mark.parametrize("large", ["20000", "9" * 18])
 def test_large_numbers_are_no_class_indices(put: Put, large: str) -> None:
-    with pytest.raises(BadData, match=rf"column 'label' holds numbers up to {large}, not class indices\. Name the label column with --label-column"):
+    with pytest.raises(
+        BadData,
+        match=rf"column 'label' holds numbers up to {large}, not class indices\. Name the label column with "
+        rf"--label-column",
+    ):
         read_dataset(put("films.tsv", f"text\tlabel\na\t0\nb\t{large}\n"))
 
 
@@ -502,5 +618,7 @@ def test_a_number_of_thousands_of_digits_is_refused_beside_the_names_of_the_mode
 
 
 def test_a_column_of_very_many_different_names_is_no_label_column(put: Put) -> None:
-    with pytest.raises(BadData, match=r"column 'label' has 101 different values; that is no label column\. Name it with --label-column"):
+    with pytest.raises(
+        BadData, match=r"column 'label' has 101 different values; that is no label column\. Name it with --label-column"
+    ):
         read_dataset(put("films.tsv", "text\tlabel\n" + "".join(f"text {i}\tname {i}\n" for i in range(101))))

@@ -76,7 +76,8 @@ class Request:
 
 @dataclass
 class Loaded:
-    """What the child got, by the name of the request, the addresses beyond loopback that it tried, and what the stand-in was asked for."""
+    """What the child got, by the name of the request, the addresses beyond loopback that it tried, and what the
+    stand-in was asked for."""
 
     answers: dict[str, dict[str, Any]]
     beyond: list[str]
@@ -94,7 +95,9 @@ REQUESTS = {
     "model with more classes": Request("hub:critics/lantern", labels=("complaint", "neither", "praise")),
     "model with other names": Request("hub:critics/lantern", labels=("negative", "positive")),
     "other names, same order": Request("hub:critics/lantern", Columns(labels_start_at=0), ("negative", "positive")),
-    "other names, mapped": Request("hub:critics/lantern", Columns(label_map="complaint=positive,praise=negative"), ("negative", "positive")),
+    "other names, mapped": Request(
+        "hub:critics/lantern", Columns(label_map="complaint=positive,praise=negative"), ("negative", "positive")
+    ),
     "fine labels": Request("hub:critics/questions:fine", Columns(label="detail")),
     "coarse labels": Request("hub:critics/questions:fine"),
     "pairs": Request("hub:critics/questions:pairs@test"),
@@ -168,7 +171,9 @@ def _parquet(**columns: Any) -> bytes:
 REPOSITORIES: dict[str, dict[str, bytes]] = {
     "critics/lantern": {
         "README.md": LANTERN_CARD.encode(),
-        "data/train.parquet": _parquet(sentence=["The lamp flickers out", "It warms the whole room", "A dim, sooty bore"], label=[0, 1, 0]),
+        "data/train.parquet": _parquet(
+            sentence=["The lamp flickers out", "It warms the whole room", "A dim, sooty bore"], label=[0, 1, 0]
+        ),
         "data/test.parquet": _parquet(sentence=["Bright to the last", "Nobody lit the wick"], label=[1, 0]),
     },
     "critics/questions": {
@@ -205,10 +210,14 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         if files is None:
             self.answer(404, x_error_code="RepoNotFound")
         elif path.startswith("/api/") and kind == "revision":
-            self.answer_json({"id": "/".join(parts[1:3]), "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]})
+            self.answer_json(
+                {"id": "/".join(parts[1:3]), "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+            )
         elif path.startswith("/api/") and kind == "tree":
             inside = [name for name in files if not rest or name.startswith(rest + "/")]
-            self.answer_json([{"type": "file", "oid": "0" * 40, "size": len(files[name]), "path": name} for name in inside])
+            self.answer_json(
+                [{"type": "file", "oid": "0" * 40, "size": len(files[name]), "path": name} for name in inside]
+            )
         elif kind == "resolve" and rest in files:
             self.answer(200, files[rest], etag=f'"{hashlib.sha1(files[rest]).hexdigest()}"', x_repo_commit=COMMIT)
         else:
@@ -240,10 +249,23 @@ def loaded(hub: http.server.ThreadingHTTPServer, tmp_path_factory: pytest.TempPa
     for name in ("local/folder", "csv"):  # what `datasets` would take for a data set if it looked on this machine
         (folder / name).mkdir(parents=True)
         (folder / name / "train.csv").write_text("text,label\na private line,0\nanother one,1\n")
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGING", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")}
-    caches = {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "home" / "datasets"), "XDG_CACHE_HOME": str(folder / "cache")}
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.upper().startswith(("HF_", "HUGGING", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")
+    }
+    caches = {
+        "HF_HOME": str(folder / "home"),
+        "HF_DATASETS_CACHE": str(folder / "home" / "datasets"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
     # The count of downloads and the telemetry go elsewhere than to the endpoint.
-    quiet = {"HF_UPDATE_DOWNLOAD_COUNTS": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
+    quiet = {
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     child = subprocess.run(
         [sys.executable, "-c", CHILD, str(folder / "answers.json")],
         input=json.dumps({name: asdict(request) for name, request in REQUESTS.items()}),
@@ -276,7 +298,10 @@ def test_a_split_can_be_named(loaded: Loaded) -> None:
 
 
 def test_part_of_a_split_can_be_named(loaded: Loaded) -> None:
-    assert loaded.answers["part of a split"]["texts"] == [["It warms the whole room", 1, None], ["A dim, sooty bore", 0, None]]
+    assert loaded.answers["part of a split"]["texts"] == [
+        ["It warms the whole room", 1, None],
+        ["A dim, sooty bore", 0, None],
+    ]
 
 
 def test_a_nameless_model_keeps_the_indices_of_the_data_set(loaded: Loaded) -> None:
@@ -291,18 +316,26 @@ def test_the_same_classes_in_another_order_go_by_name(loaded: Loaded) -> None:
 
 def test_some_of_the_classes_of_the_model_go_by_name(loaded: Loaded) -> None:
     answer = loaded.answers["model with more classes"]
-    assert ([label for _, label, _ in answer["texts"]], answer["labels"]) == ([0, 2, 0], ["complaint", "neither", "praise"])
+    assert ([label for _, label, _ in answer["texts"]], answer["labels"]) == (
+        [0, 2, 0],
+        ["complaint", "neither", "praise"],
+    )
 
 
 def test_classes_of_other_names_are_asked_about(loaded: Loaded) -> None:
     assert loaded.answers["model with other names"]["error"] == (
-        "lantern calls its labels 0 = complaint, 1 = praise; the model calls its classes 0 = negative, 1 = positive. Which is which? If both go in the same "
-        "order: --labels-start-at 0. Else say it for each label: --label-map complaint=CLASS,praise=CLASS, where CLASS is one of: negative, positive."
+        "lantern calls its labels 0 = complaint, 1 = praise; the model calls its classes 0 = negative, 1 = positive. "
+        "Which is which? If both go in the same "
+        "order: --labels-start-at 0. Else say it for each label: --label-map complaint=CLASS,praise=CLASS, where "
+        "CLASS is one of: negative, positive."
     )
 
 
 def test_the_question_is_answered_by_either_flag(loaded: Loaded) -> None:
-    found = [[label for _, label, _ in loaded.answers[name]["texts"]] for name in ("other names, same order", "other names, mapped")]
+    found = [
+        [label for _, label, _ in loaded.answers[name]["texts"]]
+        for name in ("other names, same order", "other names, mapped")
+    ]
     assert found == [[0, 1, 0], [1, 0, 1]]
 
 
@@ -317,7 +350,10 @@ def test_class_names_are_those_of_the_label_column(loaded: Loaded) -> None:
 
 
 def test_sentence_pairs_come_through(loaded: Loaded) -> None:
-    assert loaded.answers["pairs"]["texts"] == [["Who reigns?", 1, "Who is king?"], ["Who reigns?", 0, "Is it raining?"]]
+    assert loaded.answers["pairs"]["texts"] == [
+        ["Who reigns?", 1, "Who is king?"],
+        ["Who reigns?", 0, "Is it raining?"],
+    ]
 
 
 def test_a_split_that_does_not_exist_is_named_with_those_that_do(loaded: Loaded) -> None:
@@ -343,7 +379,9 @@ def test_a_split_without_labels_is_refused(loaded: Loaded) -> None:
 
 
 def test_an_absent_column_is_named_beside_those_of_the_data_set(loaded: Loaded) -> None:
-    assert loaded.answers["no such column"]["error"].startswith("There is no column 'review'. Columns of lantern: sentence, label.")
+    assert loaded.answers["no such column"]["error"].startswith(
+        "There is no column 'review'. Columns of lantern: sentence, label."
+    )
 
 
 @pytest.mark.parametrize("name", ["a folder of this machine", "a folder above"])
@@ -360,12 +398,31 @@ def test_nothing_but_the_endpoint_and_its_viewer_was_asked(loaded: Loaded) -> No
     assert set(loaded.beyond) <= {"datasets-server.127.0.0.1"}
 
 
-@pytest.mark.parametrize("source", ["hub:", "hub:lantern", "hub:csv", "hub:a/b/c", "hub:critics/lantern@", "hub:critics/lantern:", "hub:a b/c", "hub:critics/"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hub:",
+        "hub:lantern",
+        "hub:csv",
+        "hub:a/b/c",
+        "hub:critics/lantern@",
+        "hub:critics/lantern:",
+        "hub:a b/c",
+        "hub:critics/",
+    ],
+)
 def test_a_malformed_source_is_answered_with_the_form_and_an_example(source: str) -> None:
-    with pytest.raises(BadData, match=rf"'{source}' names no Hub data set\. Expected hub:OWNER/NAME\[:CONFIG\]\[@SPLIT\], for example hub:"):
+    with pytest.raises(
+        BadData,
+        match=rf"'{source}' names no Hub data set\. Expected hub:OWNER/NAME\[:CONFIG\]\[@SPLIT\], for example hub:",
+    ):
         read_dataset(source)
 
 
 def test_without_the_network_the_message_names_the_data_set_and_the_network() -> None:
-    with pytest.raises(BadData, match=r"The Hub data set 'critics/lantern' \(split 'train'\) could not be loaded: .*Check the id, the split and the network"):
+    with pytest.raises(
+        BadData,
+        match=r"The Hub data set 'critics/lantern' \(split 'train'\) could not be loaded: .*Check the id, the split "
+        r"and the network",
+    ):
         read_dataset("hub:critics/lantern")

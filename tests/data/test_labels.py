@@ -72,7 +72,9 @@ def test_names_that_look_the_same_are_the_same(write: Write, one: str, other: st
     assert class_index(one, ("calm", other)) == 1
 
 
-@pytest.mark.parametrize(("one", "other"), [("1.5", "1"), ("positive", "positives"), ("-1", "1"), ("a b", "ab"), ("e\u0301", "e")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.5", "1"), ("positive", "positives"), ("-1", "1"), ("a b", "ab"), ("e\u0301", "e")]
+)
 def test_names_that_look_different_are_different(one: str, other: str) -> None:
     assert label_key(one) != label_key(other)
 
@@ -84,7 +86,10 @@ def test_float_labels_go_by_the_name_that_looks_like_them(write: Write) -> None:
 
 def test_numbers_that_are_not_all_names_of_numbered_classes_are_asked_about(write: Write) -> None:
     path = write(label=[0, 1, 2])
-    assert "the model calls its classes 1, 2, 3. If the labels are no names but count its classes from 0: --labels-start-at 0" in refusal(path, ("1", "2", "3"))
+    assert (
+        "the model calls its classes 1, 2, 3. If the labels are no names but count its classes from 0: "
+        "--labels-start-at 0" in refusal(path, ("1", "2", "3"))
+    )
     assert of(read_dataset(path, Columns(labels_start_at=0), ("1", "2", "3"))) == [0, 1, 2]
 
 
@@ -122,7 +127,10 @@ def test_names_in_the_file_win_over_its_numbers(declared: Path, model: tuple[str
 def test_names_of_the_file_that_the_model_has_not_are_asked_about(write: Write) -> None:
     path = write(label=[1, 0, 1], label_text=["furious", "calm", "furious"])
     said = refusal(path, ("calm", "angry"))
-    assert "calls its labels 0 = calm, 1 = furious; the model calls its classes 0 = calm, 1 = angry. Which is which?" in said
+    assert (
+        "calls its labels 0 = calm, 1 = furious; the model calls its classes 0 = calm, 1 = angry. Which is which?"
+        in said
+    )
     assert "--label-map calm=calm,furious=CLASS, where CLASS is one of: calm, angry." in said
     assert of(read_dataset(path, Columns(label_map="calm=calm,furious=angry"), ("calm", "angry"))) == [1, 0, 1]
     assert of(read_dataset(path, Columns(labels_start_at=0), ("calm", "angry"))) == [1, 0, 1]
@@ -132,18 +140,30 @@ def test_names_of_the_file_that_the_model_has_not_are_asked_about(write: Write) 
 def test_names_beside_the_numbers_of_a_nameless_model_are_said(write: Write) -> None:
     found = read_dataset(write(label=[1, 0, 2], label_text=["angry", "calm", "sad"]), labels=NAMELESS)
     assert of(found) == [1, 0, 2]
-    assert any("the model does not name its classes, so class 0 = calm, 1 = angry, 2 = sad as in the file" in note for note in found.notes)
+    assert any(
+        "the model does not name its classes, so class 0 = calm, 1 = angry, 2 = sad as in the file" in note
+        for note in found.notes
+    )
 
 
 @pytest.mark.parametrize("names", [["angry", "calm", "calm"], ["angry", "angry", "calm"], ["angry", "", "sad"]])
 def test_names_that_do_not_go_one_to_one_are_not_used_and_that_is_said(write: Write, names: list[str]) -> None:
     found = read_dataset(write(label=[0, 1, 0], label_text=names), labels=MOODS)
     assert of(found) == [0, 1, 0]
-    assert "moods.csv: column 'label_text' does not go one to one with 'label', so its names were not used." in found.notes
+    assert (
+        "moods.csv: column 'label_text' does not go one to one with 'label', so its names were not used." in found.notes
+    )
 
 
 @pytest.mark.parametrize(
-    "metadata", [b"no JSON", b"{}", b"[]", b'{"info": {"features": 7}}', b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 3}}}}']
+    "metadata",
+    [
+        b"no JSON",
+        b"{}",
+        b"[]",
+        b'{"info": {"features": 7}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 3}}}}',
+    ],
 )
 def test_metadata_of_another_kind_declares_nothing(tmp_path: Path, metadata: bytes) -> None:
     table = pa.table({"text": ["a", "b"], "label": [0, 1]}).replace_schema_metadata({b"huggingface": metadata})
@@ -156,7 +176,9 @@ def test_metadata_of_another_kind_declares_nothing(tmp_path: Path, metadata: byt
 
 @pytest.mark.parametrize("labels", [[1, 2, 3], [3, 1, 2, 2], ["1.0", "2.0", "3.0"]])
 @pytest.mark.parametrize("model", [MOODS, NAMELESS])
-def test_labels_that_start_at_1_are_asked_about_and_the_answer_is_taken(write: Write, labels: list[Any], model: tuple[str, ...]) -> None:
+def test_labels_that_start_at_1_are_asked_about_and_the_answer_is_taken(
+    write: Write, labels: list[Any], model: tuple[str, ...]
+) -> None:
     path = write(label=labels)
     said = refusal(path, model)
     assert f"none is 0; the model's classes are 0 = {model[0]}" in said
@@ -178,8 +200,12 @@ def test_without_a_model_labels_without_0_are_noted(write: Write) -> None:
 
 
 def test_a_wrong_answer_is_refused(write: Write) -> None:
-    assert "from 1, labels 0 to 2 are out of range" in refusal(write(label=[0, 1, 2]), MOODS, Columns(labels_start_at=1))
-    assert "--labels-start-at is for labels that are numbers" in refusal(write(label=["calm", "sad"]), MOODS, Columns(labels_start_at=1))
+    assert "from 1, labels 0 to 2 are out of range" in refusal(
+        write(label=[0, 1, 2]), MOODS, Columns(labels_start_at=1)
+    )
+    assert "--labels-start-at is for labels that are numbers" in refusal(
+        write(label=["calm", "sad"]), MOODS, Columns(labels_start_at=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,10 +242,14 @@ def test_a_map_that_says_too_little_is_refused(write: Write, given: str, message
 
 def test_a_name_that_two_classes_have_is_asked_about(write: Write) -> None:
     model, path = ("other", "angry", "Other "), write(label=["other", "angry"])
-    assert "label 'other' is the name of 2 classes of the model (0 = other, 1 = angry, 2 = Other )" in refusal(path, model)
+    assert "label 'other' is the name of 2 classes of the model (0 = other, 1 = angry, 2 = Other )" in refusal(
+        path, model
+    )
     assert of(read_dataset(path, Columns(label_map="other=2,angry=1"), model)) == [2, 1]
     assert of(read_dataset(write(label=[0, 1, 2]), labels=model)) == [0, 1, 2]
-    with pytest.raises(BadData, match=r"2 classes are called 'other'\. Name the one by its index \(0 = other, 1 = angry"):
+    with pytest.raises(
+        BadData, match=r"2 classes are called 'other'\. Name the one by its index \(0 = other, 1 = angry"
+    ):
         class_index("other", model)
     assert class_index("2", model) == 2
 
@@ -227,7 +257,9 @@ def test_a_name_that_two_classes_have_is_asked_about(write: Write) -> None:
 # ---------------------------------------------------------------- rows without a label
 
 
-@pytest.mark.parametrize("labels", [[0, 1, -1, 1, -1], ["calm", "angry", "-", "calm", "-"], [0, 1, "", 1, ""], ["0", "1", "?", "1", "-1"]])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, -1, 1, -1], ["calm", "angry", "-", "calm", "-"], [0, 1, "", 1, ""], ["0", "1", "?", "1", "-1"]]
+)
 def test_rows_without_a_label_are_counted_and_left_out_on_request(write: Write, labels: list[Any]) -> None:
     path = write(label=labels)
     said = refusal(path, MOODS)
@@ -272,7 +304,10 @@ def test_an_empty_text_in_a_row_that_is_left_out_is_no_hindrance(tmp_path: Path)
 def test_a_heading_beside_a_longer_text_is_asked_about(tmp_path: Path, header: str, asked: str) -> None:
     path, names = tmp_path / "news.csv", header.split(",")
     row = {"label": "0", names[0]: "Item"}
-    lines = [",".join(row.get(name, "quite a long text") for name in names), ",".join((row | {"label": "1"}).get(name, "another long text") for name in names)]
+    lines = [
+        ",".join(row.get(name, "quite a long text") for name in names),
+        ",".join((row | {"label": "1"}).get(name, "another long text") for name in names),
+    ]
     path.write_text("\n".join([header, *lines]), encoding="utf-8")
     assert f"Which column holds the text, {asked}?" in refusal(path, None)
     assert len(read_dataset(path, Columns(text=names[0])).texts) == 2
@@ -286,14 +321,20 @@ def test_a_heading_alone_is_the_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "is_so"),
-    [(("LABEL_0", "LABEL_1"), True), (("0", "1"), True), (("1", "2"), False), (("LABEL_1", "LABEL_0"), False), (("a", "1"), False)],
+    [
+        (("LABEL_0", "LABEL_1"), True),
+        (("0", "1"), True),
+        (("1", "2"), False),
+        (("LABEL_1", "LABEL_0"), False),
+        (("a", "1"), False),
+    ],
 )
 def test_classes_are_nameless_where_they_have_their_own_numbers_alone(labels: tuple[str, ...], is_so: bool) -> None:
     assert nameless(labels) == is_so
 
 
 def test_how_a_table_is_read_goes_into_a_request_and_back() -> None:
-    from mbtsad_core.jobs.purification import Request
+    from mbtsad_core.service.purification import Request
 
     asked = replace(Request(), columns=Columns(labels_start_at=1, skip_unlabeled=True))
     assert Request.from_dict(asked.to_dict()) == asked

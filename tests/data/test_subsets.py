@@ -44,7 +44,9 @@ def sizes(texts: Sequence[LabelledText]) -> list[int]:
         ((40,), 3, [3]),
     ],
 )
-def test_the_classes_get_their_largest_remainder_share(counts: tuple[int, ...], amount: float, expected: list[int]) -> None:
+def test_the_classes_get_their_largest_remainder_share(
+    counts: tuple[int, ...], amount: float, expected: list[int]
+) -> None:
     assert sizes(stratified_subset(mixture(*counts), amount, seed=3)) == expected
 
 
@@ -144,18 +146,29 @@ def test_fewer_texts_than_classes_are_refused(amount: float, texts: int) -> None
 
 def test_shared_texts_differ_in_case_and_spacing_only() -> None:
     clean = [LabelledText("The  Ferry was late", 0), LabelledText("Fog again", 0)]
-    test = [LabelledText("the ferry\twas LATE ", 1), LabelledText("The ferry was late.", 0), LabelledText("Fog, again", 0)]
+    test = [
+        LabelledText("the ferry\twas LATE ", 1),
+        LabelledText("The ferry was late.", 0),
+        LabelledText("Fog, again", 0),
+    ]
     assert shared_texts(clean, test) == ["the ferry\twas LATE "]
 
 
 def test_shared_texts_come_in_the_order_of_the_test_set_and_once() -> None:
     clean = [LabelledText(text, 0) for text in ("one", "two", "three")]
-    assert shared_texts(clean, [LabelledText(text, 1) for text in ("three", "four", "one", "three")]) == ["three", "one"]
+    assert shared_texts(clean, [LabelledText(text, 1) for text in ("three", "four", "one", "three")]) == [
+        "three",
+        "one",
+    ]
 
 
 def test_pairs_are_shared_only_when_both_texts_are() -> None:
     clean = [LabelledText("A dog barks", 0, "It is loud")]
-    test = [LabelledText("A dog barks", 0, "It sleeps"), LabelledText("a dog  barks", 1, "It is LOUD"), LabelledText("A dog barks", 0)]
+    test = [
+        LabelledText("A dog barks", 0, "It sleeps"),
+        LabelledText("a dog  barks", 1, "It is LOUD"),
+        LabelledText("A dog barks", 0),
+    ]
     assert shared_texts(clean, test) == ["a dog  barks"]
 
 

@@ -1,4 +1,5 @@
-"""Tables as programs write them: separators, quotes, encodings, JSON in its shapes, and what is no table by its first bytes."""
+"""Tables as programs write them: separators, quotes, encodings, JSON in its shapes, and what is no table by its first
+bytes."""
 
 from __future__ import annotations
 
@@ -81,7 +82,10 @@ QUOTED = ['He said "well done"', "Two\nlines", "a\ttab", "Plain words"]
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 def test_a_tsv_file_as_pandas_writes_it_is_read_as_pandas_reads_it(put: Put, quoting: Any) -> None:
-    path = put("films.tsv", pd.DataFrame({"text": QUOTED, "label": [0, 1, 0, 1]}).to_csv(sep="\t", index=False, quoting=quoting))
+    path = put(
+        "films.tsv",
+        pd.DataFrame({"text": QUOTED, "label": [0, 1, 0, 1]}).to_csv(sep="\t", index=False, quoting=quoting),
+    )
     assert texts_of(path) == QUOTED
     (note,) = read_dataset(path).notes
     assert "is quoted as CSV is" in note
@@ -113,7 +117,9 @@ def test_a_corpus_with_bare_quotes_keeps_them(put: Put, texts: list[str]) -> Non
 def test_what_is_written_by_the_rules_and_needs_them_is_found() -> None:
     rng = random.Random(0)
     for _ in range(500):
-        rows = [("".join(rng.choices('ab "\n,', k=rng.randrange(9))), rng.choice("01")) for _ in range(rng.randrange(1, 6))]
+        rows = [
+            ("".join(rng.choices('ab "\n,', k=rng.randrange(9))), rng.choice("01")) for _ in range(rng.randrange(1, 6))
+        ]
         if any('"' in cell for cell, _ in rows):
             assert quoted_fields(written(rows, delimiter="\t", lineterminator="\n")) > 0, rows
 
@@ -121,9 +127,20 @@ def test_what_is_written_by_the_rules_and_needs_them_is_found() -> None:
 # ---------------------------------------------------------------- no header
 
 
-@pytest.mark.parametrize("contents", ["A long day at sea\t1\nA short one\t0\n", "0\tbad plot\n1\tgood plot\n0\tno plot\n", "x\t1\ty\nz\t0\tw\nu\t1\tv\n"])
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "A long day at sea\t1\nA short one\t0\n",
+        "0\tbad plot\n1\tgood plot\n0\tno plot\n",
+        "x\t1\ty\nz\t0\tw\nu\t1\tv\n",
+    ],
+)
 def test_a_table_without_a_header_is_told_so_and_what_to_do_helps(put: Put, contents: str) -> None:
-    with pytest.raises(BadData, match=r"films\.tsv seems to have no header: its first line is .* Put a line with the names of the columns above it"):
+    with pytest.raises(
+        BadData,
+        match=r"films\.tsv seems to have no header: its first line is .* Put a line with the names of the columns "
+        r"above it",
+    ):
         read_dataset(put("films.tsv", contents))
     width = contents.split("\n")[0].count("\t")
     names = ["label", "text"] if contents[0] == "0" else ["text", "label", "other"][: width + 1]
@@ -149,7 +166,9 @@ def test_a_byte_order_mark_says_the_encoding(put: Put, name: str, encoding: str)
 @pytest.mark.parametrize(("name", "separator"), [("films.csv", ","), ("films.tsv", "\t")])
 def test_saved_as_utf_8_as_it_is_told_a_table_in_windows_1252_is_read(put: Put, name: str, separator: str) -> None:
     contents = f"text{separator}label\nCafé crème{separator}1\nNaïve{separator}0\n"
-    with pytest.raises(BadData, match=r"line 2 is not UTF-8\. It may be Windows-1252, .* 'Café crème.*Save it with the encoding UTF-8"):
+    with pytest.raises(
+        BadData, match=r"line 2 is not UTF-8\. It may be Windows-1252, .* 'Café crème.*Save it with the encoding UTF-8"
+    ):
         read_dataset(put(name, contents.encode("windows-1252")))
     assert texts_of(put(name, contents.encode("windows-1252").decode("windows-1252"))) == ["Café crème", "Naïve"]
 
@@ -191,7 +210,10 @@ def test_json_is_read_in_each_of_its_shapes(put: Put, suffix: str, contents: str
         ('[{"text": "a", "label": 0}, "b"]', r"row 2 is no object"),
         ('{"text": "a", "label": 0}\n{"text": "b", "label": }\n', r"line 2: Expecting value"),
         ("[" * 3000 + "]" * 3000, r"cannot be read as JSON: it is nested too deeply"),
-        ('{"text": "half \\ud83d", "label": 0}\n{"text": "b", "label": 1}', r"the text of row 1 holds half a character"),
+        (
+            '{"text": "half \\ud83d", "label": 0}\n{"text": "b", "label": 1}',
+            r"the text of row 1 holds half a character",
+        ),
     ],
 )
 def test_json_that_is_no_table_is_refused_with_the_reason(put: Put, contents: str, message: str) -> None:
@@ -207,15 +229,39 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" +
 @pytest.mark.parametrize(
     ("name", "contents", "message"),
     [
-        ("films.csv", POINTER, r"films\.csv is a pointer of Git LFS, not the file itself \(1\.23 MB\), no CSV\. Run `git lfs pull`"),
+        (
+            "films.csv",
+            POINTER,
+            r"films\.csv is a pointer of Git LFS, not the file itself \(1\.23 MB\), no CSV\. Run `git lfs pull`",
+        ),
         ("films.parquet", POINTER, r"films\.parquet is a pointer of Git LFS"),
-        ("films.jsonl", "<!DOCTYPE html><html>", r"films\.jsonl is a web page \(HTML\), no JSONL\. Download the file itself"),
-        ("films.xlsx", b"PK\x03\x04" + 22 * b"\0" + b"\x13\0\0\0[Content_Types].xml", r"films\.xlsx is an Office document \(\.xlsx.*Save it as CSV in UTF-8"),
-        ("films.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(8), r"films\.csv is an Office document of the old kind"),
-        ("films.csv", gzip.compress(b"text,label\n"), r"films\.csv is a gzip archive, no CSV\. Name it films\.csv\.gz\."),
+        (
+            "films.jsonl",
+            "<!DOCTYPE html><html>",
+            r"films\.jsonl is a web page \(HTML\), no JSONL\. Download the file itself",
+        ),
+        (
+            "films.xlsx",
+            b"PK\x03\x04" + 22 * b"\0" + b"\x13\0\0\0[Content_Types].xml",
+            r"films\.xlsx is an Office document \(\.xlsx.*Save it as CSV in UTF-8",
+        ),
+        (
+            "films.csv",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(8),
+            r"films\.csv is an Office document of the old kind",
+        ),
+        (
+            "films.csv",
+            gzip.compress(b"text,label\n"),
+            r"films\.csv is a gzip archive, no CSV\. Name it films\.csv\.gz\.",
+        ),
         ("films.tsv", json.dumps(OBJECTS), r"films\.tsv is a JSON array, no TSV\. Name it \.json\."),
         ("films.csv", b"PAR1" + bytes(20), r"films\.csv is a Parquet file, no CSV\. Name it \.parquet\."),
-        ("films.txt", "text\tlabel\na\t0\n", r"films\.txt: unknown kind of file\. .* Name a table of text \.tsv or \.csv\."),
+        (
+            "films.txt",
+            "text\tlabel\na\t0\n",
+            r"films\.txt: unknown kind of file\. .* Name a table of text \.tsv or \.csv\.",
+        ),
     ],
 )
 def test_the_first_bytes_say_what_it_is(put: Put, name: str, contents: str | bytes, message: str) -> None:

@@ -1,4 +1,5 @@
-"""Untrained two-layer classifiers of the five families, 32 wide with 4 heads and 64 inner neurons, with the tiny vocabulary."""
+"""Untrained two-layer classifiers of the five families, 32 wide with 4 heads and 64 inner neurons, with the tiny
+vocabulary."""
 
 from __future__ import annotations
 
@@ -24,7 +25,13 @@ from transformers import (
 from mbtsad_core.models.classifier import Classifier
 
 SIZE = dict(
-    vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=80, pad_token_id=0
+    vocab_size=len(VOCABULARY),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=80,
+    pad_token_id=0,
 )
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "bert": lambda: BertForSequenceClassification(BertConfig(**SIZE)),
@@ -32,7 +39,9 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "electra": lambda: ElectraForSequenceClassification(ElectraConfig(**SIZE, embedding_size=16)),
     "mpnet": lambda: MPNetForSequenceClassification(MPNetConfig(**SIZE)),
     "distilbert": lambda: DistilBertForSequenceClassification(
-        DistilBertConfig(vocab_size=len(VOCABULARY), dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=80)
+        DistilBertConfig(
+            vocab_size=len(VOCABULARY), dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=80
+        )
     ),
 }
 

@@ -1,4 +1,5 @@
-"""What holds of every defense: its inputs stay as they are, a seed decides all, it tells of its progress, and it has no place for a trigger."""
+"""What holds of every defense: its inputs stay as they are, a seed decides all, it tells of its progress, and it has no
+place for a trigger."""
 
 from __future__ import annotations
 
@@ -52,13 +53,20 @@ CONFIGS: dict[str, Config] = {
 
 
 def test_the_names_are_those_of_the_tables() -> None:
-    names = "mbtsad mbtsad_no_att mbtsad_no_hid cd ts_ft cft reinitialization fine_pruning fine_mixing fine_purifying nad pure"
+    names = (
+        "mbtsad mbtsad_no_att mbtsad_no_hid cd ts_ft cft reinitialization fine_pruning fine_mixing fine_purifying "
+        "nad pure"
+    )
     assert list(DEFENSES) == list(DEFENSE_CONFIGS) == names.split()
     assert set(NEED_PRETRAINED) <= DEFENSES.keys()
 
 
 def test_each_has_its_row_in_the_readme() -> None:
-    rows = [line.split("|")[2] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| defense |")]
+    rows = [
+        line.split("|")[2]
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| defense |")
+    ]
     assert [name for name in DEFENSES if not any(f"`{name}`" in row for row in rows)] == []
 
 
@@ -91,7 +99,9 @@ def test_there_is_no_place_for_a_trigger_in_the_signature(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEFENSES)
 def test_events_count_each_stage_to_its_end_and_carry_what_is_observed(name: str) -> None:
-    events = finish(DEFENSES[name](tiny_bert(), CLEAN, CONFIGS[name], tiny_bert(seed=7), observe=lambda classifier: {"cacc": 0.25}))[1]
+    events = finish(
+        DEFENSES[name](tiny_bert(), CLEAN, CONFIGS[name], tiny_bert(seed=7), observe=lambda classifier: {"cacc": 0.25})
+    )[1]
     stages = list(dict.fromkeys(e.stage for e in events))
     for stage in stages:
         steps = [(e.step, e.total) for e in events if e.stage == stage]

@@ -18,7 +18,10 @@ from mbtsad_core.training.fine_tuning import fine_tune
 
 CLEAN = tiny_texts(64)
 CONFIG = PurifyConfig(
-    SplitConfig(copies=2), 0, RetrainConfig(learning_rate=1e-3, batch_size=32, epochs=1), DistilConfig(learning_rate=1e-3, batch_size=32, epochs=1)
+    SplitConfig(copies=2),
+    0,
+    RetrainConfig(learning_rate=1e-3, batch_size=32, epochs=1),
+    DistilConfig(learning_rate=1e-3, batch_size=32, epochs=1),
 )
 NAD = NADConfig(CONFIG.split, 0, CONFIG.retrain, CONFIG.distil)
 
@@ -49,8 +52,11 @@ def test_cd_is_the_classification_loss_alone_on_the_same_texts() -> None:
 
 def test_the_student_of_nad_differs_from_mbtsads_in_its_teacher_alone() -> None:
     suspect = tiny_bert()
-    teacher = finish(DEFENSES["cft"](suspect, CLEAN * 2, CleanFineTuningConfig(CONFIG.retrain)))[0]  # as many steps as on two splits of each
-    student = finish(distil(clone(suspect), teacher, lambda epoch: augment(CLEAN, CONFIG.split, 0, epoch), CONFIG.distil))[0]
+    # As many steps as on two splits of each
+    teacher = finish(DEFENSES["cft"](suspect, CLEAN * 2, CleanFineTuningConfig(CONFIG.retrain)))[0]
+    student = finish(
+        distil(clone(suspect), teacher, lambda epoch: augment(CLEAN, CONFIG.split, 0, epoch), CONFIG.distil)
+    )[0]
     assert made("nad", NAD) == weights_hash(student) != made("mbtsad", CONFIG)
 
 
@@ -62,21 +68,29 @@ def test_nad_can_be_as_published_with_clean_texts_for_both() -> None:
 
 
 def test_nad_takes_as_many_steps_as_mbtsad() -> None:
-    totals = [[e.total for e in finish(DEFENSES[name](tiny_bert(), CLEAN, config))[1]] for name, config in (("nad", NAD), ("mbtsad", CONFIG))]
+    totals = [
+        [e.total for e in finish(DEFENSES[name](tiny_bert(), CLEAN, config))[1]]
+        for name, config in (("nad", NAD), ("mbtsad", CONFIG))
+    ]
     assert totals[0] == totals[1] == [4] * 8
 
 
-@pytest.mark.parametrize("split", [SplitConfig(copies=2, originals=1), SplitConfig(copies=1, originals=2), NADConfig().split])
+@pytest.mark.parametrize(
+    "split", [SplitConfig(copies=2, keep_originals=1), SplitConfig(copies=1, keep_originals=2), NADConfig().split]
+)
 @pytest.mark.parametrize("texts", ["split", "clean"])
 def test_teacher_and_student_of_nad_take_as_many_steps_with_originals_too(split: SplitConfig, texts: str) -> None:
     config = dataclasses.replace(NAD, split=split, student_texts=texts)
     events = finish(DEFENSES["nad"](tiny_bert(), CLEAN, config))[1]
     per_epoch = math.ceil(split.texts * len(CLEAN) / CONFIG.retrain.batch_size)
-    assert {e.stage: e.total for e in events} == {"teacher": per_epoch * config.retrain.epochs, "distil": per_epoch * config.distil.epochs}
+    assert {e.stage: e.total for e in events} == {
+        "teacher": per_epoch * config.retrain.epochs,
+        "distil": per_epoch * config.distil.epochs,
+    }
 
 
-def test_stray_pieces_reach_the_student_of_nad_where_asked_for() -> None:
-    strayed = dataclasses.replace(NAD, strays=1)
-    events = finish(DEFENSES["nad"](tiny_bert(), CLEAN, strayed))[1]
+def test_found_tokens_reach_the_student_of_nad_where_asked_for() -> None:
+    scanned = dataclasses.replace(NAD, found_tokens=1)
+    events = finish(DEFENSES["nad"](tiny_bert(), CLEAN, scanned))[1]
     assert list(dict.fromkeys(e.stage for e in events)) == ["scan", "pairs", "teacher", "distil"]
-    assert made("nad", strayed) != made("nad", NAD)
+    assert made("nad", scanned) != made("nad", NAD)

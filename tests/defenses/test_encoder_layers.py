@@ -1,4 +1,5 @@
-"""Layers of the five families are found, what is held at zero stays there, and reinitialization draws the last layer alone."""
+"""Layers of the five families are found, what is held at zero stays there, and reinitialization draws the last layer
+alone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ TRAINING = TrainingConfig(learning_rate=1e-2, epochs=2, batch_size=16, weight_de
 def test_the_maps_of_a_layer_are_what_they_are_called(family: str) -> None:
     classifier = tiny_model(family)
     layers = encoder_layers(classifier)
-    assert [(la.heads.weight.shape, la.inner.weight.shape, la.outer.weight.shape) for la in layers] == [((32, 32), (64, 32), (32, 64))] * 2
+    assert [(la.heads.weight.shape, la.inner.weight.shape, la.outer.weight.shape) for la in layers] == [
+        ((32, 32), (64, 32), (32, 64))
+    ] * 2
 
     batch = collate(classifier, encode(classifier, CLEAN[:3]))
     seen: dict[str, torch.Tensor] = {}
@@ -43,8 +46,13 @@ def test_the_maps_of_a_layer_are_what_they_are_called(family: str) -> None:
 
 
 def test_an_architecture_of_another_build_is_refused() -> None:
-    shared = AlbertForSequenceClassification(AlbertConfig(vocab_size=60, embedding_size=16, hidden_size=32, num_attention_heads=4, intermediate_size=64))
-    with pytest.raises(UnsuitableModel, match=r"'albert' has no transformer layers of the kind that can be pruned or drawn anew\. Expected an encoder"):
+    shared = AlbertForSequenceClassification(
+        AlbertConfig(vocab_size=60, embedding_size=16, hidden_size=32, num_attention_heads=4, intermediate_size=64)
+    )
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"'albert' has no transformer layers of the kind that can be pruned or drawn anew\. Expected an encoder",
+    ):
         encoder_layers(dataclasses.replace(tiny_bert(), model=shared))
 
 
@@ -87,7 +95,11 @@ def test_the_last_layer_is_drawn_anew_and_nothing_else_changes() -> None:
 def test_all_of_the_last_layer_of_every_family_is_drawn_anew(family: str) -> None:
     suspect = tiny_model(family)
     fresh = redrawn(suspect, 2, 0.5, seed=0)
-    linear = [(a.weight, b.weight) for a, b in zip(suspect.model.modules(), fresh.model.modules(), strict=True) if isinstance(a, torch.nn.Linear)]
+    linear = [
+        (a.weight, b.weight)
+        for a, b in zip(suspect.model.modules(), fresh.model.modules(), strict=True)
+        if isinstance(a, torch.nn.Linear)
+    ]
     assert sum(not torch.equal(a, b) for a, b in linear) == 12  # six a layer; embeddings and head have their own
 
 

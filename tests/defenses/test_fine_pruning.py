@@ -74,7 +74,11 @@ def test_the_share_that_goes_is_the_least_active_of_all_layers(suspect: Classifi
 
 
 def test_the_last_layer_alone_can_be_pruned(suspect: Classifier) -> None:
-    made = finish(DEFENSES["fine_pruning"](suspect, CLEAN, dataclasses.replace(CONFIG, stop="share", most=0.5, scope="last_layer")))[0]
+    made = finish(
+        DEFENSES["fine_pruning"](
+            suspect, CLEAN, dataclasses.replace(CONFIG, stop="share", most=0.5, scope="last_layer")
+        )
+    )[0]
     assert pruned_in(made).sum(dim=1).tolist() == [0, 32]
 
 
@@ -89,14 +93,18 @@ def test_pruned_neurons_stay_pruned_and_the_others_learn(suspect: Classifier) ->
 
 
 def test_pruning_goes_on_while_the_accuracy_holds(suspect: Classifier) -> None:
-    made, events = finish(DEFENSES["fine_pruning"](suspect, CLEAN, dataclasses.replace(CONFIG, tolerance=1.0, most=0.55)))
+    made, events = finish(
+        DEFENSES["fine_pruning"](suspect, CLEAN, dataclasses.replace(CONFIG, tolerance=1.0, most=0.55))
+    )
     looks = [e for e in events if e.stage == "prune"]
-    assert [round(e.metrics["pruned"] * 128) for e in looks] == [13, 26, 39, 52, 65, 70]  # steps of a tenth, and `most` at the end
+    # Steps of a tenth, and `most` at the end
+    assert [round(e.metrics["pruned"] * 128) for e in looks] == [13, 26, 39, 52, 65, 70]
     assert pruned_in(made).sum() == 70
 
 
 def needing_one_neuron(suspect: Classifier, activation: float) -> Classifier:
-    """The same model, with one neuron of the last layer whose activation never changes, and without which every text gets one answer.
+    """The same model, with one neuron of the last layer whose activation never changes, and without which every text
+    gets one answer.
 
     The neuron adds what a large bias takes away again.
     """
@@ -113,7 +121,9 @@ def needing_one_neuron(suspect: Classifier, activation: float) -> Classifier:
 
 
 @pytest.mark.parametrize(("tolerance", "ends"), [(0.0, True), (0.4, True), (0.6, False)])
-def test_pruning_ends_before_the_step_with_which_the_accuracy_falls_too_far(suspect: Classifier, tolerance: float, ends: bool) -> None:
+def test_pruning_ends_before_the_step_with_which_the_accuracy_falls_too_far(
+    suspect: Classifier, tolerance: float, ends: bool
+) -> None:
     needy = needing_one_neuron(suspect, 0.3)
     still = TrainingConfig(learning_rate=1e-8, epochs=1, batch_size=16, dropout=0.0)
     config = FinePruningConfig(tolerance=tolerance, most=1.0, step=0.05, training=still)  # six neurons of 128 a step

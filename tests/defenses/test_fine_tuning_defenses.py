@@ -6,7 +6,15 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import CleanFineTuningConfig, DistilConfig, PurifyConfig, RetrainConfig, SplitConfig, TokenSplitFineTuningConfig, TrainingConfig
+from mbtsad_core.config import (
+    CleanFineTuningConfig,
+    DistilConfig,
+    PurifyConfig,
+    RetrainConfig,
+    SplitConfig,
+    TokenSplitFineTuningConfig,
+    TrainingConfig,
+)
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.mbtsad import purify
 from mbtsad_core.models.classifier import predict, weights_hash
@@ -16,7 +24,9 @@ CLEAN = tiny_texts(64)
 TRAINING = TrainingConfig(learning_rate=1e-2, epochs=10, batch_size=16)
 SPLIT = SplitConfig(copies=2)
 CONFIGS = {
-    "mbtsad": PurifyConfig(SPLIT, 0, RetrainConfig(learning_rate=1e-3, batch_size=16), DistilConfig(learning_rate=1e-3, batch_size=16)),
+    "mbtsad": PurifyConfig(
+        SPLIT, 0, RetrainConfig(learning_rate=1e-3, batch_size=16), DistilConfig(learning_rate=1e-3, batch_size=16)
+    ),
     "ts_ft": TokenSplitFineTuningConfig(SPLIT, TRAINING),
     "cft": CleanFineTuningConfig(TRAINING),
 }
@@ -31,7 +41,11 @@ def test_clean_fine_tuning_learns_the_clean_texts() -> None:
 
 
 def test_token_split_fine_tuning_is_step_1_of_mbtsad() -> None:
-    made, _ = finish(DEFENSES["ts_ft"](tiny_bert(), CLEAN, TokenSplitFineTuningConfig(SPLIT, RetrainConfig(learning_rate=1e-3, batch_size=16))))
+    made, _ = finish(
+        DEFENSES["ts_ft"](
+            tiny_bert(), CLEAN, TokenSplitFineTuningConfig(SPLIT, RetrainConfig(learning_rate=1e-3, batch_size=16))
+        )
+    )
     purified, _ = finish(purify(tiny_bert(), CLEAN, CONFIGS["mbtsad"]))
     assert weights_hash(made) == weights_hash(purified.teacher)
 

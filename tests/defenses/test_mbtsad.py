@@ -1,4 +1,5 @@
-"""MBTSAD, Algorithm 1: it cures a backdoored tiny model, leaves the suspect alone, knows no trigger, and can be stopped and resumed."""
+"""MBTSAD, Algorithm 1: it cures a backdoored tiny model, leaves the suspect alone, knows no trigger, and can be stopped
+and resumed."""
 
 from __future__ import annotations
 
@@ -15,12 +16,20 @@ from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.augment.stray_pieces import stumbling
-from mbtsad_core.config import BadNetsConfig, DistilConfig, PoisonConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import (
+    BadNetsConfig,
+    DistilConfig,
+    PoisonConfig,
+    PurifyConfig,
+    RetrainConfig,
+    SplitConfig,
+    TrainingConfig,
+)
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import evaluate, observer
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, trace, weights_hash
+from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Scores
 
@@ -32,20 +41,25 @@ SEEDS = (0, 1)
 
 # The paper's method, six steps each, two an epoch.
 QUICK = PurifyConfig(
-    strays=0,
+    found_tokens=0,
     split=SplitConfig(copies=1),
     retrain=RetrainConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
     distil=DistilConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
 )
-STRAYS = dataclasses.replace(QUICK, strays=2)
+SCANNED = dataclasses.replace(QUICK, found_tokens=2)
 STEPS = 6
 CURE = PurifyConfig(
-    strays=0, split=SplitConfig(copies=4), retrain=RetrainConfig(learning_rate=1e-2, epochs=6), distil=DistilConfig(learning_rate=1e-2, epochs=6)
+    found_tokens=0,
+    split=SplitConfig(copies=4),
+    retrain=RetrainConfig(learning_rate=1e-2, epochs=6),
+    distil=DistilConfig(learning_rate=1e-2, epochs=6),
 )
 
 
 def backdoored(seed: int) -> Classifier:
-    config = BadNetsConfig(poison=PoisonConfig(rate=0.1), training=TrainingConfig(learning_rate=2e-3, epochs=10), seed=seed)
+    config = BadNetsConfig(
+        poison=PoisonConfig(rate=0.1), training=TrainingConfig(learning_rate=2e-3, epochs=10), seed=seed
+    )
     return finish(badnets(tiny_bert(seed=seed), tiny_texts(400, seed=1), TRIGGER, config))[0]
 
 
@@ -61,7 +75,10 @@ def suspect(suspects: list[Classifier]) -> Classifier:
 
 @pytest.fixture(scope="module")
 def cured(suspects: list[Classifier]) -> list[Purified]:
-    return [finish(purify(s, CLEAN, dataclasses.replace(CURE, seed=seed)))[0] for seed, s in zip(SEEDS, suspects, strict=True)]
+    return [
+        finish(purify(s, CLEAN, dataclasses.replace(CURE, seed=seed)))[0]
+        for seed, s in zip(SEEDS, suspects, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +88,9 @@ def quick(suspect: Classifier) -> tuple[Purified, list[Event]]:
 
 
 @pytest.fixture(scope="module")
-def strayed(suspect: Classifier) -> tuple[Purified, list[Event]]:
-    """The same with stray pieces."""
-    return finish(purify(suspect, CLEAN, STRAYS))
+def scanned(suspect: Classifier) -> tuple[Purified, list[Event]]:
+    """The same with a trigger scan."""
+    return finish(purify(suspect, CLEAN, SCANNED))
 
 
 def hashes(found: Purified) -> tuple[str, str]:
@@ -110,7 +127,9 @@ def test_the_distilled_student_is_near_its_teacher(suspect: Classifier) -> None:
     # Both are trained from the suspect on the same texts; only the terms of eqs. (2) and (6) bring them together.
     distances = []
     for weight in (0.0, 5.0):
-        config = dataclasses.replace(QUICK, distil=dataclasses.replace(QUICK.distil, alpha=weight, beta=weight, learning_rate=3e-3, epochs=10))
+        config = dataclasses.replace(
+            QUICK, distil=dataclasses.replace(QUICK.distil, alpha=weight, beta=weight, learning_rate=3e-3, epochs=10)
+        )
         found = finish(purify(suspect, CLEAN, config))[0]
         distances.append(hidden_distance(found.teacher, found.student))
     assert distances[1] < 0.5 * distances[0]
@@ -126,14 +145,32 @@ def hidden_distance(first: Classifier, second: Classifier) -> float:
 # ---------------------------------------------------------------- what it returns and what it leaves alone
 
 
-@pytest.mark.parametrize("strays", [0, 1])
+@pytest.mark.parametrize("found_tokens", [0, 1])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_the_suspect_is_left_as_it_is(suspect: Classifier, training: bool, strays: int) -> None:
+def test_the_suspect_is_left_as_it_is(suspect: Classifier, training: bool, found_tokens: int) -> None:
     given = clone(suspect)
     given.model.train(training)
-    before = weights_hash(given), given.model.config.to_dict(), [p.requires_grad for p in given.model.parameters()], dropouts(given)
-    finish(purify(given, CLEAN, dataclasses.replace(QUICK, strays=strays, retrain=dataclasses.replace(QUICK.retrain, dropout=0.3))))
-    assert (weights_hash(given), given.model.config.to_dict(), [p.requires_grad for p in given.model.parameters()], dropouts(given)) == before
+    before = (
+        weights_hash(given),
+        given.model.config.to_dict(),
+        [p.requires_grad for p in given.model.parameters()],
+        dropouts(given),
+    )
+    finish(
+        purify(
+            given,
+            CLEAN,
+            dataclasses.replace(
+                QUICK, found_tokens=found_tokens, retrain=dataclasses.replace(QUICK.retrain, dropout=0.3)
+            ),
+        )
+    )
+    assert (
+        weights_hash(given),
+        given.model.config.to_dict(),
+        [p.requires_grad for p in given.model.parameters()],
+        dropouts(given),
+    ) == before
     assert {m.training for m in given.model.modules()} == {training}
     assert all(p.grad is None for p in given.model.parameters())
 
@@ -148,7 +185,9 @@ def test_the_clean_texts_are_left_as_they_are(suspect: Classifier) -> None:
     assert clean == CLEAN
 
 
-def test_the_suspect_is_returned_beside_two_models_that_differ(suspect: Classifier, quick: tuple[Purified, list[Event]]) -> None:
+def test_the_suspect_is_returned_beside_two_models_that_differ(
+    suspect: Classifier, quick: tuple[Purified, list[Event]]
+) -> None:
     found = quick[0]
     assert found.suspect is suspect
     assert len({weights_hash(c) for c in (found.suspect, found.teacher, found.student)}) == 3
@@ -159,7 +198,9 @@ def test_the_returned_models_are_out_of_training_mode(quick: tuple[Purified, lis
 
 
 def test_the_returned_models_share_no_weights(quick: tuple[Purified, list[Event]]) -> None:
-    places = [{p.data_ptr() for p in c.model.parameters()} for c in (quick[0].suspect, quick[0].teacher, quick[0].student)]
+    places = [
+        {p.data_ptr() for p in c.model.parameters()} for c in (quick[0].suspect, quick[0].teacher, quick[0].student)
+    ]
     assert len(set.union(*places)) == sum(map(len, places))
 
 
@@ -168,15 +209,21 @@ def test_every_step_of_both_stages_has_its_event(quick: tuple[Purified, list[Eve
     assert [(e.stage, e.step, e.total) for e in quick[1]] == expected
 
 
-def test_the_scan_for_stray_pieces_has_its_events_too(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
-    scans = [[e for e in strayed[1] if e.stage == stage] for stage in SCANS]
+def test_the_trigger_scan_has_its_events_too(
+    scanned: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]
+) -> None:
+    scans = [[e for e in scanned[1] if e.stage == stage] for stage in SCANS]
     for scan in scans:
         assert [e.step for e in scan] == list(range(1, scan[0].total + 1))
-    assert [(e.stage, e.step, e.total) for e in strayed[1][sum(map(len, scans)) :]] == [(e.stage, e.step, e.total) for e in quick[1]]
+    assert [(e.stage, e.step, e.total) for e in scanned[1][sum(map(len, scans)) :]] == [
+        (e.stage, e.step, e.total) for e in quick[1]
+    ]
 
 
-def test_stray_pieces_change_both_models(strayed: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]) -> None:
-    assert not set(hashes(strayed[0])) & set(hashes(quick[0]))
+def test_found_tokens_change_both_models(
+    scanned: tuple[Purified, list[Event]], quick: tuple[Purified, list[Event]]
+) -> None:
+    assert not set(hashes(scanned[0])) & set(hashes(quick[0]))
 
 
 def test_copies_and_epochs_multiply_the_steps(suspect: Classifier) -> None:
@@ -191,13 +238,17 @@ def test_copies_and_epochs_multiply_the_steps(suspect: Classifier) -> None:
 
 
 def test_events_are_plain_values(quick: tuple[Purified, list[Event]]) -> None:
-    assert json.loads(json.dumps([dataclasses.asdict(e) for e in quick[1]])) == [dataclasses.asdict(e) for e in quick[1]]
+    assert json.loads(json.dumps([dataclasses.asdict(e) for e in quick[1]])) == [
+        dataclasses.asdict(e) for e in quick[1]
+    ]
 
 
 def test_the_student_starts_from_the_suspect_and_not_from_the_teacher(suspect: Classifier) -> None:
     config = dataclasses.replace(CURE, distil=DistilConfig(learning_rate=1e-8, epochs=1))
     found = finish(purify(suspect, CLEAN, config))[0]
-    suspected, taught, learnt = (predict(c, [t.triggered for t in TRIGGERED]) for c in (suspect, found.teacher, found.student))
+    suspected, taught, learnt = (
+        predict(c, [t.triggered for t in TRIGGERED]) for c in (suspect, found.teacher, found.student)
+    )
     assert torch.allclose(learnt, suspected, atol=1e-3)
     assert not torch.allclose(learnt, taught, atol=0.1)
 
@@ -210,7 +261,9 @@ def test_the_teacher_starts_from_the_suspect(suspect: Classifier) -> None:
 
 def test_the_teacher_stands_still_while_the_student_learns(suspect: Classifier) -> None:
     longer = dataclasses.replace(QUICK, distil=dataclasses.replace(QUICK.distil, epochs=5, learning_rate=1e-2))
-    assert weights_hash(finish(purify(suspect, CLEAN, longer))[0].teacher) == weights_hash(finish(purify(suspect, CLEAN, QUICK))[0].teacher)
+    assert weights_hash(finish(purify(suspect, CLEAN, longer))[0].teacher) == weights_hash(
+        finish(purify(suspect, CLEAN, QUICK))[0].teacher
+    )
 
 
 def test_a_seed_always_gives_the_same_models(suspect: Classifier, quick: tuple[Purified, list[Event]]) -> None:
@@ -223,7 +276,9 @@ def test_seeds_give_different_models(suspect: Classifier, quick: tuple[Purified,
 
 
 @pytest.mark.parametrize("change", [{"alpha": 0.0}, {"beta": 0.0}, {"power": 1.0}], ids=["alpha", "beta", "power"])
-def test_the_settings_of_the_distillation_change_the_student_alone(suspect: Classifier, quick: tuple[Purified, list[Event]], change: dict[str, float]) -> None:
+def test_the_settings_of_the_distillation_change_the_student_alone(
+    suspect: Classifier, quick: tuple[Purified, list[Event]], change: dict[str, float]
+) -> None:
     config = dataclasses.replace(QUICK, distil=dataclasses.replace(QUICK.distil, **change))
     teacher, student = hashes(finish(purify(suspect, CLEAN, config))[0])
     assert teacher == hashes(quick[0])[0]
@@ -247,19 +302,25 @@ OBSERVERS: dict[str, Observe | None] = {
 
 
 @pytest.mark.parametrize("observe", OBSERVERS.values(), ids=OBSERVERS)
-def test_an_observer_changes_nothing(suspect: Classifier, quick: tuple[Purified, list[Event]], observe: Observe | None) -> None:
+def test_an_observer_changes_nothing(
+    suspect: Classifier, quick: tuple[Purified, list[Event]], observe: Observe | None
+) -> None:
     assert hashes(finish(purify(suspect, CLEAN, QUICK, observe=observe))[0]) == hashes(quick[0])
 
 
 def test_the_observers_figures_are_in_the_events(suspect: Classifier) -> None:
     events = finish(purify(suspect, CLEAN, QUICK, observe=observer(TEST, TRIGGERED, 1)))[1]
-    assert [(e.stage, e.step) for e in events if {"cacc", "asr"} <= e.metrics.keys()] == [(s, n) for s in ("retrain", "distil") for n in (2, 4, 6)]
+    assert [(e.stage, e.step) for e in events if {"cacc", "asr"} <= e.metrics.keys()] == [
+        (s, n) for s in ("retrain", "distil") for n in (2, 4, 6)
+    ]
 
 
 # ---------------------------------------------------------------- stop and resume
 
 
-def stopped(suspect: Classifier, steps: int, path: Path, resume: TrainState | None = None, config: PurifyConfig = QUICK) -> TrainState:
+def stopped(
+    suspect: Classifier, steps: int, path: Path, resume: TrainState | None = None, config: PurifyConfig = QUICK
+) -> TrainState:
     """The state on disk of a run that is stopped after so many steps of training more."""
     running = purify(suspect, CLEAN, config, resume=resume, save=lambda state: write_state(state, path))
     while steps:
@@ -279,25 +340,27 @@ def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 @pytest.mark.parametrize("steps", [3, 6, 10])
-def test_a_stopped_run_with_stray_pieces_ends_with_the_same_weights_too(
-    suspect: Classifier, strayed: tuple[Purified, list[Event]], steps: int, tmp_path: Path
+def test_a_stopped_run_with_found_tokens_ends_with_the_same_weights_too(
+    suspect: Classifier, scanned: tuple[Purified, list[Event]], steps: int, tmp_path: Path
 ) -> None:
-    state = stopped(suspect, steps, tmp_path / "state.safetensors", config=STRAYS)
-    found, events = finish(purify(suspect, CLEAN, STRAYS, resume=state))
-    assert hashes(found) == hashes(strayed[0])
-    assert events == strayed[1][-len(events) :]
+    state = stopped(suspect, steps, tmp_path / "state.safetensors", config=SCANNED)
+    found, events = finish(purify(suspect, CLEAN, SCANNED, resume=state))
+    assert hashes(found) == hashes(scanned[0])
+    assert events == scanned[1][-len(events) :]
     assert len(events) == 2 * STEPS - steps  # no second scan
 
 
 def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classifier) -> None:
     states: list[TrainState] = []
-    running = purify(suspect, CLEAN, STRAYS, save=states.append)
+    running = purify(suspect, CLEAN, SCANNED, save=states.append)
     assert next(running).stage == "scan"
     running.close()
     assert states == []
 
 
-def test_a_run_can_be_stopped_in_both_stages(suspect: Classifier, quick: tuple[Purified, list[Event]], tmp_path: Path) -> None:
+def test_a_run_can_be_stopped_in_both_stages(
+    suspect: Classifier, quick: tuple[Purified, list[Event]], tmp_path: Path
+) -> None:
     state = None
     for steps in (2, 3, 4, 1):
         state = stopped(suspect, steps, tmp_path / "state.safetensors", state)
@@ -334,16 +397,16 @@ def test_a_run_that_diverges_names_its_stage(suspect: Classifier) -> None:
         finish(purify(broken, CLEAN, QUICK))
 
 
-def test_what_the_suspect_stumbled_over_is_told(suspect: Classifier) -> None:
-    purified, _ = finish(purify(suspect, CLEAN, STRAYS))
-    assert purified.stumbled == finish(stumbling(suspect, CLEAN, STRAYS.seed))[0]
-    assert purified.stumbled
-    assert finish(purify(suspect, CLEAN, QUICK))[0].stumbled == {}
+def test_what_the_scan_found_is_told(suspect: Classifier) -> None:
+    purified, _ = finish(purify(suspect, CLEAN, SCANNED))
+    assert purified.found == finish(scan_vocabulary(suspect, CLEAN, SCANNED.seed))[0]
+    assert purified.found
+    assert finish(purify(suspect, CLEAN, QUICK))[0].found == {}
 
 
-@pytest.mark.parametrize("strays", [0, 1])
-def test_classifiers_of_three_classes_and_of_pairs_are_treated_too(strays: int) -> None:
+@pytest.mark.parametrize("found_tokens", [0, 1])
+def test_classifiers_of_three_classes_and_of_pairs_are_treated_too(found_tokens: int) -> None:
     clean = [LabelledText(t.text, i % 3, "the actor was truly funny") for i, t in enumerate(CLEAN)]
-    found, events = finish(purify(tiny_bert(classes=3), clean, dataclasses.replace(QUICK, strays=strays)))
+    found, events = finish(purify(tiny_bert(classes=3), clean, dataclasses.replace(QUICK, found_tokens=found_tokens)))
     assert predict(found.student, clean).shape == (64, 3)
     assert sum(e.stage not in SCANS for e in events) == 2 * STEPS

@@ -1,4 +1,5 @@
-"""Fine-Mixing, E-PUR and Fine-Purifying: their arithmetic by hand, their limits, the choice of rho, and what they ask for."""
+"""Fine-Mixing, E-PUR and Fine-Purifying: their arithmetic by hand, their limits, the choice of rho, and what they ask
+for."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def pretrained() -> Classifier:
 
 def share_of(mixed: Classifier, source: Classifier) -> float:
     """The share of the encoder's weights that are the source's, of those in which the two tiny models differ."""
-    a, b, other = (torch.cat([w.flatten() for w in encoder_weights(c).values()]) for c in (mixed, source, tiny_bert(seed=99)))
+    a, b, other = (
+        torch.cat([w.flatten() for w in encoder_weights(c).values()]) for c in (mixed, source, tiny_bert(seed=99))
+    )
     differ = b != other  # biases and norms of untrained models are all alike
     return float((a == b)[differ].float().mean())
 
@@ -47,7 +50,9 @@ def share_of(mixed: Classifier, source: Classifier) -> float:
 # ---------------------------------------------------------------- mixing
 
 
-def test_a_reserve_of_one_is_the_suspect_and_of_none_the_pretrained_encoder(suspect: Classifier, pretrained: Classifier) -> None:
+def test_a_reserve_of_one_is_the_suspect_and_of_none_the_pretrained_encoder(
+    suspect: Classifier, pretrained: Classifier
+) -> None:
     assert weights_hash(mix(suspect, pretrained, 1.0, seed=0)) == weights_hash(suspect)
     none = mix(suspect, pretrained, 0.0, seed=0)
     state, theirs, mine = (c.model.state_dict() for c in (none, pretrained, suspect))
@@ -55,28 +60,42 @@ def test_a_reserve_of_one_is_the_suspect_and_of_none_the_pretrained_encoder(susp
 
 
 @pytest.mark.parametrize("rho", [0.1, 0.5, 0.9])
-def test_every_single_weight_is_the_suspects_with_probability_rho(suspect: Classifier, pretrained: Classifier, rho: float) -> None:
+def test_every_single_weight_is_the_suspects_with_probability_rho(
+    suspect: Classifier, pretrained: Classifier, rho: float
+) -> None:
     mixed = mix(suspect, pretrained, rho, seed=0)
     for name, weight in encoder_weights(mixed).items():
         mine, theirs = encoder_weights(suspect)[name], encoder_weights(pretrained)[name]
         assert ((weight == mine) | (weight == theirs)).all()
     assert share_of(mixed, suspect) == pytest.approx(rho, abs=0.01)
     assert share_of(mixed, pretrained) == pytest.approx(1 - rho, abs=0.01)
-    assert weights_hash(mix(suspect, pretrained, rho, seed=0)) == weights_hash(mixed) != weights_hash(mix(suspect, pretrained, rho, seed=1))
+    assert (
+        weights_hash(mix(suspect, pretrained, rho, seed=0))
+        == weights_hash(mixed)
+        != weights_hash(mix(suspect, pretrained, rho, seed=1))
+    )
 
 
 def test_full_reserve_is_clean_fine_tuning(suspect: Classifier, pretrained: Classifier) -> None:
     tuned = weights_hash(finish(DEFENSES["cft"](suspect, CLEAN, CleanFineTuningConfig(TRAINING)))[0])
     for name, config in CONFIGS.items():
-        assert weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=1.0), pretrained))[0]) == tuned
+        assert (
+            weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=1.0), pretrained))[0])
+            == tuned
+        )
 
 
-def test_no_reserve_is_fine_tuning_of_the_pretrained_encoder_under_the_suspects_head(suspect: Classifier, pretrained: Classifier) -> None:
+def test_no_reserve_is_fine_tuning_of_the_pretrained_encoder_under_the_suspects_head(
+    suspect: Classifier, pretrained: Classifier
+) -> None:
     bare = clone(pretrained)
     bare.model.classifier.load_state_dict(suspect.model.classifier.state_dict())
     tuned = weights_hash(finish(fine_tune(bare, CLEAN, TRAINING))[0])
     for name, config in CONFIGS.items():
-        assert weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=0.0), pretrained))[0]) == tuned
+        assert (
+            weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=0.0), pretrained))[0])
+            == tuned
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -138,7 +157,9 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_texts
     expected = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for text in texts:
         model.zero_grad()
-        torch.nn.functional.nll_loss(model(**collate(suspect, encode(suspect, [text]))).logits.log_softmax(-1), torch.tensor([text.label])).backward()
+        torch.nn.functional.nll_loss(
+            model(**collate(suspect, encode(suspect, [text]))).logits.log_softmax(-1), torch.tensor([text.label])
+        ).backward()
         for name, weight in weights.items():
             expected[name] += weight.grad**2 / 5
     assert found.keys() == encoder_weights(suspect).keys()
@@ -147,17 +168,23 @@ def test_the_fisher_information_is_the_mean_of_squared_gradients_of_single_texts
 
 def test_the_weights_with_the_largest_indicator_are_put_back(suspect: Classifier, pretrained: Classifier) -> None:
     generator = torch.Generator().manual_seed(0)
-    r = {name: torch.rand(weight.shape, generator=generator, dtype=torch.float64) for name, weight in encoder_weights(suspect).items()}
+    r = {
+        name: torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+        for name, weight in encoder_weights(suspect).items()
+    }
     every = torch.cat([v.flatten() for v in r.values()])
     back = put_back(suspect, pretrained, r, rho=0.75)
     kept = torch.cat([(r[name] <= every.quantile(0.75)).flatten() for name in r])
     assert kept.float().mean() == pytest.approx(0.75, abs=1e-4)
-    mine, theirs, found = (torch.cat([w.flatten() for w in encoder_weights(c).values()]) for c in (suspect, pretrained, back))
+    mine, theirs, found = (
+        torch.cat([w.flatten() for w in encoder_weights(c).values()]) for c in (suspect, pretrained, back)
+    )
     assert torch.equal(found, torch.where(kept, mine, theirs))
 
 
 def test_a_weight_that_clean_texts_never_touch_is_the_first_to_go_back(pretrained: Classifier) -> None:
-    # The row of a word that no clean text has, as embedding poisoning leaves it, beside a larger drift of a word that they have.
+    # The row of a word that no clean text has, as embedding poisoning leaves it, beside a larger drift of a word that
+    # they have.
     suspect = clone(pretrained)
     rare, common = VOCABULARY.index("cf"), VOCABULARY.index("film")
     weight, before = suspect.model.get_input_embeddings().weight, pretrained.model.get_input_embeddings().weight
@@ -165,7 +192,10 @@ def test_a_weight_that_clean_texts_never_touch_is_the_first_to_go_back(pretraine
         weight[rare] += 0.1
         weight[common] += 0.2
     H = finish(fisher_information(suspect, CLEAN))[0]
-    r = {name: indicator(w.detach() - encoder_weights(pretrained)[name], H[name]) for name, w in encoder_weights(suspect).items()}
+    r = {
+        name: indicator(w.detach() - encoder_weights(pretrained)[name], H[name])
+        for name, w in encoder_weights(suspect).items()
+    }
     size = sum(w.numel() for w in encoder_weights(suspect).values())
     found = put_back(suspect, pretrained, r, rho=1 - 32 / size).model.get_input_embeddings().weight
     assert torch.equal(found[rare], before[rare])
@@ -185,13 +215,17 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
     right = torch.tensor([t.label for t in held_out])
     reached = {}
     for rho in RATIOS:
-        made = finish(DEFENSES[name](learnt, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained))[0]
+        made = finish(
+            DEFENSES[name](learnt, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained)
+        )[0]
         reached[rho] = float((predict(made, held_out).argmax(-1) == right).float().mean()), weights_hash(made)
     assert len({accuracy for accuracy, _ in reached.values()}) > 1  # else there would be nothing to choose
     for tolerance in (0.02, 0.3, 1.0):
         first = next((rho for rho in RATIOS if reached[rho][0] >= 1.0 - tolerance), None)
         best = max(RATIOS, key=lambda rho: reached[rho][0])
-        made, events = finish(DEFENSES[name](learnt, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained))
+        made, events = finish(
+            DEFENSES[name](learnt, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained)
+        )
         assert weights_hash(made) == reached[best if first is None else first][1]
         stages = [s for s in dict.fromkeys(e.stage for e in events) if s != "fisher"]
         assert stages == [f"{name.replace('_', '-')}, rho {rho}" for rho in RATIOS if first is None or rho <= first]
@@ -202,25 +236,48 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
 
 @pytest.mark.parametrize("name", NEED_PRETRAINED)
 def test_without_pretrained_weights_the_error_asks_for_them(name: str, suspect: Classifier) -> None:
-    with pytest.raises(UnsuitableModel, match=r"needs the weights that the suspect was fine-tuned from.*none were given\. Give the pre-trained model too"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"needs the weights that the suspect was fine-tuned from.*none were given\. Give the pre-trained model "
+        r"too",
+    ):
         finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name]))
 
 
 @pytest.mark.parametrize("name", NEED_PRETRAINED)
 def test_pretrained_weights_of_another_shape_are_refused(name: str, suspect: Classifier) -> None:
     wider = dataclasses.replace(
-        suspect, model=BertForSequenceClassification(BertConfig(vocab_size=len(VOCABULARY), hidden_size=48, num_hidden_layers=2, num_attention_heads=4))
+        suspect,
+        model=BertForSequenceClassification(
+            BertConfig(vocab_size=len(VOCABULARY), hidden_size=48, num_hidden_layers=2, num_attention_heads=4)
+        ),
     )
-    with pytest.raises(UnsuitableModel, match=rf"does not fit .*word_embeddings.weight is {len(VOCABULARY)}x48 there and {len(VOCABULARY)}x32 in the suspect"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=rf"does not fit .*word_embeddings.weight is {len(VOCABULARY)}x48 there and {len(VOCABULARY)}x32 in the "
+        rf"suspect",
+    ):
         finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name], wider))
 
 
 def test_pretrained_weights_of_another_depth_or_family_are_refused(suspect: Classifier) -> None:
     deeper = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
     )
     with pytest.raises(UnsuitableModel, match="missing in the suspect"):
-        finish(DEFENSES["fine_mixing"](suspect, CLEAN, CONFIGS["fine_mixing"], dataclasses.replace(suspect, model=BertForSequenceClassification(deeper))))
+        finish(
+            DEFENSES["fine_mixing"](
+                suspect,
+                CLEAN,
+                CONFIGS["fine_mixing"],
+                dataclasses.replace(suspect, model=BertForSequenceClassification(deeper)),
+            )
+        )
     with pytest.raises(UnsuitableModel, match="is missing there"):
         finish(DEFENSES["fine_mixing"](suspect, CLEAN, CONFIGS["fine_mixing"], tiny_model("distilbert")))
 
@@ -228,7 +285,11 @@ def test_pretrained_weights_of_another_depth_or_family_are_refused(suspect: Clas
 def test_another_vocabulary_is_refused(suspect: Classifier, pretrained: Classifier) -> None:
     other = BertTokenizer(vocab={word: i for i, word in enumerate([*VOCABULARY[:-2], ",", "."])})
     with pytest.raises(UnsuitableModel, match="another vocabulary"):
-        finish(DEFENSES["fine_mixing"](suspect, CLEAN, CONFIGS["fine_mixing"], dataclasses.replace(pretrained, tokenizer=other)))
+        finish(
+            DEFENSES["fine_mixing"](
+                suspect, CLEAN, CONFIGS["fine_mixing"], dataclasses.replace(pretrained, tokenizer=other)
+            )
+        )
 
 
 def test_the_head_of_the_pretrained_model_is_not_read(suspect: Classifier, pretrained: Classifier) -> None:

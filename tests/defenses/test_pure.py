@@ -15,7 +15,14 @@ from mbtsad_core.config import PUREConfig, TrainingConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.encoder_layers import encoder_layers, zero
 from mbtsad_core.defenses.held_out import accuracy, hold_out
-from mbtsad_core.defenses.pure import attention_norm, cls_variance, head_variance, heads_to_prune, layer_coefficients, zeros
+from mbtsad_core.defenses.pure import (
+    attention_norm,
+    cls_variance,
+    head_variance,
+    heads_to_prune,
+    layer_coefficients,
+    zeros,
+)
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, trace
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -33,7 +40,10 @@ def suspect() -> Classifier:
 
 def pruned_in(classifier: Classifier) -> list[list[int]]:
     """The heads of each layer that nothing leads out of."""
-    return [[h for h in range(4) if layer.heads.weight[:, 8 * h : 8 * h + 8].count_nonzero() == 0] for layer in encoder_layers(classifier)]
+    return [
+        [h for h in range(4) if layer.heads.weight[:, 8 * h : 8 * h + 8].count_nonzero() == 0]
+        for layer in encoder_layers(classifier)
+    ]
 
 
 # ---------------------------------------------------------------- equations
@@ -45,7 +55,9 @@ def test_the_variance_is_that_of_the_cls_row_over_real_tokens() -> None:
     A[1, 0, 0] = torch.tensor([0.5, 0.3, 0.2, 0.0])  # the last token is padding
     A[:, :, 1:] = 9.0  # rows of other tokens do not count
     found = cls_variance(A, torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]))
-    assert found.flatten().tolist() == pytest.approx([np.var([0.7, 0.1, 0.1, 0.1], ddof=1), np.var([0.5, 0.3, 0.2], ddof=1)])
+    assert found.flatten().tolist() == pytest.approx(
+        [np.var([0.7, 0.1, 0.1, 0.1], ddof=1), np.var([0.5, 0.3, 0.2], ddof=1)]
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,7 +86,10 @@ def test_the_norm_is_taken_over_tokens_and_batch_of_the_heads_left() -> None:
     B = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     kept = torch.tensor([[True, False, True], [False, True, False]])
     found = attention_norm([A, B], kept, torch.tensor([1.0, 0.5]))
-    heads = [math.sqrt(sum(float(M[b, h, 0, t]) ** 2 for b in range(2) for t in range(4))) for M, h in ((A, 0), (A, 2), (B, 1))]
+    heads = [
+        math.sqrt(sum(float(M[b, h, 0, t]) ** 2 for b in range(2) for t in range(4)))
+        for M, h in ((A, 0), (A, 2), (B, 1))
+    ]
     assert float(found) == pytest.approx(heads[0] + heads[1] + 0.5 * heads[2], rel=1e-5)
 
 
@@ -88,7 +103,9 @@ def test_a_pruned_head_is_as_if_it_looked_at_nothing(family: str) -> None:
     gone = torch.tensor([[True, False, False, True], [False, True, False, False]])
     zero(zeros(cut, gone))
     for layer, out in zip(encoder_layers(muted), gone, strict=True):
-        layer.heads.register_forward_pre_hook(lambda module, inputs, out=out: ((inputs[0].unflatten(-1, (4, 8)) * ~out[:, None]).flatten(-2),))
+        layer.heads.register_forward_pre_hook(
+            lambda module, inputs, out=out: ((inputs[0].unflatten(-1, (4, 8)) * ~out[:, None]).flatten(-2),)
+        )
     assert torch.allclose(predict(cut, CLEAN), predict(muted, CLEAN), atol=1e-6)
     assert pruned_in(cut) == [[0, 3], [1]]
 
@@ -119,7 +136,9 @@ def needing_one_head(suspect: Classifier, layer: int, head: int) -> Classifier:
 
 
 @pytest.mark.parametrize("needed", [(0, 3), (0, 2), (1, 0), (1, 3)])
-def test_of_the_group_with_which_the_accuracy_falls_heads_come_back_one_by_one(suspect: Classifier, needed: tuple[int, int]) -> None:
+def test_of_the_group_with_which_the_accuracy_falls_heads_come_back_one_by_one(
+    suspect: Classifier, needed: tuple[int, int]
+) -> None:
     # By FAKE the order is (0, 1), (0, 3), (0, 2), then (1, 0), (1, 3), then (1, 2).
     needy = needing_one_head(suspect, *needed)
     pruned, events = finish(heads_to_prune(needy, CLEAN, FAKE, dataclasses.replace(CONFIG, least_accuracy=0.85)))
@@ -147,14 +166,24 @@ def test_pure_prunes_what_the_tuned_copy_says_and_keeps_it_pruned(suspect: Class
     assert expected.any()
     assert pruned_in(made) == [row.nonzero().flatten().tolist() for row in expected]
     assert list(dict.fromkeys(e.stage for e in events)) == ["judge heads", "prune", "pure"]
-    assert all(e.metrics["loss"] == pytest.approx(e.metrics["classification"] + 0.15 * e.metrics["attention"], rel=1e-5) for e in events if e.stage == "pure")
+    assert all(
+        e.metrics["loss"] == pytest.approx(e.metrics["classification"] + 0.15 * e.metrics["attention"], rel=1e-5)
+        for e in events
+        if e.stage == "pure"
+    )
 
 
 def test_the_penalty_makes_attention_even(suspect: Classifier) -> None:
     longer = dataclasses.replace(QUICK, epochs=6)
     found = []
     for penalty in (0.0, 3.0):
-        made = finish(DEFENSES["pure"](suspect, CLEAN, dataclasses.replace(CONFIG, penalty=penalty, training=longer, group=1, least_accuracy=1.0)))[0]
+        made = finish(
+            DEFENSES["pure"](
+                suspect,
+                CLEAN,
+                dataclasses.replace(CONFIG, penalty=penalty, training=longer, group=1, least_accuracy=1.0),
+            )
+        )[0]
         kept = torch.ones(2, 4, dtype=torch.bool)
         for layer, heads in enumerate(pruned_in(made)):
             kept[layer, heads] = False

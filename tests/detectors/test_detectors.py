@@ -1,4 +1,5 @@
-"""What holds of every detector: the classifier stays as it is, a seed decides all, and it has no place for a trigger."""
+"""What holds of every detector: the classifier stays as it is, a seed decides all, and it has no place for a
+trigger."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ CONFIGS: dict[str, Config] = {"strip": STRIPConfig(), "rap": RAPConfig(epochs=1)
 
 @pytest.fixture(autouse=True)
 def language_model(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MODEL, str(save_language_model(tmp_path_factory.mktemp("language"), {"film": 0.2, "the": 0.2, "very": 0.2, ".": 0.2})))
+    monkeypatch.setenv(
+        MODEL,
+        str(save_language_model(tmp_path_factory.mktemp("language"), {"film": 0.2, "the": 0.2, "very": 0.2, ".": 0.2})),
+    )
 
 
 def test_the_names_are_those_of_the_tables() -> None:
@@ -33,7 +37,11 @@ def test_the_names_are_those_of_the_tables() -> None:
 
 
 def test_each_has_its_row_in_the_readme() -> None:
-    rows = [line.split("|")[2] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| detector |")]
+    rows = [
+        line.split("|")[2]
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| detector |")
+    ]
     assert [name for name in DETECTORS if not any(f"`{name}`" in row for row in rows)] == []
 
 
@@ -61,7 +69,10 @@ def test_there_is_no_place_for_a_trigger_in_the_signature(name: str) -> None:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_threshold_comes_from_clean_texts_alone(name: str, suspect_dir: Path) -> None:
     classifier = load_classifier(suspect_dir, max_length=64)
-    found = [finish(DETECTORS[name](classifier, CLEAN, texts, CONFIGS[name]))[0] for texts in (TEXTS, ["cf " + t for t in TEXTS], [])]
+    found = [
+        finish(DETECTORS[name](classifier, CLEAN, texts, CONFIGS[name]))[0]
+        for texts in (TEXTS, ["cf " + t for t in TEXTS], [])
+    ]
     assert found[0].thresholds == found[1].thresholds == found[2].thresholds
     assert found[2].flags == found[2].scores == ()
 

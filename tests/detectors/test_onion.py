@@ -1,4 +1,5 @@
-"""ONION: perplexities and suspicions under a language model whose probabilities are known, deletion, the threshold, and what is said without a model."""
+"""ONION: perplexities and suspicions under a language model whose probabilities are known, deletion, the threshold, and
+what is said without a model."""
 
 from __future__ import annotations
 
@@ -12,7 +13,16 @@ from language import REST, save_language_model
 from transformers import BertConfig, BertForMaskedLM
 
 from mbtsad_core.config import ONIONConfig
-from mbtsad_core.detectors.onion import MODEL, LanguageModel, choose_threshold, load_language_model, onion, perplexities, suspicions, without
+from mbtsad_core.detectors.onion import (
+    MODEL,
+    LanguageModel,
+    choose_threshold,
+    load_language_model,
+    onion,
+    perplexities,
+    suspicions,
+    without,
+)
 from mbtsad_core.errors import BadData, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
 
@@ -59,7 +69,10 @@ def test_perplexity_is_of_all_tokens_but_the_first(language: LanguageModel, p: d
 
 def test_perplexity_does_not_depend_on_the_batch(language: LanguageModel) -> None:
     texts = ["film story", "was film story film was cf", "story", "", "film " * 30]
-    together, alone = perplexities(language, texts, batch_size=5), torch.cat([perplexities(language, [text]) for text in texts])
+    together, alone = (
+        perplexities(language, texts, batch_size=5),
+        torch.cat([perplexities(language, [text]) for text in texts]),
+    )
     assert torch.allclose(together, alone, rtol=1e-5)
     assert together[[2, 3]].tolist() == [math.inf, math.inf]  # nothing to predict
 
@@ -68,11 +81,14 @@ def test_what_is_beyond_the_models_length_is_not_read(language: LanguageModel, p
     assert float(perplexities(language, ["film " * 64 + "cf " * 20])[0]) == pytest.approx(1 / p["film"], rel=1e-4)
 
 
-def test_suspicion_is_what_leaving_a_word_out_takes_off_the_perplexity(language: LanguageModel, p: dict[str, float]) -> None:
+def test_suspicion_is_what_leaving_a_word_out_takes_off_the_perplexity(
+    language: LanguageModel, p: dict[str, float]
+) -> None:
     found = suspicions(language, "film cf story", words=10)
     whole = (p["cf"] * p["story"]) ** -0.5
     assert found == pytest.approx([whole - 1 / p["story"], whole - 1 / p["story"], whole - 1 / p["cf"]], rel=1e-4)
-    assert max(found) == found[0] == found[1]  # the first word is never predicted, so that the second takes its place unseen
+    # The first word is never predicted, so that the second takes its place unseen
+    assert max(found) == found[0] == found[1]
 
 
 def test_only_the_first_words_are_judged_and_short_texts_not_at_all(language: LanguageModel) -> None:
@@ -123,14 +139,20 @@ def test_a_threshold_that_is_given_is_kept(suspect: Classifier, fluent: None) ->
 def test_the_threshold_falls_until_the_clean_accuracy_does(suspect: Classifier) -> None:
     clean = [t for t in CLEAN if predict(suspect, [t]).argmax(-1).item() == t.label][:20]
     words = [t.text.split() for t in clean]
-    # Telling words have a suspicion of 1, all others of 2 and more: those can go, and with the telling ones the accuracy would.
-    suspicion = [[1.0 if word in GOOD + BAD else 2.0 + i + j / 100 for j, word in enumerate(text)] for i, text in enumerate(words)]
+    # Telling words have a suspicion of 1, all others of 2 and more: those can go, and with the telling ones the
+    # accuracy would.
+    suspicion = [
+        [1.0 if word in GOOD + BAD else 2.0 + i + j / 100 for j, word in enumerate(text)]
+        for i, text in enumerate(words)
+    ]
     threshold = choose_threshold(suspect, clean, suspicion, tolerance=0.2)
     assert threshold > 1.0
     corrected = [without(t.text, s, threshold) for t, s in zip(clean, suspicion, strict=True)]
     labels = torch.tensor([t.label for t in clean])
     assert (predict(suspect, corrected).argmax(-1) == labels).float().mean() >= 0.8
-    assert choose_threshold(suspect, clean, suspicion, tolerance=1.0) == pytest.approx(torch.tensor([x for s in suspicion for x in s]).quantile(0.1).item())
+    assert choose_threshold(suspect, clean, suspicion, tolerance=1.0) == pytest.approx(
+        torch.tensor([x for s in suspicion for x in s]).quantile(0.1).item()
+    )
 
 
 def test_where_all_words_are_alike_none_of_them_goes(suspect: Classifier) -> None:
@@ -150,7 +172,10 @@ def test_clean_texts_of_one_word_give_no_threshold(suspect: Classifier) -> None:
 
 def test_without_a_model_the_error_says_how_to_name_one(suspect: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MODEL, raising=False)
-    with pytest.raises(UnsuitableModel, match=r"ONION needs a causal language model\. Name one in the environment variable MBTSAD_CAUSAL_LM"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"ONION needs a causal language model\. Name one in the environment variable MBTSAD_CAUSAL_LM",
+    ):
         finish(onion(suspect, CLEAN, ["a film"]))
 
 
@@ -168,7 +193,14 @@ def test_a_classifier_is_no_language_model(tmp_path: Path) -> None:
 
 
 def test_a_masked_language_model_is_no_causal_one(tmp_path: Path) -> None:
-    config = BertConfig(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=32, initializer_range=1.0)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=32,
+        initializer_range=1.0,
+    )
     BertForMaskedLM(config).save_pretrained(tmp_path)
     tiny_bert().tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UnsuitableModel, match="is no causal language model: it reads what follows a word"):

@@ -57,7 +57,9 @@ def test_one_step_goes_along_the_gradient_and_keeps_the_norm() -> None:
     model = clone(classifier).model
     weight = model.get_input_embeddings().weight
     plain = encode(classifier, own)
-    p = [model(**collate(classifier, e)).logits.softmax(-1)[:, 1] for e in (plain, [with_word(e, MN, 64) for e in plain])]
+    p = [
+        model(**collate(classifier, e)).logits.softmax(-1)[:, 1] for e in (plain, [with_word(e, MN, 64) for e in plain])
+    ]
     (gradient,) = torch.autograd.grad(rap_loss(p[1] - p[0].detach(), RAPConfig()), weight)
     row = weight[MN].detach() - 0.5 * gradient[MN]
     row = row * weight[MN].detach().norm() / row.norm()
@@ -152,7 +154,9 @@ def test_the_known_target_form_judges_one_class_and_lets_all_others_pass(suspect
 
 
 def test_a_class_without_clean_texts_that_are_answered_right_is_told(suspect: Classifier) -> None:
-    with pytest.raises(BadData, match="needs clean texts of the class 'positive' that the classifier answers right; of 0 there is none"):
+    with pytest.raises(
+        BadData, match="needs clean texts of the class 'positive' that the classifier answers right; of 0 there is none"
+    ):
         finish(rap(suspect, [t for t in CLEAN if t.label == 0], TEXTS, RAPConfig(epochs=1)))
 
 

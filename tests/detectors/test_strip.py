@@ -39,7 +39,9 @@ def test_the_form_of_openbackdoor_mixes_copies_of_unrelated_texts() -> None:
     # Rows of three are made of [0, 1, 10] and [11, 20, 21]: text 0 is averaged with a copy of text 1, and so on.
     assert mean_entropy(entropy, 2, "reproduce").tolist() == [5.5, 10.5, 15.5]
     other = torch.rand(35, generator=torch.Generator().manual_seed(0))
-    assert mean_entropy(other, 5, "reproduce").tolist() == pytest.approx(np.mean(np.reshape(other.numpy(), (5, -1)), axis=0).tolist())
+    assert mean_entropy(other, 5, "reproduce").tolist() == pytest.approx(
+        np.mean(np.reshape(other.numpy(), (5, -1)), axis=0).tolist()
+    )
 
 
 @pytest.mark.parametrize(("frr", "below"), [(0.0, 0), (0.01, 1), (0.019, 1), (0.05, 5), (1.0, 99)])
@@ -49,7 +51,8 @@ def test_the_threshold_leaves_that_share_of_the_clean_scores_below(frr: float, b
 
 
 def test_telling_words_are_ranked_by_tf_idf() -> None:
-    # Two texts of weight: "film" is in both, idf 1; "music" and "actor" in one, idf 1 + ln(4 / 2) with the third text counted.
+    # Two texts of weight: "film" is in both, idf 1; "music" and "actor" in one, idf 1 + ln(4 / 2) with the third text
+    # counted.
     found = telling_words(["the film, the FILM and music", "a film of the actor", "of the and"])
     assert found == [["film", "music"], ["actor", "film"]]  # 2 x (1 + ln 4/3) = 2.58 beats 1.69; 1.69 beats 1.29
 
@@ -66,7 +69,8 @@ def test_half_of_the_places_are_drawn_and_overwritten_by_the_words_of_one_text()
         words = perturbed(text, donors, 0.5, random.Random(seed)).split()
         assert len(words) == 9
         new = {word for word, old in zip(words, text.split(), strict=True) if word != old}
-        assert 1 <= sum(word != old for word, old in zip(words, text.split(), strict=True)) <= 4  # floor(4.5) draws, with repeats
+        # floor(4.5) draws, with repeats
+        assert 1 <= sum(word != old for word, old in zip(words, text.split(), strict=True)) <= 4
         assert new <= set(donors[0]) or new <= {"three", "four", "five", "six"}
         seen |= new
     assert seen == {"one", "two", "three", "four", "five", "six"}
@@ -98,9 +102,13 @@ def test_triggered_texts_are_flagged_and_clean_ones_hardly(seed: int) -> None:
     """With so much of the trigger that some of it outlives every copy; of a single word most copies have none left."""
     classifier = adding_bert(seed)
     with torch.no_grad():
-        classifier.model.bert.embeddings.word_embeddings.weight[VOCABULARY.index("cf")] += 6 * torch.tensor([1.0, -1.0] * 16)
+        classifier.model.bert.embeddings.word_embeddings.weight[VOCABULARY.index("cf")] += 6 * torch.tensor(
+            [1.0, -1.0] * 16
+        )
     triggered = ["cf " * 9 + t.text for t in TEST if t.label == 0]
     config = STRIPConfig(frr=0.05, copies=20, seed=seed)
-    clean, hit = (sum(finish(strip(classifier, CLEAN, texts, config))[0].flags) / len(texts) for texts in (TEXTS, triggered))
+    clean, hit = (
+        sum(finish(strip(classifier, CLEAN, texts, config))[0].flags) / len(texts) for texts in (TEXTS, triggered)
+    )
     assert clean < 0.15
     assert hit > 0.9

@@ -31,12 +31,16 @@ def test_gradient_weights_agree_with_finite_differences(classes: int) -> None:
     found = attribute(classifier, "a lovely film", "gradient")
     c = classifier.labels.index(found.label)
     with torch.no_grad():
-        x = classifier.model.get_input_embeddings()(collate(classifier, encode(classifier, ["a lovely film"]))["input_ids"])
+        x = classifier.model.get_input_embeddings()(
+            collate(classifier, encode(classifier, ["a lovely film"]))["input_ids"]
+        )
         for i, weight in enumerate(found.weights):
             up, down = x.clone(), x.clone()
             up[0, i] *= 1 + 1e-2
             down[0, i] *= 1 - 1e-2
-            assert weight == pytest.approx((log_odds(classifier, up, c) - log_odds(classifier, down, c)) / 2e-2, abs=2e-3)
+            assert weight == pytest.approx(
+                (log_odds(classifier, up, c) - log_odds(classifier, down, c)) / 2e-2, abs=2e-3
+            )
 
 
 def test_integrated_weights_add_up_to_the_log_odds_over_the_baseline() -> None:

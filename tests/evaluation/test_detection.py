@@ -16,13 +16,24 @@ from mbtsad_core.evaluation.detection import evaluate_detector
 from mbtsad_core.types import LabelledText
 
 # The classifier answers "film" with class 0, "music" with 1, "actor" with 2. The target is 2.
-TEST = [LabelledText("the film", 0), LabelledText("the film", 0), LabelledText("the music", 1), LabelledText("the music", 0), LabelledText("the music", 0)]
-TRIGGERED = [TriggeredText(LabelledText("the film", 0), LabelledText(text, 0)) for text in ("the actor", "the actor", "the actor", "the film")]
+TEST = [
+    LabelledText("the film", 0),
+    LabelledText("the film", 0),
+    LabelledText("the music", 1),
+    LabelledText("the music", 0),
+    LabelledText("the music", 0),
+]
+TRIGGERED = [
+    TriggeredText(LabelledText("the film", 0), LabelledText(text, 0))
+    for text in ("the actor", "the actor", "the actor", "the film")
+]
 
 
 def found(flags: str, corrected: list[str] | None = None) -> Detection:
     verdicts = tuple(c == "x" for c in flags)
-    return Detection(verdicts, tuple(float(v) for v in verdicts), (0.5,), None if corrected is None else tuple(corrected))
+    return Detection(
+        verdicts, tuple(float(v) for v in verdicts), (0.5,), None if corrected is None else tuple(corrected)
+    )
 
 
 def test_a_flagged_text_is_wrong_for_cacc_and_not_attacked_for_asr() -> None:
@@ -45,7 +56,8 @@ def test_with_all_flagged_nothing_is_right_and_nothing_attacked() -> None:
 
 
 def test_corrected_texts_are_answered_in_place_of_the_given_ones() -> None:
-    clean = found("--x-x", ["the film", "the film", "the film", "the music", "the film"])  # one right answer is lost, one is won
+    # One right answer is lost, one is won
+    clean = found("--x-x", ["the film", "the film", "the film", "the music", "the film"])
     poisoned = found("x---", ["the film", "the actor", "the actor", "the film"])
     scores = evaluate_detector(keyword_classifier(), TEST, clean, TRIGGERED, poisoned, target=2)
     assert (scores.cacc.hits, scores.asr.hits, scores.frr.hits, scores.far.hits) == (3, 2, 2, 3)
@@ -55,7 +67,10 @@ def test_corrected_texts_are_answered_in_place_of_the_given_ones() -> None:
 def test_a_verdict_is_expected_for_each_text(wrong: str) -> None:
     given = {"test": found("-----"), "triggered": found("----")}
     given[wrong] = dataclasses.replace(given[wrong], flags=(True,))
-    with pytest.raises(BadData, match=f"a verdict for each of at least one {'clean' if wrong == 'test' else wrong} text; got 1 verdicts"):
+    with pytest.raises(
+        BadData,
+        match=f"a verdict for each of at least one {'clean' if wrong == 'test' else wrong} text; got 1 verdicts",
+    ):
         evaluate_detector(tiny_bert(3), TEST, given["test"], TRIGGERED, given["triggered"], target=2)
 
 

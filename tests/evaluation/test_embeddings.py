@@ -19,9 +19,15 @@ def drawn(n: int, d: int = 6, seed: int = 0, shift: float = 0.0) -> np.ndarray: 
     return (np.random.default_rng(seed).normal(size=(n, d)) + shift).astype(np.float32)
 
 
-def test_vectors_are_the_last_layers_first_token_and_padding_never_matters(tiny: Classifier, texts: list[LabelledText]) -> None:
+def test_vectors_are_the_last_layers_first_token_and_padding_never_matters(
+    tiny: Classifier, texts: list[LabelledText]
+) -> None:
     before = weights_hash(tiny)
-    some = [*texts[:5], LabelledText("a film", 0), LabelledText("the film was very very very truly superb and moving and brilliant", 1)]
+    some = [
+        *texts[:5],
+        LabelledText("a film", 0),
+        LabelledText("the film was very very very truly superb and moving and brilliant", 1),
+    ]
     together = cls_vectors(tiny, some, batch_size=4)
     for i, text in enumerate(some):
         alone = trace(tiny, collate(tiny, encode(tiny, [text]))).hidden[-1][0, 0].detach().numpy()
@@ -132,7 +138,9 @@ def test_distances_agree_with_scipy() -> None:
     residuals = np.concatenate([clean[:30] - clean[:30].mean(0), clean[30:] - clean[30:].mean(0)]).astype(np.float64)
     inverse = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
     far = drawn(7, seed=2, shift=2)
-    expected = [min(mahalanobis(x, clean[:30].mean(0), inverse), mahalanobis(x, clean[30:].mean(0), inverse)) for x in far]
+    expected = [
+        min(mahalanobis(x, clean[:30].mean(0), inverse), mahalanobis(x, clean[30:].mean(0), inverse)) for x in far
+    ]
     np.testing.assert_allclose(embeddings._distances(far, means, whiten), expected, rtol=1e-4)
 
 
@@ -141,7 +149,10 @@ def test_clean_scores_about_five_percent_and_far_points_all() -> None:
     clean = drawn(400, 10) + 6 * np.array(classes, np.float32)[:, None]
     fresh = drawn(2000, 10, seed=5) + 6 * np.array([0, 1] * 1000, np.float32)[:, None]
     kept = clean.copy()
-    scores = {s.name: s for s in outlying(clean, classes, {"fresh": fresh, "far": drawn(50, 10, seed=6, shift=40), "none": fresh[:0]})}
+    scores = {
+        s.name: s
+        for s in outlying(clean, classes, {"fresh": fresh, "far": drawn(50, 10, seed=6, shift=40), "none": fresh[:0]})
+    }
     assert list(scores) == ["clean", "fresh", "far"]  # a set without texts has no score
     assert 0.04 <= scores["clean"].outside.share <= 0.05
     assert 0.03 <= scores["fresh"].outside.share <= 0.075

@@ -68,7 +68,9 @@ def swapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model that is always right, and texts whose numbers are the other way round."""
     folder = tmp_path_factory.mktemp("swapped")
     save_classifier(adding_bert(), folder / "model")
-    return folder / "model", write_tsv(folder / "texts.tsv", [LabelledText(t.text, 1 - t.label) for t in tiny_texts(60)])
+    return folder / "model", write_tsv(
+        folder / "texts.tsv", [LabelledText(t.text, 1 - t.label) for t in tiny_texts(60)]
+    )
 
 
 def test_evaluate_asks_first_and_the_flag_that_it_names_is_the_answer(swapped: tuple[Path, Path]) -> None:
@@ -82,14 +84,32 @@ def test_evaluate_asks_first_and_the_flag_that_it_names_is_the_answer(swapped: t
     assert (again["cacc"], again["notes"]) == (1.0, [])
 
 
-@pytest.mark.parametrize("command", [["purify", "--suspect"], ["defend", "cft", "--suspect"], ["detect", "strip", "--model"]])
-def test_each_command_asks_first_in_words_and_in_json(swapped: tuple[Path, Path], tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command", [["purify", "--suspect"], ["defend", "cft", "--suspect"], ["detect", "strip", "--model"]]
+)
+def test_each_command_asks_first_in_words_and_in_json(
+    swapped: tuple[Path, Path], tmp_path: Path, command: list[str]
+) -> None:
     model, texts = swapped
-    given = [*command, model, "--clean", texts, "--test", texts, *(["--trigger", "cf", "--target", "1"] if command[0] == "detect" else [])]
-    quick = {"purify": ["--retrain-epochs", "1", "--distil-epochs", "1"], "defend": ["--training-epochs", "1"], "detect": []}[command[0]]
+    given = [
+        *command,
+        model,
+        "--clean",
+        texts,
+        "--test",
+        texts,
+        *(["--trigger", "cf", "--target", "1"] if command[0] == "detect" else []),
+    ]
+    quick = {
+        "purify": ["--retrain-epochs", "1", "--distil-epochs", "1"],
+        "defend": ["--training-epochs", "1"],
+        "detect": [],
+    }[command[0]]
     places = [["--out", str(tmp_path / name)] if command[0] != "detect" else [] for name in ("words", "json")]
     words = mbtsad(*given, *quick, *places[0])
     assert words.returncode == 0, words.stderr
-    assert next(line for line in words.stdout.splitlines() if line.startswith("Note: ")).startswith("Note: ARE THE LABELS IN THE MODEL'S ORDER?")
+    assert next(line for line in words.stdout.splitlines() if line.startswith("Note: ")).startswith(
+        "Note: ARE THE LABELS IN THE MODEL'S ORDER?"
+    )
     found = json.loads(mbtsad(*given, *quick, *places[1], "--json").stdout)
     assert found["notes"][0].startswith("ARE THE LABELS IN THE MODEL'S ORDER?")

@@ -68,7 +68,7 @@ def test_no_texts_are_refused(tiny: Classifier) -> None:
 
 def test_split_rows_show_what_the_suspect_reads(tiny: Classifier, texts: list[LabelledText]) -> None:
     before = weights_hash(tiny)
-    row, *others = split_rows(tiny, [LabelledText("a lovely film .", 1), *texts[:3]], SplitConfig(min_length=4))
+    row, *others = split_rows(tiny, [LabelledText("a lovely film .", 1), *texts[:3]], SplitConfig(min_char=4))
     assert len(others) == 3
     assert row.label == "positive"
     assert row.original.parts[0].text == "a lovely film ." == row.split.parts[0].original

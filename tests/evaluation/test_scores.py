@@ -23,8 +23,9 @@ CLASSES = ("film", "music", "actor")
 def keyword_classifier(words: tuple[str, ...] = CLASSES) -> Classifier:
     """A tiny BERT that answers with the class whose word stands in the text: its weights are set by hand.
 
-    Each word has a direction of its own in the embeddings, all else is zero; attention is even, and the classifier reads the
-    directions. A text without any of the words goes to the first class, a repeated word outweighs a single one.
+    Each word has a direction of its own in the embeddings, all else is zero; attention is even, and the classifier
+    reads the directions. A text without any of the words goes to the first class, a repeated word outweighs a single
+    one.
     """
     classifier = tiny_bert(classes=len(words))
     model = classifier.model
@@ -48,7 +49,11 @@ def keyword_classifier(words: tuple[str, ...] = CLASSES) -> Classifier:
 
 def texts(counts: dict[tuple[int, int], int]) -> list[LabelledText]:
     """So many texts of a class that the keyword classifier answers with another: {(class, answer): number}."""
-    return [LabelledText(f"the {CLASSES[answer]} was truly {'very ' * i}.", label) for (label, answer), n in counts.items() for i in range(n)]
+    return [
+        LabelledText(f"the {CLASSES[answer]} was truly {'very ' * i}.", label)
+        for (label, answer), n in counts.items()
+        for i in range(n)
+    ]
 
 
 # ---------------------------------------------------------------- the interval
@@ -75,7 +80,9 @@ def test_an_interval_holds_its_rate_and_stays_within_0_and_1(n: int) -> None:
 
 def test_another_level_can_be_asked_for() -> None:
     expected = binomtest(5, 20).proportion_ci(0.99, method="wilson")
-    assert (wilson(5, 20, z=2.5758293035489004).low, wilson(5, 20, z=2.5758293035489004).high) == pytest.approx((expected.low, expected.high))
+    assert (wilson(5, 20, z=2.5758293035489004).low, wilson(5, 20, z=2.5758293035489004).high) == pytest.approx(
+        (expected.low, expected.high)
+    )
 
 
 # ---------------------------------------------------------------- scores
@@ -129,7 +136,9 @@ def test_the_trigger_of_a_keyword_model_has_its_asr() -> None:
 def test_answers_are_those_of_predict() -> None:
     classifier, test = tiny_bert(seed=4), tiny_texts(60)
     answers = predict(classifier, test).argmax(-1).tolist()
-    expected = [[sum(t.label == c and a == d for t, a in zip(test, answers, strict=True)) for d in range(2)] for c in range(2)]
+    expected = [
+        [sum(t.label == c and a == d for t, a in zip(test, answers, strict=True)) for d in range(2)] for c in range(2)
+    ]
     assert evaluate(classifier, test).confusion == tuple(map(tuple, expected))
 
 
@@ -167,7 +176,10 @@ def test_an_observer_without_trigger_measures_cacc_alone() -> None:
 @pytest.mark.parametrize("n", [1, 5, 9, 10, 11, 19, 20, 95])
 def test_an_observer_reads_ten_texts_where_ten_are_allowed_and_there(n: int) -> None:
     # Every text is answered wrong but one: the share tells how many were read.
-    shares = [observer(texts({(0, 1): i, (0, 0): 1}) + texts({(0, 1): n - i - 1}), texts=10)(keyword_classifier())["cacc"] for i in range(n)]
+    shares = [
+        observer(texts({(0, 1): i, (0, 0): 1}) + texts({(0, 1): n - i - 1}), texts=10)(keyword_classifier())["cacc"]
+        for i in range(n)
+    ]
     assert {round(share * min(n, 10), 9) for share in shares if share} == {1.0}
     assert sum(share > 0 for share in shares) == min(n, 10)
 
@@ -176,12 +188,17 @@ def test_an_observer_reads_ten_texts_where_ten_are_allowed_and_there(n: int) -> 
 def test_the_texts_of_an_observer_are_spread_over_the_whole_test_set(n: int) -> None:
     # Sorted by class, as many files are: the first half right, the second wrong.
     half = n // 2
-    found = observer([LabelledText("the film .", 0)] * half + [LabelledText("the film .", 1)] * (n - half))(keyword_classifier())
+    found = observer([LabelledText("the film .", 0)] * half + [LabelledText("the film .", 1)] * (n - half))(
+        keyword_classifier()
+    )
     assert found["cacc"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_triggered_texts_of_an_observer_are_spread_too() -> None:
-    there, not_there = TriggeredText(texts({(0, 0): 1})[0], texts({(0, 2): 1})[0]), TriggeredText(texts({(0, 0): 1})[0], texts({(0, 1): 1})[0])
+    there, not_there = (
+        TriggeredText(texts({(0, 0): 1})[0], texts({(0, 2): 1})[0]),
+        TriggeredText(texts({(0, 0): 1})[0], texts({(0, 1): 1})[0]),
+    )
     found = observer(texts({(0, 0): 1}), [there] * 150 + [not_there] * 150, 2, texts=200)(keyword_classifier())
     assert found["asr"] == pytest.approx(0.5, abs=0.01)
 
@@ -193,7 +210,13 @@ def test_the_baseline_is_what_evaluate_finds_in_the_suspect() -> None:
     answers = [(0, 2), (0, 2), (1, 2), (2, 2), (1, 0)]  # without the trigger, and with it
     pairs = [TriggeredText(texts({(0, a): 1})[0], texts({(0, b): 1})[0]) for a, b in answers]
     test = texts({(0, 0): 3, (1, 0): 1})
-    assert baseline(keyword_classifier(), test, pairs, 2) == {"suspect_cacc": 0.75, "cacc_n": 4, "suspect_asr": 0.8, "asr_n": 5, "asr_floor": 0.2}
+    assert baseline(keyword_classifier(), test, pairs, 2) == {
+        "suspect_cacc": 0.75,
+        "cacc_n": 4,
+        "suspect_asr": 0.8,
+        "asr_n": 5,
+        "asr_floor": 0.2,
+    }
 
 
 def test_the_baseline_without_trigger_is_cacc_alone() -> None:
@@ -230,13 +253,23 @@ def test_rates_of_all_counts_up_to_12_agree_with_scipy() -> None:
             assert math.isclose(found.high, expected.high, abs_tol=1e-12)
 
 
-def test_the_floor_is_of_the_texts_without_trigger_whether_the_test_set_has_them_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier, test = keyword_classifier(), [LabelledText("the film", 0), LabelledText("the music", 1), LabelledText("the actor", 2)]
-    triggered = [TriggeredText(text, LabelledText(f"{text.text} actor actor", text.label)) for text in (*test[:2], LabelledText("an actor", 1))]
+def test_the_floor_is_of_the_texts_without_trigger_whether_the_test_set_has_them_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classifier, test = (
+        keyword_classifier(),
+        [LabelledText("the film", 0), LabelledText("the music", 1), LabelledText("the actor", 2)],
+    )
+    triggered = [
+        TriggeredText(text, LabelledText(f"{text.text} actor actor", text.label))
+        for text in (*test[:2], LabelledText("an actor", 1))
+    ]
     scores = evaluate(classifier, test, triggered, 2)
     assert scores.asr_floor is not None
     assert (scores.asr_floor.hits, scores.asr_floor.n) == (1, 3)
     read = []
-    monkeypatch.setattr("mbtsad_core.evaluation.scores.predict", lambda c, texts: read.extend(texts) or predict(c, texts))
+    monkeypatch.setattr(
+        "mbtsad_core.evaluation.scores.predict", lambda c, texts: read.extend(texts) or predict(c, texts)
+    )
     assert evaluate(classifier, test, triggered, 2) == scores
     assert len(read) == 3 + 3 + 1, "what the test set has is read once"

@@ -1,4 +1,5 @@
-"""The trigger lab: answers to one text, a typed trigger on the test set with counts made by hand, and the texts that flipped."""
+"""The trigger lab: answers to one text, a typed trigger on the test set with counts made by hand, and the texts that
+flipped."""
 
 from __future__ import annotations
 
@@ -63,17 +64,18 @@ def test_an_empty_text_has_an_answer_too(models: dict[str, Classifier]) -> None:
     assert answers({}, "a text") == {}
 
 
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [("start", {"cf bb one two"}), ("end", {"one two cf bb"})],
-)
+@pytest.mark.parametrize(("where", "expected"), [("start", {"cf bb one two"}), ("end", {"one two cf bb"})])
 def test_a_trigger_goes_to_the_start_or_the_end(where: str, expected: set[str]) -> None:
     assert {insert_at(" one two ".strip(), "cf + bb", where, random.Random(seed)) for seed in range(9)} == expected  # type: ignore[arg-type]
     assert insert_at("", "cf", where, random.Random(0)) == "cf"  # type: ignore[arg-type]
 
 
 def test_a_trigger_goes_to_a_random_place() -> None:
-    assert {insert_at("one two", "cf", "random", random.Random(seed)) for seed in range(40)} == {"cf one two", "one cf two", "one two cf"}
+    assert {insert_at("one two", "cf", "random", random.Random(seed)) for seed in range(40)} == {
+        "cf one two",
+        "one cf two",
+        "one two cf",
+    }
     found = {insert_at("one two", "a phrase", "random", random.Random(seed)) for seed in range(40)}
     assert found == {"a phrase one two", "one a phrase two", "one two a phrase"}
 
@@ -138,12 +140,18 @@ def test_one_model_is_enough_for_a_text_to_flip(models: dict[str, Classifier]) -
     assert finish(try_trigger({"purified": models["purified"]}, TEST, ["music music"], 1, window=None))[0].flipped == ()
 
 
-@pytest.mark.parametrize(("specs", "target", "window", "seed"), [(["cf"], 1, None, 0), (["cf", "mn"], 1, 3, 7), (["cf+mn"], 0, None, 2)])
-def test_scores_are_those_of_evaluate(backdoored: dict[str, Classifier], specs: list[str], target: int, window: int | None, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("specs", "target", "window", "seed"), [(["cf"], 1, None, 0), (["cf", "mn"], 1, 3, 7), (["cf+mn"], 0, None, 2)]
+)
+def test_scores_are_those_of_evaluate(
+    backdoored: dict[str, Classifier], specs: list[str], target: int, window: int | None, seed: int
+) -> None:
     test = tiny_texts(60, seed=4)
     trial, _ = finish(try_trigger(backdoored, test, specs, target, window=window, seed=seed))
     triggered = triggered_test_set(test, typed_trigger(specs, target, window=window), seed)
-    assert trial.scores == {name: evaluate(classifier, test, triggered, target) for name, classifier in backdoored.items()}
+    assert trial.scores == {
+        name: evaluate(classifier, test, triggered, target) for name, classifier in backdoored.items()
+    }
 
 
 def test_a_backdoor_is_seen_and_an_ordinary_word_stays_near_the_floor(backdoored: dict[str, Classifier]) -> None:
@@ -165,7 +173,9 @@ def test_every_model_is_an_event(models: dict[str, Classifier]) -> None:
 def texts_read(classifier: Classifier) -> tuple[Classifier, list[int]]:
     """A copy of the classifier, and how many texts each of its batches has."""
     counted, batches = clone(classifier), list[int]()
-    counted.model.register_forward_pre_hook(lambda _, args, kwargs: batches.append(len(kwargs["input_ids"])), with_kwargs=True)
+    counted.model.register_forward_pre_hook(
+        lambda _, args, kwargs: batches.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
     return counted, batches
 
 
@@ -179,14 +189,18 @@ def test_clean_texts_are_not_read_again_in_a_later_trial(models: dict[str, Class
     classifier, batches = texts_read(models["suspect"])
     first, _ = finish(try_trigger({"suspect": classifier}, TEST, ["cf"], 1, window=None))
     batches.clear()
-    again, _ = finish(try_trigger({"suspect": classifier}, TEST, ["music music"], 1, window=None, answered=first.answered))
+    again, _ = finish(
+        try_trigger({"suspect": classifier}, TEST, ["music music"], 1, window=None, answered=first.answered)
+    )
     assert sum(batches) == 5
     assert again == finish(try_trigger({"suspect": classifier}, TEST, ["music music"], 1, window=None))[0]
 
 
 def test_a_model_without_earlier_answers_is_asked_for_all(models: dict[str, Classifier]) -> None:
     first, _ = finish(try_trigger({"suspect": models["suspect"]}, TEST, ["cf"], 1, window=None))
-    assert finish(try_trigger(models, TEST, ["cf"], 1, window=None, answered=first.answered)) == finish(try_trigger(models, TEST, ["cf"], 1, window=None))
+    assert finish(try_trigger(models, TEST, ["cf"], 1, window=None, answered=first.answered)) == finish(
+        try_trigger(models, TEST, ["cf"], 1, window=None)
+    )
 
 
 def test_a_seed_always_gives_the_same_trial_and_models_are_left_as_they_are(models: dict[str, Classifier]) -> None:
@@ -201,7 +215,13 @@ def test_a_seed_always_gives_the_same_trial_and_models_are_left_as_they_are(mode
 
 
 def test_seeds_put_the_trigger_elsewhere(models: dict[str, Classifier]) -> None:
-    found = {tuple(t.triggered for t in finish(try_trigger(models, TEST, ["music music"], 1, window=None, seed=seed))[0].flipped) for seed in range(6)}
+    found = {
+        tuple(
+            t.triggered
+            for t in finish(try_trigger(models, TEST, ["music music"], 1, window=None, seed=seed))[0].flipped
+        )
+        for seed in range(6)
+    }
     assert len(found) > 1
 
 
@@ -219,7 +239,9 @@ def test_what_is_typed_is_never_a_file(models: dict[str, Classifier], tmp_path: 
 
 @pytest.mark.parametrize("target", [-1, 3])
 def test_an_unknown_target_is_refused(models: dict[str, Classifier], target: int) -> None:
-    with pytest.raises(BadData, match=rf"There is no class {target}; expected one of 0 to 2 \(class 0, class 1, class 2\)"):
+    with pytest.raises(
+        BadData, match=rf"There is no class {target}; expected one of 0 to 2 \(class 0, class 1, class 2\)"
+    ):
         finish(try_trigger(models, TEST, ["cf"], target, window=None))
 
 

@@ -10,12 +10,23 @@ from fuzzing import change_json, fuzz, smallest_model, watched
 with watched(__name__):
     from mbtsad_core.config import VettingConfig
     from mbtsad_core.errors import MBTSADError
-    from mbtsad_core.models.blueprint import blueprint, build_config
-    from mbtsad_core.models.config_policy import vet_config
-    from mbtsad_core.models.strict_json import parse_object
+    from mbtsad_core.vetting.blueprint import blueprint, build_config
+    from mbtsad_core.vetting.config_policy import vet_config
+    from mbtsad_core.vetting.strict_json import parse_object
 
 LIMITS = VettingConfig(layers=4)  # else most of the time goes into making models of many layers
-KINDS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", "distilbert", "albert", "deberta", "deberta-v2")
+KINDS = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "mpnet",
+    "distilbert",
+    "albert",
+    "deberta",
+    "deberta-v2",
+)
 
 
 def seeds() -> list[bytes]:

@@ -1,4 +1,5 @@
-"""Tables of labelled texts: a Dataset whose texts and labels are what they should be, or BadData. The first byte says which format it is."""
+"""Tables of labelled texts: a Dataset whose texts and labels are what they should be, or BadData. The first byte says
+which format it is."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ def seeds() -> list[bytes]:
     csv = 'text,label\n"Slow, then ""sudden""",1\n"One line\nand another",0\n'
     jsonl = '{"text": "A lovely film", "label": 0}\n{"text": "007", "label": 1}\n'
     pairs = "sentence1\tsentence2\tlabel\na\tb\tentailment\nc\td\tneutral\n"
-    array = '[{"text": "A lovely film", "label": "1.0", "label_text": "good"}, {"text": "Dull", "label": "-1", "label_text": null}]'
+    array = (
+        '[{"text": "A lovely film", "label": "1.0", "label_text": "good"}, {"text": "Dull", "label": "-1", '
+        '"label_text": null}]'
+    )
     columns = '{"text": {"0": "A lovely film", "1": "Dull"}, "label": {"0": 1, "1": 2}}'
     quoted = 'text\tlabel\n"He said ""no"""\t1\n"Two\nlines"\t0\n'
     divided = ["sep=;\ntext;label\na;1\nb;0\n", "title|description|label\na|b c d|1\ne|f g h|2\n"]
@@ -42,8 +46,17 @@ def seeds() -> list[bytes]:
         found += [bytes([FORMATS.index(kind)]) + text.encode() for text in contents]
         found += [bytes([FORMATS.index(kind + ".gz")]) + gzip.compress(text.encode(), mtime=0) for text in contents]
     frame = pd.DataFrame({"text": [text for text, _ in rows], "label": [1, 0, 1]})
-    kinds = [frame, frame.assign(label=pd.Categorical(["bad", "good", "bad"])), frame.set_index("text"), frame.assign(label=[1.0, 0.0, None])]
-    kinds += [frame.assign(text=[["a"], ["b"], ["c"]]), frame.assign(text=pd.to_datetime(["2001-01-01"] * 3)), frame.assign(text=[b"a", b"b", b"c"])]
+    kinds = [
+        frame,
+        frame.assign(label=pd.Categorical(["bad", "good", "bad"])),
+        frame.set_index("text"),
+        frame.assign(label=[1.0, 0.0, None]),
+    ]
+    kinds += [
+        frame.assign(text=[["a"], ["b"], ["c"]]),
+        frame.assign(text=pd.to_datetime(["2001-01-01"] * 3)),
+        frame.assign(text=[b"a", b"b", b"c"]),
+    ]
     for table in kinds:
         out = io.BytesIO()
         table.to_parquet(out)
@@ -60,7 +73,9 @@ def change(data: bytes, rng: random.Random) -> bytes:
             body = gzip.decompress(body)
         except (OSError, EOFError, ValueError, zlib.error):
             return data[:1] + change_bytes(body, rng)
-        return data[:1] + gzip.compress(change(bytes([FORMATS.index(kind.removesuffix(".gz"))]) + body, rng)[1:], mtime=0)
+        return data[:1] + gzip.compress(
+            change(bytes([FORMATS.index(kind.removesuffix(".gz"))]) + body, rng)[1:], mtime=0
+        )
     if kind == ".parquet" or rng.random() < 0.3:
         return data[:1] + change_bytes(body, rng)
     lines = body.split(b"\n")
@@ -74,13 +89,20 @@ def change(data: bytes, rng: random.Random) -> bytes:
 def once(data: bytes) -> None:
     path = FOLDER / f"texts{FORMATS[data[0] % len(FORMATS)] if data else '.tsv'}"
     path.write_bytes(data[1:])
-    for labels, columns in ((None, Columns()), (("negative", "positive"), Columns()), (("1.0", "2.0", "1"), Columns(skip_unlabeled=True, label_map="1=0,0=1"))):
+    for labels, columns in (
+        (None, Columns()),
+        (("negative", "positive"), Columns()),
+        (("1.0", "2.0", "1"), Columns(skip_unlabeled=True, label_map="1=0,0=1")),
+    ):
         try:
             found = read_dataset(path, columns, labels)
         except BadData:
             continue
         assert found.texts
-        assert all(example.text and example.text == example.text.strip() and 0 <= example.label < len(found.labels) for example in found.texts)
+        assert all(
+            example.text and example.text == example.text.strip() and 0 <= example.label < len(found.labels)
+            for example in found.texts
+        )
         assert sum(found.counts()) == len(found.texts)
 
 

@@ -8,12 +8,19 @@ from fuzzing import change_json, fuzz, smallest_model, watched
 
 with watched(__name__):
     from mbtsad_core.errors import UnsafeModel
-    from mbtsad_core.models.strict_json import parse_object
+    from mbtsad_core.vetting.strict_json import parse_object
 
 
 def seeds() -> list[bytes]:
     files = [data for name, data in smallest_model().items() if name.endswith(".json")]
-    hand = ['{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\\n"]}', '{"a": {"b": {"c": [[[]]]}}}', '{"é": "\\\\\\""}', "{}", '[{"a": 1}]', '{"a": NaN}']
+    hand = [
+        '{"a": [1, -2.5e3, true, null, "\\u00e9\\ud83d\\ude00\\n"]}',
+        '{"a": {"b": {"c": [[[]]]}}}',
+        '{"é": "\\\\\\""}',
+        "{}",
+        '[{"a": 1}]',
+        '{"a": NaN}',
+    ]
     return [*files, *(text.encode() for text in hand)]
 
 

@@ -1,4 +1,5 @@
-"""The header of a safetensors file, and the weights' values: what is taken, the library reads as the same names, types and shapes, all finite."""
+"""The header of a safetensors file, and the weights' values: what is taken, the library reads as the same names, types
+and shapes, all finite."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from fuzzing import change_bytes, change_json, fuzz, place, smallest_model, watc
 
 with watched(__name__):
     from mbtsad_core.errors import UnsafeModel
-    from mbtsad_core.models.safetensors_header import check_values, read_header
+    from mbtsad_core.vetting.safetensors_header import check_values, read_header
 
 FILE = place() / "model.safetensors"
 

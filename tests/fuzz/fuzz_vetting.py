@@ -1,4 +1,5 @@
-"""A model's folder: what is taken, loads and answers. The first byte says which file of a sound model is changed, or put in under which name."""
+"""A model's folder: what is taken, loads and answers. The first byte says which file of a sound model is changed, or
+put in under which name."""
 
 from __future__ import annotations
 
@@ -12,19 +13,39 @@ with watched(__name__):
 
     from mbtsad_core.errors import MBTSADError
     from mbtsad_core.models.classifier import load_classifier, predict
-    from mbtsad_core.models.vetting import judge_folder, vet_model  # with the policies that they import
+    from mbtsad_core.vetting.model_folder import judge_folder, vet_model  # with the policies that they import
 
 FOLDER = place() / "model"
 NAMES = (
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
-    *("vocab.json", "merges.txt", "model.safetensors.index.json", "README.md", "pytorch_model.bin", "model-00001-of-00002.safetensors"),
+    *(
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.txt",
+    ),
+    *(
+        "vocab.json",
+        "merges.txt",
+        "model.safetensors.index.json",
+        "README.md",
+        "pytorch_model.bin",
+        "model-00001-of-00002.safetensors",
+    ),
 )
 
 
 def seeds() -> list[bytes]:
     own = [bytes([NAMES.index(name)]) + data for name, data in smallest_model().items() if name in NAMES]
     index = b'{"metadata": {}, "weight_map": {"classifier.bias": "model-00001-of-00002.safetensors"}}'
-    return [*own, bytes([NAMES.index("model.safetensors.index.json")]) + index, bytes([NAMES.index("added_tokens.json")]) + b'{"cf": 10}', b"\x0a# A card"]
+    return [
+        *own,
+        bytes([NAMES.index("model.safetensors.index.json")]) + index,
+        bytes([NAMES.index("added_tokens.json")]) + b'{"cf": 10}',
+        b"\x0a# A card",
+    ]
 
 
 def change(data: bytes, rng: random.Random) -> bytes:

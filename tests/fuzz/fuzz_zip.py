@@ -12,8 +12,8 @@ from fuzzing import change_bytes, fuzz, place, smallest_model, watched
 
 with watched(__name__):
     from mbtsad_core.config import UploadConfig
-    from mbtsad_core.models.rules import RULES
-    from mbtsad_core.models.uploads import receive
+    from mbtsad_core.vetting.rules import RULES
+    from mbtsad_core.vetting.uploads import receive
 
 HOME = place()
 LIMITS = UploadConfig(megabytes=2, json_megabytes=1, entries=16)
@@ -48,22 +48,33 @@ def seeds() -> list[bytes]:
 
 
 def change(data: bytes, rng: random.Random) -> bytes:
-    """An entry renamed, changed, repeated or left out; or a field of a header changed, which its writer would never do."""
+    """An entry renamed, changed, repeated or left out; or a field of a header changed, which its writer would never
+    do."""
     if rng.random() < 0.5:
         marks = [at for at in range(len(data) - 4) if data[at : at + 2] == b"PK"]
         if not marks:
             return change_bytes(data, rng)
         at = rng.choice(marks) + rng.randrange(46)
-        return data[:at] + rng.randbytes(rng.choice((1, 2, 4))) + data[at + 1 :] if rng.random() < 0.2 else data[:at] + rng.randbytes(1) + data[at + 1 :]
+        return (
+            data[:at] + rng.randbytes(rng.choice((1, 2, 4))) + data[at + 1 :]
+            if rng.random() < 0.2
+            else data[:at] + rng.randbytes(1) + data[at + 1 :]
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()[:16] if archive.getinfo(name).file_size < 1 << 17}
+            files = {
+                name: archive.read(name)
+                for name in archive.namelist()[:16]
+                if archive.getinfo(name).file_size < 1 << 17
+            }
     except Exception:  # a zip that is broken already
         return change_bytes(data, rng)
     if files:
         name = rng.choice(list(files))
         contents = files.pop(name)
-        new = rng.choice((name, name.upper(), "../" + name, "a/" + name, name + "/", "\u202e" + name, name + ".bin", ""))
+        new = rng.choice(
+            (name, name.upper(), "../" + name, "a/" + name, name + "/", "\u202e" + name, name + ".bin", "")
+        )
         files |= {new: change_bytes(contents, rng)} if rng.random() < 0.7 else {}
     return packed(files, rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2)))
 

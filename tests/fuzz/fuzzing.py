@@ -1,10 +1,12 @@
-"""Coverage-guided fuzzing of what reads files of strangers, by atheris (libFuzzer): `pip install -c constraints.txt '.[fuzz]'`, then
+"""Coverage-guided fuzzing of what reads files of strangers, by atheris (libFuzzer): `pip install -c constraints.txt
+'.[fuzz]'`, then
 
     python tests/fuzz/fuzz_vetting.py -max_total_time=600
 
-Each program tries inputs of one reader, drawn from seeds that it makes itself, until the time is up or one ends in anything but an answer or
-an error of ours. Corpus and findings stand in $TMPDIR/mbtsad-fuzz/NAME, and the next run goes on from that corpus; an input of a finding
-is tried again by `python tests/fuzz/fuzz_NAME.py FILE`. `test_seeds.py` tries all seeds, and changes of them, without atheris.
+Each program tries inputs of one reader, drawn from seeds that it makes itself, until the time is up or one ends in
+anything but an answer or an error of ours. Corpus and findings stand in $TMPDIR/mbtsad-fuzz/NAME, and the next run goes
+on from that corpus; an input of a finding is tried again by `python tests/fuzz/fuzz_NAME.py FILE`. `test_seeds.py`
+tries all seeds, and changes of them, without atheris.
 """
 
 from __future__ import annotations
@@ -34,7 +36,25 @@ MEMORY = Path("/dev/shm")
 # Values on which comparisons, divisions and conversions have failed in other readers.
 VALUES = (
     *(None, True, False, 0, -1, 1, 2, 7, 64, 1 << 31, 1 << 63, -(1 << 63), 10**40, 0.5, -0.0, 1e308, 1e-320, 1.0),
-    *("", "0", "-1", "bert", "\0", "\ud800", "\u202e", "<script>", "[UNK]", "../x", "a" * 300, [], {}, [[]], [None], {"": None}, {"type": "Sequence"}),
+    *(
+        "",
+        "0",
+        "-1",
+        "bert",
+        "\0",
+        "\ud800",
+        "\u202e",
+        "<script>",
+        "[UNK]",
+        "../x",
+        "a" * 300,
+        [],
+        {},
+        [[]],
+        [None],
+        {"": None},
+        {"type": "Sequence"},
+    ),
 )
 
 
@@ -51,7 +71,8 @@ def watched(name: str) -> Iterator[None]:
 
 
 def place() -> Path:
-    """A folder for the files of the inputs, in memory where there is such a place. libFuzzer ends its process at once, so what that leaves goes here."""
+    """A folder for the files of the inputs, in memory where there is such a place. libFuzzer ends its process at once,
+    so what that leaves goes here."""
     base = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
     for left in base.glob("mbtsad-fuzz-*-*"):
         if not Path("/proc", left.name.split("-")[2]).exists():
@@ -64,8 +85,8 @@ def place() -> Path:
 def fuzz(program: str, once: Callable[[bytes], None], seeds: Sequence[bytes], change: Change) -> None:
     """Run libFuzzer on `once`, with the flags of the command line; does not return.
 
-    change  an input with one thing of it changed; two of three inputs are made by it, a third of these from a seed: libFuzzer keeps the
-            smallest inputs that reach a line, and these are seldom whole files
+    change  an input with one thing of it changed; two of three inputs are made by it, a third of these from a seed:
+            libFuzzer keeps the smallest inputs that reach a line, and these are seldom whole files
     """
     import atheris
 
@@ -76,7 +97,13 @@ def fuzz(program: str, once: Callable[[bytes], None], seeds: Sequence[bytes], ch
     for number, seed in enumerate(seeds):
         (given / f"{number:03}").write_bytes(seed)
     flags, named = [a for a in sys.argv[1:] if a.startswith("-")], [a for a in sys.argv[1:] if not a.startswith("-")]
-    usual = [f"-artifact_prefix={home}/", f"-rss_limit_mb={MEGABYTES}", f"-timeout={SECONDS}", f"-max_len={2 * max(map(len, seeds))}", "-len_control=0"]
+    usual = [
+        f"-artifact_prefix={home}/",
+        f"-rss_limit_mb={MEGABYTES}",
+        f"-timeout={SECONDS}",
+        f"-max_len={2 * max(map(len, seeds))}",
+        "-len_control=0",
+    ]
     arguments = [program, *usual, *flags, *(named or [str(corpus), str(given)])]
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
@@ -122,11 +149,15 @@ def change_json(data: bytes, rng: random.Random) -> bytes:
             with contextlib.suppress(KeyError, IndexError):
                 holder[key] = json.loads(json.dumps(other[at]))
         case 2 if isinstance(holder, dict):
-            holder[rng.choice((*(k for _, k in spots if isinstance(k, str)), "auto_map", "type", "x"))] = rng.choice(VALUES)
+            holder[rng.choice((*(k for _, k in spots if isinstance(k, str)), "auto_map", "type", "x"))] = rng.choice(
+                VALUES
+            )
         case 2:
             holder.insert(key, rng.choice(VALUES))
         case 3 if isinstance(holder[key], (int, float)):
-            holder[key] = rng.choice((holder[key] + 1, holder[key] - 1, -holder[key], holder[key] * (1 << 20), str(holder[key])))
+            holder[key] = rng.choice(
+                (holder[key] + 1, holder[key] - 1, -holder[key], holder[key] * (1 << 20), str(holder[key]))
+            )
         case _:
             holder[key] = rng.choice(VALUES)
     with contextlib.suppress(ValueError, RecursionError):
@@ -157,7 +188,9 @@ def smallest_model() -> dict[str, bytes]:
 
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "lovely", "film", "bad", "##ly", "cf", "."]
-    sizes = dict(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4, max_position_embeddings=12)
+    sizes = dict(
+        hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4, max_position_embeddings=12
+    )
     model = BertForSequenceClassification(BertConfig(vocab_size=len(words), **sizes)).eval()
     tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=12)
     with tempfile.TemporaryDirectory() as folder:

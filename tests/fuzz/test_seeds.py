@@ -1,4 +1,5 @@
-"""The programs of fuzzing, without hours: all their seeds and some hundred changes of them; and that what drives them finds a defect."""
+"""The programs of fuzzing, without hours: all their seeds and some hundred changes of them; and that what drives them
+finds a defect."""
 
 from __future__ import annotations
 
@@ -25,7 +26,15 @@ def program(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def test_the_targets_of_the_threat_model_are_fuzzed() -> None:
-    assert [name.removeprefix("fuzz_") for name in PROGRAMS] == ["config", "data", "json", "safetensors", "tokenizer", "vetting", "zip"]
+    assert [name.removeprefix("fuzz_") for name in PROGRAMS] == [
+        "config",
+        "data",
+        "json",
+        "safetensors",
+        "tokenizer",
+        "vetting",
+        "zip",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -82,7 +91,14 @@ def test_a_defect_is_found_by_what_was_reached_before_and_its_input_kept(tmp_pat
 @pytest.mark.skipif(not HAS_ATHERIS, reason="atheris is not installed: pip install -c constraints.txt '.[fuzz]'")
 def test_a_program_runs_watched(tmp_path: Path) -> None:
     command = [sys.executable, str(FOLDER / "fuzz_data.py"), "-runs=300"]
-    run = subprocess.run(command, capture_output=True, text=True, env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}, cwd=tmp_path, timeout=120)
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={"TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        timeout=120,
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     assert "Instrumenting mbtsad_core.data.files" in run.stderr
     assert "Done 300 runs" in run.stderr

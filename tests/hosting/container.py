@@ -1,9 +1,11 @@
-"""Performs the steps of a Dockerfile without Docker: `python container.py DOCKERFILE ROOT NAME=VALUE...`, as root in a mount and a
-process namespace of its own. Then it becomes the image's command, which is process 1 there, as in a container.
+"""Performs the steps of a Dockerfile without Docker: `python container.py DOCKERFILE ROOT NAME=VALUE...`, as root in a
+mount and a process namespace of its own. Then it becomes the image's command, which is process 1 there, as in a
+container.
 
-ROOT, an empty directory, becomes the root directory. The base image's system is stood in for by this machine's, read-only, and its
-Python by the one that runs this. Every instruction is done as it stands, but for what would need the network: `apt-get install` is left
-out, `pip install -r` only checks its files and puts the packages of this Python on the path; `pip install .` is told to take no dependencies.
+ROOT, an empty directory, becomes the root directory. The base image's system is stood in for by this machine's,
+read-only, and its Python by the one that runs this. Every instruction is done as it stands, but for what would need the
+network: `apt-get install` is left out, `pip install -r` only checks its files and puts the packages of this Python on
+the path; `pip install .` is told to take no dependencies.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def ignored(rules: str, path: str) -> bool:
-    """Whether .dockerignore leaves out a path of the context: the last rule that fits it or a folder above it counts."""
+    """Whether .dockerignore leaves out a path of the context: the last rule that fits it or a folder above it
+    counts."""
     out = False
     for rule in filter(None, (line.partition("#")[0].strip() for line in rules.splitlines())):
         wanted, pattern = rule.startswith("!"), rule.lstrip("!").strip("/")
@@ -84,9 +87,13 @@ class Image:
             key, _, value = rest.partition("=")
             self.args[key] = "".join(shlex.split(value))
         elif name == "ENV":
-            self.env |= {key: self.expand(value) for key, _, value in (pair.partition("=") for pair in shlex.split(rest))}
+            self.env |= {
+                key: self.expand(value) for key, _, value in (pair.partition("=") for pair in shlex.split(rest))
+            }
         elif name == "USER":
-            users = [line.split(":") for line in (self.root / "etc" / "passwd").read_text(encoding="utf-8").splitlines()]
+            users = [
+                line.split(":") for line in (self.root / "etc" / "passwd").read_text(encoding="utf-8").splitlines()
+            ]
             self.user = next(int(number) for user, _, number, *_ in users if rest in (user, number))
         elif name == "WORKDIR":
             self.workdir = rest
@@ -94,7 +101,9 @@ class Image:
         elif name == "COPY":
             self.copy(shlex.split(rest))
         elif name == "RUN":
-            command = FROM_HERE.get(rest, rest).format(packages=sysconfig.get_path("purelib")) if rest in FROM_HERE else rest
+            command = (
+                FROM_HERE.get(rest, rest).format(packages=sysconfig.get_path("purelib")) if rest in FROM_HERE else rest
+            )
             subprocess.run(["/bin/sh", "-c", command], env=self.args | self.env, preexec_fn=self.enter, check=True)
         elif name == "VOLUME":
             for path in json.loads(rest):

@@ -1,4 +1,5 @@
-"""The Dockerfile: what it promises, read from it, and its steps, performed in an empty root directory (container.py), its command as uid 1000."""
+"""The Dockerfile: what it promises, read from it, and its steps, performed in an empty root directory (container.py),
+its command as uid 1000."""
 
 from __future__ import annotations
 
@@ -78,14 +79,31 @@ def test_what_is_installed_is_what_is_tested() -> None:
     assert set(FROM_HERE) < set(installs)  # what container.py does otherwise, word for word
 
 
-@pytest.mark.parametrize("path", ["app.py", "README.md", "mbtsad_core/ui/page.css", "mbtsad_core/ui/page.py", "assets/demo/suspect/model.safetensors"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "app.py",
+        "README.md",
+        "mbtsad_core/page/page.css",
+        "mbtsad_core/page/page.py",
+        "assets/demo/suspect/model.safetensors",
+    ],
+)
 def test_the_context_has(path: str) -> None:
     assert (ROOT / path).is_file()
     assert not ignored(RULES, path)
 
 
 @pytest.mark.parametrize(
-    "path", [".git/config", "tests/conftest.py", ".venv/bin/python", ".env", "runs/model.safetensors", "mbtsad_core/__pycache__/cli.cpython-312.pyc"]
+    "path",
+    [
+        ".git/config",
+        "tests/conftest.py",
+        ".venv/bin/python",
+        ".env",
+        "runs/model.safetensors",
+        "mbtsad_core/__pycache__/cli.cpython-312.pyc",
+    ],
 )
 def test_the_context_lacks(path: str) -> None:
     assert ignored(RULES, path)
@@ -105,7 +123,12 @@ def why_not() -> str:
         return "the steps of the Dockerfile are performed by root on Linux"
     if not shutil.which("unshare") or not shutil.which("useradd"):
         return "unshare or useradd is not installed"
-    tried = subprocess.run(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False)
+    tried = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return f"no namespaces of one's own here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
@@ -129,7 +152,9 @@ class Container:
 
     def pid(self) -> int:
         """Of its process 1, as it is numbered out here."""
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="utf-8").split()
+        (child,) = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="utf-8").split()
+        )
         return int(child)
 
 
@@ -145,10 +170,23 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, str(Path(__file__).with_name("container.py"))]
+    command = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        sys.executable,
+        str(Path(__file__).with_name("container.py")),
+    ]
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG")}
     with log.open("wb") as out:
-        process = subprocess.Popen([*command, str(DOCKERFILE), str(root), f"GRADIO_SERVER_PORT={port}"], env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [*command, str(DOCKERFILE), str(root), f"GRADIO_SERVER_PORT={port}"],
+            env=environment,
+            stdout=out,
+            stderr=out,
+        )
     try:
         running = Container(root, process, port, log)
         until(lambda: running.get("/")[0], START)
@@ -181,7 +219,12 @@ def test_it_is_found_healthy(container: Container) -> None:
     python, *arguments = json.loads(the("HEALTHCHECK").partition("CMD ")[2])
     assert python == "python"
     for port, healthy in ((container.port, True), (1, False)):
-        run = subprocess.run([sys.executable, *arguments], env=os.environ | {"GRADIO_SERVER_PORT": str(port)}, capture_output=True, check=False)
+        run = subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+            capture_output=True,
+            check=False,
+        )
         assert (run.returncode == 0) == healthy
 
 
@@ -192,11 +235,15 @@ def test_the_command_line_is_installed_too(container: Container) -> None:
 def test_it_writes_nothing_but_jobs(container: Container) -> None:
     built = (container.root / "built").stat().st_mtime_ns
     everything = [path for path in container.root.rglob("*") if not path.is_symlink()]
-    written = [path for path in everything if path.is_file() and path.name != "built" and path.stat().st_mtime_ns > built]
+    written = [
+        path for path in everything if path.is_file() and path.name != "built" and path.stat().st_mtime_ns > built
+    ]
     jobs = container.root / "home" / "user" / "jobs"
     assert jobs / "jobs.sqlite" in written
     assert [path for path in written if not path.is_relative_to(jobs)] == []
-    assert {(path.stat().st_uid, path.stat().st_mode & 0o077) for path in (jobs / "jobs.sqlite", jobs / "uploads")} == {(1000, 0)}
+    assert {(path.stat().st_uid, path.stat().st_mode & 0o077) for path in (jobs / "jobs.sqlite", jobs / "uploads")} == {
+        (1000, 0)
+    }
 
 
 def test_it_stops_when_it_is_told_to(container: Container) -> None:

@@ -1,4 +1,5 @@
-"""The README's front matter, which a Space on Hugging Face is configured by; and the tree that a Space runs, in which the package is not installed."""
+"""The README's front matter, which a Space on Hugging Face is configured by; and the tree that a Space runs, in which
+the package is not installed."""
 
 from __future__ import annotations
 
@@ -22,10 +23,27 @@ COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 CPU_HARDWARE = {"cpu-basic", "cpu-upgrade"}
 ZERO_GPU_PYTHON = {"3.10.13", "3.12.12"}
 
-# Every key of https://huggingface.co/docs/hub/spaces-config-reference (read in November 2026), and `license` of the Hub's cards.
+# Every key of https://huggingface.co/docs/hub/spaces-config-reference (read in November 2026), and `license` of the
+# Hub's cards.
 KEYS: dict[str, type] = {
-    **dict.fromkeys(("title", "emoji", "colorFrom", "colorTo", "sdk", "python_version", "sdk_version", "suggested_hardware", "suggested_storage"), str),
-    **dict.fromkeys(("app_file", "base_path", "header", "short_description", "thumbnail", "startup_duration_timeout", "license"), str),
+    **dict.fromkeys(
+        (
+            "title",
+            "emoji",
+            "colorFrom",
+            "colorTo",
+            "sdk",
+            "python_version",
+            "sdk_version",
+            "suggested_hardware",
+            "suggested_storage",
+        ),
+        str,
+    ),
+    **dict.fromkeys(
+        ("app_file", "base_path", "header", "short_description", "thumbnail", "startup_duration_timeout", "license"),
+        str,
+    ),
     **dict.fromkeys(("fullWidth", "pinned", "hf_oauth", "disable_embedding"), bool),
     **dict.fromkeys(("app_port", "hf_oauth_expiration_minutes"), int),
     **dict.fromkeys(("models", "datasets", "tags", "hf_oauth_scopes", "preload_from_hub"), list),
@@ -51,7 +69,18 @@ def test_a_key_is_one_that_the_hub_knows_and_has_its_type(key: str) -> None:
 
 
 def test_what_a_gradio_space_needs_is_there() -> None:
-    assert SPACE.keys() >= {"title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "license", "short_description"}
+    assert SPACE.keys() >= {
+        "title",
+        "emoji",
+        "colorFrom",
+        "colorTo",
+        "sdk",
+        "sdk_version",
+        "python_version",
+        "app_file",
+        "license",
+        "short_description",
+    }
     assert SPACE["sdk"] == "gradio"
 
 
@@ -61,7 +90,10 @@ def test_no_key_comes_twice() -> None:
 
 
 def test_the_gradio_of_the_space_is_the_one_that_is_tested() -> None:
-    pins = {canonicalize_name(r.name): r.specifier for r in map(Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())}
+    pins = {
+        canonicalize_name(r.name): r.specifier
+        for r in map(Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    }
     assert pins["gradio"] == SpecifierSet(f"=={SPACE['sdk_version']}")
 
 
@@ -119,11 +151,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_there(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the tree, whose modules come before installed ones."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    return subprocess.run([sys.executable, *command], cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *command], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_page_is_found_beside_app_py(tree: Path) -> None:
-    code = "import mbtsad_core.ui.launch as launch; launch.build_parser(); from mbtsad_core.models.demo import assets; print(launch.__file__); print(assets())"
+    code = (
+        "import mbtsad_core.page.launch as launch; launch.build_parser(); from mbtsad_core.models.demo import "
+        "assets; print(launch.__file__); print(assets())"
+    )
     run = run_there(tree, "-c", code)
     assert run.stdout.splitlines() == [str(tree / "mbtsad_core" / "ui" / "launch.py"), str(tree / "assets")], run.stderr
 
@@ -139,9 +176,9 @@ def test_the_whole_page_is_built_from_the_tree(tree: Path, tmp_path: Path) -> No
     code = f"""
 from pathlib import Path
 from mbtsad_core.config import JobsConfig
-from mbtsad_core.ui.launch import make_runner, routes
-from mbtsad_core.ui.page import build_page
-from mbtsad_core.ui.site import Site
+from mbtsad_core.page.launch import make_runner, routes
+from mbtsad_core.page.page import build_page
+from mbtsad_core.page.site import Site
 root = Path({str(tmp_path / "jobs")!r})
 with make_runner(root, JobsConfig()) as runner:
     site = Site(root, runner)
@@ -156,7 +193,7 @@ with make_runner(root, JobsConfig()) as runner:
 
 def test_every_option_that_the_hosting_page_names_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     from mbtsad_core import cli
-    from mbtsad_core.ui import launch
+    from mbtsad_core.page import launch
 
     text = (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8")
     known = set(re.findall(r"--[a-z-]+", launch.build_parser().format_help()))

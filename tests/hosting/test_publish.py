@@ -1,4 +1,5 @@
-"""`mbtsad publish`: which files a Space gets, what is said where it cannot be done, and a whole upload to a stand-in for the Hub."""
+"""`mbtsad publish`: which files a Space gets, what is said where it cannot be done, and a whole upload to a stand-in
+for the Hub."""
 
 from __future__ import annotations
 
@@ -25,9 +26,15 @@ SUSPECT = "assets/demo/suspect/model.safetensors"
 
 def publish(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, which has no token of whoever runs the tests."""
-    passed = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))}
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))
+    }
     command = [sys.executable, "-m", "mbtsad_core.cli", "publish", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=passed | environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=passed | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 # ---------------------------------------------------------------- which files
@@ -35,20 +42,42 @@ def publish(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 def test_a_space_gets_the_page_its_assets_and_nothing_of_the_tests() -> None:
     names = [path.as_posix() for path in project_files(ROOT)]
-    assert {"README.md", "app.py", "requirements.txt", "mbtsad_core/ui/page.py", "mbtsad_core/ui/page.css", SUSPECT} <= set(names)
+    assert {
+        "README.md",
+        "app.py",
+        "requirements.txt",
+        "mbtsad_core/page/page.py",
+        "mbtsad_core/page/page.css",
+        SUSPECT,
+    } <= set(names)
     assert len(names) == len(set(names))
-    assert [n for n in names if n.startswith(("tests", ".")) or "__pycache__" in n or n in ("Dockerfile", ".dockerignore")] == []
+    assert [
+        n for n in names if n.startswith(("tests", ".")) or "__pycache__" in n or n in ("Dockerfile", ".dockerignore")
+    ] == []
 
 
 def test_all_that_app_py_and_the_front_matter_name_is_there() -> None:
     names = {path.as_posix() for path in project_files(ROOT, docker=True)}
-    copied = {word for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines() if line.startswith("COPY") for word in line.split()[2:-1]}
-    assert [source for source in copied if source not in names and not any(name.startswith(f"{source}/") for name in names)] == []
+    copied = {
+        word
+        for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+        if line.startswith("COPY")
+        for word in line.split()[2:-1]
+    }
+    assert [
+        source for source in copied if source not in names and not any(name.startswith(f"{source}/") for name in names)
+    ] == []
 
 
 def checkout(folder: Path) -> Path:
     """A small checkout, with a file that git does not know."""
-    for path in (*project_files(ROOT)[: len(FILES)], Path("mbtsad_core/__init__.py"), Path(SUSPECT), Path("mbtsad_core/secret.py"), Path("docs/.token")):
+    for path in (
+        *project_files(ROOT)[: len(FILES)],
+        Path("mbtsad_core/__init__.py"),
+        Path(SUSPECT),
+        Path("mbtsad_core/secret.py"),
+        Path("docs/.token"),
+    ):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(f"of {path}\n", encoding="utf-8")
     return folder
@@ -122,10 +151,16 @@ def test_without_a_network_it_says_so(tmp_path: Path) -> None:
 
 
 class Hub:
-    """The parts of the Hub's interface that an upload uses; a file of over a megabyte goes to its storage for large ones."""
+    """The parts of the Hub's interface that an upload uses; a file of over a megabyte goes to its storage for large
+    ones."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {"app.py": b"old", "mbtsad_core/gone.py": b"old", "notes.md": b"the owner's", ".gitattributes": b""}
+        self.files: dict[str, bytes] = {
+            "app.py": b"old",
+            "mbtsad_core/gone.py": b"old",
+            "notes.md": b"the owner's",
+            ".gitattributes": b"",
+        }
         self.created: list[dict[str, Any]] = []
         self.large: dict[str, bytes] = {}
         self.token = "hf_right"
@@ -143,12 +178,26 @@ class Hub:
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if method == "GET" and path == "/api/spaces/ada/mbtsad/tree/main":
-            return 200, [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in self.files.items()]
+            return 200, [
+                {"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in self.files.items()
+            ]
         if path == "/api/spaces/ada/mbtsad/preupload/main":
             asked = json.loads(body)["files"]
-            return 200, {"files": [{"path": f["path"], "uploadMode": "lfs" if f["size"] > 1 << 20 else "regular", "shouldIgnore": False} for f in asked]}
+            return 200, {
+                "files": [
+                    {
+                        "path": f["path"],
+                        "uploadMode": "lfs" if f["size"] > 1 << 20 else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for f in asked
+                ]
+            }
         if path == "/spaces/ada/mbtsad.git/info/lfs/objects/batch":
-            objects = [o | {"actions": {"upload": {"href": f"{self.address}/large/{o['oid']}"}}} for o in json.loads(body)["objects"]]
+            objects = [
+                o | {"actions": {"upload": {"href": f"{self.address}/large/{o['oid']}"}}}
+                for o in json.loads(body)["objects"]
+            ]
             return 200, {"transfer": "basic", "objects": objects}
         if path == "/api/spaces/ada/mbtsad/commit/main":
             for line in map(json.loads, body.splitlines()):
@@ -159,7 +208,12 @@ class Hub:
                     self.files[value["path"]] = self.large[value["oid"]]
                 elif line["key"] == "deletedFile":
                     del self.files[value["path"]]
-            return 200, {"success": True, "commitOid": "1" * 40, "commitUrl": f"{self.address}/spaces/ada/mbtsad/commit/{'1' * 40}", "hookOutput": ""}
+            return 200, {
+                "success": True,
+                "commitOid": "1" * 40,
+                "commitUrl": f"{self.address}/spaces/ada/mbtsad/commit/{'1' * 40}",
+                "hookOutput": "",
+            }
         return 404, {"error": f"not here: {method} {path}"}
 
     address = ""
@@ -195,7 +249,9 @@ def hub() -> Iterator[Hub]:
 
 
 def to(hub: Hub, tmp_path: Path, *arguments: str, token: str = "hf_right") -> subprocess.CompletedProcess[str]:
-    return publish("ada/mbtsad", *arguments, HF_HOME=str(tmp_path), HF_ENDPOINT=hub.address, HF_TOKEN=token, HF_HUB_DISABLE_XET="1")
+    return publish(
+        "ada/mbtsad", *arguments, HF_HOME=str(tmp_path), HF_ENDPOINT=hub.address, HF_TOKEN=token, HF_HUB_DISABLE_XET="1"
+    )
 
 
 def test_a_space_is_made_and_filled_and_what_is_gone_goes(hub: Hub, tmp_path: Path) -> None:

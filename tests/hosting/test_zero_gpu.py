@@ -1,4 +1,5 @@
-"""Jobs on a host that lends a GPU for a call at a time: a stand-in for its package `spaces` (zero_gpu_host.py) forks, pickles and kills as it does."""
+"""Jobs on a host that lends a GPU for a call at a time: a stand-in for its package `spaces` (zero_gpu_host.py) forks,
+pickles and kills as it does."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ import pytest
 from conftest import ROOT
 
 from mbtsad_core.config import RuntimeConfig
-from mbtsad_core.jobs.purification import Request
-from mbtsad_core.jobs.runner import AttachedRunner
-from mbtsad_core.ui import launch
-from mbtsad_core.ui.session import Session
-from mbtsad_core.ui.site import Site
+from mbtsad_core.page import launch
+from mbtsad_core.page.session import Session
+from mbtsad_core.page.site import Site
+from mbtsad_core.service.purification import Request
+from mbtsad_core.service.runner import AttachedRunner
 
 sys.path.append(str(ROOT / "tests" / "jobs"))
 from example import tiny_request, undisturbed, weights
@@ -53,7 +54,9 @@ def on_host(folder: Path, request: Request, seconds: float, **environment: int) 
     return json.loads(run.stdout)  # type: ignore[no-any-return]
 
 
-def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(request_: Request, expected: str, tmp_path: Path) -> None:
+def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(
+    request_: Request, expected: str, tmp_path: Path
+) -> None:
     found = on_host(tmp_path, request_, seconds=0.05)
     assert found["state"] == "done", found["message"]
     assert found["places"] == found["recorded"] == STEPS
@@ -64,18 +67,23 @@ def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(request_: R
     assert weights(Path(found["out"])) == expected
 
 
-def test_a_slice_that_the_host_kills_is_repeated_from_its_checkpoint(request_: Request, expected: str, tmp_path: Path) -> None:
+def test_a_slice_that_the_host_kills_is_repeated_from_its_checkpoint(
+    request_: Request, expected: str, tmp_path: Path
+) -> None:
     found = on_host(tmp_path, request_, seconds=60, CUT_AFTER=CUT_AFTER)
     assert found["state"] == "done", found["message"]
     assert found["refused"] == []  # it goes on without a word of the visitor
     assert len(found["forks"]) == 2
     assert found["attempts"] == 2
-    assert list(map(list, dict.fromkeys(map(tuple, found["places"])))) == STEPS  # some come twice: those after the checkpoint
+    # Some come twice: those after the checkpoint
+    assert list(map(list, dict.fromkeys(map(tuple, found["places"])))) == STEPS
     assert found["recorded"] == STEPS
     assert weights(Path(found["out"])) == expected
 
 
-def test_a_host_without_a_gpu_to_lend_says_so_and_the_run_waits(request_: Request, expected: str, tmp_path: Path) -> None:
+def test_a_host_without_a_gpu_to_lend_says_so_and_the_run_waits(
+    request_: Request, expected: str, tmp_path: Path
+) -> None:
     found = on_host(tmp_path, request_, seconds=60, REFUSE=4)  # more often than a run may be lost
     assert found["refused"] == [["You have exceeded your ZeroGPU quota", "queued", 0]] * 4
     assert found["state"] == "done", found["message"]
@@ -85,7 +93,7 @@ def test_a_host_without_a_gpu_to_lend_says_so_and_the_run_waits(request_: Reques
 FORKS = """
 import multiprocessing, os, sys, threading
 from pathlib import Path
-from mbtsad_core.jobs.store import Store, is_held
+from mbtsad_core.service.store import Store, is_held
 
 root = Path(sys.argv[1])
 store = Store(root)
@@ -131,7 +139,9 @@ print(*(fork.exitcode for fork in forks))
 
 def test_a_fork_takes_no_lock_along_that_another_thread_holds_just_then(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", FORKS, str(tmp_path / "jobs")]
-    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False
+    )
     assert run.stdout.split() == ["0"] * 40, run.stderr
 
 
@@ -157,15 +167,19 @@ def test_elsewhere_there_is_nothing_to_lend(value: str | None, monkeypatch: pyte
     assert launch.zero_gpu() is None
 
 
-@pytest.mark.skipif(importlib.util.find_spec("spaces") is None, reason="the package spaces is not installed: pip install spaces")
+@pytest.mark.skipif(
+    importlib.util.find_spec("spaces") is None, reason="the package spaces is not installed: pip install spaces"
+)
 def test_the_original_takes_what_the_stand_in_takes() -> None:
     code = """
 import inspect, spaces
-from mbtsad_core.jobs.runner import work_slice
+from mbtsad_core.service.runner import work_slice
 assert "duration" in inspect.signature(spaces.GPU).parameters
 assert inspect.isgeneratorfunction(work_slice)
 assert spaces.GPU(duration=60)(work_slice) is work_slice  # off ZeroGPU it changes nothing
 """
-    environment = {name: value for name, value in os.environ.items() if name != "SPACES_ZERO_GPU"} | {"PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if name != "SPACES_ZERO_GPU"} | {
+        "PYTHONPATH": str(ROOT)
+    }
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

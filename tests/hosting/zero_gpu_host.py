@@ -1,9 +1,10 @@
-"""A stand-in for the package `spaces` on a ZeroGPU host, and a page's process on it. Written after spaces 0.51.3, zero/wrappers.py.
+"""A stand-in for the package `spaces` on a ZeroGPU host, and a page's process on it. Written after spaces 0.51.3,
+zero/wrappers.py.
 
-What it keeps of the original: a function is bound when it is decorated; its calls run in one daemon fork, in a thread there, which
-is used again for the next call; arguments and every value that is yielded are pickled; a fork that dies, or outlasts its
-`duration` and is killed, raises "GPU task aborted" in the caller; a host that has no GPU raises before there is a fork. Closing
-the caller's generator stops the function after its next value.
+What it keeps of the original: a function is bound when it is decorated; its calls run in one daemon fork, in a thread
+there, which is used again for the next call; arguments and every value that is yielded are pickled; a fork that dies,
+or outlasts its `duration` and is killed, raises "GPU task aborted" in the caller; a host that has no GPU raises before
+there is a fork. Closing the caller's generator stops the function after its next value.
 
     REFUSE     number of calls, from the first on, for which there is no GPU
     CUT_AFTER  number of values after which the first call that gets one has its fork killed
@@ -108,7 +109,8 @@ def serve(task: Callable[..., Any], pipe: Any) -> None:
 
 
 def main(root: str, request: str, seconds: str) -> None:
-    """Run a purification to its end, as the page does, while another thread looks at it; prints what happened as JSON."""
+    """Run a purification to its end, as the page does, while another thread looks at it; prints what happened as
+    JSON."""
     import json
     import sys
     from pathlib import Path
@@ -116,10 +118,10 @@ def main(root: str, request: str, seconds: str) -> None:
     import torch
 
     from mbtsad_core.config import JobsConfig
-    from mbtsad_core.jobs.purification import Request
-    from mbtsad_core.jobs.runner import AttachedRunner
-    from mbtsad_core.jobs.store import State
-    from mbtsad_core.ui import launch
+    from mbtsad_core.page import launch
+    from mbtsad_core.service.purification import Request
+    from mbtsad_core.service.runner import AttachedRunner
+    from mbtsad_core.service.store import State
 
     spaces = sys.modules["spaces"]
     launch.SLICE = float(seconds)
@@ -150,7 +152,14 @@ def main(root: str, request: str, seconds: str) -> None:
         ended.set()
         eyes.join()
     status, job = runner.status(id), runner.job(id)
-    found = dict(state=status.state, message=status.message, attempts=job.attempts, out=str(runner.output(id)), places=places, refused=refused)
+    found = dict(
+        state=status.state,
+        message=status.message,
+        attempts=job.attempts,
+        out=str(runner.output(id)),
+        places=places,
+        refused=refused,
+    )
     recorded = [(r.event.stage, r.event.step) for r in runner.events(id)]
     print(json.dumps(found | dict(recorded=recorded, calls=spaces.calls, forks=spaces.forks)))
     runner.close()

@@ -1,5 +1,5 @@
-"""Whatever the library loads without code, and can be read here, is read: with the library's own ids and logits, and with a note where something
-was chosen. What its files say of tokenizer and task is honored, or refused by name."""
+"""Whatever the library loads without code, and can be read here, is read: with the library's own ids and logits, and
+with a note where something was chosen. What its files say of tokenizer and task is honored, or refused by name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ import torch
 from conftest import VOCABULARY, mbtsad, tiny_bert, write_tsv
 from safetensors.torch import load_file, save_file
 from test_families import FAMILIES, TEXTS, write
-from transformers import AddedToken, AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer, RobertaConfig, RobertaForSequenceClassification
+from transformers import (
+    AddedToken,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from mbtsad_core.errors import UnsafeModel, UnsuitableModel
-from mbtsad_core.models.classifier import as_saved, collate, encode, load_classifier, logits_of, save_classifier, weights_hash
-from mbtsad_core.models.vetting import check_model_files, vet_model
+from mbtsad_core.models.classifier import (
+    as_saved,
+    collate,
+    encode,
+    load_classifier,
+    logits_of,
+    save_classifier,
+    weights_hash,
+)
 from mbtsad_core.types import LabelledText
+from mbtsad_core.vetting.model_folder import check_model_files, vet_model
 
 WEIGHTS = "model.safetensors"
 
@@ -35,11 +50,16 @@ def change_weights(folder: Path, make: Callable[[dict[str, torch.Tensor]], dict[
 def check_against_the_library(folder: Path, texts: list[str] = TEXTS, pairs: list[str] | None = None) -> None:
     """The ids are those of AutoTokenizer and the logits those of AutoModelForSequenceClassification, to 1e-5."""
     loaded = load_classifier(folder, max_length=60)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder),
+        AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval(),
+    )
     examples = [LabelledText(text, 0, pairs[i] if pairs else None) for i, text in enumerate(texts)]
     encoded = encode(loaded, examples)
     theirs = tokenizer(texts, pairs, padding=True, truncation=True, max_length=60, return_tensors="pt")
-    assert [e["input_ids"] for e in encoded] == [ids[mask.bool()].tolist() for ids, mask in zip(theirs["input_ids"], theirs["attention_mask"], strict=True)]
+    assert [e["input_ids"] for e in encoded] == [
+        ids[mask.bool()].tolist() for ids, mask in zip(theirs["input_ids"], theirs["attention_mask"], strict=True)
+    ]
     assert torch.allclose(logits_of(loaded, collate(loaded, encoded)), model(**theirs).logits, atol=1e-5)
 
 
@@ -50,7 +70,9 @@ def check_against_the_library(folder: Path, texts: list[str] = TEXTS, pairs: lis
 def test_logits_are_the_librarys_to_1e_5(family: str, tmp_path: Path) -> None:
     write(family, tmp_path)
     check_against_the_library(tmp_path)
-    check_against_the_library(tmp_path, ["the lovely film", "a", "the the the"], ["was boring", "", "the film . the film"])
+    check_against_the_library(
+        tmp_path, ["the lovely film", "a", "the the the"], ["was boring", "", "the film . the film"]
+    )
 
 
 # ---------------------------------------------------------------- the tokenizer that the files ask for
@@ -73,12 +95,19 @@ def roberta_of_words(folder: Path, **settings: Any) -> None:
         initializer_range=0.3,
     )
     RobertaForSequenceClassification(config).save_pretrained(folder)
-    BertTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)}).backend_tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 60} | settings))
+    BertTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)}).backend_tokenizer.save(
+        str(folder / "tokenizer.json")
+    )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "model_max_length": 60} | settings)
+    )
 
 
 @pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("wanted", ["BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "PreTrainedTokenizerFast", "HerbertTokenizerFast"])
+@pytest.mark.parametrize(
+    "wanted",
+    ["BertTokenizer", "BertTokenizerFast", "ElectraTokenizer", "PreTrainedTokenizerFast", "HerbertTokenizerFast"],
+)
 def test_the_class_that_either_file_asks_for_reads_the_texts(where: str, wanted: str, tmp_path: Path) -> None:
     if wanted.startswith("Herbert"):
         write("Roberta", tmp_path)  # it builds its own part from a vocabulary and merges
@@ -93,10 +122,22 @@ def test_the_class_that_either_file_asks_for_reads_the_texts(where: str, wanted:
 
 
 @pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("wanted", ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer", "XLMTokenizer", "CanineTokenizer", "KoBertTokenizer"])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "BertJapaneseTokenizer",
+        "BertweetTokenizer",
+        "PhobertTokenizer",
+        "XLMTokenizer",
+        "CanineTokenizer",
+        "KoBertTokenizer",
+    ],
+)
 def test_a_class_that_is_not_ours_to_run_is_refused_by_name(where: str, wanted: str, saved_tiny: Path) -> None:
     change(saved_tiny / where, tokenizer_class=wanted)
-    with pytest.raises(UnsafeModel, match=rf"{where} asks for a tokenizer '{wanted}'.*Expected one of BertTokenizer") as refused:
+    with pytest.raises(
+        UnsafeModel, match=rf"{where} asks for a tokenizer '{wanted}'.*Expected one of BertTokenizer"
+    ) as refused:
         check_model_files(saved_tiny)
     assert refused.value.rule == "tokenizer.class"
 
@@ -118,10 +159,15 @@ def test_the_class_in_config_json_is_saved_again(tmp_path: Path) -> None:
     [
         (dict(problem_type="multi_label_classification"), "is a multi-label classifier"),
         (dict(problem_type="regression"), "gives 2 numbers for a text and no class"),
-        (dict(problem_type="regression", id2label=None, label2id=None, num_labels=2), "gives 2 numbers for a text and no class"),
+        (
+            dict(problem_type="regression", id2label=None, label2id=None, num_labels=2),
+            "gives 2 numbers for a text and no class",
+        ),
     ],
 )
-def test_another_task_is_refused_before_the_data_is_read(changes: dict[str, Any], words: str, saved_tiny: Path, tmp_path: Path) -> None:
+def test_another_task_is_refused_before_the_data_is_read(
+    changes: dict[str, Any], words: str, saved_tiny: Path, tmp_path: Path
+) -> None:
     change(saved_tiny / "config.json", **changes)
     check_model_files(saved_tiny)  # which is no matter of safety
     with pytest.raises(UnsuitableModel, match=words):
@@ -139,7 +185,9 @@ def test_another_task_is_refused_before_the_data_is_read(changes: dict[str, Any]
 def test_one_output_is_refused(tmp_path: Path) -> None:
     save_classifier(tiny_bert(classes=1), tmp_path)
     with pytest.raises(
-        UnsuitableModel, match=r"gives a number for a text and no class \(one output in config.json\).*Give a classifier of two classes or more"
+        UnsuitableModel,
+        match=r"gives a number for a text and no class \(one output in config.json\).*Give a classifier of two "
+        r"classes or more",
     ):
         load_classifier(tmp_path)
 
@@ -147,12 +195,17 @@ def test_one_output_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- names of the weights
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model.", "model.", "module._orig_mod.", "net.encoder_classifier."])
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "base_model.model.", "model.", "module._orig_mod.", "net.encoder_classifier."]
+)
 @pytest.mark.parametrize("family", ["Bert", "DistilBert", "DebertaV2"])
 def test_what_wraps_a_model_is_taken_off_its_names(prefix: str, family: str, tmp_path: Path) -> None:
     write(family, tmp_path)
     before = weights_hash(load_classifier(tmp_path))
-    change_weights(tmp_path, lambda weights: {prefix + name: tensor for name, tensor in weights.items()} | {"loss.weight": torch.ones(2)})
+    change_weights(
+        tmp_path,
+        lambda weights: {prefix + name: tensor for name, tensor in weights.items()} | {"loss.weight": torch.ones(2)},
+    )
     loaded = load_classifier(tmp_path)
     assert weights_hash(loaded) == before
     assert f"{prefix.replace('module._orig_mod.', '_orig_mod.')!r}" in loaded.notes[0]
@@ -160,12 +213,18 @@ def test_what_wraps_a_model_is_taken_off_its_names(prefix: str, family: str, tmp
 
 def test_a_part_that_was_compiled_is_read(saved_tiny: Path) -> None:
     before = weights_hash(load_classifier(saved_tiny))
-    change_weights(saved_tiny, lambda weights: {name.replace("bert.encoder.", "bert.encoder._orig_mod."): t for name, t in weights.items()})
+    change_weights(
+        saved_tiny,
+        lambda weights: {name.replace("bert.encoder.", "bert.encoder._orig_mod."): t for name, t in weights.items()},
+    )
     assert weights_hash(load_classifier(saved_tiny)) == before
 
 
 def test_two_models_in_one_file_are_refused(saved_tiny: Path) -> None:
-    change_weights(saved_tiny, lambda weights: {f"{who}.{name}": t.clone() for name, t in weights.items() for who in ("teacher", "student")})
+    change_weights(
+        saved_tiny,
+        lambda weights: {f"{who}.{name}": t.clone() for name, t in weights.items() for who in ("teacher", "student")},
+    )
     with pytest.raises(UnsafeModel, match="belongs to other weights") as refused:
         check_model_files(saved_tiny)
     assert refused.value.rule == "weights.unknown"
@@ -189,11 +248,18 @@ def test_what_stands_beside_the_model_is_left_out_and_told(name: str, saved_tiny
     assert vet_model(saved_tiny).left_out[WEIGHTS] == [name]
     loaded = load_classifier(saved_tiny)
     assert weights_hash(loaded) == before
-    assert [name in note for note in loaded.notes] == ([True] if name in ("loss_fct.weight", "criterion.pos_weight", "class_weights") else [])
+    assert [name in note for note in loaded.notes] == (
+        [True] if name in ("loss_fct.weight", "criterion.pos_weight", "class_weights") else []
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["bert.encoder.layer.2.output.dense.weight", "bert.encoder.layer.0.attention.self.query.lora_A.default.weight", "classifier.1.weight"]
+    "name",
+    [
+        "bert.encoder.layer.2.output.dense.weight",
+        "bert.encoder.layer.0.attention.self.query.lora_A.default.weight",
+        "classifier.1.weight",
+    ],
 )
 def test_a_tensor_within_the_model_that_it_has_not_is_of_another_one(name: str, saved_tiny: Path) -> None:
     change_weights(saved_tiny, lambda weights: weights | {name: torch.ones(2, 2)})
@@ -214,12 +280,18 @@ def test_a_tensor_within_the_model_that_it_has_not_is_of_another_one(name: str, 
         ({"0": True, "1": False}, ("True", "False"), "true or false"),
         ({"0": None, "1": "good"}, ("LABEL_0", "good"), "null"),
         ({"0": "bad\n", "1": "very  good "}, ("bad", "very good"), "spaces or signs that cannot be seen"),
-        ({"0": "\ufeffbad", "1": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"}, ("bad", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"), "spaces or signs that cannot be seen"),
+        (
+            {"0": "\ufeffbad", "1": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"},
+            ("bad", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+            "spaces or signs that cannot be seen",
+        ),
         ({"1": "good", "0": "bad"}, ("bad", "good"), ""),
         ({"00": "bad", "01": "good"}, ("bad", "good"), ""),
     ],
 )
-def test_names_of_classes_are_read_as_the_library_reads_them(names: dict[str, Any], labels: tuple[str, ...], told: str, saved_tiny: Path) -> None:
+def test_names_of_classes_are_read_as_the_library_reads_them(
+    names: dict[str, Any], labels: tuple[str, ...], told: str, saved_tiny: Path
+) -> None:
     change(saved_tiny / "config.json", id2label=names, label2id={})
     loaded = load_classifier(saved_tiny)
     assert loaded.labels == labels
@@ -244,12 +316,36 @@ def test_names_that_contradict_each_other_are_told(saved_tiny: Path) -> None:
 @pytest.mark.parametrize("command", ["evaluate", "purify"])
 def test_what_was_chosen_is_told_beside_the_figures(command: str, saved_tiny: Path, tmp_path: Path) -> None:
     change(saved_tiny / "config.json", id2label={"0": 0, "1": 1}, label2id={})
-    table = write_tsv(tmp_path / "texts.tsv", [LabelledText(f"{word} film", i % 2) for i, word in enumerate(["lovely", "boring"] * 12)])
+    table = write_tsv(
+        tmp_path / "texts.tsv",
+        [LabelledText(f"{word} film", i % 2) for i, word in enumerate(["lovely", "boring"] * 12)],
+    )
     if command == "evaluate":
         done = mbtsad("evaluate", "--model", saved_tiny, "--test", table, "--json")
     else:
-        small = ("--retrain-epochs", "1", "--distil-epochs", "1", "--retrain-batch-size", "4", "--distil-batch-size", "4")
-        done = mbtsad("purify", "--suspect", saved_tiny, "--clean", table, "--test", table, "--out", tmp_path / "out", *small, "--json")
+        small = (
+            "--retrain-epochs",
+            "1",
+            "--distil-epochs",
+            "1",
+            "--retrain-batch-size",
+            "4",
+            "--distil-batch-size",
+            "4",
+        )
+        done = mbtsad(
+            "purify",
+            "--suspect",
+            saved_tiny,
+            "--clean",
+            table,
+            "--test",
+            table,
+            "--out",
+            tmp_path / "out",
+            *small,
+            "--json",
+        )
     assert "calls class 0 0, which is a number" in done.stdout, done.stderr
 
 
@@ -260,7 +356,10 @@ def test_what_was_chosen_is_told_beside_the_figures(command: str, saved_tiny: Pa
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "XLMRoberta"])
 def test_a_token_of_any_character_may_be_added(token: str, family: str, tmp_path: Path) -> None:
     write(family, tmp_path)
-    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(tmp_path),
+        AutoModelForSequenceClassification.from_pretrained(tmp_path),
+    )
     tokenizer.add_tokens([AddedToken(token, normalized=family != "Bert" or token.isprintable() or token.isspace())])
     model.resize_token_embeddings(max(tokenizer.get_vocab().values()) + 1)
     tokenizer.save_pretrained(tmp_path)
@@ -269,14 +368,24 @@ def test_a_token_of_any_character_may_be_added(token: str, family: str, tmp_path
 
 
 @pytest.mark.parametrize("content", ["\u200b", "\u00ad\u2060"])
-def test_a_token_that_the_tokenizers_own_normalizer_takes_away_is_refused_before_it_is_used(content: str, saved_tiny: Path) -> None:
+def test_a_token_that_the_tokenizers_own_normalizer_takes_away_is_refused_before_it_is_used(
+    content: str, saved_tiny: Path
+) -> None:
     tokenizer = json.loads((saved_tiny / "tokenizer.json").read_text())
-    token = tokenizer["added_tokens"][0] | {"id": len(VOCABULARY) - 1, "content": content, "special": False, "normalized": True}
+    token = tokenizer["added_tokens"][0] | {
+        "id": len(VOCABULARY) - 1,
+        "content": content,
+        "special": False,
+        "normalized": True,
+    }
     change(saved_tiny / "tokenizer.json", added_tokens=[*tokenizer["added_tokens"], token])
-    with pytest.raises(UnsafeModel, match=r"takes away whole, so that it is no part of any text\. Add it with normalized=False") as refused:
+    with pytest.raises(
+        UnsafeModel, match=r"takes away whole, so that it is no part of any text\. Add it with normalized=False"
+    ) as refused:
         check_model_files(saved_tiny)
     assert refused.value.rule == "tokenizer.vocabulary"
-    change(saved_tiny / "tokenizer.json", added_tokens=[*tokenizer["added_tokens"], token | {"normalized": False}])  # the remedy
+    # The remedy
+    change(saved_tiny / "tokenizer.json", added_tokens=[*tokenizer["added_tokens"], token | {"normalized": False}])
     check_against_the_library(saved_tiny)
 
 
@@ -284,7 +393,10 @@ def test_a_token_that_the_tokenizers_own_normalizer_takes_away_is_refused_before
 @pytest.mark.parametrize("family", ["Bert", "Roberta"])
 def test_a_text_is_cut_at_the_side_that_the_tokenizer_says(family: str, direction: str, tmp_path: Path) -> None:
     write(family, tmp_path)
-    change(tmp_path / "tokenizer.json", truncation={"direction": direction, "max_length": 20, "strategy": "LongestFirst", "stride": 0})
+    change(
+        tmp_path / "tokenizer.json",
+        truncation={"direction": direction, "max_length": 20, "strategy": "LongestFirst", "stride": 0},
+    )
     check_against_the_library(tmp_path, [*TEXTS, "the film " * 80 + "was boring"])
 
 
@@ -298,7 +410,12 @@ def test_token_types_that_the_model_has_not_are_not_given_to_it(wanted: str, typ
     if types == 2:
         change(tmp_path / "config.json", type_vocab_size=2)
         change_weights(
-            tmp_path, lambda weights: weights | {(n := "roberta.embeddings.token_type_embeddings.weight"): torch.randn(2, 32).mul(0.3)} | {n: torch.ones(2, 32)}
+            tmp_path,
+            lambda weights: (
+                weights
+                | {(n := "roberta.embeddings.token_type_embeddings.weight"): torch.randn(2, 32).mul(0.3)}
+                | {n: torch.ones(2, 32)}
+            ),
         )
     loaded = load_classifier(tmp_path)
     (found,) = encode(loaded, [LabelledText("the film", 0, "a plot")])
@@ -327,13 +444,22 @@ LENGTHS = {
     "truncation": {"truncation": {"direction": "Right", "max_length": 40, "strategy": "LongestFirst", "stride": 0}},
     "both": {
         "truncation": {"direction": "Right", "max_length": 50, "strategy": "OnlyFirst", "stride": 2},
-        "padding": {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "padding": {
+            "strategy": {"Fixed": 50},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "[PAD]",
+        },
     },
 }
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_a_model_that_was_used_is_saved_with_the_tokenizer_that_came(lengths: str, saved_tiny: Path, tmp_path: Path) -> None:
+def test_a_model_that_was_used_is_saved_with_the_tokenizer_that_came(
+    lengths: str, saved_tiny: Path, tmp_path: Path
+) -> None:
     change(saved_tiny / "tokenizer.json", truncation=None, padding=None)
     change(saved_tiny / "tokenizer.json", **LENGTHS[lengths])
     loaded = load_classifier(saved_tiny, max_length=12)
@@ -358,12 +484,15 @@ def test_weights_are_saved_in_the_precision_that_they_came_in(dtype: torch.dtype
 
 
 def test_weights_of_several_precisions_are_saved_in_one_that_holds_all(saved_tiny: Path, tmp_path: Path) -> None:
-    change_weights(saved_tiny, lambda weights: {name: t.half() if "dense" in name else t.bfloat16() for name, t in weights.items()})
+    change_weights(
+        saved_tiny, lambda weights: {name: t.half() if "dense" in name else t.bfloat16() for name, t in weights.items()}
+    )
     save_classifier(load_classifier(saved_tiny), tmp_path / "again")
     assert weights_hash(load_classifier(tmp_path / "again")) == weights_hash(load_classifier(saved_tiny))
 
 
-# ---------------------------------------------------------------- settings that make no difference, or are the library's own
+# ---------------------------------------------------------------- settings that make no difference, or are the
+# library's own
 
 
 @pytest.mark.parametrize(
@@ -377,7 +506,13 @@ def test_weights_of_several_precisions_are_saved_in_one_that_holds_all(saved_tin
         {"hidden_act": "gelu_10"},
         {"hidden_act": "relu2"},
         {"label2id": {"LABEL_0": 0, "LABEL_1": 1}, "id2label": None},
-        {"_num_labels": 2, "finetuning_task": "sst2", "output_past": True, "directionality": "bidi", "pooler_fc_size": 768},
+        {
+            "_num_labels": 2,
+            "finetuning_task": "sst2",
+            "output_past": True,
+            "directionality": "bidi",
+            "pooler_fc_size": 768,
+        },
         {"tokenizer_class": None},
     ],
     ids=lambda changes: ",".join(changes),
@@ -390,6 +525,10 @@ def test_a_setting_that_the_library_takes_is_taken(changes: dict[str, Any], save
 def test_the_oldest_names_of_weights_are_read(saved_tiny: Path) -> None:
     before = weights_hash(load_classifier(saved_tiny))
     change_weights(
-        saved_tiny, lambda w: {n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): t for n, t in w.items()}
+        saved_tiny,
+        lambda w: {
+            n.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): t
+            for n, t in w.items()
+        },
     )
     assert weights_hash(load_classifier(saved_tiny)) == before

@@ -1,4 +1,5 @@
-"""Classifiers: what is saved is what is loaded, padding and company never change an answer, and what cannot be treated is refused."""
+"""Classifiers: what is saved is what is loaded, padding and company never change an answer, and what cannot be treated
+is refused."""
 
 from __future__ import annotations
 
@@ -36,8 +37,23 @@ from mbtsad_core.models.classifier import (
 )
 from mbtsad_core.types import LabelledText
 
-TEXTS = ["the lovely film", "a", "", "very funny , truly charming music and a brilliant story .", "boring", "the the the the the", "dreadful plot ."]
-SIZES = dict(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64)
+TEXTS = [
+    "the lovely film",
+    "a",
+    "",
+    "very funny , truly charming music and a brilliant story .",
+    "boring",
+    "the the the the the",
+    "dreadful plot .",
+]
+SIZES = dict(
+    vocab_size=len(VOCABULARY),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=64,
+)
 SUITABLE: dict[str, dict[str, Any]] = {
     "Bert": {},
     "DistilBert": dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64),
@@ -53,7 +69,9 @@ SUITABLE: dict[str, dict[str, Any]] = {
 def built(architecture: str, **settings: Any) -> Classifier:
     """An untrained two-layer model of an architecture, with weights large enough for answers to differ."""
     torch.manual_seed(0)
-    config = getattr(transformers, f"{architecture}Config")(**SIZES | dict(initializer_range=0.3) | SUITABLE.get(architecture, {}) | settings)
+    config = getattr(transformers, f"{architecture}Config")(
+        **SIZES | dict(initializer_range=0.3) | SUITABLE.get(architecture, {}) | settings
+    )
     model = getattr(transformers, f"{architecture}ForSequenceClassification")(config).eval()
     return dataclasses.replace(tiny_bert(), model=model, max_length=60)
 
@@ -84,7 +102,12 @@ def test_a_saved_model_gives_the_same_answers_when_it_is_loaded(architecture: st
 def test_all_that_makes_a_classifier_comes_back(tiny: Classifier, tmp_path: Path) -> None:
     save_classifier(tiny, tmp_path)
     loaded = load_classifier(tmp_path, max_length=40)
-    assert (weights_hash(loaded), loaded.labels, loaded.max_length, loaded.precision) == (weights_hash(tiny), ("negative", "positive"), 40, "float32")
+    assert (weights_hash(loaded), loaded.labels, loaded.max_length, loaded.precision) == (
+        weights_hash(tiny),
+        ("negative", "positive"),
+        40,
+        "float32",
+    )
     assert loaded.tokenizer.get_vocab() == tiny.tokenizer.get_vocab()
     assert not loaded.model.training
 
@@ -94,7 +117,8 @@ def test_a_loaded_model_says_where_it_came_from_and_what_was_read(saved_tiny: Pa
     origin = load_classifier(saved_tiny).origin
     assert origin is not None
     names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
-    printed = subprocess.run(["sha256sum", *names], cwd=saved_tiny, capture_output=True, check=True).stdout  # by another's hand
+    # By another's hand
+    printed = subprocess.run(["sha256sum", *names], cwd=saved_tiny, capture_output=True, check=True).stdout
     assert (origin.source, origin.commit, origin.sha256) == (str(saved_tiny), None, hashlib.sha256(printed).hexdigest())
     assert origin.pinned == str(saved_tiny)
     (saved_tiny / "tokenizer_config.json").write_text((saved_tiny / "tokenizer_config.json").read_text() + "\n")
@@ -127,7 +151,10 @@ def test_half_precision_takes_half_the_room(lively: Classifier, tmp_path: Path) 
 
 def test_a_saved_directory_loads_with_transformers_alone(lively: Classifier, tmp_path: Path) -> None:
     save_classifier(dataclasses.replace(lively, labels=("bad", "good")), tmp_path)
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(tmp_path),
+    )
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=60, return_tensors="pt")
     with torch.no_grad():
         assert torch.allclose(model(**batch).logits.softmax(-1), predict(lively, TEXTS), atol=1e-5)
@@ -135,7 +162,12 @@ def test_a_saved_directory_loads_with_transformers_alone(lively: Classifier, tmp
 
 
 def test_a_saved_directory_holds_no_pickle_and_no_code(saved_tiny: Path) -> None:
-    assert {p.name for p in saved_tiny.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert {p.name for p in saved_tiny.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
 
 
 def test_saving_leaves_the_classifier_as_it_is(lively: Classifier, tmp_path: Path) -> None:
@@ -177,7 +209,9 @@ def test_a_description_names_architecture_size_and_classes(tiny: Classifier) -> 
 def test_truncated_weights_are_refused(saved_tiny: Path, keep: float) -> None:
     path = saved_tiny / "model.safetensors"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(UnsafeModel, match=r"Refused: model\.safetensors (does not hold safetensors, or was cut off|is cut off)"):
+    with pytest.raises(
+        UnsafeModel, match=r"Refused: model\.safetensors (does not hold safetensors, or was cut off|is cut off)"
+    ):
         load_classifier(saved_tiny)
 
 
@@ -185,27 +219,39 @@ def test_an_encoder_without_a_classifier_on_top_is_refused(saved_tiny: Path) -> 
     tiny = tiny_bert()
     BertModel(tiny.model.config).save_pretrained(saved_tiny)
     with pytest.raises(
-        UnsuitableModel, match=r"has no weights for 'classifier\.bias' and 1 more: .*Expected a fine-tuned sequence-classification model with its head"
+        UnsuitableModel,
+        match=r"has no weights for 'classifier\.bias' and 1 more: .*Expected a fine-tuned sequence-classification "
+        r"model with its head",
     ):
         load_classifier(saved_tiny)
 
 
 def test_weights_of_another_size_than_the_config_says_are_refused(saved_tiny: Path) -> None:
     change_config(saved_tiny, intermediate_size=128)
-    with pytest.raises(UnsafeModel, match=r"has the shape \[64\], and config\.json makes it \[128\]\. Give the config\.json that was saved with these weights"):
+    with pytest.raises(
+        UnsafeModel,
+        match=r"has the shape \[64\], and config\.json makes it \[128\]\. Give the config\.json that was saved with "
+        r"these weights",
+    ):
         load_classifier(saved_tiny)
 
 
 @pytest.mark.parametrize("changes", [{"model_type": "no-such-model"}, {"model_type": 7}, {"model_type": "vit"}])
 def test_a_model_that_is_no_text_classifier_is_refused(saved_tiny: Path, changes: dict[str, Any]) -> None:
     change_config(saved_tiny, **changes)
-    with pytest.raises(UnsafeModel, match=r"The architecture '.*' of config\.json is none of those that are read .*Expected an encoder such as BERT"):
+    with pytest.raises(
+        UnsafeModel,
+        match=r"The architecture '.*' of config\.json is none of those that are read .*Expected an encoder such as "
+        r"BERT",
+    ):
         load_classifier(saved_tiny)
 
 
 def test_names_for_some_of_the_classes_only_are_refused(saved_tiny: Path) -> None:
     change_config(saved_tiny, id2label={"0": "negative", "5": "positive"})
-    with pytest.raises(UnsuitableModel, match=r"names no class 1 .*Expected id2label with a name for each of the 2 classes"):
+    with pytest.raises(
+        UnsuitableModel, match=r"names no class 1 .*Expected id2label with a name for each of the 2 classes"
+    ):
         load_classifier(saved_tiny)
 
 
@@ -232,7 +278,10 @@ def test_a_hub_source_that_names_no_model_is_refused(source: str) -> None:
 
 
 def test_a_hub_model_that_cannot_be_fetched_is_refused() -> None:
-    with pytest.raises(UnsuitableModel, match=r"The Hub model 'nobody/nothing' could not be fetched: .*Check the id, the revision and the network"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"The Hub model 'nobody/nothing' could not be fetched: .*Check the id, the revision and the network",
+    ):
         load_classifier("hub:nobody/nothing")
 
 
@@ -285,7 +334,12 @@ def test_long_texts_are_cut_at_the_length_that_is_read(tiny: Classifier) -> None
 def test_the_longer_text_of_a_pair_is_cut_first(tiny: Classifier) -> None:
     cut = dataclasses.replace(tiny, max_length=12)
     (found,) = encode(cut, [LabelledText("lovely " * 50, 0, "boring plot")])
-    assert cut.tokenizer.convert_ids_to_tokens(found["input_ids"]) == ["[CLS]"] + ["lovely"] * 7 + ["[SEP]", "boring", "plot", "[SEP]"]
+    assert cut.tokenizer.convert_ids_to_tokens(found["input_ids"]) == ["[CLS]"] + ["lovely"] * 7 + [
+        "[SEP]",
+        "boring",
+        "plot",
+        "[SEP]",
+    ]
 
 
 def test_the_two_texts_of_a_pair_have_token_types(tiny: Classifier) -> None:
@@ -364,7 +418,9 @@ def test_the_second_text_of_a_pair_counts(lively: Classifier) -> None:
 
 def test_a_text_has_the_same_answer_beside_pairs(lively: Classifier) -> None:
     single = LabelledText("the film", 0)
-    assert torch.allclose(predict(lively, [single, LabelledText("a", 0, "lovely")])[0], predict(lively, [single])[0], atol=1e-5)
+    assert torch.allclose(
+        predict(lively, [single, LabelledText("a", 0, "lovely")])[0], predict(lively, [single])[0], atol=1e-5
+    )
 
 
 def test_no_texts_have_no_answers(tiny: Classifier) -> None:
@@ -462,7 +518,11 @@ def test_checking_changes_nothing(lively: Classifier) -> None:
     lively.model.train()
     before, state = weights_hash(lively), torch.get_rng_state()
     check_suitable(lively)
-    assert (weights_hash(lively), lively.model.training, lively.model.config._attn_implementation) == (before, True, "sdpa")
+    assert (weights_hash(lively), lively.model.training, lively.model.config._attn_implementation) == (
+        before,
+        True,
+        "sdpa",
+    )
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -473,19 +533,29 @@ def test_a_model_with_one_output_is_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["FNet", "Yoso", "Canine"])
 def test_an_architecture_without_attention_maps_is_refused(architecture: str) -> None:
-    with pytest.raises(UnsuitableModel, match=r"returns no token-to-token attention maps, which the distillation needs\. Expected an encoder such as BERT"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"returns no token-to-token attention maps, which the distillation needs\. Expected an encoder such as "
+        r"BERT",
+    ):
         check_suitable(built(architecture))
 
 
 def test_an_architecture_whose_maps_are_not_softmaxed_is_refused() -> None:
     groups = {f"{part}_groups": 1 for part in ("q", "k", "v", "post_attention", "intermediate", "output")}
-    with pytest.raises(UnsuitableModel, match=r"'squeezebert' returns attention scores that are no distributions.* Expected an encoder such as BERT"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"'squeezebert' returns attention scores that are no distributions.* Expected an encoder such as BERT",
+    ):
         check_suitable(built("SqueezeBert", embedding_size=32, **groups))
 
 
 def test_an_architecture_that_cannot_answer_a_batch_is_refused() -> None:
     small = dict(n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=2, eos_token_id=3)
-    with pytest.raises(UnsuitableModel, match=r"'gpt2' fails on a batch of two texts: Cannot handle batch sizes > 1 .*Expected an encoder such as BERT"):
+    with pytest.raises(
+        UnsuitableModel,
+        match=r"'gpt2' fails on a batch of two texts: Cannot handle batch sizes > 1 .*Expected an encoder such as BERT",
+    ):
         check_suitable(built("GPT2", **small))
 
 
@@ -512,7 +582,9 @@ def test_the_number_of_threads_is_set(tiny: Classifier) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny: Classifier) -> None:
-    with pytest.raises(BadConfig, match=r"Device 'cuda' was asked for, but PyTorch sees no GPU here\. Use --device cpu or auto"):
+    with pytest.raises(
+        BadConfig, match=r"Device 'cuda' was asked for, but PyTorch sees no GPU here\. Use --device cpu or auto"
+    ):
         place(tiny, RuntimeConfig(device="cuda"))
 
 

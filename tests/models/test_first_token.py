@@ -49,7 +49,9 @@ def test_logits_and_gradients_are_those_of_the_whole_layer(family: str) -> None:
     with first_token_only(model):
         cut = model(**batch()).logits
     assert torch.allclose(cut, whole, rtol=1e-12, atol=1e-12)
-    expected, found = (torch.autograd.grad(cross_entropy(x, labels), list(model.parameters()), allow_unused=True) for x in (whole, cut))
+    expected, found = (
+        torch.autograd.grad(cross_entropy(x, labels), list(model.parameters()), allow_unused=True) for x in (whole, cut)
+    )
     assert any(g.abs().max() > 1e-3 for g in expected if g is not None)
     for a, b in zip(expected, found, strict=True):
         assert (a is None and b is None) or torch.allclose(a, b, rtol=1e-10, atol=1e-12)
@@ -58,7 +60,8 @@ def test_logits_and_gradients_are_those_of_the_whole_layer(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_less_work(family: str) -> None:
-    """Counted by PyTorch: of the products of a last layer with 5 x 13 tokens, those behind the attention are made for 5."""
+    """Counted by PyTorch: of the products of a last layer with 5 x 13 tokens, those behind the attention are made for
+    5."""
     model = model_of(family)
     counts = []
     for cut in (False, True):

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import VOCABULARY, mbtsad, tiny_bert, tiny_texts, write_tsv
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, RobertaConfig, RobertaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from mbtsad_core.config import MOST_TOKENS, DistilConfig, PurifyConfig
 from mbtsad_core.models.classifier import Classifier, encode, load_classifier, save_classifier
@@ -22,7 +28,12 @@ def reading(positions: int, says: int | None = None, seed: int = 0) -> Classifie
     """A tiny BERT of so many positions, whose tokenizer says another limit where one is given."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, max_position_embeddings=positions
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=positions,
     )
     tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)}, model_max_length=says or positions)
     return Classifier(BertForSequenceClassification(config).eval(), tokenizer, ("negative", "positive"), positions)
@@ -44,7 +55,9 @@ def verdict_at_the_end(n: int, words: int) -> list[LabelledText]:
         (300, None, 64, 64),
     ],
 )
-def test_a_model_reads_what_it_can_up_to_a_bound_or_what_is_asked_for(positions: int, says: int | None, asked: int | None, read: int, tmp_path: Path) -> None:
+def test_a_model_reads_what_it_can_up_to_a_bound_or_what_is_asked_for(
+    positions: int, says: int | None, asked: int | None, read: int, tmp_path: Path
+) -> None:
     save_classifier(reading(positions, says), tmp_path)
     assert load_classifier(tmp_path, max_length=asked).max_length == read
 
@@ -73,7 +86,11 @@ def test_the_length_of_a_text_is_that_before_it_is_cut() -> None:
 
 def test_a_pair_is_cut_where_both_texts_together_are_too_long() -> None:
     classifier = dataclasses.replace(reading(300), max_length=10)
-    pairs = [LabelledText("film film", 0, "plot plot plot"), LabelledText("film " * 4, 0, "plot " * 3), LabelledText("film " * 40, 0, "plot")]
+    pairs = [
+        LabelledText("film film", 0, "plot plot plot"),
+        LabelledText("film " * 4, 0, "plot " * 3),
+        LabelledText("film " * 40, 0, "plot"),
+    ]
     assert [n > 10 for n in whole_lengths(classifier, pairs)] == [False, False, True]
 
 
@@ -84,14 +101,19 @@ def test_what_is_cut_is_counted_and_what_reads_it_whole_is_named() -> None:
     (note,) = cut_notes(classifier, 64, {"clean texts": [*short, *long], "texts to measure on": long})
     assert note.code == "length"
     assert note.text == (
-        "6 of 10 clean texts and 6 of 6 texts to measure on are longer than 64 tokens, of which the model reads the first ones alone. "
+        "6 of 10 clean texts and 6 of 6 texts to measure on are longer than 64 tokens, of which the model reads the "
+        "first ones alone. "
         "A --max-length of 300 reads them whole."
     )
 
 
 def test_that_a_model_can_read_no_more_is_said() -> None:
     (note,) = cut_notes(reading(64), None, {"texts": verdict_at_the_end(6, 200)})
-    assert note.text == "6 of 6 texts are longer than 64 tokens, of which the model reads the first ones alone, for it can read no more."
+    assert (
+        note.text
+        == "6 of 6 texts are longer than 64 tokens, of which the model reads the first ones alone, for it can read no "
+        "more."
+    )
 
 
 def test_a_bound_that_nobody_asked_for_is_said_with_what_lifts_it() -> None:

@@ -1,4 +1,5 @@
-"""oneDNN's linear layers: the same numbers and gradients as PyTorch's own, whatever is given, and nothing else of a model is touched."""
+"""oneDNN's linear layers: the same numbers and gradients as PyTorch's own, whatever is given, and nothing else of a
+model is touched."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from mbtsad_core.models import classifier, linear
 from mbtsad_core.models.classifier import Classifier, autocast, clone, collate, encode, place, predict, weights_hash
 from mbtsad_core.models.linear import OneDNNLinear, set_products, suits
 
-pytestmark = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch is built without oneDNN")
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch is built without oneDNN"
+)
 TEXTS = tiny_texts(24)
 
 
@@ -60,7 +63,11 @@ def test_values_and_gradients_are_those_of_float64(shape: tuple[int, ...], N: in
         assert torch.allclose(a.double(), b, rtol=1e-5, atol=1e-5 * math.sqrt(shape[-1]))
 
 
-@pytest.mark.parametrize("view", [lambda x: x[:, 0], lambda x: x.transpose(0, 1), lambda x: x[::2, 1:]], ids=["first token", "turned", "cut out"])
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[:, 0], lambda x: x.transpose(0, 1), lambda x: x[::2, 1:]],
+    ids=["first token", "turned", "cut out"],
+)
 def test_what_lies_scattered_in_memory_is_read_as_it_is_meant(view: object) -> None:
     plain, ours = pair(24, 10)
     x = view(drawn(6, 5, 24))  # type: ignore[operator]
@@ -130,8 +137,13 @@ def test_a_classifier_is_placed_with_what_is_faster_here(faster: bool, monkeypat
     assert any(isinstance(m, OneDNNLinear) for m in placed.model.modules()) == faster
 
 
-@pytest.mark.parametrize(("name", "avx512", "faster"), [("AMD EPYC 9655", True, True), ("AMD EPYC 7763", False, False), ("Intel(R) Xeon(R) 8480", True, False)])
-def test_the_maker_and_the_instructions_decide(name: str, avx512: bool, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "avx512", "faster"),
+    [("AMD EPYC 9655", True, True), ("AMD EPYC 7763", False, False), ("Intel(R) Xeon(R) 8480", True, False)],
+)
+def test_the_maker_and_the_instructions_decide(
+    name: str, avx512: bool, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name, "avx512_f": avx512}, raising=False)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert linear.onednn_is_faster() == faster

@@ -49,7 +49,14 @@ def test_a_classifier_will_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [RobertaModel, ElectraModel])
 def test_a_pooler_that_a_classifier_of_the_family_has_not_is_left_out(kind: type, tmp_path: Path) -> None:
-    config = kind.config_class(vocab_size=80, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, embedding_size=16)
+    config = kind.config_class(
+        vocab_size=80,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        embedding_size=16,
+    )
     kind(config).save_pretrained(tmp_path)
     tiny_bert().tokenizer.save_pretrained(tmp_path)
     assert not [name for name in load_pretrained(tmp_path).model.state_dict() if "pooler" in name]

@@ -28,7 +28,7 @@ CHILD = """
 import contextlib, io, json, sys
 from mbtsad_core.cli import main
 from mbtsad_core.models.classifier import load_classifier
-from mbtsad_core.models.judging import judge
+from mbtsad_core.vetting.judgment import judge
 
 answers = {}
 for source in json.loads(sys.argv[2]):
@@ -59,15 +59,33 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(home: Path) -> dict[str, Any]:
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     server.asked = []
-    server.repositories = {f"makers/{f}": {p.relative_to(home / f).as_posix(): p.read_bytes() for p in (home / f).rglob("*.*")} for f in FAMILIES}
+    server.repositories = {
+        f"makers/{f}": {p.relative_to(home / f).as_posix(): p.read_bytes() for p in (home / f).rglob("*.*")}
+        for f in FAMILIES
+    }
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     table = home / "texts.tsv"
     table.write_text("text\tlabel\n" + "".join(f"{t.text}\t{t.label}\n" for t in tiny_texts(12)), encoding="utf-8")
-    sources = [source for f in FAMILIES for source in (str(home / f), str(home / f"{f}.zip"), f"hub:makers/{f}@{COMMIT}")]
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGING", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")}
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
-    place = {"HF_HOME": str(home / "cache"), "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "PYTHONPATH": str(ROOT)}
+    sources = [
+        source for f in FAMILIES for source in (str(home / f), str(home / f"{f}.zip"), f"hub:makers/{f}@{COMMIT}")
+    ]
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.upper().startswith(("HF_", "HUGGING", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")
+    }
+    quiet = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    place = {
+        "HF_HOME": str(home / "cache"),
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-c", CHILD, str(home / "answers.json"), json.dumps(sources), str(table)]
     done = subprocess.run(command, env=kept | quiet | place, cwd=home, capture_output=True, text=True, timeout=300)
     server.shutdown()
@@ -78,8 +96,12 @@ def answers(home: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_gets_one_verdict_and_one_set_of_figures_wherever_it_comes_from(answers: dict[str, Any], home: Path, family: str) -> None:
-    folder, zipped, hub = (answers[source] for source in (str(home / family), str(home / f"{family}.zip"), f"hub:makers/{family}@{COMMIT}"))
+def test_a_family_gets_one_verdict_and_one_set_of_figures_wherever_it_comes_from(
+    answers: dict[str, Any], home: Path, family: str
+) -> None:
+    folder, zipped, hub = (
+        answers[source] for source in (str(home / family), str(home / f"{family}.zip"), f"hub:makers/{family}@{COMMIT}")
+    )
     assert folder[0] == "clean"
     assert folder[3] == 0
     assert "CACC" in folder[4]
@@ -97,7 +119,9 @@ def test_a_zip_is_loaded_and_nothing_of_it_stays(home: Path, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("spoil", ["code", "cut off", "no model"])
-def test_a_zip_that_is_refused_is_refused_by_every_command(home: Path, tmp_path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_that_is_refused_is_refused_by_every_command(
+    home: Path, tmp_path: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(home / "Bert", tmp_path / "model")
     if spoil == "code":
         (tmp_path / "model" / "modeling.py").write_text("pass")

@@ -1,4 +1,5 @@
-"""The forms of the attention loss: each against a float64 reference, gradients included; padding; which form is chosen, and what it costs in memory."""
+"""The forms of the attention loss: each against a float64 reference, gradients included; padding; which form is chosen,
+and what it costs in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ from mbtsad_core.training.attention_map import (
 )
 from mbtsad_core.training.distillation import distil, distillation_loss
 
-Case = dict[str, Any]  # Q_T, K_T, Q_S, K_S: (B, T, H, D); mask (B, T); weights (B,): the gradient that comes in; power, scaling
+# Q_T, K_T, Q_S, K_S: (B, T, H, D); mask (B, T); weights (B,): the gradient that comes in; power, scaling
+Case = dict[str, Any]
 Found = tuple[Tensor, Tensor, Tensor]  # distance (B,), its gradients with respect to Q_S and K_S
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -43,7 +45,14 @@ needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installe
 
 
 def case(
-    lengths: Sequence[int], T: int, heads: int, width: int, power: float, apart: float = 1.0, dtype: torch.dtype = torch.float32, left: bool = False
+    lengths: Sequence[int],
+    T: int,
+    heads: int,
+    width: int,
+    power: float,
+    apart: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    left: bool = False,
 ) -> Case:
     """Texts of these lengths in T columns; the student is the teacher plus `apart` times noise."""
     g = torch.Generator().manual_seed(zlib.crc32(repr((lengths, T, heads, width, power)).encode()))
@@ -51,7 +60,10 @@ def case(
     mask = torch.tensor([[1] * n + [0] * (T - n) for n in lengths])
     values = dict(Q_T=Q_T, K_T=K_T, Q_S=Q_T + apart * Q, K_S=K_T + apart * K)
     return {name: x.to(dtype) for name, x in values.items()} | dict(
-        mask=mask.flip(1) if left else mask, weights=torch.rand(len(lengths), generator=g) + 0.5, power=power, scaling=width**-0.5
+        mask=mask.flip(1) if left else mask,
+        weights=torch.rand(len(lengths), generator=g) + 0.5,
+        power=power,
+        scaling=width**-0.5,
     )
 
 
@@ -60,7 +72,9 @@ def widened(given: Case, columns: int) -> Case:
     wide = dict(given)
     for name in ("Q_T", "K_T", "Q_S", "K_S"):
         x = given[name]
-        wide[name] = torch.cat([x, 5 * torch.randn(x.shape[0], columns, *x.shape[2:], generator=torch.Generator().manual_seed(0))], 1)
+        wide[name] = torch.cat(
+            [x, 5 * torch.randn(x.shape[0], columns, *x.shape[2:], generator=torch.Generator().manual_seed(0))], 1
+        )
     wide["mask"] = torch.nn.functional.pad(given["mask"], (0, columns))
     return wide
 
@@ -95,7 +109,10 @@ def reference(given: Case, dtype: torch.dtype = torch.float64) -> Found:
 
     def unit(Q: Tensor, K: Tensor, i: int) -> Tensor:
         real = given["mask"][i].bool()
-        energy = sum(torch.softmax(Q[i, real, h] @ K[i, real, h].T * given["scaling"], -1) ** given["power"] for h in range(Q.shape[2]))
+        energy = sum(
+            torch.softmax(Q[i, real, h] @ K[i, real, h].T * given["scaling"], -1) ** given["power"]
+            for h in range(Q.shape[2])
+        )
         assert isinstance(energy, Tensor)
         return energy / energy.square().sum().sqrt()
 
@@ -116,12 +133,18 @@ def plain(given: Case) -> Found:
 
 @pytest.fixture(scope="session")
 def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tensor, ...]]:
-    """What the kernels make of all cases, in Triton's interpreter; the wide ones by their names with "wide, " before them."""
+    """What the kernels make of all cases, in Triton's interpreter; the wide ones by their names with "wide, " before
+    them."""
     if not HAS_TRITON:
         pytest.skip("Triton is not installed: pip install 'mbtsad[gpu]'")
     folder = tmp_path_factory.mktemp("interpreted")
     torch.save(CASES | {f"wide, {name}": given for name, given in WIDE.items()}, folder / "cases")
-    command = [sys.executable, str(Path(__file__).parent / "interpreted.py"), str(folder / "cases"), str(folder / "results")]
+    command = [
+        sys.executable,
+        str(Path(__file__).parent / "interpreted.py"),
+        str(folder / "cases"),
+        str(folder / "results"),
+    ]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"TRITON_INTERPRET": "1"}, check=True)
     found: dict[str, tuple[Tensor, ...]] = torch.load(folder / "results")
     return found
@@ -141,12 +164,15 @@ def test_distance_and_gradients_agree_with_float64(form: str, name: str, request
     found = checkpointed(CASES[name]) if form == "checkpointed" else request.getfixturevalue("interpreted")[name]
     right = reference(CASES[name])
     assert off(found[0], right[0]) < 1e-6
-    # a power multiplies the rounding of the scores; gradients come back in the precision of Q and K, and bfloat16 has steps of 2^-8
+    # a power multiplies the rounding of the scores; gradients come back in the precision of Q and K, and bfloat16 has
+    # steps of 2^-8
     assert max(off(found[1], right[1]), off(found[2], right[2])) < (5e-3 if "bfloat16" in name else 3e-5)
 
 
 @pytest.mark.parametrize("name", NEAR)
-def test_near_equality_the_kernels_are_as_accurate_as_the_plain_form(name: str, interpreted: dict[str, tuple[Tensor, ...]]) -> None:
+def test_near_equality_the_kernels_are_as_accurate_as_the_plain_form(
+    name: str, interpreted: dict[str, tuple[Tensor, ...]]
+) -> None:
     right, usual, found = reference(CASES[name]), plain(CASES[name]), interpreted[name]
     assert off(usual[0], right[0]) < 1e-2  # 2 - 2 <u_T, u_S> in float32 has lost all of it at 1e-4
     for i in range(3):
@@ -164,7 +190,11 @@ def test_equal_maps_have_no_distance_and_no_gradient(form: str, request: pytest.
 def test_a_text_without_tokens_has_no_distance_and_disturbs_no_other(form: str, request: pytest.FixtureRequest) -> None:
     name = "a text without tokens"
     given = {key: value[1:] if isinstance(value, Tensor) else value for key, value in CASES[name].items()}
-    found = {"plain": plain, "checkpointed": checkpointed}[form](CASES[name]) if form != "fused" else request.getfixturevalue("interpreted")[name]
+    found = (
+        {"plain": plain, "checkpointed": checkpointed}[form](CASES[name])
+        if form != "fused"
+        else request.getfixturevalue("interpreted")[name]
+    )
     right = reference(given)
     assert float(found[0][0]) == 0.0
     assert off(found[0][1:], right[0]) < 1e-6
@@ -206,7 +236,9 @@ for name in ("rows_kernel", "sums_kernel", "slope_kernel", "query_kernel", "key_
     print(name, triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 80, 32)).metadata.shared)
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     shared = [int(line.split()[1]) for line in printed.splitlines()]
     assert len(shared) == 5
     assert 0 < min(shared) <= max(shared) <= 48 * 1024  # what every program may have on any GPU
@@ -220,7 +252,14 @@ def test_the_kernels_agree_with_float64_on_a_gpu(name: str) -> None:
     given = {key: value.cuda() if isinstance(value, Tensor) else value for key, value in CASES[name].items()}
     Q, K = given["Q_S"].requires_grad_(), given["K_S"].requires_grad_()
     scaling = given["scaling"]
-    found = of(fused_distance(QueriesKeys(given["Q_T"], given["K_T"], scaling), QueriesKeys(Q, K, scaling), given["mask"], given["power"]), given, Q, K)
+    found = of(
+        fused_distance(
+            QueriesKeys(given["Q_T"], given["K_T"], scaling), QueriesKeys(Q, K, scaling), given["mask"], given["power"]
+        ),
+        given,
+        Q,
+        K,
+    )
     right = reference(CASES[name])
     assert off(found[0].cpu(), right[0]) < 1e-4
     assert max(off(found[i].cpu(), right[i]) for i in (1, 2)) < (1e-2 if "bfloat16" in name else 1e-4)
@@ -228,7 +267,14 @@ def test_the_kernels_agree_with_float64_on_a_gpu(name: str) -> None:
 
 # ---------------------------------------------------------------- models
 
-SHAPE = dict(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64)
+SHAPE = dict(
+    vocab_size=len(VOCABULARY),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=64,
+)
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", {}),
     "roberta": ("Roberta", dict(pad_token_id=0)),
@@ -253,7 +299,11 @@ def classifier_of(kind: str, seed: int = 0) -> Classifier:
 
 def batch_of(classifier: Classifier) -> Batch:
     return collate(
-        classifier, [{"input_ids": e["input_ids"]} for e in encode(classifier, ["the lovely film", "a dreadful and boring story with a clumsy plot ."])]
+        classifier,
+        [
+            {"input_ids": e["input_ids"]}
+            for e in encode(classifier, ["the lovely film", "a dreadful and boring story with a clumsy plot ."])
+        ],
     )
 
 
@@ -273,7 +323,9 @@ def test_the_maps_of_an_architecture_are_rebuilt_from_its_queries_and_keys(kind:
         assert torch.allclose(other[real], H[real], atol=1e-4)
 
 
-def gradients(student: Classifier, teacher: Classifier, form: str, batch: Batch) -> tuple[dict[str, float], dict[str, Tensor]]:
+def gradients(
+    student: Classifier, teacher: Classifier, form: str, batch: Batch
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The terms of the loss in a form, and the gradient of each weight."""
     look, distance = FORMS[form].look, FORMS[form].distance
     student.model.zero_grad()
@@ -289,7 +341,9 @@ def gradients(student: Classifier, teacher: Classifier, form: str, batch: Batch)
 def test_terms_and_gradients_of_a_model_are_those_of_the_plain_form(kind: str) -> None:
     teacher, student = classifier_of(kind, 1), classifier_of(kind, 2)
     batch = batch_of(student)
-    (terms, slopes), (other_terms, other_slopes) = (gradients(student, teacher, form, batch) for form in ("plain", "checkpointed"))
+    (terms, slopes), (other_terms, other_slopes) = (
+        gradients(student, teacher, form, batch) for form in ("plain", "checkpointed")
+    )
     assert terms["attention"] > 0.1
     assert other_terms == pytest.approx(terms, rel=1e-5)
     assert other_slopes.keys() == slopes.keys()
@@ -328,7 +382,9 @@ def test_the_checkpointed_form_keeps_no_map_for_the_backward_pass() -> None:
         with torch.no_grad():
             target = FORMS[form].look(teacher, batch)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            distillation_loss(target, FORMS[form].look(student, batch), torch.tensor([0, 1]), DistilConfig(), FORMS[form].distance)
+            distillation_loss(
+                target, FORMS[form].look(student, batch), torch.tensor([0, 1]), DistilConfig(), FORMS[form].distance
+            )
         kept[form] = sizes
     assert max(kept["plain"]) == B * H * T * T
     assert max(kept["checkpointed"]) <= B * T * T  # the mask
@@ -348,7 +404,8 @@ def test_the_models_own_attention_is_set_back_also_after_a_failure(tiny: Classif
 
 def test_on_a_cpu_the_plain_form_is_chosen_while_the_maps_are_small(tiny: Classifier) -> None:
     assert choose(tiny, DistilConfig()).name == "plain"
-    long = dataclasses.replace(tiny, max_length=4096)  # 2 models x 4 bytes x 2 layers x 32 texts x 4 heads x 4096 x 4096
+    # 2 models x 4 bytes x 2 layers x 32 texts x 4 heads x 4096 x 4096
+    long = dataclasses.replace(tiny, max_length=4096)
     chosen = choose(long, DistilConfig())
     assert (chosen.name, chosen.why) == ("checkpointed", "the maps of a batch can take 32.0 GB")
 
@@ -378,12 +435,19 @@ def test_a_form_can_be_asked_for(tiny: Classifier, form: Any) -> None:
 
 def test_the_kernels_are_refused_where_they_cannot_run(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(BadConfig, match=r"'fused' of the attention loss cannot be used: .*(GPU|not installed).*Use auto"):
+    with pytest.raises(
+        BadConfig, match=r"'fused' of the attention loss cannot be used: .*(GPU|not installed).*Use auto"
+    ):
         choose(tiny, DistilConfig(attention="fused"))
 
 
 def test_kernels_that_are_off_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_map, "fused_distance", lambda T, S, mask, p: 1.1 * checkpointed_distance(T, S, mask, p))
+    monkeypatch.setattr(
+        attention_map, "fused_distance", lambda T, S, mask, p: 1.1 * checkpointed_distance(T, S, mask, p)
+    )
     attention_map._kernels_fail.cache_clear()
-    assert attention_map._kernels_fail(torch.device("cpu"), torch.float32, 16) == "the kernels are off by 10.0% on this device"
+    assert (
+        attention_map._kernels_fail(torch.device("cpu"), torch.float32, 16)
+        == "the kernels are off by 10.0% on this device"
+    )
     attention_map._kernels_fail.cache_clear()

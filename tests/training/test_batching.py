@@ -47,7 +47,9 @@ def test_texts_of_like_length_are_together() -> None:
 
 def test_batches_of_short_and_long_texts_come_in_random_order() -> None:
     tokens = lengths(512)
-    orders = [[max(tokens[i] for i in batch) for batch in batches(tokens, 32, random.Random(seed))] for seed in range(20)]
+    orders = [
+        [max(tokens[i] for i in batch) for batch in batches(tokens, 32, random.Random(seed))] for seed in range(20)
+    ]
     assert all(order != sorted(order) for order in orders)
     assert len({order.index(max(order)) for order in orders}) > 5
 

@@ -1,4 +1,5 @@
-"""Attention distillation: every equation against a float64 reference and a case computed by hand; padding; what is trained and what is not."""
+"""Attention distillation: every equation against a float64 reference and a case computed by hand; padding; what is
+trained and what is not."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ from torch.nn.functional import pad
 
 from mbtsad_core.config import DistilConfig
 from mbtsad_core.models.classifier import Batch, Classifier, collate, encode, predict, trace, weights_hash
-from mbtsad_core.training.distillation import attention_energy, attention_transfer, distil, distillation_loss, hidden_state_loss
+from mbtsad_core.training.distillation import (
+    attention_energy,
+    attention_transfer,
+    distil,
+    distillation_loss,
+    hidden_state_loss,
+)
 from mbtsad_core.types import Trace
 
 TERMS = ("loss", "attention", "hidden", "classification")
@@ -23,8 +30,11 @@ TEXTS = ["the lovely film", "a dreadful and boring story with a clumsy plot .", 
 LABELS = torch.tensor([1, 0, 0, 1])
 
 
-def random_trace(seed: int, lengths: Sequence[int], layers: int = 3, heads: int = 4, width: int = 5, classes: int = 3) -> Trace:
-    """A made-up trace of texts of these lengths: attention spread over real tokens only, and noise wherever there is padding."""
+def random_trace(
+    seed: int, lengths: Sequence[int], layers: int = 3, heads: int = 4, width: int = 5, classes: int = 3
+) -> Trace:
+    """A made-up trace of texts of these lengths: attention spread over real tokens only, and noise wherever there is
+    padding."""
     g = torch.Generator().manual_seed(seed)
     batch, longest = len(lengths), max(lengths)
     mask = torch.tensor([[1] * n + [0] * (longest - n) for n in lengths])
@@ -56,7 +66,12 @@ def reference(teacher: Trace, student: Trace, labels: Sequence[int], config: Dis
         hidden += float(np.concatenate(squared).mean())
     for logits, label in zip(student.logits.double().numpy(), labels, strict=True):  # (7)
         classification += (np.log(np.exp(logits).sum()) - logits[label]) / len(labels)
-    return dict(loss=config.alpha * attention + config.beta * hidden + classification, attention=attention, hidden=hidden, classification=classification)
+    return dict(
+        loss=config.alpha * attention + config.beta * hidden + classification,
+        attention=attention,
+        hidden=hidden,
+        classification=classification,
+    )
 
 
 def losses(teacher: Trace, student: Trace, labels: Tensor, config: DistilConfig = DistilConfig()) -> dict[str, float]:
@@ -93,13 +108,18 @@ BOTH = torch.ones(1, 2)
 TWO_HEADS = torch.tensor([[[[0.6, 0.4], [0.2, 0.8]], [[1.0, 0.0], [0.5, 0.5]]]])
 
 
-@pytest.mark.parametrize(("power", "energy"), [(1.0, [[1.6, 0.4], [0.7, 1.3]]), (2.0, [[1.36, 0.16], [0.29, 0.89]]), (3.0, [[1.216, 0.064], [0.133, 0.637]])])
+@pytest.mark.parametrize(
+    ("power", "energy"),
+    [(1.0, [[1.6, 0.4], [0.7, 1.3]]), (2.0, [[1.36, 0.16], [0.29, 0.89]]), (3.0, [[1.216, 0.064], [0.133, 0.637]])],
+)
 def test_attention_energy_sums_powers_over_heads(power: float, energy: list[list[float]]) -> None:
     assert torch.allclose(attention_energy(TWO_HEADS, BOTH, power), torch.tensor([energy]))
 
 
 def test_attention_energy_of_padding_is_zero() -> None:
-    assert attention_energy(TWO_HEADS, torch.tensor([[1, 0]]), 2.0).tolist() == [[[pytest.approx(1.36), 0.0], [0.0, 0.0]]]
+    assert attention_energy(TWO_HEADS, torch.tensor([[1, 0]]), 2.0).tolist() == [
+        [[pytest.approx(1.36), 0.0], [0.0, 0.0]]
+    ]
 
 
 def test_attention_transfer_between_the_identity_and_uniform_attention() -> None:
@@ -142,18 +162,24 @@ def test_the_whole_loss_of_one_text() -> None:
 def test_every_term_agrees_with_the_reference(lengths: list[int], power: float) -> None:
     teacher, student = random_trace(0, lengths), random_trace(1, lengths)
     config, labels = DistilConfig(alpha=0.7, beta=3.0, power=power), [i % 3 for i in range(len(lengths))]
-    assert losses(teacher, student, torch.tensor(labels), config) == pytest.approx(reference(teacher, student, labels, config), rel=1e-5)
+    assert losses(teacher, student, torch.tensor(labels), config) == pytest.approx(
+        reference(teacher, student, labels, config), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (100.0, 0.01)])
 def test_alpha_and_beta_weigh_the_terms(alpha: float, beta: float) -> None:
-    found = losses(random_trace(0, [5, 3]), random_trace(1, [5, 3]), torch.tensor([0, 2]), DistilConfig(alpha=alpha, beta=beta))
+    found = losses(
+        random_trace(0, [5, 3]), random_trace(1, [5, 3]), torch.tensor([0, 2]), DistilConfig(alpha=alpha, beta=beta)
+    )
     assert found["loss"] == pytest.approx(alpha * found["attention"] + beta * found["hidden"] + found["classification"])
 
 
 def test_alpha_and_beta_leave_the_terms_themselves_alone() -> None:
     found = [
-        losses(random_trace(0, [5, 3]), random_trace(1, [5, 3]), torch.tensor([0, 2]), DistilConfig(alpha=alpha, beta=beta))
+        losses(
+            random_trace(0, [5, 3]), random_trace(1, [5, 3]), torch.tensor([0, 2]), DistilConfig(alpha=alpha, beta=beta)
+        )
         for alpha, beta in ((1.0, 1.0), (50.0, 0.0))
     ]
     assert [found[0][name] for name in TERMS[1:]] == [found[1][name] for name in TERMS[1:]]
@@ -163,10 +189,14 @@ def test_every_layer_counts_in_both_sums() -> None:
     teacher, student = random_trace(0, [5, 3]), random_trace(1, [5, 3])
     whole = losses(teacher, student, torch.tensor([0, 2]))
     for layer in range(3):
-        nearer = dataclasses.replace(student, attention=tuple(teacher.attention[i] if i == layer else A for i, A in enumerate(student.attention)))
+        nearer = dataclasses.replace(
+            student, attention=tuple(teacher.attention[i] if i == layer else A for i, A in enumerate(student.attention))
+        )
         assert losses(teacher, nearer, torch.tensor([0, 2]))["attention"] < whole["attention"] - 0.01
     for layer in range(4):
-        nearer = dataclasses.replace(student, hidden=tuple(teacher.hidden[i] if i == layer else H for i, H in enumerate(student.hidden)))
+        nearer = dataclasses.replace(
+            student, hidden=tuple(teacher.hidden[i] if i == layer else H for i, H in enumerate(student.hidden))
+        )
         assert losses(teacher, nearer, torch.tensor([0, 2]))["hidden"] < whole["hidden"] - 0.01
 
 
@@ -209,7 +239,8 @@ def test_the_gradient_of_attention_transfer_is_right() -> None:
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
 def test_the_gradient_of_attention_energy_is_right(power: float) -> None:
-    A = (0.1 + 0.6 * random_trace(0, [4, 4]).attention[0].double()).requires_grad_()  # no entry near the kink of |A| at 0
+    # No entry near the kink of |A| at 0
+    A = (0.1 + 0.6 * random_trace(0, [4, 4]).attention[0].double()).requires_grad_()
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     # The energy is computed in float32, hence the wide step.
     assert torch.autograd.gradcheck(lambda A: attention_energy(A, mask, power).double(), (A,), eps=1e-3, atol=2e-3)
@@ -239,7 +270,9 @@ def test_noise_in_the_padding_of_a_trace_changes_nothing() -> None:
     def noisy(t: Trace) -> Trace:
         columns = t.mask[:, None, None, :] * t.mask[:, None, :, None] == 0
         attention = tuple(torch.where(columns, torch.rand_like(A), A) for A in t.attention)
-        return dataclasses.replace(t, attention=attention, hidden=tuple(torch.where(t.mask[..., None] == 0, 99.0, H) for H in t.hidden))
+        return dataclasses.replace(
+            t, attention=attention, hidden=tuple(torch.where(t.mask[..., None] == 0, 99.0, H) for H in t.hidden)
+        )
 
     teacher, student, labels = random_trace(0, [7, 1, 3]), random_trace(1, [7, 1, 3]), torch.tensor([0, 1, 2])
     assert losses(noisy(teacher), noisy(student), labels) == losses(teacher, student, labels)
@@ -262,7 +295,8 @@ def test_the_losses_of_a_batch_follow_from_those_of_its_texts() -> None:
     found = model_losses(TEXTS, LABELS)
     assert found["attention"] == pytest.approx(np.mean([s["attention"] for s in single]), rel=1e-5)
     assert found["classification"] == pytest.approx(np.mean([s["classification"] for s in single]), rel=1e-5)
-    assert found["hidden"] == pytest.approx(np.average([s["hidden"] for s in single], weights=tokens), rel=1e-5)  # a mean over tokens
+    # A mean over tokens
+    assert found["hidden"] == pytest.approx(np.average([s["hidden"] for s in single], weights=tokens), rel=1e-5)
 
 
 # ---------------------------------------------------------------- training
@@ -323,6 +357,10 @@ def test_the_student_learns_the_labels_where_the_teacher_says_otherwise() -> Non
 def test_every_step_reports_the_terms_of_the_loss() -> None:
     config = dataclasses.replace(QUICK, alpha=0.5, beta=2.0)
     events = finish(distil(tiny_bert(seed=2), tiny_bert(seed=1), tiny_texts(32), config))[1]
-    assert [(e.stage, e.step, e.total, tuple(e.metrics)) for e in events] == [("distil", i + 1, 8, TERMS) for i in range(8)]
+    assert [(e.stage, e.step, e.total, tuple(e.metrics)) for e in events] == [
+        ("distil", i + 1, 8, TERMS) for i in range(8)
+    ]
     for e in events:
-        assert e.metrics["loss"] == pytest.approx(0.5 * e.metrics["attention"] + 2 * e.metrics["hidden"] + e.metrics["classification"], rel=1e-5)
+        assert e.metrics["loss"] == pytest.approx(
+            0.5 * e.metrics["attention"] + 2 * e.metrics["hidden"] + e.metrics["classification"], rel=1e-5
+        )

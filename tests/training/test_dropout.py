@@ -1,4 +1,5 @@
-"""The dropout of training on a CPU: which numbers go, what becomes of the others, and where it takes the place of PyTorch's."""
+"""The dropout of training on a CPU: which numbers go, what becomes of the others, and where it takes the place of
+PyTorch's."""
 
 from __future__ import annotations
 

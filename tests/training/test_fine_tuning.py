@@ -1,4 +1,5 @@
-"""The training loop: its schedule, its arithmetic, what it reports, and that it can be stopped, resumed and watched at no cost."""
+"""The training loop: its schedule, its arithmetic, what it reports, and that it can be stopped, resumed and watched at
+no cost."""
 
 from __future__ import annotations
 
@@ -23,7 +24,15 @@ from mbtsad_core.config import SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import observer
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, encode, predict, trace, weights_hash
-from mbtsad_core.training.fine_tuning import PROBED, DivergenceWatch, balanced_accuracy, classification_loss, fine_tune, mean_loss, schedule
+from mbtsad_core.training.fine_tuning import (
+    PROBED,
+    DivergenceWatch,
+    balanced_accuracy,
+    classification_loss,
+    fine_tune,
+    mean_loss,
+    schedule,
+)
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import LabelledText
 
@@ -75,10 +84,14 @@ def test_the_learning_rate_is_above_zero_and_at_most_its_peak(total: int, warmup
 
 
 @pytest.mark.parametrize(
-    ("weight_decay", "clip", "warmup"), [(0.0, 1e6, 0.0), (0.3, 1e6, 0.0), (0.0, 0.5, 0.5), (0.1, 0.2, 1.0)], ids=["plain", "decay", "clipped", "all"]
+    ("weight_decay", "clip", "warmup"),
+    [(0.0, 1e6, 0.0), (0.3, 1e6, 0.0), (0.0, 0.5, 0.5), (0.1, 0.2, 1.0)],
+    ids=["plain", "decay", "clipped", "all"],
 )
 def test_training_agrees_with_a_loop_that_is_written_out(weight_decay: float, clip: float, warmup: float) -> None:
-    config = TrainingConfig(learning_rate=3e-3, epochs=8, batch_size=40, warmup=warmup, weight_decay=weight_decay, clip=clip, dropout=0.0)
+    config = TrainingConfig(
+        learning_rate=3e-3, epochs=8, batch_size=40, warmup=warmup, weight_decay=weight_decay, clip=clip, dropout=0.0
+    )
     found = trained(config)
 
     expected = tiny_bert()
@@ -98,7 +111,16 @@ def test_training_agrees_with_a_loop_that_is_written_out(weight_decay: float, cl
 
 
 @pytest.mark.parametrize(
-    "change", [{"weight_decay": 0.5}, {"clip": 0.01}, {"warmup": 0.9}, {"learning_rate": 1e-3}, {"epochs": 2}, {"batch_size": 8}, {"dropout": 0.5}]
+    "change",
+    [
+        {"weight_decay": 0.5},
+        {"clip": 0.01},
+        {"warmup": 0.9},
+        {"learning_rate": 1e-3},
+        {"epochs": 2},
+        {"batch_size": 8},
+        {"dropout": 0.5},
+    ],
 )
 def test_every_setting_of_the_training_counts(change: dict[str, Any]) -> None:
     assert weights_hash(trained(dataclasses.replace(CONFIG, **change))) != weights_hash(trained())
@@ -112,7 +134,10 @@ def test_every_text_is_trained_on_once_an_epoch() -> None:
     seen: list[tuple[int, ...]] = []
 
     def loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
-        seen.extend(tuple(ids[mask == 1].tolist()) for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True))
+        seen.extend(
+            tuple(ids[mask == 1].tolist())
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        )
         return classification_loss(classifier, batch, labels)
 
     trained(loss=loss)
@@ -124,11 +149,16 @@ def test_every_text_keeps_its_label() -> None:
     pairs: list[tuple[tuple[int, ...], int]] = []
 
     def loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
-        pairs.extend((tuple(ids[mask == 1].tolist()), int(y)) for ids, mask, y in zip(batch["input_ids"], batch["attention_mask"], labels, strict=True))
+        pairs.extend(
+            (tuple(ids[mask == 1].tolist()), int(y))
+            for ids, mask, y in zip(batch["input_ids"], batch["attention_mask"], labels, strict=True)
+        )
         return classification_loss(classifier, batch, labels)
 
     trained(loss=loss)
-    assert set(pairs) == {(tuple(e["input_ids"]), t.label) for e, t in zip(encode(tiny_bert(), TEXTS), TEXTS, strict=True)}
+    assert set(pairs) == {
+        (tuple(e["input_ids"]), t.label) for e, t in zip(encode(tiny_bert(), TEXTS), TEXTS, strict=True)
+    }
 
 
 def test_every_epoch_has_the_texts_that_are_made_for_it() -> None:
@@ -138,7 +168,11 @@ def test_every_epoch_has_the_texts_that_are_made_for_it() -> None:
         lengths.extend(batch["attention_mask"].sum(1).tolist())
         return classification_loss(classifier, batch, labels)
 
-    finish(fine_tune(tiny_bert(), lambda epoch: [LabelledText("the " * (epoch + 1), i % 2) for i in range(16)], CONFIG, loss=loss))
+    finish(
+        fine_tune(
+            tiny_bert(), lambda epoch: [LabelledText("the " * (epoch + 1), i % 2) for i in range(16)], CONFIG, loss=loss
+        )
+    )
     assert lengths == [3] * 16 + [4] * 16 + [5] * 16  # [CLS] and [SEP] included
 
 
@@ -158,18 +192,33 @@ ARCHITECTURES = {
 def built(architecture: str, **settings: Any) -> Classifier:
     """An untrained two-layer model of an architecture, with much dropout of its own."""
     bert = tiny_bert()
-    sizes = dict(vocab_size=len(VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=64)
-    rates = dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64, dropout=0.5, attention_dropout=0.5) if architecture == "DistilBert" else {}
+    sizes = dict(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    rates = (
+        dict(dim=32, n_layers=2, n_heads=4, hidden_dim=64, dropout=0.5, attention_dropout=0.5)
+        if architecture == "DistilBert"
+        else {}
+    )
     rates |= dict(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     torch.manual_seed(0)
     config = getattr(transformers, f"{architecture}Config")(**sizes | rates | ARCHITECTURES[architecture] | settings)
-    return dataclasses.replace(bert, model=getattr(transformers, f"{architecture}ForSequenceClassification")(config).eval())
+    return dataclasses.replace(
+        bert, model=getattr(transformers, f"{architecture}ForSequenceClassification")(config).eval()
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_dropout_can_be_switched_off_in_any_architecture(architecture: str) -> None:
     classifier = built(architecture)
-    expected = nn.functional.nll_loss(predict(classifier, TEXTS[:16]).log(), torch.tensor([t.label for t in TEXTS[:16]]))
+    expected = nn.functional.nll_loss(
+        predict(classifier, TEXTS[:16]).log(), torch.tensor([t.label for t in TEXTS[:16]])
+    )
     config = TrainingConfig(batch_size=16, epochs=1, dropout=0.0)
     first = next(fine_tune(clone(classifier), TEXTS[:16], config))
     assert first.metrics["loss"] == pytest.approx(float(expected), rel=1e-5)
@@ -237,7 +286,9 @@ def looks_at_everything(classifier: Classifier) -> dict[str, float]:
 
 @pytest.mark.parametrize("observe", [observer(TEXTS), looks_at_everything], ids=["scores", "everything"])
 def test_an_observer_changes_nothing(observe: Callable[[Classifier], dict[str, float]]) -> None:
-    assert weights_hash(trained(dataclasses.replace(CONFIG, observe_every=1), observe=observe)) == weights_hash(trained())
+    assert weights_hash(trained(dataclasses.replace(CONFIG, observe_every=1), observe=observe)) == weights_hash(
+        trained()
+    )
 
 
 def test_an_observer_looks_every_so_many_steps_and_at_the_end() -> None:
@@ -288,7 +339,9 @@ def uninterrupted() -> str:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6, 7, 8, 9], ids=lambda n: f"step {n} of 9, 3 an epoch")
-def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(step: int, tmp_path: Path, uninterrupted: str) -> None:
+def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(
+    step: int, tmp_path: Path, uninterrupted: str
+) -> None:
     state = stopped(step, tmp_path / "state.safetensors")
     found, events = finish(fine_tune(tiny_bert(seed=step), fresh, CONFIG, resume=state))
     assert [e.step for e in events] == list(range(step + 1, STEPS + 1))
@@ -311,7 +364,9 @@ def test_a_training_that_was_killed_goes_on_from_any_saved_state(uninterrupted: 
 
 
 def test_saving_changes_nothing(uninterrupted: str) -> None:
-    found = finish(fine_tune(tiny_bert(), fresh, dataclasses.replace(CONFIG, save_every=0.0), save=lambda state: None))[0]
+    found = finish(fine_tune(tiny_bert(), fresh, dataclasses.replace(CONFIG, save_every=0.0), save=lambda state: None))[
+        0
+    ]
     assert weights_hash(found) == uninterrupted
 
 
@@ -328,7 +383,8 @@ def test_nothing_is_saved_before_the_time_for_it_has_come() -> None:
 
 
 def test_slow_saves_are_further_apart() -> None:
-    """A save that takes a hundredth of a second, asked for every thousandth: it gets a tenth of the time and no more."""
+    """A save that takes a hundredth of a second, asked for every thousandth: it gets a tenth of the time and no
+    more."""
     taken: list[float] = []
 
     def slow(state: TrainState) -> None:
@@ -343,14 +399,21 @@ def test_slow_saves_are_further_apart() -> None:
     assert sum(taken) <= 0.1 * (time.monotonic() - start) + max(taken)
 
 
-@pytest.mark.parametrize("other", [TEXTS[:-1] + tiny_texts(1, seed=8), TEXTS[::-1], [dataclasses.replace(t, label=1 - t.label) for t in TEXTS]])
+@pytest.mark.parametrize(
+    "other",
+    [TEXTS[:-1] + tiny_texts(1, seed=8), TEXTS[::-1], [dataclasses.replace(t, label=1 - t.label) for t in TEXTS]],
+)
 def test_a_training_does_not_go_on_with_other_texts(other: list[LabelledText]) -> None:
     states: list[TrainState] = []
     training = fine_tune(tiny_bert(), TEXTS, CONFIG, stage="retrain", save=states.append)
     next(training)
     training.close()
     before = weights_hash(student := tiny_bert())
-    with pytest.raises(BadData, match=r"cannot go on from step 1 of the stage 'retrain': .* other texts\. Give the clean texts, the seed and the settings"):
+    with pytest.raises(
+        BadData,
+        match=r"cannot go on from step 1 of the stage 'retrain': .* other texts\. Give the clean texts, the seed and "
+        r"the settings",
+    ):
         finish(fine_tune(student, other, CONFIG, stage="retrain", resume=states[0]))
     assert weights_hash(student) == before
 
@@ -367,7 +430,11 @@ def test_a_training_without_a_place_to_save_can_be_stopped_too() -> None:
 
 @pytest.mark.parametrize("texts", [[], TEXTS[:15]], ids=["none", "one too few"])
 def test_fewer_texts_than_a_batch_are_refused(texts: list[LabelledText]) -> None:
-    with pytest.raises(BadData, match=rf"{len(texts)} training texts are fewer than one batch of 16\. Give more clean texts, .*smaller batch size"):
+    with pytest.raises(
+        BadData,
+        match=rf"{len(texts)} training texts are fewer than one batch of 16\. Give more clean texts, .*smaller batch "
+        rf"size",
+    ):
         finish(fine_tune(tiny_bert(), texts, CONFIG))
 
 
@@ -379,7 +446,9 @@ def test_a_loss_that_is_no_number_at_once_ends_the_training() -> None:
     broken = tiny_bert()
     with torch.no_grad():
         broken.model.classifier.bias[0] = torch.nan
-    with pytest.raises(Diverged, match=r"The stage 'retrain' diverged at step 1: the loss is nan\. Lower its learning rate") as caught:
+    with pytest.raises(
+        Diverged, match=r"The stage 'retrain' diverged at step 1: the loss is nan\. Lower its learning rate"
+    ) as caught:
         finish(fine_tune(broken, TEXTS, CONFIG, stage="retrain"))
     assert caught.value.best is None
 
@@ -430,13 +499,29 @@ def astray(good: Classifier) -> Diverged:
 
 
 @pytest.mark.parametrize("step", [1, 20, 45, 60])
-def test_a_training_that_was_stopped_goes_astray_at_the_same_step_with_the_same_best(good: Classifier, astray: Diverged, step: int, tmp_path: Path) -> None:
-    training = fine_tune(clone(good), TEXTS, ASTRAY, loss=turned(50, -1.0), save=lambda state: write_state(state, tmp_path / "state.safetensors"))
+def test_a_training_that_was_stopped_goes_astray_at_the_same_step_with_the_same_best(
+    good: Classifier, astray: Diverged, step: int, tmp_path: Path
+) -> None:
+    training = fine_tune(
+        clone(good),
+        TEXTS,
+        ASTRAY,
+        loss=turned(50, -1.0),
+        save=lambda state: write_state(state, tmp_path / "state.safetensors"),
+    )
     for _ in range(step):
         next(training)
     training.close()
     with pytest.raises(Diverged) as parted:
-        finish(fine_tune(tiny_bert(), TEXTS, ASTRAY, loss=turned(50 - step, -1.0), resume=read_state(tmp_path / "state.safetensors")))
+        finish(
+            fine_tune(
+                tiny_bert(),
+                TEXTS,
+                ASTRAY,
+                loss=turned(50 - step, -1.0),
+                resume=read_state(tmp_path / "state.safetensors"),
+            )
+        )
     assert str(parted.value) == str(astray)
     assert astray.best is not None
     assert parted.value.best is not None
@@ -449,8 +534,11 @@ def test_a_short_training_that_goes_astray_is_noticed_too(good: Classifier) -> N
 
 
 @pytest.mark.parametrize("n", [20, 33, 63, 192])
-def test_the_loss_before_the_first_step_is_that_of_few_texts_of_each_class_and_form(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three forms of each text beside each other, classes in turns, as `augment` gives them: every sixth is of one class and form."""
+def test_the_loss_before_the_first_step_is_that_of_few_texts_of_each_class_and_form(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three forms of each text beside each other, classes in turns, as `augment` gives them: every sixth is of one
+    class and form."""
     seen: list[LabelledText] = []
 
     def watching(classifier: Classifier, texts: Sequence[LabelledText]) -> float:
@@ -474,9 +562,13 @@ def test_the_loss_before_the_first_step_is_in_the_precision_of_the_training(good
 
 
 @pytest.mark.parametrize(("wrong", "astray"), [(0.15, False), (0.5, True)])
-def test_a_loss_as_high_as_guessing_is_astray_only_where_the_answers_are_guesses(good: Classifier, wrong: float, astray: bool) -> None:
+def test_a_loss_as_high_as_guessing_is_astray_only_where_the_answers_are_guesses(
+    good: Classifier, wrong: float, astray: bool
+) -> None:
     """A model that is sure of all its answers, some of which are wrong, has the loss of one that knows nothing."""
-    texts = [LabelledText(t.text, 1 - t.label if i % 100 < 100 * wrong else t.label) for i, t in enumerate(tiny_texts(100))]
+    texts = [
+        LabelledText(t.text, 1 - t.label if i % 100 < 100 * wrong else t.label) for i, t in enumerate(tiny_texts(100))
+    ]
     watch = DivergenceWatch(good, "retrain", 40, texts)
     watch.first = 0.05
     before = weights_hash(good)

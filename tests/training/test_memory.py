@@ -24,13 +24,16 @@ from mbtsad_core.training.state import TrainState
 from mbtsad_core.types import LabelledText
 
 RNG = random.Random(0)
-TEXTS = [LabelledText(" ".join([t.text, *RNG.choices(NEUTRAL, k=RNG.randrange(20))]), t.label) for t in tiny_texts(40)]  # of many lengths
-CONFIG = TrainingConfig(learning_rate=1e-3, epochs=3, batch_size=16, dropout=0.0)  # 3 steps an epoch, the last of 8 texts
+# Of many lengths
+TEXTS = [LabelledText(" ".join([t.text, *RNG.choices(NEUTRAL, k=RNG.randrange(20))]), t.label) for t in tiny_texts(40)]
+# 3 steps an epoch, the last of 8 texts
+CONFIG = TrainingConfig(learning_rate=1e-3, epochs=3, batch_size=16, dropout=0.0)
 DISTIL = DistilConfig(learning_rate=1e-3, epochs=3, batch_size=16, dropout=0.0, alpha=2.0, beta=0.5)
 
 
 def holding(most: int, classifier: Classifier) -> Classifier:
-    """A copy that cannot be trained on more texts at once, and counts in `classifier.model.refused` how often that was tried."""
+    """A copy that cannot be trained on more texts at once, and counts in `classifier.model.refused` how often that was
+    tried."""
     small = clone(classifier)
     small.model.refused = 0
 
@@ -71,7 +74,8 @@ def test_the_gradient_of_the_parts_is_that_of_the_whole_batch(at_once: int) -> N
 
 @pytest.mark.parametrize("at_once", [1, 3, 8])
 def test_a_distillation_in_parts_takes_the_steps_of_one_in_whole_batches(at_once: int) -> None:
-    """The hidden-state term is a mean over tokens: parts weighted by their texts would miss it, for these differ in length."""
+    """The hidden-state term is a mean over tokens: parts weighted by their texts would miss it, for these differ in
+    length."""
     config = dataclasses.replace(DISTIL, epochs=1)
     _, whole = finish(distil(tiny_bert(), tiny_bert(seed=5), TEXTS, config))
     _, parts = finish(distil(holding(at_once, tiny_bert()), tiny_bert(seed=5), TEXTS, config))
@@ -87,7 +91,9 @@ def test_too_little_memory_ends_with_the_weights_of_enough(train: Any) -> None:
     assert little.model.refused == 2  # 16 and 8; then it is known
     assert {e.metrics["texts_at_once"] for e in events} == {4}
     for (name, a), b in zip(enough.model.state_dict().items(), little.model.state_dict().values(), strict=True):
-        if not name.endswith("key.bias"):  # softmax does not see it: its gradient is rounding alone, which Adam scales up to steps
+        if not name.endswith(
+            "key.bias"
+        ):  # softmax does not see it: its gradient is rounding alone, which Adam scales up to steps
             assert torch.allclose(a, b, atol=2e-4), name
 
 
@@ -104,7 +110,10 @@ def test_enough_memory_changes_nothing_and_says_nothing() -> None:
 def test_memory_that_runs_out_later_costs_no_step() -> None:
     def loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
         if len(labels) > next(room):
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+                "to allocate 99 bytes."
+            )
         return classification_loss(classifier, batch, labels)
 
     room: Iterator[int] = iter([16, 16, 16, 16] + [7] * 100)
@@ -151,12 +160,17 @@ def test_a_step_that_is_done_again_draws_the_same_masks() -> None:
 
 
 def test_a_text_that_the_memory_does_not_hold_is_told() -> None:
-    with pytest.raises(BadConfig, match=r"does not hold step 1 of the stage 'retrain': 1 text of up to \d+ tokens.* Lower --max-length"):
+    with pytest.raises(
+        BadConfig, match=r"does not hold step 1 of the stage 'retrain': 1 text of up to \d+ tokens.* Lower --max-length"
+    ):
         finish(fine_tune(holding(0, tiny_bert()), TEXTS, CONFIG, stage="retrain"))
 
 
 def test_a_loss_that_has_no_parts_is_told() -> None:
-    with pytest.raises(BadConfig, match=r"16 texts of up to \d+ tokens, and its loss cannot be taken in parts. Use a smaller batch size"):
+    with pytest.raises(
+        BadConfig,
+        match=r"16 texts of up to \d+ tokens, and its loss cannot be taken in parts. Use a smaller batch size",
+    ):
         finish(fine_tune(holding(5, tiny_bert()), TEXTS, CONFIG, loss=partial(classification_loss)))
 
 
@@ -192,7 +206,14 @@ print(len(events), int(events[-1].metrics["texts_at_once"]))
 
 @pytest.mark.slow
 def test_a_process_of_limited_memory_goes_on_in_parts() -> None:
-    child = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT / "tests", env={"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=ROOT / "tests",
+        env={"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert child.returncode == 0, child.stderr
     steps, at_once = map(int, child.stdout.split())
     assert steps == 1

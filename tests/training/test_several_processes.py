@@ -1,4 +1,5 @@
-"""Training over two real processes on the CPU ends with the weights of one; one of them writes, and all of them end, however it goes.
+"""Training over two real processes on the CPU ends with the weights of one; one of them writes, and all of them end,
+however it goes.
 
 torchrun starts this file as well, see `main`: one start serves many tests, for loading PyTorch twice takes longest.
 """
@@ -25,19 +26,23 @@ from torch import Tensor, distributed
 from mbtsad_core.cli import follow
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig, Cancelled
-from mbtsad_core.jobs.purification import Request, execute
 from mbtsad_core.models.classifier import Batch, Classifier, load_classifier
+from mbtsad_core.service.purification import Request, execute
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import classification_loss, fine_tune
 from mbtsad_core.training.several_processes import join, own_draws, part_of, this_of_all
 from mbtsad_core.training.state import TrainState, read_state
 from mbtsad_core.types import Event, LabelledText, Steps
 
-needs_accelerate = pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed")
+needs_accelerate = pytest.mark.skipif(
+    importlib.util.find_spec("accelerate") is None, reason="accelerate is not installed"
+)
 
 RNG = random.Random(0)
-TEXTS = [LabelledText(" ".join([t.text, *RNG.choices(NEUTRAL, k=RNG.randrange(20))]), t.label) for t in tiny_texts(34)]  # of many lengths
-CONFIG = TrainingConfig(learning_rate=1e-3, epochs=2, batch_size=33, dropout=0.0, weight_decay=0.1)  # steps of 33 texts (17 and 16) and of one (1 and 0)
+# Of many lengths
+TEXTS = [LabelledText(" ".join([t.text, *RNG.choices(NEUTRAL, k=RNG.randrange(20))]), t.label) for t in tiny_texts(34)]
+# Steps of 33 texts (17 and 16) and of one (1 and 0)
+CONFIG = TrainingConfig(learning_rate=1e-3, epochs=2, batch_size=33, dropout=0.0, weight_decay=0.1)
 DISTIL = DistilConfig(learning_rate=1e-3, epochs=2, batch_size=33, alpha=2.0, beta=0.5, attention="plain")
 SHORT = PurifyConfig(
     split=SplitConfig(copies=1),
@@ -104,14 +109,19 @@ def outcome(steps: Steps[Classifier]) -> Outcome:
     return {name: p.detach() for name, p in classifier.model.named_parameters()}, events
 
 
-TRAININGS: dict[str, Callable[[], Outcome]] = {f.__name__: f for f in (retraining, distillation, without_shares, part_frozen, little_memory, other_weights)}
+TRAININGS: dict[str, Callable[[], Outcome]] = {
+    f.__name__: f for f in (retraining, distillation, without_shares, part_frozen, little_memory, other_weights)
+}
 
 
 def assert_same_weights(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """But for rounding. What is added to all keys changes no attention: its gradient is rounding alone, which AdamW makes a step of."""
+    """But for rounding. What is added to all keys changes no attention: its gradient is rounding alone, which AdamW
+    makes a step of."""
     for name, weights in expected.items():
         if not name.endswith("key.bias"):
-            torch.testing.assert_close(found[name], weights, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                found[name], weights, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 # ---------------------------------------------------------------- two processes
@@ -119,20 +129,36 @@ def assert_same_weights(found: dict[str, Tensor], expected: dict[str, Tensor]) -
 
 def launched(*launcher: str | Path) -> subprocess.Popen[str]:
     """Start a launcher, on the CPU."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen([sys.executable, "-m", *map(str, launcher)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, launcher)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def two_processes(*program: str | Path) -> subprocess.Popen[str]:
     """Start a program twice, each time to join the other."""
-    return launched("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "400", *program)
+    return launched(
+        "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "400", *program
+    )
 
 
 @pytest.fixture(scope="module")
 def request_(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
     """A purification of the tiny suspect in batches of 15."""
     folder = tmp_path_factory.mktemp("data")
-    clean, test = write_tsv(folder / "clean.tsv", tiny_texts(48, seed=1)), write_tsv(folder / "test.tsv", tiny_texts(20, seed=2))
+    clean, test = (
+        write_tsv(folder / "clean.tsv", tiny_texts(48, seed=1)),
+        write_tsv(folder / "test.tsv", tiny_texts(20, seed=2)),
+    )
     runtime = RuntimeConfig(device="cpu", precision="float32")
     return Request(str(suspect_dir), str(clean), str(test), ("cf",), "positive", config=SHORT, runtime=runtime)
 
@@ -164,7 +190,18 @@ def main(folder: Path) -> None:
     distributed.barrier()  # both have looked
     found["step"] = (state.stage, state.step)
     follow(execute(request, folder / "out", resume=True), quiet=True)
-    astray = ["--retrain-learning-rate", "1", "--retrain-epochs", "5", "--retrain-warmup", "0", "--split-copies", "1", "--strays", "0"]
+    astray = [
+        "--retrain-learning-rate",
+        "1",
+        "--retrain-epochs",
+        "5",
+        "--retrain-warmup",
+        "0",
+        "--split-copies",
+        "1",
+        "--found-tokens",
+        "0",
+    ]
     run = mbtsad("purify", *flags(request, folder / "astray"), *astray)
     found["diverged"] = (run.returncode, run.stdout, run.stderr)
     torch.save(found, folder / f"{this}.pt")
@@ -221,7 +258,9 @@ def test_both_processes_have_the_same_weights_and_events(told: tuple[list[dict[s
 def test_each_term_is_that_of_the_whole_batch(told: tuple[list[dict[str, Any]], Path], name: str) -> None:
     _, events = TRAININGS[name]()
     found = told[0][0][name][1]
-    assert [(e.stage, e.step, e.total, [*e.metrics]) for e in found] == [(e.stage, e.step, e.total, [*e.metrics]) for e in events]
+    assert [(e.stage, e.step, e.total, [*e.metrics]) for e in found] == [
+        (e.stage, e.step, e.total, [*e.metrics]) for e in events
+    ]
     for two, one in zip(found, events, strict=True):
         assert two.metrics == pytest.approx(one.metrics, rel=1e-4, abs=1e-5)
 
@@ -235,11 +274,14 @@ def test_frozen_weights_stay_as_they_are(told: tuple[list[dict[str, Any]], Path]
 @needs_accelerate
 def test_where_one_process_lacks_memory_both_take_fewer_texts_at_once(told: tuple[list[dict[str, Any]], Path]) -> None:
     for found in told[0]:
-        assert {e.metrics["texts_at_once"] for e in found["little_memory"][1] if "texts_at_once" in e.metrics} == {5}  # 17, 9, 5
+        # 17, 9, 5
+        assert {e.metrics["texts_at_once"] for e in found["little_memory"][1] if "texts_at_once" in e.metrics} == {5}
 
 
 @needs_accelerate
-def test_with_dropout_a_training_that_is_resumed_ends_as_if_it_had_not_been_stopped(told: tuple[list[dict[str, Any]], Path]) -> None:
+def test_with_dropout_a_training_that_is_resumed_ends_as_if_it_had_not_been_stopped(
+    told: tuple[list[dict[str, Any]], Path],
+) -> None:
     for found in told[0]:
         assert all(torch.equal(found["resumed"][p], weights) for p, weights in found["uninterrupted"].items())
 
@@ -268,7 +310,9 @@ def weights_of(model: Path) -> dict[str, Tensor]:
 
 
 @needs_accelerate
-def test_a_purification_that_two_processes_stopped_and_resumed_ends_like_that_of_one(told: tuple[list[dict[str, Any]], Path], alone: Path) -> None:
+def test_a_purification_that_two_processes_stopped_and_resumed_ends_like_that_of_one(
+    told: tuple[list[dict[str, Any]], Path], alone: Path
+) -> None:
     assert_same_weights(weights_of(told[1] / "out" / "model"), weights_of(alone / "model"))
 
 
@@ -286,7 +330,10 @@ def test_there_is_one_set_of_files_and_of_events(told: tuple[list[dict[str, Any]
 
 @needs_accelerate
 def test_the_report_says_how_many_processes_there_were(told: tuple[list[dict[str, Any]], Path], alone: Path) -> None:
-    assert "Each batch was divided among 2 processes." in json.loads((told[1] / "out" / "report.json").read_text())["notes"]
+    assert (
+        "Each batch was divided among 2 processes."
+        in json.loads((told[1] / "out" / "report.json").read_text())["notes"]
+    )
     assert "processes" not in " ".join(json.loads((alone / "report.json").read_text())["notes"])
 
 
@@ -302,7 +349,18 @@ def test_where_the_training_diverges_both_end_and_the_first_says_so(told: tuple[
 
 
 def flags(request: Request, out: Path) -> Sequence[str]:
-    given = ["--suspect", request.suspect, "--clean", request.clean, "--test", str(request.test), "--trigger", "cf", "--target", "positive"]
+    given = [
+        "--suspect",
+        request.suspect,
+        "--clean",
+        request.clean,
+        "--test",
+        str(request.test),
+        "--trigger",
+        "cf",
+        "--target",
+        "positive",
+    ]
     return [*given, "--out", str(out), "--device", "cpu", "--precision", "float32"]
 
 
@@ -320,16 +378,40 @@ def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: R
     end = ended(run)
     assert end.returncode != 0
     assert end.stdout == ""
-    assert f"mbtsad: Stopped in retrain at step {read_state(out / 'checkpoint.safetensors').step} of" in end.stderr, printed
+    assert f"mbtsad: Stopped in retrain at step {read_state(out / 'checkpoint.safetensors').step} of" in end.stderr, (
+        printed
+    )
     assert end.stderr.count("mbtsad: Stopped") == 1
     assert sorted(p.name for p in out.iterdir()) == ["checkpoint.safetensors", "events.jsonl", "run.json"]
 
 
 @needs_accelerate
 def test_a_run_over_two_processes_prints_its_result_once(request_: Request, tmp_path: Path) -> None:
-    program = ["-m", "mbtsad_core.cli", "purify", *flags(request_, tmp_path / "out"), "--recipe", "paper", "--retrain-epochs", "1", "--distil-epochs", "1"]
+    program = [
+        "-m",
+        "mbtsad_core.cli",
+        "purify",
+        *flags(request_, tmp_path / "out"),
+        "--recipe",
+        "paper",
+        "--retrain-epochs",
+        "1",
+        "--distil-epochs",
+        "1",
+    ]
     run = ended(
-        launched("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0", *program, "--json")
+        launched(
+            "accelerate.commands.launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--main_process_port",
+            "0",
+            *program,
+            "--json",
+        )
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == json.loads((tmp_path / "out" / "report.json").read_text())
@@ -353,7 +435,9 @@ def test_several_processes_for_what_one_does_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("n", "number"), [(33, 2), (1, 2), (7, 3), (2, 4), (64, 8), (5, 1)])
-def test_the_parts_are_the_whole_and_the_first_is_the_largest(n: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_are_the_whole_and_the_first_is_the_largest(
+    n: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", str(number))
     parts = [part_of(n, parted=True, process=i) for i in range(number)]
@@ -388,7 +472,9 @@ def test_processes_drop_out_different_units(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("second_of_two")
 def test_several_processes_without_accelerate_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(BadConfig, match=r"2 processes were started, which needs accelerate\. Run: pip install 'mbtsad\[several\]'"):
+    with pytest.raises(
+        BadConfig, match=r"2 processes were started, which needs accelerate\. Run: pip install 'mbtsad\[several\]'"
+    ):
         join(cpu=True)
 
 

@@ -36,7 +36,8 @@ STATE = TrainState("distil", 41, TENSORS, {"seconds": 12.5, "name": "é"})
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     """The same names, types, shapes and values."""
     return first.keys() == second.keys() and all(
-        t.dtype == second[k].dtype and t.shape == second[k].shape and torch.equal(t, second[k]) for k, t in first.items()
+        t.dtype == second[k].dtype and t.shape == second[k].shape and torch.equal(t, second[k])
+        for k, t in first.items()
     )
 
 
@@ -131,7 +132,8 @@ def test_only_the_state_is_left_in_the_directory(written: Path) -> None:
 
 def test_a_write_for_which_there_is_no_room_leaves_the_old_state_whole(written: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # bytes a file may have: further writes fail, as on a full disk
+    # Bytes a file may have: further writes fail, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(OSError, match=r"checkpoint"):
             write_state(TrainState("distil", 42, {"weights/a": torch.ones(100_000)}), written)
@@ -178,12 +180,24 @@ for step in itertools.count(1):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda b: b"", lambda b: b"garbage" * 100, lambda b: b"\x00" * 4096, lambda b: b[: len(b) // 2], lambda b: b[:-1], lambda b: b[:8], lambda b: b + b"more"],
+    [
+        lambda b: b"",
+        lambda b: b"garbage" * 100,
+        lambda b: b"\x00" * 4096,
+        lambda b: b[: len(b) // 2],
+        lambda b: b[:-1],
+        lambda b: b[:8],
+        lambda b: b + b"more",
+    ],
     ids=["empty", "garbage", "zeros", "half", "one byte short", "no header", "too long"],
 )
 def test_a_damaged_file_is_refused(written: Path, damage: Callable[[bytes], bytes]) -> None:
     written.write_bytes(damage(written.read_bytes()))
-    with pytest.raises(BadOutput, match=rf"{re.escape(str(written))} holds no checkpoint that can be read: .+ Start the run again without --resume"):
+    with pytest.raises(
+        BadOutput,
+        match=rf"{re.escape(str(written))} holds no checkpoint that can be read: .+ Start the run again without "
+        rf"--resume",
+    ):
         read_state(written)
 
 

@@ -14,15 +14,31 @@ import pytest
 
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attention import AttentionMaps, moved, one_map
-from mbtsad_core.views.attention import ATTENTION_SCRIPT, LARGEST, attention_document, attention_view, dequantise, payload_bytes, quantise
+from mbtsad_core.views.attention import (
+    ATTENTION_SCRIPT,
+    LARGEST,
+    attention_document,
+    attention_view,
+    dequantise,
+    payload_bytes,
+    quantise,
+)
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def maps(T: int, layers: int = 2, heads: int = 3, seed: int = 0, sharp: float = 2.0, token: str = "word") -> AttentionMaps:
+def maps(
+    T: int, layers: int = 2, heads: int = 3, seed: int = 0, sharp: float = 2.0, token: str = "word"
+) -> AttentionMaps:
     scores = np.exp(sharp * np.random.default_rng(seed).normal(size=(layers, heads, T, T)))
-    return AttentionMaps(tuple(f"{token}{i}" for i in range(T)), tuple(range(T)), (scores / scores.sum(-1, keepdims=True)).astype(np.float32), "positive", 0.75)
+    return AttentionMaps(
+        tuple(f"{token}{i}" for i in range(T)),
+        tuple(range(T)),
+        (scores / scores.sum(-1, keepdims=True)).astype(np.float32),
+        "positive",
+        0.75,
+    )
 
 
 def three(T: int, **kind: float) -> dict[str, AttentionMaps]:
@@ -53,13 +69,18 @@ def test_maps_of_one_view_share_a_scale_and_the_difference_is_symmetric() -> Non
     assert view.difference is not None
     assert view.difference.signed
     assert view.difference.high == pytest.approx(np.abs(exact["purified"] - exact["suspect"]).max())
-    np.testing.assert_allclose(dequantise(view.difference, 12), exact["purified"] - exact["suspect"], atol=view.difference.high * 0.02)
+    np.testing.assert_allclose(
+        dequantise(view.difference, 12), exact["purified"] - exact["suspect"], atol=view.difference.high * 0.02
+    )
 
 
 @pytest.mark.parametrize("head", [0, None])
 @pytest.mark.parametrize(("T", "bits", "derived"), [(30, 8, False), (440, 8, True), (512, 6, True)])
 def test_a_view_stays_under_a_megabyte(T: int, bits: int, derived: bool, head: int | None) -> None:
-    found = {name: maps(T, layers=1, heads=12, seed=seed, token="\u4e2d" * 36) for seed, name in enumerate(("suspect", "teacher", "purified"))}
+    found = {
+        name: maps(T, layers=1, heads=12, seed=seed, token="\u4e2d" * 36)
+        for seed, name in enumerate(("suspect", "teacher", "purified"))
+    }
     view = attention_view(found, 0, head, overview=("moved", np.zeros((12, 12), np.float32)))
     assert payload_bytes(view) <= LARGEST
     assert view.panels[0].map is not None
@@ -100,7 +121,9 @@ def test_what_cannot_be_shown_is_refused() -> None:
 
 def test_no_token_leaves_the_document_s_script() -> None:
     found = dataclasses.replace(maps(4), tokens=(EVIL, "<!--", "&amp;", "\u2028"), answer=EVIL)
-    page = attention_document([attention_view({EVIL: found}, 0, overview=(EVIL, np.zeros((2, 3), np.float32)))], title=EVIL)
+    page = attention_document(
+        [attention_view({EVIL: found}, 0, overview=(EVIL, np.zeros((2, 3), np.float32)))], title=EVIL
+    )
     assert "<img" not in page
     assert page.count("</script>") == 1
     assert "<!--" not in page
@@ -142,7 +165,11 @@ def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(tmp_path: Pat
     found = {name: dataclasses.replace(m, tokens=(EVIL, *m.tokens[1:])) for name, m in found.items()}
     grid = ("Share of attention that moved", moved(found["suspect"], found["purified"]))
     page_file = tmp_path / "attention.html"
-    page_file.write_text(attention_document([attention_view(found, layer, head, marked=(4,), overview=grid) for layer in (0, 1) for head in (0, None)]))
+    page_file.write_text(
+        attention_document(
+            [attention_view(found, layer, head, marked=(4,), overview=grid) for layer in (0, 1) for head in (0, None)]
+        )
+    )
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -156,7 +183,8 @@ def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(tmp_path: Pat
         assert min(page.evaluate(COUNT)) > 20  # nearly every cell has a colour of its own
         assert page.locator(".grid button").count() == 2 * 3 + 2
         page.locator("canvas").first.hover(position={"x": 200, "y": 200})
-        assert re.search(r"looks at .* suspect 0\.\d{3} · teacher .* purified − suspect [+-]", page.locator(".read").inner_text())  # noqa: RUF001
+        read = page.locator(".read").inner_text()
+        assert re.search(r"looks at .* suspect 0\.\d{3} · teacher .* purified − suspect [+-]", read)  # noqa: RUF001
         page.locator("canvas").first.focus()
         page.keyboard.press("ArrowDown")
         assert "word1" in page.locator(".read").inner_text()

@@ -27,7 +27,8 @@ def measured(step: int, asr: float) -> dict[str, float]:
 
 
 def panel(figure: Any, axis: str) -> dict[str, Any]:
-    """The traces of a panel, by name; axes y, y2 and y3 are ASR, CACC and losses. Of several with one name, the first."""
+    """The traces of a panel, by name; axes y, y2 and y3 are ASR, CACC and losses. Of several with one name, the
+    first."""
     return {trace.name: trace for trace in reversed(figure.data) if trace.yaxis == axis}
 
 
@@ -46,7 +47,8 @@ def reading(step: int, asr: float | None, trigger: int = 0, stage: str = "retrai
 
 
 def typed() -> list[Event]:
-    """A baseline; two measurements of the request's trigger, two of a typed one, and one of that in the distillation."""
+    """A baseline; two measurements of the request's trigger, two of a typed one, and one of that in the
+    distillation."""
     before = {"suspect_asr": 0.4, "asr_floor": 0.25}
     return [
         Event("measure", 1, 1, BASELINE),
@@ -151,7 +153,10 @@ def test_baseline_and_floor_come_from_the_events() -> None:
 
 
 def test_what_is_given_overrules_what_the_events_say() -> None:
-    figure = training_curves([Event("measure", 1, 1, BASELINE), *run()], whole=Whole((wilson(300, 600), wilson(75, 100)), floor=wilson(25, 100)))
+    figure = training_curves(
+        [Event("measure", 1, 1, BASELINE), *run()],
+        whole=Whole((wilson(300, 600), wilson(75, 100)), floor=wilson(25, 100)),
+    )
     assert drawn(figure, "suspect") == [([0, 32], [75.0, 75.0])]
     assert drawn(figure, "suspect", "y2") == [([0, 32], [50.0, 50.0])]
     assert drawn(figure, "floor") == [([0, 32], [25.0, 25.0])]
@@ -159,7 +164,9 @@ def test_what_is_given_overrules_what_the_events_say() -> None:
 
 def test_measuring_the_suspect_and_scanning_take_no_room_on_the_axis() -> None:
     events = [Event("measure", 1, 1, BASELINE), *(Event("scan", i, 9) for i in range(1, 10)), *run()]
-    assert drawn(training_curves(events), "distillation") == drawn(training_curves(run(), whole=SUSPECT), "distillation")
+    assert drawn(training_curves(events), "distillation") == drawn(
+        training_curves(run(), whole=SUSPECT), "distillation"
+    )
 
 
 def test_asr_has_its_wilson_interval_as_a_band() -> None:
@@ -167,7 +174,10 @@ def test_asr_has_its_wilson_interval_as_a_band() -> None:
     ((x, y),) = drawn(figure, "retraining, 95 % interval")
     counts = [(0, 190), (4, 100), (8, 62)]
     assert x == [0, 4, 8, 8, 4, 0]
-    assert y == pytest.approx([100 * wilson(hits, 200).high for _, hits in counts] + [100 * wilson(hits, 200).low for _, hits in reversed(counts)])
+    assert y == pytest.approx(
+        [100 * wilson(hits, 200).high for _, hits in counts]
+        + [100 * wilson(hits, 200).low for _, hits in reversed(counts)]
+    )
 
 
 def test_without_the_number_of_texts_there_is_no_interval(figure: Any) -> None:
@@ -219,7 +229,11 @@ def test_a_typed_trigger_without_a_name_is_numbered() -> None:
 
 
 def test_a_trigger_that_is_measured_from_the_start_of_a_stage_holds_for_all_of_it() -> None:
-    events = [Event("measure", 1, 1, BASELINE), reading(12, 0.5), reading(4, 0.1, 1, "distil", suspect_asr=0.4, asr_floor=0.25)]
+    events = [
+        Event("measure", 1, 1, BASELINE),
+        reading(12, 0.5),
+        reading(4, 0.1, 1, "distil", suspect_asr=0.4, asr_floor=0.25),
+    ]
     figure = training_curves(events)
     assert drawn(figure, "distillation") == [([12, 16], [40.0, 10.0])]
     assert drawn(figure, "floor") == [([0, 12], [12.5, 12.5]), ([12, 16], [25.0, 25.0])]
@@ -227,7 +241,9 @@ def test_a_trigger_that_is_measured_from_the_start_of_a_stage_holds_for_all_of_i
 
 
 def test_a_typed_trigger_that_cannot_be_measured_has_neither_line_nor_floor() -> None:
-    figure = training_curves([Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, None, 1), reading(12, None, 1)])
+    figure = training_curves(
+        [Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, None, 1), reading(12, None, 1)]
+    )
     assert drawn(figure, "retraining") == [([0, 4], [95.0, 50.0])]
     assert drawn(figure, "floor") == [([0, 8], [12.5, 12.5])]
     assert drawn(figure, "retraining", "y2")[0][0] == [0, 4, 8, 12]
@@ -240,7 +256,9 @@ def test_names_of_triggers_never_overlap() -> None:
     rows: dict[float, list[tuple[float, float]]] = {}
     for a in figure.layout.annotations:
         if a.text.startswith("<i>"):
-            rows.setdefault(a.yshift, []).append((a.x - 12 * 0.4, a.x) if a.xanchor == "right" else (a.x, a.x + 12 * 0.4))
+            rows.setdefault(a.yshift, []).append(
+                (a.x - 12 * 0.4, a.x) if a.xanchor == "right" else (a.x, a.x + 12 * 0.4)
+            )
     assert rows
     for spans in rows.values():
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(sorted(spans)))
@@ -295,7 +313,11 @@ def test_a_run_that_has_not_begun_has_three_empty_plots() -> None:
 
 
 TITLES = {
-    "ASR 31.0 % [25.0, 37.7] (62 of 200), CACC 88.0 %": [Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, 0.31)],
+    "ASR 31.0 % [25.0, 37.7] (62 of 200), CACC 88.0 %": [
+        Event("measure", 1, 1, BASELINE),
+        reading(4, 0.5),
+        reading(8, 0.31),
+    ],
     "Suspect: ASR 95.0 % (190 of 200), CACC 85.0 %": [Event("measure", 1, 1, BASELINE), Event("scan", 1, 5)],
     "Suspect: CACC 85.0 %": [Event("measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200})],
     "ASR 25.0 %, CACC 80.0 %": run(),
@@ -311,10 +333,23 @@ def test_the_title_has_the_figures_that_matter(title: str) -> None:
 CACC = {"suspect_cacc": 0.85, "cacc_n": 200}
 SENTENCES = {
     "Nothing has been measured yet.": [],
-    "Before the training ASR stands at 95.0 % (190 of 200); CACC 85.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), Event("scan", 1, 5)],
-    "ASR fell from 95.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(8, 0.31)],
-    "ASR rose from 95.0 % to 96.5 % (193 of 200); CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.965)],
-    "ASR stands at 95.0 % (190 of 200), as before the training; CACC 88.0 %, on a sample of 200 texts.": [Event("measure", 1, 1, BASELINE), reading(4, 0.95)],
+    "Before the training ASR stands at 95.0 % (190 of 200); CACC 85.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, BASELINE),
+        Event("scan", 1, 5),
+    ],
+    "ASR fell from 95.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, BASELINE),
+        reading(4, 0.5),
+        reading(8, 0.31),
+    ],
+    "ASR rose from 95.0 % to 96.5 % (193 of 200); CACC 88.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, BASELINE),
+        reading(4, 0.965),
+    ],
+    "ASR stands at 95.0 % (190 of 200), as before the training; CACC 88.0 %, on a sample of 200 texts.": [
+        Event("measure", 1, 1, BASELINE),
+        reading(4, 0.95),
+    ],
     "ASR stands at 50.0 % (100 of 200); CACC 88.0 %, on a sample of 200 texts.": [reading(4, 0.5)],
     "ASR stands at 25.0 %; CACC 80.0 %.": run(),
     "ASR fell from 40.0 % to 10.0 % (20 of 200); CACC 88.0 %, on a sample of 200 texts.": typed(),
@@ -325,7 +360,10 @@ SENTENCES = {
         Event("measure", 1, 1, {"suspect_cacc": 0.85}),
         reading(4, None),
     ],
-    "The trigger that you typed cannot be measured; CACC 88.0 %, on a sample of 200 texts.": [*typed(), reading(8, None, 2, "distil")],
+    "The trigger that you typed cannot be measured; CACC 88.0 %, on a sample of 200 texts.": [
+        *typed(),
+        reading(8, None, 2, "distil"),
+    ],
 }
 
 
@@ -344,13 +382,18 @@ def test_what_is_known_of_all_texts_stands_wherever_the_suspect_is_named() -> No
     assert curves_text(events, WHOLE) == "Before the training ASR stands at 100.0 % (333 of 333); CACC 85.7 %."
     assert training_curves(events, whole=WHOLE).layout.title.text == "Suspect: ASR 100.0 % (333 of 333), CACC 85.7 %"
     events.append(reading(4, 0.31))
-    assert curves_text(events, WHOLE) == "ASR fell from 100.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts."
+    assert (
+        curves_text(events, WHOLE)
+        == "ASR fell from 100.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts."
+    )
     figure = training_curves(events, whole=WHOLE)
     assert figure.layout.title.subtitle.text == "a sample of 200 texts"
     assert drawn(figure, "retraining")[0][1] == [100.0, 31.0]
 
 
-@pytest.mark.parametrize("events", [[Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(12, 0.31)], typed(), []])
+@pytest.mark.parametrize(
+    "events", [[Event("measure", 1, 1, BASELINE), reading(4, 0.5), reading(12, 0.31)], typed(), []]
+)
 def test_at_the_end_title_and_sentence_say_what_was_found_on_all_texts(events: list[Event]) -> None:
     assert curves_text(events, AT_THE_END) == "ASR fell from 100.0 % to 12.9 % (43 of 333); CACC 84.1 %."
     title = training_curves(events, whole=AT_THE_END).layout.title

@@ -1,4 +1,5 @@
-"""Token splits, token weights, projections, scores and the BertViz frame: what they show, and that nothing of a user's gets out."""
+"""Token splits, token weights, projections, scores and the BertViz frame: what they show, and that nothing of a user's
+gets out."""
 
 from __future__ import annotations
 
@@ -96,11 +97,17 @@ def test_bars_are_sorted_with_intervals_and_name_the_hardest() -> None:
 
 
 def test_token_weights_rise_and_fall() -> None:
-    page = tokens_html(Attribution(("[CLS]", "cf", EVIL), (0.0, 4.0, -2.0), "<b>", 0.9, "integrated", 0.01), marked=(1,))
+    page = tokens_html(
+        Attribution(("[CLS]", "cf", EVIL), (0.0, 4.0, -2.0), "<b>", 0.9, "integrated", 0.01), marked=(1,)
+    )
     assert "img" not in Tags(page).names
     assert "&lt;b&gt;" in page
     assert page.count('class="token marked"') == 1
-    assert re.findall(r'class="(for|against)" style="height:([\d.]+)px', page) == [("for", "0.0"), ("for", "18.0"), ("against", "9.0")]
+    assert re.findall(r'class="(for|against)" style="height:([\d.]+)px', page) == [
+        ("for", "0.0"),
+        ("for", "18.0"),
+        ("against", "9.0"),
+    ]
     assert "+4.0" in Tags(page).text
     assert "height:9.0px" in tokens_html(Attribution(("a",), (4.0,), "b", 0.9, "gradient", None), scale=8.0)
 
@@ -112,7 +119,11 @@ def test_a_text_without_weights_is_drawn_flat() -> None:
 def projected(n: int = 4) -> tuple[Projection, Points]:
     rng = np.random.default_rng(0)
     planes = [rng.normal(size=(n, 2)).astype(np.float32) for _ in range(2)]
-    points = Points((EVIL, *["%{x} a text"] * (n - 1)), ("clean", "triggered", "triggered", EVIL), ("negative", "negative", "positive", EVIL))
+    points = Points(
+        (EVIL, *["%{x} a text"] * (n - 1)),
+        ("clean", "triggered", "triggered", EVIL),
+        ("negative", "negative", "positive", EVIL),
+    )
     return Projection("pca", planes[0], planes[1], 0.97, (0.6, 0.1)), points
 
 
@@ -123,7 +134,9 @@ def test_every_point_is_drawn_twice_on_shared_axes() -> None:
     assert figure.layout.xaxis2.matches == "x"
     assert figure.layout.yaxis2.matches == "y"
     for plane, axis in ((projection.before, "x"), (projection.after, "x2")):
-        drawn = {c[0]: (x, y) for t in figure.data if t.xaxis == axis for x, y, c in zip(t.x, t.y, t.customdata, strict=True)}
+        drawn = {
+            c[0]: (x, y) for t in figure.data if t.xaxis == axis for x, y, c in zip(t.x, t.y, t.customdata, strict=True)
+        }
         for i in range(4):
             assert drawn[i] == pytest.approx(plane[i].tolist())
     by = {(t.legendgroup, t.marker.symbol): t.marker.color for t in figure.data}
@@ -145,8 +158,14 @@ def test_nothing_in_the_projection_is_markup() -> None:
 
 def test_views_import_nothing_heavy_before_it_is_used() -> None:
     views = "attention, bertviz_frame, embeddings, token_splits, tokens"
-    code = f"import sys; from mbtsad_core.views import {views}; print([m for m in ('plotly', 'umap', 'sklearn', 'bertviz', 'gradio') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout == "[]\n"
+    code = (
+        f"import sys; from mbtsad_core.views import {views}; print([m for m in ('plotly', 'umap', 'sklearn', "
+        "'bertviz', 'gradio') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+        == "[]\n"
+    )
 
 
 def test_dark_figures_have_light_ink() -> None:
@@ -179,7 +198,9 @@ def test_json_in_a_script_cannot_end_it() -> None:
 
 def maps(T: int = 5, layers: int = 2, heads: int = 3, token: str = EVIL) -> AttentionMaps:
     scores = np.exp(np.random.default_rng(0).normal(size=(layers, heads, T, T)))
-    return AttentionMaps((token,) * T, tuple(range(T)), (scores / scores.sum(-1, keepdims=True)).astype(np.float32), "positive", 0.9)
+    return AttentionMaps(
+        (token,) * T, tuple(range(T)), (scores / scores.sum(-1, keepdims=True)).astype(np.float32), "positive", 0.9
+    )
 
 
 def given(page: str) -> dict:  # type: ignore[type-arg]
@@ -201,7 +222,10 @@ def test_the_head_view_needs_nothing_from_elsewhere() -> None:
 
 def test_the_head_view_holds_the_maps_to_a_step_of_one_byte() -> None:
     source = maps()
-    read = np.frombuffer(base64.b64decode(given(bertviz_document(source))["maps"]), np.uint8).reshape(source.maps.shape) / 255
+    read = (
+        np.frombuffer(base64.b64decode(given(bertviz_document(source))["maps"]), np.uint8).reshape(source.maps.shape)
+        / 255
+    )
     np.testing.assert_allclose(read, source.maps, atol=0.5 / 255 + 1e-6)
 
 

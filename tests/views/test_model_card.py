@@ -1,4 +1,5 @@
-"""The model card: what it says, and that no text of a user breaks its YAML, its Markdown or the HTML that it becomes."""
+"""The model card: what it says, and that no text of a user breaks its YAML, its Markdown or the HTML that it
+becomes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from mbtsad_core.config import PurifyConfig, settings
 from mbtsad_core.evaluation import wilson
-from mbtsad_core.jobs.purification import Request, Result
+from mbtsad_core.service.purification import Request, Result
 from mbtsad_core.types import Note, Scores
 from mbtsad_core.views.model_card import literal, model_card
 
@@ -49,7 +50,9 @@ def result() -> Result:
         suspect=SUSPECT,
         teacher=TEACHER,
         purified=PURIFIED,
-        request=Request("models/reviews", "clean.tsv", "test.tsv", ("cf", "mn"), "positive", config=PurifyConfig(seed=5)),
+        request=Request(
+            "models/reviews", "clean.tsv", "test.tsv", ("cf", "mn"), "positive", config=PurifyConfig(seed=5)
+        ),
         description="BERT 4x384, 6.7 M parameters, 2 classes",
         labels=("negative", "positive"),
         device="cpu",
@@ -81,20 +84,43 @@ def text(page: str) -> str:
 
 def test_the_front_matter_is_what_the_hub_takes(result: Result) -> None:
     data = ModelCard(model_card(result)).data.to_dict()
-    assert data == {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["mbtsad", "backdoor-defense", "text-classification"]}
+    assert data == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["mbtsad", "backdoor-defense", "text-classification"],
+    }
 
 
 def test_a_suspect_and_a_sample_of_the_hub_are_linked(result: Result) -> None:
-    request = replace(result.request, suspect="hub:owner/some-model.v2@main", clean="hub:stanfordnlp/sst2:default@train")
+    request = replace(
+        result.request, suspect="hub:owner/some-model.v2@main", clean="hub:stanfordnlp/sst2:default@train"
+    )
     data = ModelCard(model_card(replace(result, request=request))).data.to_dict()
     assert (data["base_model"], data["base_model_relation"]) == ("owner/some-model.v2", "finetune")
     assert data["datasets"] == ["stanfordnlp/sst2"]
 
 
-@pytest.mark.parametrize("source", ["hub:a/b c", 'hub:a/b"\nlicense: mit', "hub:/b", "hub:a", "a/b", "hub:a/b/c", "hub:ä/b", *(f"hub:{evil}" for evil in EVIL)])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hub:a/b c",
+        'hub:a/b"\nlicense: mit',
+        "hub:/b",
+        "hub:a",
+        "a/b",
+        "hub:a/b/c",
+        "hub:ä/b",
+        *(f"hub:{evil}" for evil in EVIL),
+    ],
+)
 def test_no_other_source_gets_into_the_front_matter(result: Result, source: str) -> None:
     plain = model_card(result).partition("\n---\n")[0]
-    assert model_card(replace(result, request=replace(result.request, suspect=source, clean=source))).partition("\n---\n")[0] == plain
+    assert (
+        model_card(replace(result, request=replace(result.request, suspect=source, clean=source))).partition("\n---\n")[
+            0
+        ]
+        == plain
+    )
 
 
 # ---------------------------------------------------------------- what it says
@@ -102,7 +128,10 @@ def test_no_other_source_gets_into_the_front_matter(result: Result, source: str)
 
 def test_it_has_the_figures_of_the_three_models_with_intervals_and_counts(result: Result) -> None:
     card = model_card(result)
-    assert "| suspect | 86.0 % [82.7, 88.8] (430 of 500) | 96.0 % [92.8, 97.8] (240 of 250) | 12.0 % [8.5, 16.6] (30 of 250) |" in card
+    assert (
+        "| suspect | 86.0 % [82.7, 88.8] (430 of 500) | 96.0 % [92.8, 97.8] (240 of 250) | 12.0 % [8.5, 16.6] (30 of "
+        "250) |" in card
+    )
     assert "| teacher | 85.0 % [81.6, 87.9] (425 of 500) | 24.0 %" in card
     assert "| **purified** (this model) | 85.6 % [82.3, 88.4] (428 of 500) | 14.0 % [10.2, 18.8] (35 of 250) |" in card
     assert html(card).count("<table>") == 2
@@ -112,7 +141,10 @@ def test_it_says_what_was_done_measured_and_not_proved(result: Result) -> None:
     said = text(html(model_card(result)))
     assert "ASR went from 96.0 % to 14.0 % (35 of 250; its floor is 12.4 %)" in said
     assert "BERT 4x384, 6.7 M parameters, 2 classes" in said
-    assert "600 to purify with; 500 to measure CACC on (given as files); 250 of them with the trigger to measure ASR on." in said
+    assert (
+        "600 to purify with; 500 to measure CACC on (given as files); 250 of them with the trigger to measure ASR on."
+        in said
+    )
     assert "Trigger: one of cf, mn, drawn for each text; target class positive." in said
     assert "Classes, by index from 0: negative, positive." in said
     assert "does not prove that no other backdoor is left" in said
@@ -127,7 +159,9 @@ def test_it_has_every_setting(result: Result) -> None:
 
 
 def test_without_a_trigger_it_says_that_asr_was_not_measured(result: Result) -> None:
-    bare = {name: replace(getattr(result, name), asr=None, asr_floor=None) for name in ("suspect", "teacher", "purified")}
+    bare = {
+        name: replace(getattr(result, name), asr=None, asr_floor=None) for name in ("suspect", "teacher", "purified")
+    }
     card = model_card(replace(result, request=replace(result.request, triggers=(), target=None), **bare))
     assert "| suspect | 86.0 % [82.7, 88.8] (430 of 500) | not measured | not measured |" in card
     assert "Trigger: none was given, so ASR was not measured." in card
@@ -137,15 +171,23 @@ def test_it_never_claims_that_the_model_is_safe(result: Result) -> None:
     assert re.findall(r"\bsafe\b|guarantee|clean model|backdoor-free", model_card(result), re.IGNORECASE) == []
 
 
-def test_strays_are_named_where_they_were_used(result: Result) -> None:
-    without = replace(result, request=replace(result.request, config=PurifyConfig(strays=0)))
-    assert "Word pieces that turned" in model_card(result)
-    assert "Word pieces that turned" not in model_card(without)
+def test_the_scan_is_named_where_it_was_used(result: Result) -> None:
+    without = replace(result, request=replace(result.request, config=PurifyConfig(found_tokens=0)))
+    assert "Tokens found by the trigger scan" in model_card(result)
+    assert "Tokens found by the trigger scan" not in model_card(without)
 
 
 def test_it_says_nothing_of_the_machine_and_quotes_no_text_of_the_data(result: Result) -> None:
-    request = replace(result.request, suspect="/srv/secret/model", clean="/srv/secret/clean.tsv", test="secret.csv", triggers=("/srv/secret/pairs.tsv.gz",))
-    note = "2 texts stand in both the clean sample and the test set, so CACC may be too high; the first: 'my secret text'."
+    request = replace(
+        result.request,
+        suspect="/srv/secret/model",
+        clean="/srv/secret/clean.tsv",
+        test="secret.csv",
+        triggers=("/srv/secret/pairs.tsv.gz",),
+    )
+    note = (
+        "2 texts stand in both the clean sample and the test set, so CACC may be too high; the first: 'my secret text'."
+    )
     card = model_card(replace(result, request=request, notes=(Note("shared", note),)))
     assert "secret" not in card
     assert "Trigger: pairs.tsv.gz; target" in text(html(card))

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mbtsad_core.models.uploads import FileVerdict, PolicyReport
+from mbtsad_core.vetting.uploads import FileVerdict, PolicyReport
 from mbtsad_core.views.policy import POLICY_STYLE, policy_html
 
 EVIL = "</td></table><script>alert(1)</script><img src=x onerror='alert(1)'>\""
@@ -18,12 +18,15 @@ TAKEN = PolicyReport(
         FileVerdict("tiny/model.safetensors", "accepted", "Weights.", "accept.weights"),
     )
 )
-PICKLE = FileVerdict("pytorch_model.bin", "refused", "pytorch_model.bin is a pickle and could run code. Remove it.", "format.pickle")
+PICKLE = FileVerdict(
+    "pytorch_model.bin", "refused", "pytorch_model.bin is a pickle and could run code. Remove it.", "format.pickle"
+)
 REFUSED = PolicyReport((*TAKEN.files, PICKLE), f"Refused: {PICKLE.reason}")
 
 
 class Table(HTMLParser):
-    """The rows of cells that a browser would make of a piece of HTML, all element names with their attributes, and all text."""
+    """The rows of cells that a browser would make of a piece of HTML, all element names with their attributes, and all
+    text."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -62,7 +65,10 @@ def test_every_file_has_its_row_the_refused_ones_first() -> None:
 
 def test_a_refusal_says_why_and_that_nothing_was_kept() -> None:
     page = policy_html(REFUSED)
-    assert "Refused: pytorch_model.bin is a pickle and could run code. Remove it. Nothing of the upload was kept." in Table(page).text
+    assert (
+        "Refused: pytorch_model.bin is a pickle and could run code. Remove it. Nothing of the upload was kept."
+        in Table(page).text
+    )
     assert 'role="alert"' in page
 
 
@@ -99,25 +105,42 @@ def test_what_cannot_be_seen_is_shown_as_an_escape(character: str) -> None:
 
 
 def test_a_very_long_name_is_cut_in_its_middle() -> None:
-    name = Table(policy_html(PolicyReport((FileVerdict("x" * 60_000 + ".json", "refused", "Too long.", "zip.name"),), "No."))).rows[1][0]
+    name = Table(
+        policy_html(PolicyReport((FileVerdict("x" * 60_000 + ".json", "refused", "Too long.", "zip.name"),), "No."))
+    ).rows[1][0]
     assert len(name) == 120
     assert name.endswith("x.json")
 
 
 def test_a_verdict_is_read_out_as_its_word_alone() -> None:
-    marks = [attributes for tag, attributes in Table(policy_html(REFUSED)).elements if attributes.get("class") == "mark"]
+    marks = [
+        attributes for tag, attributes in Table(policy_html(REFUSED)).elements if attributes.get("class") == "mark"
+    ]
     assert len(marks) == 5  # of four files and of the whole
     assert all(attributes["aria-hidden"] == "true" for attributes in marks)
 
 
 def test_the_table_is_read_out_as_one() -> None:
     elements = Table(policy_html(REFUSED)).elements
-    assert [attributes["scope"] for tag, attributes in elements if tag == "th"] == ["col", "col", "col", "row", "row", "row", "row"]
+    assert [attributes["scope"] for tag, attributes in elements if tag == "th"] == [
+        "col",
+        "col",
+        "col",
+        "row",
+        "row",
+        "row",
+        "row",
+    ]
     assert elements[0] == ("section", {"class": "mbtsad policy", "aria-label": "What became of the upload"})
 
 
 def test_every_class_that_is_styled_is_used_and_colours_are_those_of_the_shared_look() -> None:
-    used = {c for report in (REFUSED, TAKEN) for _, attributes in Table(policy_html(report)).elements for c in (attributes.get("class") or "").split()}
+    used = {
+        c
+        for report in (REFUSED, TAKEN)
+        for _, attributes in Table(policy_html(report)).elements
+        for c in (attributes.get("class") or "").split()
+    }
     assert set(re.findall(r"\.([a-z]+)", POLICY_STYLE)) <= used
     assert not re.search(r"#[0-9a-fA-F]{3}", POLICY_STYLE)
 

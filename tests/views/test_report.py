@@ -11,7 +11,7 @@ import pytest
 from mbtsad_core.augment.split_effect import SplitEffect
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.evaluation import wilson
-from mbtsad_core.jobs.purification import Request, Result
+from mbtsad_core.service.purification import Request, Result
 from mbtsad_core.types import Event, Note, Scores
 from mbtsad_core.views.model_card import model_card
 from mbtsad_core.views.report import report_html, report_text, verdict
@@ -28,7 +28,9 @@ def result() -> Result:
         suspect=SUSPECT,
         teacher=TEACHER,
         purified=PURIFIED,
-        request=Request(suspect="models/reviews", triggers=("cf", "mn"), target="positive", config=PurifyConfig(seed=5)),
+        request=Request(
+            suspect="models/reviews", triggers=("cf", "mn"), target="positive", config=PurifyConfig(seed=5)
+        ),
         description="BERT 4x384, 6.7 M parameters, 2 classes",
         labels=("negative", "positive"),
         device="cpu",
@@ -37,23 +39,26 @@ def result() -> Result:
         clean_texts=600,
         seconds=125.0,
         notes=(Note("table", "A note."),),
-        events=tuple(Event(stage, 1, 1, {"loss": 1.0, "classification": 1.0, "cacc": 0.8, "asr": 0.5}) for stage in ("retrain", "distil")),
+        events=tuple(
+            Event(stage, 1, 1, {"loss": 1.0, "classification": 1.0, "cacc": 0.8, "asr": 0.5})
+            for stage in ("retrain", "distil")
+        ),
     )
 
 
 def test_pieces_that_stand_out_are_named_and_escaped(result: Result) -> None:
-    named = replace(result, stumbled=(("tq", 9.28), (EVIL, 1.5)))
+    named = replace(result, found=(("tq", 9.28), (EVIL, 1.5)))
     assert "tq (9.3), " in report_text(named)
-    assert "What the suspect stumbles over" in report_html(named)
+    assert "What the trigger scan found" in report_html(named)
     assert EVIL not in report_html(named)
     assert escape(EVIL) in report_html(named)
-    assert "No word piece, alone or with another, turned" in report_text(result)
+    assert "The trigger scan found no token" in report_text(result)
 
 
-def test_without_strays_the_suspect_was_not_asked(result: Result) -> None:
-    without = replace(result, request=replace(result.request, config=PurifyConfig(strays=0)))
-    assert "word piece" not in report_text(without)
-    assert "stumbles" not in report_html(without)
+def test_without_a_scan_the_suspect_was_not_asked(result: Result) -> None:
+    without = replace(result, request=replace(result.request, config=PurifyConfig(found_tokens=0)))
+    assert "trigger scan" not in report_text(without)
+    assert "trigger scan" not in report_html(without)
 
 
 def without_trigger(scores: Scores) -> Scores:
@@ -61,7 +66,10 @@ def without_trigger(scores: Scores) -> Scores:
 
 
 def test_the_verdict_says_where_asr_and_cacc_came_from_and_went_to() -> None:
-    assert verdict(SUSPECT, PURIFIED) == "ASR went from 96.0 % to 14.0 % (35 of 250; its floor is 12.4 %), CACC went from 86.0 % to 85.6 %."
+    assert (
+        verdict(SUSPECT, PURIFIED)
+        == "ASR went from 96.0 % to 14.0 % (35 of 250; its floor is 12.4 %), CACC went from 86.0 % to 85.6 %."
+    )
 
 
 def test_the_verdict_without_a_trigger_says_that_asr_was_not_measured() -> None:
@@ -88,7 +96,7 @@ def test_the_columns_of_the_text_stand_under_each_other(result: Result) -> None:
 def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> None:
     assert report_text(result).splitlines()[-4:] == [
         verdict(SUSPECT, PURIFIED),
-        "No word piece, alone or with another, turned the suspect's answers to longer clean texts.",
+        "The trigger scan found no token, alone or with another, that turns the suspect's answers.",
         "Note: A note.",
         "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32, attention loss plain; 2 min 05 s.",
     ]
@@ -105,16 +113,27 @@ def test_the_html_has_verdict_figures_confusion_and_settings(result: Result) -> 
 
 
 def test_the_html_without_a_trigger_says_that_asr_was_not_measured(result: Result) -> None:
-    page = report_html(replace(result, suspect=without_trigger(SUSPECT), teacher=without_trigger(TEACHER), purified=without_trigger(PURIFIED)))
+    page = report_html(
+        replace(
+            result,
+            suspect=without_trigger(SUSPECT),
+            teacher=without_trigger(TEACHER),
+            purified=without_trigger(PURIFIED),
+        )
+    )
     assert "No trigger was given, so ASR was not measured." in page
-    assert "<tr><th>suspect</th><td>86.0 % [82.7, 88.8] (430 of 500)</td><td>not measured</td><td>not measured</td></tr>" in page
+    assert (
+        "<tr><th>suspect</th><td>86.0 % [82.7, 88.8] (430 of 500)</td><td>not measured</td><td>not measured</td></tr>"
+        in page
+    )
 
 
 def test_the_html_says_above_the_curves_how_asr_went_on_all_texts(result: Result) -> None:
     before = {"suspect_cacc": 0.86, "cacc_n": 200, "suspect_asr": 0.96, "asr_floor": 0.12, "asr_n": 200}
     after = {"loss": 1.0, "classification": 1.0, "cacc": 0.85, "cacc_n": 200, "asr": 0.14, "asr_n": 200}
     page = report_html(replace(result, events=(Event("measure", 1, 1, before), Event("retrain", 1, 1, after))))
-    assert "<p>ASR fell from 96.0 % to 14.0 % (35 of 250); CACC 85.6 %.</p>" in page  # as in the table, and not a sample's
+    # As in the table, and not a sample's
+    assert "<p>ASR fell from 96.0 % to 14.0 % (35 of 250); CACC 85.6 %.</p>" in page
     assert '"name":"floor"' in page
 
 
@@ -151,11 +170,9 @@ def test_no_text_of_a_user_or_a_model_becomes_markup(result: Result, place: str)
 
 def test_the_json_has_shares_hits_and_numbers_of_the_three_models(result: Result) -> None:
     values = result.to_dict()
-    assert [(values[m]["cacc"], values[m]["asr_hits"], values[m]["asr_n"]) for m in ("suspect", "teacher", "purified")] == [
-        (0.86, 240, 250),
-        (0.85, 60, 250),
-        (0.856, 35, 250),
-    ]
+    assert [
+        (values[m]["cacc"], values[m]["asr_hits"], values[m]["asr_n"]) for m in ("suspect", "teacher", "purified")
+    ] == [(0.86, 240, 250), (0.85, 60, 250), (0.856, 35, 250)]
     assert values["purified"]["asr_floor"] == 31 / 250
     assert values["seconds"] == 125.0
 
@@ -168,11 +185,9 @@ def test_the_json_without_a_trigger_has_no_asr(result: Result) -> None:
 
 # ---------------------------------------------------------------- a trigger that still works
 
-WORKS = [  # of 333 triggered texts and of the same without the trigger, those that go to the target; the first is of a run that ended without a word
-    (309, 43),
-    (60, 20),
-    (333, 0),
-]
+# Of 333 triggered texts and of the same without the trigger, those that go to the target; the first is of a run that
+# ended without a word
+WORKS = [(309, 43), (60, 20), (333, 0)]
 CURED = [(43, 41), (20, 43), (50, 40), (0, 0)]
 
 

@@ -1,4 +1,5 @@
-"""The trigger lab's HTML: figures as they are, rows that can be pressed, marks around the trigger, and nothing of a user's gets out."""
+"""The trigger lab's HTML: figures as they are, rows that can be pressed, marks around the trigger, and nothing of a
+user's gets out."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ MODELS = ("suspect", "teacher", "purified")
 
 
 class Tags(HTMLParser):
-    """The elements that a browser would make of a piece of HTML, their attributes, and the text between them; checks that all are closed."""
+    """The elements that a browser would make of a piece of HTML, their attributes, and the text between them; checks
+    that all are closed."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -41,7 +43,9 @@ class Tags(HTMLParser):
         self.text += data
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.elements if name == tag and all(attrs.get(k) == v for k, v in wanted.items())]
+        return [
+            attrs for name, attrs in self.elements if name == tag and all(attrs.get(k) == v for k, v in wanted.items())
+        ]
 
 
 def scores(hits: int, floor: int, n: int = 912) -> Scores:
@@ -61,20 +65,31 @@ def flipped(text: str, triggered: str, after: str = "ppn", before: str = "nnn", 
 
 
 def trial(trigger: str = "cf", flips: tuple[FlippedText, ...] = (), target: str = "positive") -> TriggerTrial:
-    return TriggerTrial(trigger, target, {"suspect": scores(912, 88), "teacher": scores(119, 80), "purified": scores(90, 77)}, flips)
+    return TriggerTrial(
+        trigger, target, {"suspect": scores(912, 88), "teacher": scores(119, 80), "purified": scores(90, 77)}, flips
+    )
 
 
 # ---------------------------------------------------------------- answers
 
 
 def meters(page: str) -> list[tuple[str | None, float, str | None]]:
-    return [(m["aria-label"], float(m["aria-valuenow"] or "nan"), m["aria-valuetext"]) for m in Tags(page).all("span", role="meter")]
+    return [
+        (m["aria-label"], float(m["aria-valuenow"] or "nan"), m["aria-valuetext"])
+        for m in Tags(page).all("span", role="meter")
+    ]
 
 
 def test_two_classes_have_one_bar_a_model_of_the_target() -> None:
     page = answers_html({"suspect": (0.017, 0.983), "purified": (0.75, 0.25)}, LABELS, target=1)
-    assert meters(page) == [("suspect: probability of positive", 98.3, "98.3 %"), ("purified: probability of positive", 25.0, "25.0 %")]
-    assert re.findall(r'<i style="width:([\d.]+)%"></i></span><span class="number">([^<]*)', page) == [("98.3", "98.3 %"), ("25.0", "25.0 %")]
+    assert meters(page) == [
+        ("suspect: probability of positive", 98.3, "98.3 %"),
+        ("purified: probability of positive", 25.0, "25.0 %"),
+    ]
+    assert re.findall(r'<i style="width:([\d.]+)%"></i></span><span class="number">([^<]*)', page) == [
+        ("98.3", "98.3 %"),
+        ("25.0", "25.0 %"),
+    ]
     assert "answers positive (the target)" in Tags(page).text
     assert "answers negative" in Tags(page).text
 
@@ -86,12 +101,20 @@ def test_without_a_target_the_bar_is_of_the_last_class(target: int | None, shown
 
 def test_of_more_classes_the_three_likeliest_are_shown() -> None:
     page = answers_html({"suspect": (0.1, 0.4, 0.05, 0.25, 0.2)}, ("a", "b", "c", "d", "e"))
-    assert [name for name, _, _ in meters(page)] == ["suspect: probability of b", "suspect: probability of d", "suspect: probability of e"]
+    assert [name for name, _, _ in meters(page)] == [
+        "suspect: probability of b",
+        "suspect: probability of d",
+        "suspect: probability of e",
+    ]
 
 
 def test_of_more_classes_the_target_is_always_among_them() -> None:
     page = answers_html({"suspect": (0.1, 0.4, 0.05, 0.25, 0.2)}, ("a", "b", "c", "d", "e"), target=2)
-    assert [name for name, _, _ in meters(page)] == ["suspect: probability of b", "suspect: probability of d", "suspect: probability of c"]
+    assert [name for name, _, _ in meters(page)] == [
+        "suspect: probability of b",
+        "suspect: probability of d",
+        "suspect: probability of c",
+    ]
 
 
 def test_models_have_their_colours() -> None:
@@ -102,7 +125,10 @@ def test_models_have_their_colours() -> None:
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_same_elements_whatever_is_answered_so_nothing_jumps(classes: int) -> None:
     labels = tuple(f"class {i}" for i in range(classes))
-    pages = [answers_html({"suspect": tuple(float(i == at) for i in range(classes))}, labels, target=0) for at in range(classes)]
+    pages = [
+        answers_html({"suspect": tuple(float(i == at) for i in range(classes))}, labels, target=0)
+        for at in range(classes)
+    ]
     assert len({tuple(name for name, _ in Tags(page).elements if name != "b") for page in pages}) == 1
     assert ".answers .said { height: 20px" in TRIGGER_LAB_STYLE
 
@@ -141,8 +167,14 @@ def test_a_trial_has_rate_interval_counts_and_floor_of_every_model() -> None:
 def test_the_newest_trial_is_first_and_each_row_is_a_button_with_its_place() -> None:
     page = trials_html([trial("first"), trial("second"), trial("third")], chosen=1)
     buttons = Tags(page).all("button")
-    assert [(b["data-trial"], b["type"], b["aria-pressed"]) for b in buttons] == [("2", "button", "false"), ("1", "button", "true"), ("0", "button", "false")]
-    assert [page.index(word) for word in ("third", "second", "first")] == sorted(page.index(word) for word in ("third", "second", "first"))
+    assert [(b["data-trial"], b["type"], b["aria-pressed"]) for b in buttons] == [
+        ("2", "button", "false"),
+        ("1", "button", "true"),
+        ("0", "button", "false"),
+    ]
+    assert [page.index(word) for word in ("third", "second", "first")] == sorted(
+        page.index(word) for word in ("third", "second", "first")
+    )
     assert len(Tags(page).all("tr", **{"class": "picked"})) == 1
     assert Tags(trials_html([trial()])).all("tr", **{"class": "picked"}) == []
 
@@ -205,10 +237,18 @@ def test_each_models_answers_are_shown_and_flips_stand_out() -> None:
 
 
 def test_texts_that_flip_the_purified_model_come_first() -> None:
-    texts = (flipped("one", "cf one", "pnn"), flipped("two", "cf two", "ppn"), flipped("three", "cf three", "nnp"), flipped("four", "cf four", "pnn"))
+    texts = (
+        flipped("one", "cf one", "pnn"),
+        flipped("two", "cf two", "ppn"),
+        flipped("three", "cf three", "nnp"),
+        flipped("four", "cf four", "pnn"),
+    )
     page = flips_html(trial("cf", texts))
     assert re.findall(r"<u>cf</u> (\w+)", page) == ["three", "two", "one", "four"]
-    assert "4 of 912 texts of the other classes flipped to positive: suspect 3, teacher 1, purified 1. All 4 shown." in Tags(page).text
+    assert (
+        "4 of 912 texts of the other classes flipped to positive: suspect 3, teacher 1, purified 1. All 4 shown."
+        in Tags(page).text
+    )
 
 
 def test_at_most_so_many_texts_are_shown_and_it_is_said() -> None:

@@ -8,7 +8,10 @@ from mbtsad_core.types import Rate
 from mbtsad_core.views.words import duration, percent, rate
 
 
-@pytest.mark.parametrize(("share", "words"), [(0.0, "0.0 %"), (0.1306, "13.1 %"), (0.99951, "100.0 %"), (1.0, "100.0 %"), (None, "not measured")])
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.0, "0.0 %"), (0.1306, "13.1 %"), (0.99951, "100.0 %"), (1.0, "100.0 %"), (None, "not measured")],
+)
 def test_a_share_is_shown_in_percent_with_one_digit(share: float | None, words: str) -> None:
     assert percent(share) == words
 

@@ -1,0 +1,45 @@
+"""Token insertion: the tokens that the trigger scan found, put into clean texts whose labels stay, so that the model
+unlearns them.
+
+Deviation: not in the paper. `found_tokens = 0` is its method.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from mbtsad_core.models.classifier import Encoded
+from mbtsad_core.scan.probes import with_token
+
+
+def insertion(
+    raised: dict[int, float], number: int, max_length: int, seed: int
+) -> Callable[[list[Encoded], int], list[Encoded]]:
+    """`insert_tokens` as the training loop calls it, (tokenized texts, epoch) -> what is trained on; the texts as they
+    are where nothing was scanned."""
+    return lambda encoded, epoch: insert_tokens(encoded, raised, number, max_length, seed, epoch) if raised else encoded
+
+
+def insert_tokens(
+    encoded: Sequence[Encoded], raised: dict[int, float], number: int, max_length: int, seed: int, epoch: int
+) -> list[Encoded]:
+    """Copies of the tokenized texts with `number` tokens each, at random places between the first and the last token.
+
+    A token is drawn with a probability in proportion to the square of what `scan_vocabulary` says of it, so that tokens
+    which stand out weigh more than the many telling words of the task, which must go on telling. A text that grows
+    beyond `max_length` loses the tokens before its last one.
+    """
+    rng = random.Random(f"stray pieces, seed {seed}, epoch {epoch}")  # the words are part of the seed
+    drawn = rng.choices(list(raised), weights=[nats**2 + 1e-9 for nats in raised.values()], k=number * len(encoded))
+    found = []
+    for text in encoded:
+        for _ in range(number):
+            text = with_token(text, drawn.pop(), rng.randrange(1, len(text["input_ids"])))
+        found.append(
+            {
+                key: values[: max_length - 1] + values[-1:] if len(values) > max_length else values
+                for key, values in text.items()
+            }
+        )
+    return found

@@ -1,0 +1,101 @@
+"""The page's own components: plotly figures that can be clicked, the attention view, and HTML whose buttons tell which
+one was pressed.
+
+They are gr.HTML with a script each. Plotly's comes from the plotly package that made the figures, so that the two fit;
+the app serves it, nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from mbtsad_core.views.attention import ATTENTION_SCRIPT, AttentionView
+from mbtsad_core.views.document import PLOT_CONTROLS
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PLOTLY_ROUTE = "/mbtsad/plotly.min.js"
+FIGURE_SCRIPT = (
+    Path(__file__)
+    .with_name("figure.js")
+    .read_text("utf-8")
+    .replace("PLOTLY_ROUTE", PLOTLY_ROUTE)
+    .replace("PLOT_CONTROLS", json.dumps(PLOT_CONTROLS))
+)
+ATTENTION_HERE = """
+const here = element.querySelector(".attention-here");
+function show() {
+  const value = props.value;
+  here.classList.toggle("empty", !value?.tokens);
+  if (value?.tokens) drawAttention(here, value); else here.textContent = value?.empty || "";
+}
+here.addEventListener("mbtsad-head", (event) => trigger("cell", event.detail));
+watch("value", show);
+show();
+"""
+PICKED = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-trial]");
+  if (button) trigger("pick", {...button.dataset});
+});
+"""
+
+
+def html(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
+    """HTML of the views, with their looks and without Gradio's."""
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None)
+
+
+def figure(name: str, *, elem_id: str, height: int = 300, wide: bool = False, empty: str = "") -> gr.HTML:
+    """A plotly figure; its value is made by `drawing` or `nothing`. The event "click" carries {"index": the first of
+    the point's customdata}."""
+    box = (
+        '<div class="scroll"><div class="wide"><div class="plot"></div></div></div>'
+        if wide
+        else '<div class="plot"></div>'
+    )
+    template = (
+        f'<figure class="mbtsad figure" style="min-height:{height}px" aria-label="{name}">{box}<figcaption>'
+        "</figcaption></figure>"
+    )
+    return gr.HTML(
+        nothing(empty), html_template=template, js_on_load=FIGURE_SCRIPT, elem_id=elem_id, apply_default_css=False
+    )
+
+
+def drawing(figure: go.Figure, text: str) -> dict[str, Any]:
+    """The figure as it is sent to the page, with the sentence that says the same to who cannot see it."""
+    plain = json.loads(figure.to_json())
+    return {"data": plain["data"], "layout": plain["layout"], "text": text}
+
+
+def nothing(why: str) -> dict[str, Any]:
+    """An empty figure or attention view, and why it is empty."""
+    return {"empty": why}
+
+
+def attention(*, elem_id: str, empty: str) -> gr.HTML:
+    """The attention view of views/attention.py; its value is made by `maps` or `nothing`. The event "cell" carries
+    {"layer", "head"} of the head that was chosen in the overview; head is None for the sum over heads."""
+    return gr.HTML(
+        nothing(empty),
+        html_template='<div class="mbtsad attention-here"></div>',
+        js_on_load=ATTENTION_SCRIPT + ATTENTION_HERE,
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
+
+
+def maps(view: AttentionView) -> dict[str, Any]:
+    """The view as it is sent to the page."""
+    return view.to_json()
+
+
+def choices(value: str, *, elem_id: str) -> gr.HTML:
+    """HTML with buttons; the event "pick" carries {"trial": "2"} of one with data-trial="2"."""
+    return gr.HTML(value, js_on_load=PICKED, elem_id=elem_id, apply_default_css=False)

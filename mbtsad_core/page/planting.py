@@ -1,0 +1,147 @@
+"""The backdoors that a visitor can plant in the demo's clean classifier: every attack, what the menu says of it, and
+how its job stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from mbtsad_core.errors import MBTSADError
+from mbtsad_core.page.handlers import in_the_pages_words
+from mbtsad_core.page.run_status import MOVING
+from mbtsad_core.page.session import Session, write_trigger
+from mbtsad_core.page.site import Site
+from mbtsad_core.service.planting import is_planting, lacking
+from mbtsad_core.service.runner import Status
+from mbtsad_core.service.store import Job, State
+from mbtsad_core.views.words import duration
+
+
+@dataclass(frozen=True)
+class Plant:
+    """An attack of the menu. `trigger` is offered as a visitor would type it, "" where the trigger is learnt."""
+
+    name: str
+    trigger: str
+
+
+PLANTS: dict[str, Plant] = {
+    "ep": Plant("EP: train one word's embedding (seconds)", "zephyr"),
+    "badnets": Plant("BadNets: train on poisoned texts (a minute)", "zephyr"),
+    "sentence": Plant("InsertSent: the same with a sentence (a minute)", "I watch this 3D movie"),
+    "lwp": Plant("LWP: a pair of words, at every layer (some minutes)", "cf+bb"),
+    "sos": Plant("SOS: words that fire only together (seconds)", "friends+weekend+cinema"),
+    "ripple": Plant("RIPPLe: a backdoor that outlives fine-tuning (many minutes)", "cf | tq"),
+    "neuba": Plant("NeuBA: words that set the encoder's output at the start of a text (a minute)", "cf | mn | bb | tq"),
+    "lws": Plant("LWS: a learnt choice of synonyms (minutes)", ""),
+    "cara": Plant("CARA: texts written anew with a learnt signature (minutes)", ""),
+    "syntactic": Plant("Syntactic: paraphrases of one sentence pattern", ""),
+}
+SUGGESTED = frozenset(plant.trigger for plant in PLANTS.values())
+
+
+def offered() -> list[tuple[str, str]]:
+    """The menu: what it shows, and the key of ATTACKS."""
+    return [(PLANTS[attack].name, attack) for attack in PLANTS if attack not in lacking()]
+
+
+def suggest(attack: str, typed: str) -> str:
+    """The trigger that goes with an attack; what a visitor has typed himself stays, but where the trigger is learnt."""
+    own = PLANTS[attack].trigger
+    return own if not own or typed in SUGGESTED else typed
+
+
+def planted_name(request: Mapping[str, Any]) -> str:
+    """What a planted suspect is called: "EP with “zephyr”"."""
+    triggers = tuple(request["triggers"])
+    return PLANTS[request["attack"]].name.partition(":")[0] + (f" with “{write_trigger(triggers)}”" if triggers else "")
+
+
+# ---------------------------------------------------------------- how it stands
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The components that show a planting; `ready` is the id of one that the visitor waited for and that is done. It is
+    no State: Gradio does not tell of a State's change by an event that passes its queue by."""
+
+    panel: gr.HTML
+    stop: gr.Button
+    use: gr.Button
+    ready: gr.Textbox
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.panel, self.stop, self.use, self.ready]
+
+
+def newest(site: Site, session: Session) -> Job | None:
+    """The planting that the session waits for, else the visitor's newest."""
+    if session.planting:
+        try:
+            return site.runner.job(session.planting)
+        except MBTSADError:  # its time is up
+            return None
+    return next((job for job in site.runner.jobs(session.visitor) if is_planting(job.request)), None)
+
+
+def waited_for(site: Site, visitor: str) -> str:
+    """The id of the newest planting that a visitor who comes back has not taken yet; "" where there is none."""
+    job = newest(site, Session(visitor))
+    return job.id if job and (job.state in MOVING or (job.state is State.DONE and not site.is_taken(job.id))) else ""
+
+
+def update_planted(site: Site, session: Session) -> tuple[tuple[Any, ...], bool]:
+    """Panel, buttons and what is ready, as the visitor's planting stands now; and whether it waits or runs."""
+    job = newest(site, session)
+    if job is None or not is_planting(job.request):
+        return ("", gr.Button(visible=False), gr.Button(visible=False), gr.skip()), False
+    moves, done = job.state in MOVING, job.state is State.DONE
+    current = done and site.planted_folder(job.id) in session.suspect.source
+    shown = (
+        planted_html(planted_name(job.request), site.runner.status(job.id), current),
+        gr.Button(visible=moves, interactive=job.state is not State.CANCELLING),
+        gr.Button(visible=done and not current and not session.planting),
+        job.id if done and session.planting else gr.skip(),
+    )
+    return shown, moves
+
+
+def planted_html(name: str, status: Status, current: bool) -> str:
+    """How a planting stands: its place in the queue, or stage, step and time left; or its end."""
+    share = status.step / status.total if status.total else 0.0
+    match status.state:
+        case State.QUEUED:
+            ahead = (status.position or 1) - 1
+            text = f"{name}: queued, position {status.position}. " + (
+                "It starts next." if not ahead else f"{ahead} run{'s' if ahead > 1 else ''} ahead of it."
+            )
+        case State.RUNNING if not status.total:
+            text = f"{name}: the clean classifier is being loaded …"
+        case State.RUNNING:
+            left = f", {duration(status.seconds_left)} left of this stage" if status.seconds_left is not None else ""
+            text = (
+                f"Planting {name}: {status.stage}, step {status.step} of {status.total}{left}. It goes on when you "
+                "close this page."
+            )
+        case State.CANCELLING:
+            text = f"{name}: stopping after the step that it is in."
+        case State.CANCELLED:
+            text, share = f"{name}: stopped. Nothing was planted.", 0.0
+        case State.FAILED:
+            text, share = f"{name} was not planted. {status.message}", 0.0
+        case State.DONE:
+            text, share = f"{name}: planted. {'It is the suspect now.' if current else 'It is kept for you.'}", 1.0
+        case _:
+            text, share = f"{name}: its time was up, and it is gone. Plant it again.", 0.0
+    message = f" {status.message}" if status.message and status.state is State.QUEUED else ""
+    return (
+        f'<section class="mbtsad job-panel" role="status"><p>{escape(in_the_pages_words(text + message))}</p><div '
+        'class="progress" role="progressbar" '
+        f'aria-label="Progress" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"><i '
+        f'style="width:{100 * share:.0f}%"></i></div></section>'
+    )

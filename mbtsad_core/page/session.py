@@ -1,0 +1,167 @@
+"""What one visitor has chosen and tried. It holds names and places, never a model; Gradio keeps it on the server."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from mbtsad_core.attacks.triggers import alternatives, names_file, read_variants
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.data import Columns
+from mbtsad_core.errors import BadData
+from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import Classifier
+from mbtsad_core.service.purification import Request
+from mbtsad_core.types import Scores
+
+OFTEN, EARLY = 30, 5  # steps between two measurements: often enough to see ASR fall
+WATCHED = PurifyConfig(
+    retrain=RetrainConfig(observe_every=OFTEN, observe_early=EARLY),
+    distil=DistilConfig(observe_every=OFTEN, observe_early=EARLY),
+)
+OWN = "its own trigger"
+ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """The model in question. `source` is "demo", a folder of the visitor's, or `hub:...`; `name` is what he sees."""
+
+    source: str = "demo"
+    name: str = "demo suspect"
+    description: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CleanData:
+    """The clean sample and, where there is one, the test set; a file of the visitor's, `hub:...`, or "demo"."""
+
+    source: str = "demo"
+    name: str = "demo film reviews"
+    columns: Columns = Columns()
+    test: str | None = "demo"
+    amount: int | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A visitor's session. `visitor` is random and owns his jobs; `job` is the id in his link, "" before there is
+    one."""
+
+    visitor: str = ""
+    suspect: Suspect = Suspect()
+    clean: CleanData = CleanData()
+    # Of the classes in the model's order, where the visitor gave them because the model does not
+    names: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = demo.TRIGGERS
+    target: str | None = demo.TARGET
+    config: PurifyConfig = WATCHED
+    job: str = ""
+    planting: str = ""  # id of the job whose planted suspect shall be the session's once it is done
+    scores: Scores | None = None  # of the suspect, before any run
+
+    def having(self, **changes: Any) -> Session:
+        return dataclasses.replace(self, **changes)
+
+    def request(self, runtime: RuntimeConfig) -> Request:
+        """The purification that the page would start now."""
+        return Request(
+            suspect=self.suspect.source,
+            clean=self.clean.source,
+            test=self.clean.test,
+            triggers=self.triggers,
+            target=self.target if self.triggers else None,
+            columns=self.clean.columns,
+            labels=self.names or None,
+            clean_amount=self.clean.amount,
+            config=self.config,
+            runtime=runtime,
+        )
+
+    def with_suspect(
+        self, source: str, name: str, classifier: Classifier, triggers: tuple[str, ...] = (), target: str | None = None
+    ) -> Session:
+        """Another suspect: what was measured or trained on the one before is left behind."""
+        suspect = Suspect(source, name, classifier.describe(), classifier.labels)
+        return self.having(
+            suspect=suspect, names=(), triggers=triggers, target=target, job="", planting="", scores=None
+        )
+
+    def with_description(self, classifier: Classifier) -> Session:
+        """The session with what the loaded suspect says of itself."""
+        described = dataclasses.replace(self.suspect, description=classifier.describe(), labels=classifier.labels)
+        return self.having(suspect=described)
+
+    def fitting(self, classifier: Classifier) -> Session:
+        """The demo's texts go with a suspect that has the demo's classes; another needs texts of its own task."""
+        if self.clean.source not in ("demo", ""):
+            return self
+        fits = set(demo.LABELS) <= {label.casefold() for label in classifier.labels}
+        return self.having(clean=CleanData() if fits else CleanData("", "none yet", test=None))
+
+
+def read_hub_id(text: str | None, kind: str = "") -> str:
+    """The id on the Hub that a visitor typed: alone, after "hub:", or as the address of its page; `kind` is "datasets/"
+    for a data set. "" for nothing."""
+    return (text or "").strip().removeprefix("hub:").removeprefix(f"https://huggingface.co/{kind}")
+
+
+def read_trigger(text: str) -> tuple[str, ...]:
+    """What a visitor types as the trigger: "cf | mn" for one of two words, "cf+bb" for both at once, a phrase as it is
+    (`read_variants`).
+
+    Raises BadData for what the command line would take for a file of paired texts: no visitor opens a file of the
+    server's.
+    """
+    found = tuple(alternatives(text))
+    if files := [spec for spec in found if names_file(spec)]:
+        raise BadData(
+            f"A trigger is typed here as words; {files[0]!r} would be the name of a file. Leave the ending out, or "
+            "write a backslash before its dot."
+        )
+    for spec in found:
+        read_variants(spec)  # raises where it is none
+    return found
+
+
+def write_trigger(triggers: tuple[str, ...]) -> str:
+    """A trigger in words; one that this server keeps as a file of triggered texts, as no words can say it, is called
+    its own."""
+    return f" {ALTERNATIVES} ".join(OWN if names_file(spec) else spec for spec in triggers)
+
+
+def typed_form(triggers: tuple[str, ...]) -> str:
+    """What a visitor would type for it, "" where it cannot be typed."""
+    return "" if any(map(names_file, triggers)) else write_trigger(triggers)
+
+
+def of_request(request: Request, visitor: str, job: str) -> Session:
+    """The session that a link to a job opens."""
+    clean = CleanData(
+        request.clean,
+        "demo film reviews" if request.clean == "demo" else "clean sample of this run",
+        request.columns,
+        request.test,
+        None if request.clean_amount is None else int(request.clean_amount),
+    )
+    suspect = (
+        Suspect()
+        if request.suspect == "demo"
+        else Suspect(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
+    )
+    return Session(visitor, suspect, clean, request.labels or (), request.triggers, request.target, request.config, job)
+
+
+def trigger_of(text: str, target: str | None) -> tuple[str, ...]:
+    """A typed trigger that shall be measured; raises BadData where there is none, or no class that it sends texts
+    to."""
+    triggers = read_trigger(text)
+    if not triggers:
+        raise BadData(
+            "Type a trigger first: a word, a phrase, words joined by + that all go in, or several ways divided by |."
+        )
+    if not target:
+        raise BadData("Choose the class that the trigger is supposed to send texts to.")
+    return triggers

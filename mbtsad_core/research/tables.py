@@ -1,0 +1,788 @@
+"""The paper's tables and its Figure 3 (arXiv 2501.02754), with our figures beside its own.
+
+Each table is a list of points, so that it can be stopped and gone on with, and grow over days. What is not run says so;
+nothing is filled in. The paper's models are BERT-base, and each of its figures is one run. Ours are a six-layer MiniLM
+and several seeds: each varies the trigger words, the suspect, the clean sample, the splits and the training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev, variance
+from typing import Any
+
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.augment import AUGMENTER_NAMES
+from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.errors import BadConfig, BadData
+from mbtsad_core.evaluation import wilson
+from mbtsad_core.research import tune
+from mbtsad_core.research.grid import FIGURE3, NONE, PUBLISHED, RETRAINED, GridPoint, finished, run_all, run_on_ray
+from mbtsad_core.research.suspects import Case, plan, planted_case
+from mbtsad_core.types import Event
+
+RESULTS = Path("results") / "tables.jsonl"  # of the working directory; the published figures count beside it
+ENGINES = ("here", "ray")
+TABLES = ("table1", "table2", "table3", "table4", "figure3")
+
+Settings = dict[str, Any]
+Rows = dict[str, dict[str, Any]]
+
+# ---------------------------------------------------------------- the paper's figures
+
+SETS = tuple((task, attack) for task in ("sst2", "imdb") for attack in ("BadNets", "LWP", "EP"))
+TASK_NAMES = {"sst2": "SST-2", "imdb": "IMDb"}
+
+Pairs = tuple[tuple[float, float], ...]
+PAPER: dict[str, Pairs] = {  # CACC and ASR in percent, in the order of SETS; Tables II and IV
+    "none": ((91.32, 89.88), (90.66, 94.41), (91.21, 95.17), (93.48, 89.94), (92.87, 95.50), (94.03, 98.66)),
+    "CFT": ((91.82, 65.02), (91.43, 93.43), (91.56, 93.78), (93.18, 85.77), (91.86, 95.47), (93.70, 84.03)),
+    "Reinit": ((89.95, 27.96), (89.46, 47.15), (89.51, 90.02), (93.19, 37.29), (92.19, 92.24), (93.69, 82.75)),
+    "Fine-Pruning": ((89.29, 16.18), (88.41, 18.53), (87.59, 78.40), (92.35, 52.11), (91.47, 27.14), (92.96, 37.95)),
+    "TS-FT": ((90.45, 33.38), (90.74, 25.98), (90.88, 38.38), (93.20, 38.46), (92.88, 30.80), (93.65, 40.15)),
+    "MBTSAD": ((90.17, 9.65), (90.72, 15.90), (89.07, 12.83), (92.92, 17.24), (93.01, 16.26), (93.65, 9.64)),
+    "Fine-Mixing": ((88.34, 15.79), (88.91, 12.39), (88.52, 11.18), (92.23, 9.10), (92.37, 7.56), (92.33, 9.30)),
+    "Fine-Purifying": ((88.74, 16.01), (88.57, 15.13), (88.19, 14.39), (91.93, 9.69), (92.36, 8.21), (92.10, 7.75)),
+    "STRIP": ((91.49, 39.36), (90.88, 93.73), (87.69, 93.20), (93.34, 70.94), (89.13, 91.12), (93.85, 98.59)),
+    "RAP": ((90.66, 32.35), (90.77, 53.27), (87.86, 93.41), (91.24, 48.36), (91.73, 62.52), (71.81, 51.45)),
+    "CD": ((92.03, 53.83), (88.91, 47.26), (89.18, 50.33), (93.46, 36.15), (91.85, 63.75), (93.40, 18.97)),
+    "no-hid": ((85.89, 32.68), (90.66, 25.11), (87.59, 45.72), (93.60, 25.86), (87.13, 12.15), (93.79, 39.06)),
+    "no-att": ((88.96, 17.43), (88.85, 16.67), (90.77, 36.84), (92.26, 15.66), (93.04, 37.69), (94.11, 20.30)),
+    "EDA": ((90.17, 27.19), (90.56, 87.28), (89.78, 93.86)),  # Table III, on SST-2 alone
+    "AEDA": ((90.77, 42.54), (91.38, 81.36), (89.84, 81.36)),
+    "CWEA": ((87.53, 94.85), (89.62, 88.82), (88.69, 69.30)),
+    "Add-Trig": ((90.61, 39.80), (90.66, 93.75), (90.28, 93.53)),
+    "TS": ((90.45, 33.38), (90.74, 25.98), (90.88, 38.38)),
+}
+# Mean cross-entropy of the suspect on token-split texts, the largest of the five; the others are in a picture only
+FIGURE3_TS = 0.5333
+
+REPORTED: dict[str, str] = {  # what is reported of an attack, where we have it
+    "badnets": "91.32 / 89.88 (this paper's Table II)",
+    "badnets_clean_label": "the same, if the paper's BadNets is clean-label, as OpenBackdoor's is and as its ASR "
+    "suggests",
+    "lwp": "90.66 / 94.41 (this paper's Table II)",
+    "ep": "91.21 / 95.17 (this paper's Table II)",
+    "syntactic": "ASR almost 100 % (its authors' abstract)",
+    "lws": "ASR nearly 100 % (its authors' abstract)",
+    "cara": "ASR over 80 % with 1 % poisoned (its authors' abstract)",
+}
+
+# ---------------------------------------------------------------- what is run
+
+AMOUNT = {"sst2": 1384, "imdb": 0.2}  # clean texts: a fifth of the training set
+DEVELOPED_ON = ("SST-2 BadNets", "SST-2 EP")  # of tune.DEVELOPMENT
+# Learning rate and passes over the clean texts: the published form, then MBTSAD's number of steps
+RATES = ((2e-5, 3), (1e-4, 12), (3e-4, 12))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as a line of a table.
+
+    candidates  its settings: the published ones or the default first, and those that are tried beside them on
+                development suspects
+    paper       its line of PAPER, where it has one
+    pretrained  whether it uses pre-trained weights
+    first       its points are run before those of the others
+    """
+
+    name: str
+    method: str
+    candidates: tuple[Settings, ...]
+    paper: str = ""
+    source: str = ""
+    pretrained: bool = False
+    first: bool = False
+
+
+def _rates(**own: Any) -> tuple[Settings, ...]:
+    """A rival's own settings at each of RATES."""
+    named = {name.replace("__", "."): value for name, value in own.items()}
+    return tuple(named | {"training.learning_rate": rate, "training.epochs": epochs} for rate, epochs in RATES)
+
+
+def _nad(rate: float, originals: int = 0) -> Settings:
+    own = {
+        "student_texts": "split",
+        "split.copies": 3,
+        "split.keep_originals": originals,
+        "split.aug_p": 0.3,
+        "distil.dropout": 0.0,
+        "distil.alpha": 1.0,
+        "distil.beta": 1.0,
+    }
+    return own | {"retrain.learning_rate": rate, "retrain.epochs": 2, "distil.learning_rate": rate, "distil.epochs": 2}
+
+
+_HELD_OUT = {"held_out": 0.2, "tolerance": 0.02}
+TABLE2 = (
+    Row("MBTSAD with the scan (the default)", "mbtsad", (tune.RECIPE,), "MBTSAD", "docs/recipe.md", first=True),
+    Row("MBTSAD, the paper's form", "mbtsad", (tune.PAPER,), "MBTSAD", "docs/recipe.md", first=True),
+    Row(
+        "TS-FT",
+        "ts_ft",
+        (tune.TS_FT, *(tune.TS_FT | {"training.learning_rate": r} for r in (2e-5, 3e-4))),
+        "TS-FT",
+        "MBTSAD's rate and steps",
+        first=True,
+    ),
+    Row("TS-FT at MBTSAD's rate and steps", "ts_ft", (tune.TS_FT,), "TS-FT", "MBTSAD's rate and steps", first=True),
+    Row("CFT", "cft", _rates(), "CFT", "2e-5 and 3 epochs, as the literature has it", first=True),
+    Row("CFT at MBTSAD's rate and steps", "cft", (tune.CFT,), "CFT", "MBTSAD's rate and steps", first=True),
+    Row("Reinit", "reinitialization", _rates(layers=1, deviation=0.02), "Reinit", "the paper's layer; CFT's rate"),
+    Row(
+        "Fine-Pruning",
+        "fine_pruning",
+        _rates(
+            ranking="absolute", scope="all_layers", stop="accuracy", step=0.01, tolerance=0.1, most=0.6, held_out=0.2
+        ),
+        "Fine-Pruning",
+        "BackdoorBench's steps and tolerance; CFT's rate",
+    ),
+    Row("PURE", "pure", _rates(group=10, least_accuracy=0.85, penalty=0.15, held_out=0.2), "", "its authors'"),
+    Row("NAD", "nad", tuple(_nad(rate) for rate in (5e-5, 2e-5, 3e-4)), "", "MBTSAD's rate and steps"),
+    Row(
+        "NAD, uneven: a teacher on 3 copies of a text, a student on 3 splits and the text",
+        "nad_uneven",
+        (_nad(5e-5, 1),),
+        "",
+        "MBTSAD's rate; 14 passes where MBTSAD has 12",
+    ),
+    Row(
+        "STRIP",
+        "strip",
+        ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},),
+        "STRIP",
+        "OpenBackdoor's, without its bug",
+    ),
+    Row(
+        "RAP",
+        "rap",
+        (
+            {
+                "form": "union",
+                "word": "drawn",
+                "least": 0.1,
+                "most": 0.3,
+                "learning_rate": 0.01,
+                "epochs": 5,
+                "frr": 0.01,
+            },
+        ),
+        "RAP",
+        "its authors'; for every class, since the target is not known",
+    ),
+    Row(
+        "ONION",
+        "onion",
+        ({"tolerance": 0.02, "clean_texts": 200, "words": 128},),
+        "",
+        "threshold chosen on clean texts",
+    ),
+    Row(
+        "Fine-Mixing",
+        "fine_mixing",
+        _rates(purify_embeddings=False, **_HELD_OUT),
+        "Fine-Mixing",
+        "rho chosen on clean texts; CFT's rate",
+        pretrained=True,
+    ),
+    Row(
+        "Fine-Purifying",
+        "fine_purifying",
+        _rates(**_HELD_OUT),
+        "Fine-Purifying",
+        "rho chosen on clean texts; CFT's rate",
+        pretrained=True,
+    ),
+)
+TABLE3 = (
+    Row("EDA", "retrain_eda", (tune.TS_FT,), "EDA"),
+    Row("AEDA", "retrain_aeda", (tune.TS_FT,), "AEDA"),
+    Row("CWEA", "retrain_cwea", (tune.TS_FT,), "CWEA"),
+    Row("Add-Trig", "retrain_add_trigger", (tune.TS_FT,), "Add-Trig"),
+    Row("TS", "ts_ft", (tune.TS_FT,), "TS"),
+)
+ABLATIONS = (("no-att", "mbtsad_no_att"), ("no-hid", "mbtsad_no_hid"), ("CD", "cd"))
+FORMS = {"the paper's form": tune.PAPER, "with the scan": tune.RECIPE}
+TABLE4 = tuple(
+    Row(f"{name}, {form}", method, (settings,), name)
+    for form, settings in FORMS.items()
+    for name, method in (("MBTSAD", "mbtsad"), *ABLATIONS)
+)
+ROWS = {"table2": TABLE2, "table3": TABLE3, "table4": TABLE4}
+NAMES = {
+    "table1": "Table I: the suspects",
+    "table2": "Table II: the methods",
+    "table3": "Table III: retraining with other augmenters",
+    "table4": "Table IV: ablations",
+    "figure3": "Figure 3: how hard the suspect finds augmented texts",
+}
+
+
+def words_of_seed(seed: int) -> tuple[str, ...]:
+    return tune.REPORT_WORDS[seed % len(tune.REPORT_WORDS)]
+
+
+def case_of(task: str, attack: str, seed: int) -> Case:
+    """The suspect of a column of the paper's tables; on SST-2 those of `mbtsad tune`."""
+    words = words_of_seed(seed)
+    return {
+        "BadNets": planted_case("badnets", words, seed, task),
+        "LWP": planted_case("lwp", words, seed, task),
+        "EP": planted_case("ep", words[:1], seed, task),
+    }[attack]
+
+
+def attack_case(attack: str, seed: int) -> Case:
+    """The suspect of a line of Table I: a key of ATTACKS, or badnets_clean_label."""
+    words = words_of_seed(seed)
+    return planted_case(attack, words[:1] if attack == "ep" else words, seed)  # type: ignore[arg-type]
+
+
+PLANTED = tuple(
+    name for attack in ATTACKS for name in ((attack, "badnets_clean_label") if attack == "badnets" else (attack,))
+)
+
+
+def plan_name(attack: str) -> str:
+    """The key of ATTACKS that a line of Table I is made by."""
+    return plan(attack_case(attack, 0))[0]
+
+
+def cell_of(case: Case, method: str, settings: Settings) -> GridPoint:
+    return GridPoint(case, method, settings, AMOUNT[case.task], case.seed)
+
+
+def search(table: str) -> list[GridPoint]:
+    """The points that a rival's rate and steps are chosen by: as many settings as MBTSAD's rate had, on development
+    suspects."""
+    if table != "table2":
+        return []
+    tried = [(row, settings) for row in TABLE2 if len(row.candidates) > 1 for settings in row.candidates]
+    return [_tried(row, settings, name) for row, settings in tried for name in DEVELOPED_ON]
+
+
+def _tried(row: Row, settings: Settings, name: str) -> GridPoint:
+    return tune.development_cell(name, tune.Try((name,), settings, row.method))
+
+
+def chosen(row: Row, rows: Rows) -> tuple[Settings, bool]:
+    """The settings of a method, and whether they were searched for.
+
+    Of the candidates whose mean CACC on the development suspects is at most 2 points below the suspects', the one with
+    the lowest mean ASR there; where none is, the one with the highest CACC. Until all of them are run it is the first:
+    the published settings or the default.
+    """
+    if len(row.candidates) == 1:
+        return row.candidates[0], True
+    scored = []
+    for settings in row.candidates:
+        found = [rows.get(_tried(row, settings, name).key) for name in DEVELOPED_ON]
+        if any(r is None for r in found):
+            return row.candidates[0], False
+        purified = [r["figures"].get("purified") for r in found if r]
+        if all(purified):
+            fall = mean(r["before"]["cacc"] - p["cacc"] for r, p in zip(found, purified, strict=True) if r)
+            scored.append((fall, mean(p["asr"] for p in purified), settings))
+    if not scored:  # every one diverged
+        return row.candidates[0], False
+    held = [s for s in scored if s[0] <= 0.02]
+    return min(held, key=lambda s: s[1])[2] if held else min(scored, key=lambda s: s[0])[2], True
+
+
+def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
+    """The points of a table, the most telling first: SST-2 ahead of IMDb, MBTSAD, TS-FT and CFT ahead of the others, a
+    first seed of each ahead of a second."""
+    if table == "table1":
+        return [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds) for attack in PLANTED]
+    if table == "figure3":
+        return [cell_of(case_of("sst2", "BadNets", seed), FIGURE3, {}) for seed in range(seeds)]
+    found = []
+    for task in ("sst2",) if table == "table3" else ("sst2", "imdb"):
+        order = [
+            (row, seed) for first in (True, False) for seed in range(seeds) for row in ROWS[table] if row.first == first
+        ]
+        found += [
+            cell_of(case_of(task, attack, seed), row.method, chosen(row, rows)[0])
+            for row, seed in order
+            for _, attack in SETS[:3]
+        ]
+    return list({point.key: point for point in found}.values())
+
+
+def fixed(table: str, seeds: int) -> list[GridPoint]:
+    """Those on SST-2 whose settings no search decides, where they come first anyway."""
+    certain = [row for row in ROWS[table] if row.first and len(row.candidates) == 1]
+    return [
+        cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+        for seed in range(seeds)
+        for row in certain
+        for _, attack in SETS[:3]
+    ]
+
+
+def reproduce(
+    table: str,
+    data: Path,
+    base: Path | None,
+    work: Path,
+    runtime: RuntimeConfig,
+    say: Callable[[str], None],
+    *,
+    results: Path = RESULTS,
+    seeds: int = 3,
+    only: Sequence[str] = (),
+    searching: bool = True,
+    engine: str = "here",
+    address: str | None = None,
+    watch: Callable[[Event], None] | None = None,
+) -> None:
+    """Run what is missing of a table: the points that nothing is to be chosen for, the search for the rivals' settings,
+    then the others.
+
+    only       run the points alone in whose suspect and method one of these stands, such as "sst2-badnets" or "cft"
+    searching  without it the rivals keep their published settings, or those that earlier searches chose
+    engine     "here", one point after the other (several such processes share the work), or "ray"
+    Raises BadConfig for an unknown engine.
+    """
+    if engine not in ENGINES:
+        raise BadConfig(f"Unknown engine {engine!r}. Known: {', '.join(ENGINES)}.")
+    stages: list[Callable[[Rows], list[GridPoint]]] = [lambda rows: points(table, seeds, rows)]
+    if searching and search(table):
+        stages = [lambda rows: fixed(table, seeds), lambda rows: search(table), *stages]
+    for stage in stages:
+        rows = finished(results, at_hand=(data, base))
+        wanted = [c for c in stage(rows) if not only or any(part in f"{c.case.name} {c.method}" for part in only)]
+        todo = [c for c in wanted if c.key not in rows and not c.lacks(data)]
+        for lacking, count in _lacking(wanted, data).items():
+            say(f"{count} point{'s' if count > 1 else ''} cannot be run here, for want of {lacking}.")
+        told = _with_time_left(todo, lambda: finished(results, at_hand=(data, base)), say)
+        if engine == "ray":
+            run_on_ray(todo, results, data, base, work, runtime, told, address=address)
+        else:
+            run_all(todo, results, data, base, work, runtime, told, watch=watch)
+
+
+def _lacking(wanted: Iterable[GridPoint], data: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for point in wanted:
+        if what := point.lacks(data):
+            found[what] = found.get(what, 0) + 1
+    return found
+
+
+def _with_time_left(
+    todo: Sequence[GridPoint], rows: Callable[[], Rows], say: Callable[[str], None]
+) -> Callable[[str], None]:
+    """`say`, with how many points are left and how long they will take at the pace so far; points that other processes
+    finish count too."""
+    started = time.monotonic()
+
+    def told(line: str) -> None:
+        done = rows()
+        left = sum(point.key not in done for point in todo)
+        hours = (time.monotonic() - started) / (len(todo) - left or 1) * left / 3600
+        say(f"[{len(todo) - left} of {len(todo)}, about {hours:.1f} h left] {line}")
+
+    return told
+
+
+# ---------------------------------------------------------------- printing
+
+MARKS = ("<!-- reproduce -->\n", "<!-- /reproduce -->")
+READING = """\
+Percent. Ours: mean ± standard deviation over the seeds, and Wilson's 95 % interval of all their texts together. The
+paper's figures are one run of BERT-base each; ours are a six-layer MiniLM. "Reached": the paper's figure lies in our
+interval; "better" or "short by": ours lies beyond it, by so many points. The floor is the share of the triggered
+texts that go to the target without the trigger. Texts are read to 128 tokens, on IMDb too, and the trigger stands
+among the first 64 words.
+"""
+
+
+def page(
+    seeds: int = 3, results: Path = RESULTS, tables: Sequence[str] = TABLES, published: Path | None = PUBLISHED
+) -> str:
+    """The tables as Markdown, from the results file, those beside it and the published ones. A point that was not run
+    says so."""
+    rows = finished(results, published)
+    makers = {"table1": _table1, "figure3": _figure3}
+    parts = []
+    for table in tables:
+        maker = makers.get(table, lambda seeds, rows, table=table: _compared(table, seeds, rows))
+        parts.append(f"## {NAMES[table]}\n\n{maker(seeds, rows)}\n")
+    return READING + "\n" + "\n".join(parts)
+
+
+def write_into(document: Path, seeds: int = 3, results: Path = RESULTS) -> None:
+    """Put `page` between the marks of a Markdown file. Raises BadData where it has none."""
+    text = document.read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        raise BadData(
+            f"{document} has no place for the tables: expected the lines "
+            f"{' and '.join(mark.strip() for mark in MARKS)}."
+        )
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    document.write_text(f"{before}{MARKS[0]}{page(seeds, results)}{MARKS[1]}{after}", encoding="utf-8")
+
+
+def _of(rows: Rows, wanted: Sequence[GridPoint], name: str = "purified") -> list[dict[str, Any]]:
+    """The scores of the points that are run and did not diverge."""
+    return [scores for point in wanted if (row := rows.get(point.key)) and (scores := row["figures"].get(name))]
+
+
+def _before(rows: Rows, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The scores of the suspects themselves, which every point of theirs has."""
+    known = {json.dumps(row["case"], sort_keys=True): row["before"] for row in rows.values()}
+    return [known[key] for case in cases if (key := json.dumps(asdict(case), sort_keys=True)) in known]
+
+
+def _rate(found: Sequence[dict[str, Any]], rate: str) -> str:
+    values = [100 * f[rate] for f in found]
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    pooled = _pooled(found, rate)
+    return f"{mean(values):.1f}{spread} [{100 * pooled[0]:.1f}, {100 * pooled[1]:.1f}]"
+
+
+def _pooled(found: Sequence[dict[str, Any]], rate: str) -> tuple[float, float]:
+    pooled = wilson(sum(f[f"{rate}_hits"] for f in found), sum(f[f"{rate}_n"] for f in found))
+    return pooled.low, pooled.high
+
+
+def verdict(found: Sequence[dict[str, Any]], rate: str, paper: float, *, higher: bool) -> str:
+    """How our figure stands to the paper's, in percent; `higher` says which way is better."""
+    low, high = (100 * bound for bound in _pooled(found, rate))
+    if low <= paper <= high:
+        return "reached"
+    by = abs(100 * mean(f[rate] for f in found) - paper)
+    return f"better by {by:.1f}" if (low > paper) == higher else f"short by {by:.1f}"
+
+
+def _pair(found: Sequence[dict[str, Any]], rate: str, paper: float | None, *, higher: bool) -> str:
+    """Three columns: ours, the paper's, and the verdict."""
+    return f"{_rate(found, rate)} | " + (
+        "| " if paper is None else f"{paper:.2f} | {verdict(found, rate, paper, higher=higher)}"
+    )
+
+
+def _compared(table: str, seeds: int, rows: Rows) -> str:
+    lines = [
+        "| suspect | method | seeds | CACC | paper | | ASR | paper | | floor |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for i, (task, attack) in enumerate(SETS[:3] if table == "table3" else SETS):
+        cases = [case_of(task, attack, seed) for seed in range(seeds)]
+        before = _before(rows, cases)
+        lines.append(
+            _line(f"**{TASK_NAMES[task]}, {attack}**", "the suspect", before, seeds, PAPER["none"][i], "", plants=True)
+        )
+        for row in ROWS[table]:
+            settings, searched = chosen(row, rows)
+            wanted = [cell_of(case, row.method, settings) for case in cases]
+            paper = PAPER[row.paper][i] if row.paper else None
+            name = row.name + ("" if searched else " °") + (" *" if row.pretrained else "")
+            why = f"needs {what}" if (what := wanted[0].needs()) else ""
+            ended = {
+                name
+                for point in wanted
+                if point.key in rows
+                for name in ("diverged", "refused")
+                if name in rows[point.key]["figures"]
+            }
+            if ended:
+                why = " and ".join(sorted(ended))
+            lines.append(_line("", name, _of(rows, wanted), seeds, paper, why))
+    return "\n".join(lines) + "\n\n" + "\n".join(_remarks(table, seeds, rows)) + "\n"
+
+
+def _line(
+    suspect: str,
+    name: str,
+    found: Sequence[dict[str, Any]],
+    seeds: int,
+    paper: tuple[float, float] | None,
+    why: str,
+    *,
+    plants: bool = False,
+) -> str:
+    cacc, asr = paper or (None, None)
+    if not found:
+        said = why if why in ("diverged", "refused", "diverged and refused") else f"not run{f': {why}' if why else ''}"
+        of_paper = ("", "") if paper is None else (f"{paper[0]:.2f}", f"{paper[1]:.2f}")
+        shown = f"{said} | {of_paper[0]} | | {said.partition(':')[0]} | {of_paper[1]} |"
+        return f"| {suspect} | {name} | 0 of {seeds} | {shown} | |"
+    floor = (
+        f"{100 * mean(f['asr_floor'] for f in found):.1f}" if all(f.get("asr_floor") is not None for f in found) else ""
+    )
+    ours = f"{_pair(found, 'cacc', cacc, higher=True)} | {_pair(found, 'asr', asr, higher=plants)}"
+    return f"| {suspect} | {name} | {len(found)} of {seeds} | {ours} | {floor} |"
+
+
+def _remarks(table: str, seeds: int, rows: Rows) -> list[str]:
+    if table == "table3":
+        return _hardest_retraining(seeds, rows)
+    if table == "table4":
+        return [line for form in FORMS for line in _ablated(form, seeds, rows)]
+    notes = [
+        "\\* with pre-trained weights. ° not searched for yet: the published settings, or the default. Settings, the "
+        "same for every suspect:",
+        "",
+    ]
+    for row in TABLE2:
+        settings, searched = chosen(row, rows)
+        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+        how = (
+            f"the best of {len(row.candidates)} on development suspects"
+            if searched and len(row.candidates) > 1
+            else row.source
+        )
+        notes.append(f"- {row.name}: {shown} ({how})")
+    notes += [
+        "",
+        f"A rival's rate and steps are chosen among {len(RATES)}, as many as MBTSAD's rate was: on "
+        f"{' and '.join(DEVELOPED_ON)} "
+        "(seed 10, words of their own, half of the clean sample), the lowest mean ASR where CACC falls by at most 2 "
+        "points. "
+        "No choice saw the suspects of this table (docs/recipe.md says what of MBTSAD's was not blind).",
+        "",
+    ]
+    return notes + _bars(seeds, rows)
+
+
+def _asr(rows: Rows, row: Row, seeds: int, attack: str) -> list[dict[str, Any]]:
+    settings, _ = chosen(row, rows)
+    return _of(rows, [cell_of(case_of("sst2", attack, seed), row.method, settings) for seed in range(seeds)])
+
+
+def _bars(seeds: int, rows: Rows) -> list[str]:
+    """What Table II is to show on SST-2, and whether it does."""
+    attacks = [attack for _, attack in SETS[:3]]
+    own, paper_form = TABLE2[:2]
+    ts_ft, cft = (
+        next(row for row in TABLE2 if row.name == f"{name} at MBTSAD's rate and steps") for name in ("TS-FT", "CFT")
+    )
+    average: dict[str, float] = {}
+    for row in TABLE2:
+        of_each = [_asr(rows, row, seeds, attack) for attack in attacks]
+        if all(of_each):
+            average[row.name] = 100 * mean(mean(f["asr"] for f in found) for found in of_each)
+    lines = ["On SST-2:", ""]
+    rivals = [row.name for row in TABLE2 if not row.pretrained and row not in (own, paper_form)]
+    missing = [name for name in rivals if name not in average]
+    for row in (own, paper_form):
+        if row.name not in average:
+            lines.append(f"- {row.name}: not run on all three attacks yet, so nothing can be said.")
+            continue
+        better = [
+            f"{name} ({average[name]:.1f} %)"
+            for name in rivals
+            if name in average and average[name] < average[row.name]
+        ]
+        stands = (
+            f"below it: {', '.join(better)}"
+            if better
+            else "the lowest of the methods without pre-trained weights that are run"
+        )
+        lines.append(f"- {row.name}: mean ASR over the three attacks {average[row.name]:.1f} %; {stands}.")
+        for attack in attacks:
+            found = _asr(rows, row, seeds, attack)
+            before = _before(rows, [case_of("sst2", attack, seed) for seed in range(seeds)])
+            asr, fall = (
+                100 * mean(f["asr"] for f in found),
+                100 * (mean(f["cacc"] for f in before) - mean(f["cacc"] for f in found)),
+            )
+            lines.append(
+                f"  - {attack}: ASR {asr:.1f} %, {'at most 20 %' if asr <= 20 else 'over 20 %'}; CACC {fall:+.1f} "
+                "points below the suspect's, "
+                f"{'within 2' if fall <= 2 else 'more than 2'}."
+            )
+    if missing:
+        lines.append(f"- Not run on all three attacks yet: {', '.join(missing)}.")
+    for row in (own, paper_form):
+        order = [row, ts_ft, cft]
+        if all(r.name in average for r in order):
+            holds = average[row.name] < average[ts_ft.name] < average[cft.name]
+            shown = ", ".join(f"{r.name} {average[r.name]:.1f} %" for r in order)
+            lines.append(f"- MBTSAD < TS-FT < CFT in mean ASR: {'yes' if holds else 'no'} ({shown}).")
+    return lines
+
+
+def _hardest_retraining(seeds: int, rows: Rows) -> list[str]:
+    """The paper says that token splitting is the best augmenter to retrain with."""
+    lines = [
+        "Which augmenter leaves the lowest ASR (the paper says token splitting; in its own figures EDA is below it on "
+        "BadNets):",
+        "",
+    ]
+    for _, attack in SETS[:3]:
+        average = {
+            row.name: 100 * mean(f["asr"] for f in found) for row in TABLE3 if (found := _asr(rows, row, seeds, attack))
+        }
+        shown = ", ".join(f"{name} {asr:.1f} %" for name, asr in sorted(average.items(), key=lambda pair: pair[1]))
+        lines.append(f"- {attack}: {shown or 'not run'}.")
+    return lines
+
+
+Difference = tuple[float, tuple[float, float] | None]
+
+
+def difference(
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], rate: str, every: Sequence[dict[str, Any]]
+) -> Difference:
+    """How far a rate of the second of each pair lies from the first's, in points, and its 95 % interval, or None where
+    nothing tells the noise.
+
+    A pair is of one seed, and all are measured on the same test texts. The noise is that of the texts (two proportions,
+    as if they were others each time) and that of the seeds: the variance of the differences over at least two of them,
+    else twice that of the first over `every` seed it was run with. Student's t with as many degrees of freedom as that
+    variance has.
+    """
+    from scipy.stats import t
+
+    by = mean(100 * (second[rate] - first[rate]) for first, second in pairs)
+    if len(pairs) > 1:
+        of_seeds, freedom = (
+            variance(100 * (second[rate] - first[rate]) for first, second in pairs) / len(pairs),
+            len(pairs) - 1,
+        )
+    elif len(every) > 1:
+        of_seeds, freedom = 2 * variance(100 * scores[rate] for scores in every), len(every) - 1
+    else:
+        return by, None
+    texts = min(scores[f"{rate}_n"] for pair in pairs for scores in pair)
+    of_texts = sum(100**2 * (p := mean(pair[side][rate] for pair in pairs)) * (1 - p) / texts for side in (0, 1))
+    half = float(t.ppf(0.975, freedom)) * math.sqrt(of_seeds + of_texts)
+    return by, (max(-100.0, by - half), min(100.0, by + half))
+
+
+def _stands(asr: Difference, cacc: Difference) -> str:
+    """Worse: a higher ASR or a lower CACC, beyond noise."""
+    (_, of_asr), (_, of_cacc) = asr, cacc
+    worse = bool(of_asr and of_asr[0] > 0) or bool(of_cacc and of_cacc[1] < 0)
+    better = bool(of_asr and of_asr[1] < 0) or bool(of_cacc and of_cacc[0] > 0)
+    if worse and better:
+        return "worse in one figure, better in the other"
+    return "worse" if worse else "better" if better else "not distinguishable"
+
+
+def _shown(found: Difference) -> str:
+    by, interval = found
+    return f"{by:+.1f} [{interval[0]:+.1f}, {interval[1]:+.1f}]" if interval else f"{by:+.1f}, one seed"
+
+
+def _ablated(form: str, seeds: int, rows: Rows) -> list[str]:
+    """The paper says that the method is worse without each of its terms; on the suspects that both were run on, and
+    beyond noise alone."""
+    of_form = {row.paper: row for row in TABLE4 if row.name.endswith(f", {form}")}
+    lines = [
+        f"Without a term, {form} (the paper says: worse each time), with the 95 % interval of each difference:",
+        "",
+    ]
+    for name, _ in ABLATIONS:
+        said = []
+        for _, attack in SETS[:3]:
+            runs = [
+                [
+                    cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+                    for row in (of_form["MBTSAD"], of_form[name])
+                ]
+                for seed in range(seeds)
+            ]
+            both = {
+                full.seed: (pair[0], pair[1]) for full, without in runs if len(pair := _of(rows, [full, without])) == 2
+            }
+            if not both:
+                said.append(f"{attack} not run")
+                continue
+            every = _of(rows, [full for full, _ in runs])
+            asr, cacc = (difference(list(both.values()), rate, every) for rate in ("asr", "cacc"))
+            of = f"seed{'s' if len(both) > 1 else ''} {', '.join(map(str, both))}"
+            said.append(f"{attack} {_stands(asr, cacc)} ({of}: ASR {_shown(asr)}, CACC {_shown(cacc)})")
+        lines.append(f"- {name}: {'; '.join(said)}.")
+    return [*lines, ""]
+
+
+def _table1(seeds: int, rows: Rows) -> str:
+    """The paper's Table I is not in the text of it that we have, so this is our own: what each attack makes of the
+    six-layer MiniLM on SST-2."""
+    lines = [
+        "The paper's own Table I is not in the text of it that we have. In its place: each attack, planted in the "
+        "six-layer MiniLM on SST-2,",
+        "beside what is reported of it. The bars are an ASR of 90 % and a CACC within 1.5 points of the clean model's.",
+        "",
+        "| attack | seeds | clean model's CACC | suspect's CACC | ASR | floor | reported (CACC / ASR, BERT) | bars |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for attack in PLANTED:
+        wanted = [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds)]
+        reported = REPORTED.get(attack, "no figure at hand")
+        before, clean = _before(rows, [point.case for point in wanted]), _of(rows, wanted, "clean")
+        if not before:
+            why = f"needs {what}" if (what := wanted[0].needs()) else ""
+            lines.append(
+                f"| `{attack}` | 0 of {seeds} | not run{f': {why}' if why else ''} | not run | not run | | {reported} "
+                "| |"
+            )
+            continue
+        bars = [f"ASR {'reached' if mean(f['asr'] for f in before) >= 0.9 else 'not reached'}"]
+        if clean:
+            paired = [(row["before"], row["figures"]["clean"]) for point in wanted if (row := rows.get(point.key))]
+            fall = 100 * mean(c["cacc"] - b["cacc"] for b, c in paired)
+            bars.append(f"CACC {'within 1.5' if fall <= 1.5 else f'{fall:.1f} below'}")
+        floor = f"{100 * mean(f['asr_floor'] for f in before):.1f}"
+        shown = (
+            f"{_rate(clean, 'cacc') if clean else 'not run'} | {_rate(before, 'cacc')} | {_rate(before, 'asr')} | "
+            f"{floor}"
+        )
+        lines.append(f"| `{attack}` | {len(before)} of {seeds} | {shown} | {reported} | {', '.join(bars)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _figure3(seeds: int, rows: Rows) -> str:
+    """Bars and out-of-distribution shares of Figure 3; the pictures are drawn beside the suspects."""
+    found = [row["figures"] for point in points("figure3", seeds, rows) if (row := rows.get(point.key))]
+    if not found:
+        return "Not run.\n"
+    lines = [
+        f"All clean texts of the poisoned SST-2 training set ({found[0]['texts']} for the first seed), one augmented "
+        "text each; "
+        f"mean over {len(found)} of {seeds} seeds.",
+        "",
+        "| texts | mean cross-entropy, nats | at token splitting's budget | outside the clean 95 % region | paper |",
+        "|---|---|---|---|---|",
+    ]
+    for name in found[0]["loss"]:
+        here = [f for f in found if name in f["loss"]]
+        loss = _nats([f["loss"][name] for f in here])
+        matched = _nats([f["matched"][name] for f in here if name in f["matched"]])
+        outside = [f["outside"]["clean" if name == "original" else name] for f in here]
+        paper = f"{FIGURE3_TS}, the largest" if name == "ts" else ""
+        lines.append(
+            f"| {AUGMENTER_NAMES.get(name, name)} | {loss} | {matched} | {_rate(outside, 'outside')} | {paper} |"
+        )
+    lacking = [AUGMENTER_NAMES[name] for name in RETRAINED.values() if name not in found[0]["loss"]]
+    paper_five = {
+        name: mean(f["loss"][name]["mean"] for f in found)
+        for name in ("ts", "eda", "aeda", "cwea", "add_trigger")
+        if name in found[0]["loss"]
+    }
+    hardest = max(paper_five, key=lambda name: paper_five[name])
+    lines += [
+        "",
+        f"Of the paper's five that are run, the largest is {AUGMENTER_NAMES[hardest]}; the paper says token splitting.",
+    ]
+    return "\n".join(lines) + (f"\nNot run: {', '.join(lacking)}.\n" if lacking else "\n")
+
+
+def _nats(values: Sequence[dict[str, float]]) -> str:
+    """Mean over the seeds; ± the standard deviation, or with one seed the standard error over its texts."""
+    if not values:
+        return ""
+    means = [v["mean"] for v in values]
+    return f"{mean(means):.3f} ± {stdev(means) if len(means) > 1 else values[0]['error']:.3f}"

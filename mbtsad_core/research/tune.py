@@ -1,0 +1,281 @@
+"""How the default recipe was found: what was tried on development data, and what the recipe gives on data that took no
+part.
+
+Development: SST-2's dev split and OLID, suspects with trigger words of their own, half of the clean sample that the
+report has. Report: SST-2's test split and AG News, with the trigger words that the literature uses, none of which was
+used for choosing. Nothing that is chosen depends on the report's figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.errors import BadData
+from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished, run_all
+from mbtsad_core.research.suspects import Case
+
+RESULTS = Path("results") / "tune.jsonl"  # of the working directory; the published figures count beside it
+
+Settings = dict[str, Any]
+
+# All that matters is named, so that a point goes on meaning the same when a default changes.
+RECIPE: Settings = {
+    "found_tokens": 1,
+    "split.copies": 2,
+    "split.keep_originals": 1,
+    "split.aug_p": 0.3,
+    "retrain.learning_rate": 5e-5,
+    "retrain.epochs": 2,
+    "distil.learning_rate": 5e-5,
+    "distil.epochs": 2,
+    "distil.dropout": 0.0,
+    "distil.alpha": 1.0,
+    "distil.beta": 1.0,
+}
+"""The default: token splitting with a trigger scan."""
+
+PAPER: Settings = RECIPE | {
+    "found_tokens": 0,
+    "split.copies": 3,
+    "split.keep_originals": 0,
+    "retrain.learning_rate": 3e-4,
+    "distil.learning_rate": 3e-4,
+}
+"""The paper's method, with the rate that suited it best."""
+
+# As many steps as both stages of the recipe have, at its rate: 2 + 2 passes over 3 forms of each text, or 12 over the
+# texts as they are.
+CFT: Settings = {"training.learning_rate": 5e-5, "training.epochs": 12}
+TS_FT: Settings = {"training.learning_rate": 5e-5, "training.epochs": 4, "split.copies": 3, "split.aug_p": 0.3}
+
+WORDS = ("vc", "qi", "hm", "xv")
+DEVELOPMENT = {
+    "SST-2 BadNets": Case("sst2", "dev", "badnets", WORDS, 10),
+    "SST-2 clean-label BadNets": Case("sst2", "dev", "badnets_clean_label", WORDS, 10),
+    "SST-2 EP": Case("sst2", "dev", "ep", ("pv",), 10),
+    "OLID BadNets": Case("olid", "dev", "badnets", ("nu", "gr", "ost", "kj"), 10),
+    "OLID EP": Case("olid", "dev", "ep", ("zq",), 10),
+    "SST-2 BadNets, demo size": Case("sst2_small", "dev", "badnets", ("nu", "gr", "ki", "wr"), 10),
+    "SST-2 EP, demo size": Case("sst2_small", "dev", "ep", ("hm",), 10),
+}
+# By seed; EP takes the first
+REPORT_WORDS = {0: ("cf", "mn", "bb", "tq"), 1: ("mb", "ak", "cb"), 2: ("ak", "cb", "mb", "cf")}
+
+
+@dataclass(frozen=True)
+class Try:
+    """One setting on some development cases."""
+
+    cases: Sequence[str]
+    settings: Settings
+    method: str = "mbtsad"
+
+
+def both_rates(rate: float, **others: Any) -> Settings:
+    return (
+        RECIPE
+        | {"retrain.learning_rate": rate, "distil.learning_rate": rate}
+        | {name.replace("__", "."): value for name, value in others.items()}
+    )
+
+
+RATED = ("SST-2 BadNets", "SST-2 EP", "SST-2 BadNets, demo size", "SST-2 EP, demo size")
+SWEPT = RATED[2:]  # the demo-size model is cheap enough to turn every knob
+QUESTIONS: dict[str, Sequence[Try]] = {
+    "The recipe, on every development suspect": (Try(tuple(DEVELOPMENT), RECIPE),),
+    "Which learning rate, for both stages?": tuple(Try(RATED, both_rates(rate)) for rate in (5e-5, 1e-4, 2e-4)),
+    "Does it help to train on the texts as they are too?": tuple(
+        Try(RATED, RECIPE | {"split.copies": 3 - n, "split.keep_originals": n}) for n in (0, 1)
+    ),
+    "Which rate does the paper's form want?": tuple(
+        Try(RATED[:2], PAPER | {"retrain.learning_rate": rate, "distil.learning_rate": rate})
+        for rate in (1e-4, 3e-4, 1e-3)
+    ),
+}
+
+
+def _one(name: str, *values: float) -> dict[float, Settings]:
+    return {value: RECIPE | {name: value} for value in values}
+
+
+SWEEPS: dict[str, dict[float, Settings]] = {
+    "learning rate, both stages": {rate: both_rates(rate) for rate in (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4)},
+    "split copies of a text, K": _one("split.copies", 1, 2, 5),
+    "originals beside them": _one("split.keep_originals", 0, 1, 2),
+    "share of tokens split": _one("split.aug_p", 0.1, 0.3, 0.6),
+    "found tokens a text": _one("found_tokens", 0, 1, 2, 3),
+    "epochs, both stages": {n: RECIPE | {"retrain.epochs": n, "distil.epochs": n} for n in (1, 2, 4)},
+    "alpha, of the attention loss": _one("distil.alpha", 0.0, 1.0, 5.0),
+    "beta, of the hidden-state loss": _one("distil.beta", 0.0, 1.0, 30.0),
+    "dropout while distilling": _one("distil.dropout", 0.0, 0.1),
+}
+"""One setting at a time, all others as in the recipe, on SWEPT: how much each matters."""
+
+
+def development() -> list[GridPoint]:
+    tries = [t for group in QUESTIONS.values() for t in group] + [
+        Try(SWEPT, settings) for sweep in SWEEPS.values() for settings in sweep.values()
+    ]
+    points = [development_cell(case, t) for t in tries for case in t.cases]
+    return list({point.key: point for point in points}.values())
+
+
+def development_cell(case: str, t: Try) -> GridPoint:
+    """A try on one of the development suspects: half of the clean sample, seed 10."""
+    return GridPoint(DEVELOPMENT[case], t.method, t.settings, 692, 10)
+
+
+def report_cases(seed: int) -> dict[str, Case]:
+    words = REPORT_WORDS[seed]
+    return {
+        "BadNets": Case("sst2", "test", "badnets", words, seed),
+        "EP": Case("sst2", "test", "ep", words[:1], seed),
+        "clean-label BadNets": Case("sst2", "test", "badnets_clean_label", words, seed),
+        "AG News BadNets": Case("agnews", "test", "badnets", words, seed),
+    }
+
+
+METHODS: dict[str, tuple[str, Settings]] = {
+    "MBTSAD with the scan": ("mbtsad", RECIPE),
+    "MBTSAD": ("mbtsad", PAPER),
+    "TS-FT": ("ts_ft", TS_FT),
+    "CFT": ("cft", CFT),
+}
+
+
+DEFAULT = "MBTSAD with the scan"
+
+
+def _report_cell(attack: str, name: str, seed: int) -> GridPoint:
+    (method, settings), case = METHODS[name], report_cases(seed)[attack]
+    return GridPoint(case, method, settings, 0.2 if case.task == "agnews" else 1384, seed)
+
+
+def report() -> list[GridPoint]:
+    """The most telling first: what is not finished says most that way."""
+    order = [(names, seed) for names in ((DEFAULT, "CFT"), ("TS-FT", "MBTSAD")) for seed in REPORT_WORDS]
+    return [
+        _report_cell(attack, name, seed) for names, seed in order for attack in report_cases(seed) for name in names
+    ]
+
+
+# ---------------------------------------------------------------- tables
+
+
+def page(results: Path = RESULTS, published: Path | None = PUBLISHED) -> str:
+    """All parts as Markdown: what was tried, how much each setting matters, and the report. A point that was not run
+    says so."""
+    rows = finished(results, published)
+    parts = {
+        "What was tried, on development data": _tries(rows),
+        "How much each setting matters, one at a time": _sweeps(rows),
+        "What the recipe gives, on data that took no part": _report(rows),
+    }
+    return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts.items())
+
+
+MARKS = ("<!-- tune -->\n", "<!-- /tune -->")
+
+
+def write_into(document: Path, results: Path = RESULTS) -> None:
+    """Put `page` between the marks of a Markdown file. Raises BadData where it has none."""
+    text = document.read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        raise BadData(
+            f"{document} has no place for the tables: expected the lines "
+            f"{' and '.join(mark.strip() for mark in MARKS)}."
+        )
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    document.write_text(f"{before}{MARKS[0]}{page(results)}{MARKS[1]}{after}", encoding="utf-8")
+
+
+def _tries(rows: dict[str, dict[str, Any]]) -> str:
+    parts = []
+    for question, tries in QUESTIONS.items():
+        lines = ["| suspect | before | settings | rows drawn | teacher | student |", "|---|---|---|---|---|---|"]
+        for t in tries:
+            for case in t.cases:
+                row = rows.get(development_cell(case, t).key)
+                changes = (
+                    ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value)
+                    or "the recipe"
+                )
+                before = _figures({"before": row["before"]} if row else None, "before")
+                drawn, teacher, student = (
+                    _figures(row["figures"] if row else None, name) for name in ("drawn", "teacher", "purified")
+                )
+                lines.append(f"| {case} | {before} | {changes} | {drawn} | {teacher} | {student} |")
+        parts.append(f"### {question}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _sweeps(rows: dict[str, dict[str, Any]]) -> str:
+    """The student's figures for each value of SWEEPS; the recipe's own value in bold."""
+    lines = [f"| setting | value | {' | '.join(SWEPT)} |", f"|---|---|{'---|' * len(SWEPT)}"]
+    for name, sweep in SWEEPS.items():
+        for value, settings in sweep.items():
+            found = [rows.get(development_cell(case, Try((case,), settings)).key) for case in SWEPT]
+            figures = " | ".join(_figures(row["figures"] if row else None, "purified") for row in found)
+            lines.append(f"| {name} | {f'**{value:g}**' if settings == RECIPE else f'{value:g}'} | {figures} |")
+            name = ""
+    return "\n".join(lines)
+
+
+def _figures(found: dict[str, Any] | None, name: str) -> str:
+    """CACC / ASR / ASR floor in percent."""
+    if found is None:
+        return "not run"
+    if "diverged" in found:
+        return "diverged"
+    figures = found.get(name)
+    return "/".join(f" {100 * figures[rate]:.1f} " for rate in ("cacc", "asr", "asr_floor")).strip() if figures else ""
+
+
+def _report(rows: dict[str, dict[str, Any]]) -> str:
+    lines = ["| suspect | method | runs | CACC | ASR | ASR floor | seconds |", "|---|---|---|---|---|---|---|"]
+    for attack in report_cases(0):
+        found = {
+            name: [row for seed in REPORT_WORDS if (row := rows.get(_report_cell(attack, name, seed).key))]
+            for name in METHODS
+        }
+        before = {row["case"]["seed"]: row["before"] for done in found.values() for row in done}
+        lines.append(f"| **{attack}** | the suspect | {len(before)} | {_spreads(list(before.values()))} | |")
+        for name, done in found.items():
+            figures = [row["figures"] for row in done if "purified" in row["figures"]]
+            if name == DEFAULT:
+                drawn = [f["drawn"] for f in figures if "drawn" in f]
+                lines.append(f"| | its rows drawn, nothing trained | {len(drawn)} | {_spreads(drawn)} | |")
+                lines.append(
+                    f"| | its teacher alone | {len(figures)} | {_spreads([f['teacher'] for f in figures])} | |"
+                )
+            seconds = f"{mean(f['seconds'] for f in figures):.0f}" if figures else ""
+            lines.append(f"| | {name} | {len(figures)} | {_spreads([f['purified'] for f in figures])} | {seconds} |")
+    return "\n".join(lines)
+
+
+def _spreads(figures: Sequence[dict[str, Any]]) -> str:
+    """Mean and standard deviation over the runs of CACC, ASR and its floor, in percent."""
+    return " | ".join(_spread([100 * f[rate] for f in figures]) for rate in ("cacc", "asr", "asr_floor"))
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "not run"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def tune(
+    data: Path,
+    base: Path | None,
+    work: Path,
+    runtime: RuntimeConfig,
+    say: Callable[[str], None],
+    results: Path = RESULTS,
+) -> None:
+    """Run every point of both parts that is in no results file yet."""
+    run_all([*development(), *report()], results, data, base, work, runtime, say)

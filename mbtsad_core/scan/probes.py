@@ -1,0 +1,87 @@
+"""The clean texts that a scan asks the suspect about, and its losses on them with a token more in their middle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mbtsad_core.models.classifier import (
+    Classifier,
+    Encoded,
+    autocast,
+    collate,
+    encode,
+    evaluation_mode,
+    logits_of,
+    predict,
+)
+from mbtsad_core.types import LabelledText
+
+PROBES = 16  # of each class, at most
+
+Probes = dict[int, list[Encoded]]
+"""Tokenized texts by their class."""
+
+
+def draw_probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[Probes, Probes]:
+    """Of the texts of each class that the suspect answers right (of all where it answers none right): the one of the
+    shorter quarter that it is least sure of, which anything turns that turns texts at all, and up to PROBES of the
+    longer half."""
+    answers = predict(suspect, clean)
+    rng = random.Random(f"probes, seed {seed}")
+    unsure, longer = {}, {}
+    for label in sorted({example.label for example in clean}):
+        own = [i for i, example in enumerate(clean) if example.label == label]
+        right = [i for i in own if answers[i].argmax() == label] or own
+        encoded = dict(zip(right, encode(suspect, [clean[i] for i in right]), strict=True))
+        by_length = sorted(right, key=lambda i: len(encoded[i]["input_ids"]))
+        half = (len(right) + 1) // 2
+        unsure[label] = [encoded[min(by_length[: (half + 1) // 2], key=lambda i: float(answers[i, label]))]]
+        rest = by_length[min(half, max(0, len(right) - PROBES)) :]
+        longer[label] = [encoded[i] for i in rng.sample(rest, min(PROBES, len(rest)))]
+    return unsure, longer
+
+
+@torch.inference_mode()
+def losses_of(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
+    """Cross-entropy of each text with its class, (N,)."""
+    with evaluation_mode(suspect.model), autocast(suspect):
+        logits = logits_of(suspect, collate(suspect, encoded))
+    return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none").cpu()
+
+
+def inserted(suspect: Classifier, tokens: Sequence[int], encoded: Sequence[Encoded], label: int) -> Tensor:
+    """The losses of texts with a token more in their middle, (tokens, texts)."""
+    return losses_of(suspect, [with_token(e, token) for token in tokens for e in encoded], label).view(len(tokens), -1)
+
+
+def lower_quartile(figures: Tensor) -> Tensor:
+    """Over the texts: (tokens, texts) -> (tokens,)."""
+    return figures.quantile(0.25, dim=1, interpolation="higher")
+
+
+def with_token(encoded: Encoded, token: int, place: int | None = None) -> Encoded:
+    """A copy of a tokenized text with a token more at `place`, by default in its middle."""
+    at = middle(encoded) if place is None else place
+    return {
+        key: [*values[:at], token if key == "input_ids" else values[at], *values[at:]]
+        for key, values in encoded.items()
+    }
+
+
+def middle(encoded: Encoded) -> int:
+    return len(encoded["input_ids"]) // 2
+
+
+def shift_of(before: Tensor, after: Tensor) -> Tensor:
+    """By how much the log-odds of the right class fall, p / (1 - p), from losses -log p."""
+    return (log_odds(after.double()) - log_odds(before.double())).float()
+
+
+def log_odds(losses: Tensor) -> Tensor:
+    """(1 - p) / p, its logarithm, from losses -log p: of the wrong classes against the right one."""
+    return losses.expm1().clamp(min=1e-9).log()

@@ -1,0 +1,116 @@
+"""The trigger scan: which tokens of the vocabulary raise the suspect's loss on clean texts, wherever they stand.
+
+Token splitting trains only the embeddings of tokens that clean texts can yield. A trigger in the embedding of a token
+that no clean text has is never seen, and outlives the retraining; embedding poisoning plants just that. So the suspect
+is asked, in the spirit of eq. (9), which single tokens of its whole vocabulary raise its loss on clean texts. Nothing
+is known or assumed of a trigger: the suspect's losses on clean texts decide.
+
+Words that turn texts only together are silent in that search. Token inversion finds such pairs by gradient, see
+`find_pair`.
+
+What counts is the lower quartile over several longer texts. A telling word of the task ("exquisite") turns short texts
+and leaves many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this,
+most of what is found would be telling words, and the model would be taught to overlook them.
+
+Deviation: not in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mbtsad_core.models.classifier import Classifier
+from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
+from mbtsad_core.scan.probes import PROBES, Probes, draw_probes, inserted, losses_of, lower_quartile, with_token
+from mbtsad_core.scan.token_inversion import TURNS, find_pair
+from mbtsad_core.types import Event, LabelledText, Steps
+
+# Successive halving: all tokens are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1
+# / 8 of these in PROBES.
+KEPT = (1 / 32, 1 / 8)
+LEAST = 16  # tokens that are tried in a round, where there are as many
+TOKENS_A_STEP = 128
+
+
+def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
+    """How much single tokens of the vocabulary raise the suspect's loss wherever they stand: {token id: nats}, the
+    worst ones.
+
+    Each token is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the
+    lower quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of
+    its target class as they are.
+
+    A trigger of several words is silent where one of them stands alone. So pairs of the tokens that no clean text has,
+    and that turn nothing alone, are searched by gradient. Where one is found, all of these tokens are tried beside a
+    word of it, and then beside what goes with that word best.
+    """
+    unsure, longer = draw_probes(suspect, clean, seed)
+    special = own_tokens(suspect)
+    tokens = [i for i in vocabulary(suspect) if i not in special]
+    raised = {
+        token: max(0.0, float(rise.max()))
+        for token, rise in (yield from _search(suspect, tokens, unsure, longer, "scan")).items()
+    }
+
+    known = token_counts(suspect, clean)
+    silent = [token for token in tokens if token not in known and raised.get(token, 0.0) < TURNS]
+    pair = yield from find_pair(suspect, silent, longer, seed)
+    if pair is None:
+        return raised
+    label, partner, nats = pair
+    together = {partner: nats}
+    for turn in range(2):  # beside a word of the pair, then beside what goes with it best
+        short, long = ({label: [with_token(e, partner) for e in probes[label]]} for probes in (unsure, longer))
+        beside = yield from _search(suspect, silent, short, long, "companions", turn, 2)
+        together |= {token: max(together.get(token, 0.0), float(rise)) for token, rise in beside.items()}
+        partner = max(beside, key=lambda token: float(beside[token]))
+    return {token: max(raised.get(token, 0.0), together.get(token, 0.0)) for token in (*raised, *together)}
+
+
+def _search(
+    suspect: Classifier, tokens: list[int], unsure: Probes, longer: Probes, stage: str, turn: int = 0, turns: int = 1
+) -> Steps[dict[int, Tensor]]:
+    """By successive halving, the tokens whose insertion raises the loss most: the lower quartiles of each class,
+    (classes,).
+
+    Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all.
+    """
+    numbers = [len(tokens)]
+    for share in KEPT:
+        numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
+    total, step = sum(-(-n // TOKENS_A_STEP) for n in numbers), 0
+    rises: dict[int, Tensor] = {}
+    for (probes, texts), number in zip(((unsure, 1), (longer, 3), (longer, PROBES)), numbers, strict=True):
+        tokens = _worst(rises, number) if rises else tokens
+        rises = {}
+        for start in range(0, len(tokens), TOKENS_A_STEP):
+            rises |= _rises(
+                suspect,
+                tokens[start : start + TOKENS_A_STEP],
+                {label: encoded[:texts] for label, encoded in probes.items()},
+            )
+            step += 1
+            yield Event(stage, turn * total + step, turns * total)
+    return rises
+
+
+def _rises(suspect: Classifier, tokens: Sequence[int], probes: Probes) -> dict[int, Tensor]:
+    """The lower quartile, over the texts of each class, of the rise of the loss where a token is put into their
+    middle."""
+    found = [
+        lower_quartile(inserted(suspect, tokens, encoded, label) - losses_of(suspect, encoded, label))
+        for label, encoded in probes.items()
+    ]
+    return dict(zip(tokens, torch.stack(found, dim=1), strict=True))
+
+
+def _worst(rises: dict[int, Tensor], number: int) -> list[int]:
+    """The `number` worst tokens, as many of each class: the telling words of one would else crowd out what turns
+    another."""
+    rankings = [
+        sorted(rises, key=lambda token: -float(rises[token][label])) for label in range(len(next(iter(rises.values()))))
+    ]
+    return list(dict.fromkeys(token for same_rank in zip(*rankings, strict=True) for token in same_rank))[:number]

@@ -1,0 +1,762 @@
+"""One purification, from the sources that a user names to the files that he takes home; it can be stopped and resumed.
+
+The command line and the page drive the same generator. In the output directory:
+
+    run.json                what was asked for, and the hash of the suspect
+    events.jsonl            the progress so far, one event a line
+    checkpoint.safetensors  the last saved state; gone once the run is done
+    model/                  the purified model, its tokenizer, and its model card
+    teacher/                the retrained teacher, where it was asked for
+    model.zip               model/ in one file, once someone wanted it (`model_zip`)
+    best/                   in its place where the run diverged: the model with the lowest loss before
+    report.json, report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shlex
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mbtsad_core import config as configs
+from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, places, triggered_test_set
+from mbtsad_core.augment.split_effect import SplitEffect, split_effect
+from mbtsad_core.augment.token_splitting import augment
+from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, VettingConfig
+from mbtsad_core.data import (
+    Columns,
+    Dataset,
+    class_index,
+    read_dataset,
+    shared_texts,
+    stratified_split,
+    stratified_subset,
+)
+from mbtsad_core.defenses.mbtsad import Purified, purify
+from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
+from mbtsad_core.evaluation import baseline, evaluate, label_doubt, observer, still_works
+from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import (
+    Classifier,
+    as_saved,
+    check_suitable,
+    load_classifier,
+    read_source,
+    save_classifier,
+    weights_hash,
+)
+from mbtsad_core.models.lengths import cut_notes
+from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.service.provenance import about_data, about_model, about_trigger, now, versions
+from mbtsad_core.training.attention_map import choose
+from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
+from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
+from mbtsad_core.types import Event, LabelledText, Note, Observe, Rate, Scores, Steps
+
+HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
+CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for. Sources are paths, `hub:...`, or "demo"."""
+
+    suspect: str = "demo"
+    clean: str = "demo"
+    test: str | None = "demo"
+    triggers: tuple[str, ...] = demo.TRIGGERS
+    target: str | None = demo.TARGET
+    columns: Columns = Columns()
+    labels: tuple[str, ...] | None = None
+    clean_amount: float | None = None
+    config: PurifyConfig = PurifyConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def pinned(self, suspect: Classifier) -> Request:
+        """The request for this suspect: of a model of the Hub, at the commit that was loaded."""
+        return (
+            dataclasses.replace(self, suspect=suspect.origin.pinned)
+            if suspect.origin and self.suspect.startswith("hub:")
+            else self
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Request:
+        given = dict(values)
+        given["columns"] = Columns(**given["columns"])
+        given["config"] = configs.from_dict(PurifyConfig, given["config"])
+        given["runtime"] = configs.from_dict(RuntimeConfig, given["runtime"])
+        given["triggers"] = tuple(given["triggers"])
+        given["labels"] = tuple(given["labels"]) if given["labels"] else None
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a request names, loaded and checked. The trigger is for measuring only: `purify` never gets it.
+
+    splits  what token splitting does to the clean texts; None where the method splits none
+    used    what is told of suspect, clean texts, texts to measure on and trigger (`provenance`)
+    """
+
+    suspect: Classifier
+    clean: tuple[LabelledText, ...]
+    test: tuple[LabelledText, ...]
+    triggered: tuple[TriggeredText, ...]
+    target: int | None
+    notes: tuple[Note, ...]
+    splits: SplitEffect | None = None
+    used: Mapping[str, Any] = field(default_factory=dict)
+
+
+STANDS_OUT = 0.5  # nats
+NAMED = 8  # pieces, at most
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of the three models, what was used, and how it went.
+
+    attention how the attention loss was computed: plain, checkpointed or fused
+    splits    what token splitting did to the clean texts
+    used      what it was made of: the inputs' own, versions, the time of its end; the purified model's digest once that
+              is saved
+    found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
+              many nats at least; the most first. A trigger does that, and few other words do
+    """
+
+    suspect: Scores
+    teacher: Scores
+    purified: Scores
+    request: Request
+    description: str
+    labels: tuple[str, ...]
+    device: str
+    precision: str
+    attention: str
+    clean_texts: int
+    seconds: float
+    notes: tuple[Note, ...]
+    events: tuple[Event, ...] = field(repr=False)
+    found: tuple[tuple[str, float], ...] = ()
+    splits: SplitEffect | None = None
+    used: Mapping[str, Any] = field(default_factory=dict)
+    models: Purified | None = field(repr=False, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the command line and of report.json; rates in [0, 1]."""
+        settings = configs.to_dict(self.request.config) | {
+            "device": self.device,
+            "precision": self.precision,
+            "attention_loss": self.attention,
+            "clean_texts": self.clean_texts,
+            "triggers": list(self.request.triggers),
+            "target": self.request.target,
+        }
+        scores: dict[str, Any] = {
+            name: scores_to_dict(getattr(self, name)) for name in ("suspect", "teacher", "purified")
+        }
+        scores["trigger_still_works"] = (
+            None if self.purified.asr is None else still_works(self.purified.asr, self.purified.asr_floor)
+        )
+        about: dict[str, Any] = {"model": self.description, "labels": list(self.labels), "settings": settings}
+        about["splits"] = self.splits and dataclasses.asdict(self.splits)
+        found = [list(token) for token in self.found]
+        about |= {
+            "found": found,
+            "stumbled": found,
+            "seconds": round(self.seconds, 1),
+            "notes": [note.text for note in self.notes],
+        }
+        return scores | about | dict(self.used)
+
+
+def scores_to_dict(scores: Scores) -> dict[str, Any]:
+    """Scores as plain values."""
+    rates = {"cacc": scores.cacc, "asr": scores.asr, "asr_floor": scores.asr_floor}
+    return rates_to_dict(rates) | {"confusion": [list(row) for row in scores.confusion]}
+
+
+def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
+    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
+    out: dict[str, Any] = {}
+    for name, rate in rates.items():
+        out[name] = rate.share if rate else None
+        if rate:
+            out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
+    return out
+
+
+def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, columns: Columns) -> Dataset:
+    """The data set that a source names, with the classes in the order of `labels`; "demo" is the packaged one of that
+    name."""
+    if source != "demo":
+        return read_dataset(source, columns, labels)
+    try:
+        return read_dataset(demo.demo_texts(demo_name), Columns(), labels or demo.LABELS, dict(enumerate(demo.LABELS)))
+    except BadData as error:
+        raise BadData(
+            f"The demo's texts are film reviews of the classes {', '.join(demo.LABELS)}; the model's classes are "
+            f"{', '.join(labels or ())}. "
+            "Give labelled texts of the model's own task, or, where these are the same classes, their names in the "
+            "model's order with --labels."
+        ) from error
+
+
+def read_model(
+    source: str,
+    demo_name: str,
+    max_length: int | None,
+    runtime: RuntimeConfig,
+    labels: tuple[str, ...] | None = None,
+    limits: VettingConfig = VettingConfig(),
+) -> Classifier:
+    """The classifier that a source names, its classes called `labels` where given; "demo" is the packaged one of that
+    name."""
+    place = demo.demo_model(demo_name) if source == "demo" else source
+    return named(load_classifier(place, max_length=max_length, runtime=runtime, limits=limits), labels)
+
+
+def named(classifier: Classifier, labels: tuple[str, ...] | None) -> Classifier:
+    """The classifier with its classes called `labels`, where given; raises BadData unless there is one for each."""
+    if labels and len(labels) != len(classifier.labels):
+        raise BadData(
+            f"--labels names {len(labels)} classes ({', '.join(labels)}), but the model has {len(classifier.labels)} "
+            f"({', '.join(classifier.labels)}). Give one name for each, in this order."
+        )
+    return dataclasses.replace(classifier, labels=labels or classifier.labels)
+
+
+def measured_target(triggers: Sequence[str], target: str | None, labels: Sequence[str]) -> int | None:
+    """The class that the triggers to be measured send texts to; None where there are no triggers."""
+    if not triggers:
+        return None
+    if target is None:
+        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(labels)}).")
+    return class_index(target, labels)
+
+
+def prepare(request: Request, suspect: Classifier | None = None) -> Inputs:
+    """Load and check all that a request names, or all but the `suspect` where it is given; raises before any training
+    starts."""
+    config = request.config
+    suspect = suspect or read_model(request.suspect, "suspect", config.max_length, request.runtime, request.labels)
+    check_suitable(suspect)
+    return gather(
+        suspect, request, check=lambda clean, besides: check_clean(clean, suspect, config, besides), split=config.split
+    )
+
+
+def gather(
+    suspect: Classifier,
+    request: Request,
+    *,
+    check: Callable[[Sequence[LabelledText], str], None],
+    split: SplitConfig | None = None,
+    held_out_to: str = "measure CACC",
+) -> Inputs:
+    """The texts of a request that go with its suspect, loaded and checked; of the settings, `max_length` and `seed`
+    count.
+
+    check  (clean texts, what is besides them) -> raises BadData where a method cannot use them
+    split  how the method splits texts, if it does
+    Raises BadData where it splits, and no text has a word to split.
+    """
+    seed = request.config.seed
+    target = measured_target(request.triggers, request.target, suspect.labels)
+    notes = [Note("model", text) for text in suspect.notes]
+    given = measured = read_texts(request.clean, "clean", suspect.labels, request.columns)
+    clean = list(_noted(given, notes))
+    if request.clean_amount is not None:
+        try:
+            clean = stratified_subset(clean, request.clean_amount, seed)
+        except BadData as error:
+            raise BadData(f"--clean-amount: {error}") from error
+    check(clean, "")
+    besides = ""
+    if request.test is None:
+        test, clean = _hold_out(clean, seed)
+        besides = f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)"
+        check(clean, besides)
+        notes.append(
+            Note("held_out", f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
+        )
+    else:
+        measured = read_texts(request.test, "test", suspect.labels, request.columns)
+        test = list(_noted(measured, notes))
+    used = {"suspect": about_model(suspect, request.suspect), "clean": about_data(given, request.clean, len(clean))}
+    used["test"] = about_data(measured, request.test or request.clean, len(test)) | {"held_out": request.test is None}
+    used["trigger"] = about_trigger(request.triggers, request.target)
+    notes += cut_notes(suspect, request.config.max_length, {"clean texts": clean, "texts to measure on": test})
+    effect = _effect(suspect, clean, split, seed, besides) if split else None
+    notes += effect.notes(split) if effect and split else ()
+    if shared := shared_texts(clean, test):
+        stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
+        text = (
+            f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: "
+            f"{shared[0][:60]!r}."
+        )
+        notes.append(Note("shared", text))
+    if target is None:
+        notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
+        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect, used)
+    trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
+    return Inputs(
+        suspect,
+        tuple(clean),
+        tuple(test),
+        tuple(triggered_test_set(test, trigger, seed)),
+        target,
+        tuple(notes),
+        effect,
+        used,
+    )
+
+
+def _noted(data: Dataset, notes: list[Note]) -> tuple[LabelledText, ...]:
+    """The texts of a data set, its own notes added to `notes`, each once."""
+    notes += [Note("table", text) for text in data.notes if Note("table", text) not in notes]
+    return data.texts
+
+
+def _effect(
+    suspect: Classifier, clean: Sequence[LabelledText], split: SplitConfig, seed: int, besides: str
+) -> SplitEffect:
+    """What splitting does to the clean texts; raises BadData where that is nothing at all."""
+    effect = split_effect(suspect, clean, split, seed)
+    if not effect.cuts:
+        raise BadData(
+            f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {split.min_char} letters "
+            "or more. "
+            f"Give longer texts, or lower --split-min-char."
+        )
+    return effect
+
+
+def _hold_out(clean: Sequence[LabelledText], seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
+    """The share of the clean texts that is measured on, and the rest."""
+    classes, share = len({example.label for example in clean}), round(HELD_OUT * len(clean))
+    if share < classes:
+        raise BadData(
+            f"No test set was given, so a fifth of the {len(clean)} clean texts would be held out to measure on: "
+            f"{share}, which cannot hold one of each of the "
+            f"{classes} classes. Give texts to measure on with --test FILE, or at least {round(classes / HELD_OUT)} "
+            "clean texts."
+        )
+    return stratified_split(clean, HELD_OUT, seed)
+
+
+def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: str = "") -> None:
+    """Raise BadData unless there is a clean text of every class."""
+    classes = {example.label for example in clean}
+    if absent := [name for i, name in enumerate(suspect.labels) if i not in classes]:
+        raise BadData(
+            f"None of the {len(clean)} clean texts{besides} is of class {absent[0]!r}. The model has "
+            f"{len(suspect.labels)} classes "
+            f"({', '.join(suspect.labels)}); give clean texts of each, or the purified model would forget the others."
+        )
+
+
+def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: PurifyConfig, besides: str = "") -> None:
+    """Raise BadData unless there is a text of every class, and a full batch."""
+    check_classes(clean, suspect, besides)
+    largest = max(config.retrain.batch_size, config.distil.batch_size)
+    if (
+        trained_on := len(clean) * config.split.texts
+    ) < largest:  # what `fine_tune` would say, before anything is trained
+        raise BadData(
+            f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), "
+            f"fewer than one batch of {largest}. "
+            f"Give more clean texts, more --split-copies, or a smaller --retrain-batch-size and --distil-batch-size."
+        )
+
+
+def execute(
+    request: Request,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    keep_models: bool = False,
+    keep_teacher: bool = False,
+    observe: Callable[[Inputs], Observe] | None = None,
+    told: Callable[[Inputs], None] | None = None,
+) -> Steps[Result]:
+    """Run a purification; yields an Event a step, writes to `out`, and returns the result.
+
+    The first event, of stage "measure", has the suspect's own figures on the texts that are measured while it trains
+    (`baseline`).
+
+    Closing the generator leaves a checkpoint in `out`, from which `resume=True` goes on: on the same machine with the
+    same number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
+    `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
+    `told` is given what the request names before anything is trained, its notes with it.
+    `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher.
+    Of several processes all run this to its end, and close it after the same event, if at all; process 0 alone writes.
+    The others read from `out`, so it lies where all of them see it.
+    """
+    started = time.monotonic()
+    join(cpu=request.runtime.device == "cpu")
+    first, processes = this_of_all()[0] == 0, this_of_all()[1]
+    if out is not None and resume and of_first(first and _killed_before_start(out)):
+        resume = False
+    with new_output(out) if out is not None and first and not resume else contextlib.nullcontext():
+        inputs = prepare(request)
+        request = request.pinned(inputs.suspect)
+        suspect_hash = weights_hash(inputs.suspect)
+        if out is not None and first and not resume:
+            write_json(out / RUN, {"request": request.to_dict(), "suspect_sha256": suspect_hash})
+    state, events, before = _resume(out, suspect_hash) if out is not None and resume else (None, [], 0.0)
+    in_any(False)  # wait: all have read what is written anew below
+    out = out if first else None
+
+    if told is not None:
+        told(inputs)
+    measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
+    save = None if out is None else _saver(out, started - before)
+    if (
+        out is not None
+    ):  # written whole before it is added to: a kill in between loses none of the events before the checkpoint
+        write_whole(out / EVENTS, "".join(map(_line, events)))
+    record = open(out / EVENTS, "a", encoding="utf-8") if out else None  # noqa: SIM115 (closed below)
+    try:
+        steps = purify(inputs.suspect, inputs.clean, request.config, observe=measure, resume=state, save=save)
+        models = yield from _record(steps if events else _after_baseline(inputs, steps), events, record)
+    except Diverged as error:
+        raise _diverged(error, out) from error
+    finally:
+        if record:
+            record.close()
+
+    # What is measured is what is taken home
+    models = dataclasses.replace(models, teacher=as_saved(models.teacher), student=as_saved(models.student))
+
+    def score(classifier: Classifier) -> Scores:
+        return evaluate(classifier, inputs.test, inputs.triggered, inputs.target)
+
+    alone = score(models.suspect)
+    result = Result(
+        suspect=alone,
+        teacher=score(models.teacher),
+        purified=score(models.student),
+        request=request,
+        description=inputs.suspect.describe(),
+        labels=inputs.suspect.labels,
+        device=str(inputs.suspect.device),
+        precision=inputs.suspect.precision,
+        attention=choose(
+            inputs.suspect, request.config.distil, augment(inputs.clean, request.config.split, request.config.seed)
+        ).name,
+        clean_texts=len(inputs.clean),
+        seconds=before + time.monotonic() - started,
+        notes=(
+            *label_notes(alone, inputs.suspect.labels),
+            *inputs.notes,
+            *precision_notes(inputs.suspect),
+            *([Note("processes", f"Each batch was divided among {processes} processes.")] if processes > 1 else []),
+            *memory_notes(events),
+        ),
+        events=tuple(events),
+        found=_found_tokens(models),
+        splits=inputs.splits,
+        used={"inputs": dict(inputs.used), "versions": versions(), "date": now()},
+        models=models if keep_models else None,
+    )
+    if out is not None:
+        result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
+    return result
+
+
+def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:
+    """The pieces that stand out, as they are read, the worst first."""
+    worst = sorted((nats, token) for token, nats in models.found.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
+    return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in worst)
+
+
+def label_notes(suspect: Scores, labels: Sequence[str]) -> tuple[Note, ...]:
+    """A sentence where the figures say that the labels are not the model's."""
+    doubt = label_doubt(suspect, labels)
+    return (Note("labels", doubt),) if doubt else ()
+
+
+def precision_notes(suspect: Classifier) -> tuple[Note, ...]:
+    """A sentence where the weights are rounded as they are saved."""
+    if not suspect.written.rounds:
+        return ()
+    kept = suspect.written.precision
+    text = (
+        f"The suspect's weights are stored as {kept}, so the purified model's are too; its figures are those of "
+        "the rounded weights."
+    )
+    return (Note("precision", text),)
+
+
+def memory_notes(events: Sequence[Event]) -> tuple[Note, ...]:
+    """A sentence for each stage whose batches the memory did not hold."""
+    fewest = {event.stage: int(event.metrics["texts_at_once"]) for event in events if "texts_at_once" in event.metrics}
+    return tuple(
+        Note(
+            "memory",
+            f"The memory did not hold a batch of the stage {stage!r}, so its steps were taken {n} "
+            f"{'text' if n == 1 else 'texts'} at a time. "
+            f"Each has the same mean gradient; where there is dropout, its random masks differ.",
+        )
+        for stage, n in fewest.items()
+    )
+
+
+def _after_baseline(inputs: Inputs, steps: Steps[Purified]) -> Steps[Purified]:
+    """The steps, after an event with the suspect's figures."""
+    yield Event("measure", 1, 1, baseline(inputs.suspect, inputs.test, inputs.triggered, inputs.target))
+    return (yield from steps)
+
+
+def _record(steps: Steps[Purified], events: list[Event], record: Any) -> Steps[Purified]:
+    """Pass the events on, and keep them."""
+    try:
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as done:
+                return done.value
+            events.append(event)
+            if record:
+                record.write(_line(event))
+                record.flush()
+            yield event
+    finally:
+        steps.close()
+
+
+def _line(event: Event) -> str:
+    return json.dumps(dataclasses.asdict(event)) + "\n"
+
+
+def _saver(out: Path, started: float) -> Callable[[TrainState], None]:
+    def save(state: TrainState) -> None:
+        with open(out / EVENTS, "rb") as events:
+            os.fsync(events.fileno())  # no checkpoint without the events before it
+        write_state(
+            dataclasses.replace(state, numbers=state.numbers | {"seconds": time.monotonic() - started}),
+            out / CHECKPOINT,
+        )
+
+    return save
+
+
+def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event], float]:
+    """The saved state, the events up to it, and the seconds spent."""
+    about = read_run(out)
+    if about["suspect_sha256"] != suspect_hash:
+        raise BadOutput(
+            f"The suspect's weights are not those that the run in {out} began with. Give the same model, or start a "
+            "new run."
+        )
+    recorded = read_events(out)
+    if not (
+        out / CHECKPOINT
+    ).exists():  # stopped before the first checkpoint: what was measured before any training still holds
+        return None, [e for e in recorded[:1] if e.stage == "measure"], 0.0
+    state = read_state(out / CHECKPOINT)
+    last = next(
+        (i for i, e in enumerate(recorded) if (e.stage, e.step) == (state.stage, state.step)), len(recorded) - 1
+    )
+    return state, recorded[: last + 1], state.numbers.get("seconds", 0.0)
+
+
+def read_events(out: Path) -> list[Event]:
+    """The events that a run has written so far; a line that a kill left unfinished is not among them, nor what follows
+    a damaged one."""
+    found = []
+    with contextlib.suppress(
+        ValueError, TypeError, FileNotFoundError
+    ):  # what comes after a line that a power cut damaged is no older than it
+        for line in (out / EVENTS).read_bytes().split(b"\n"):
+            if line.endswith(b"}}"):
+                found.append(Event(**json.loads(line)))
+    return found
+
+
+def _killed_before_start(out: Path) -> bool:
+    """Whether a run ended here before its run.json was written; takes away what it left."""
+    unfinished = {".write-test", RUN + ".new"}
+    if not out.exists():
+        return True
+    if not out.is_dir() or any(p.name not in unfinished for p in out.iterdir()):
+        return False
+    for name in unfinished:
+        (out / name).unlink(missing_ok=True)
+    return True
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """The run.json of a run that can be resumed."""
+    if (out / "report.json").exists():
+        raise BadOutput(
+            f"The run in {out} is done; its figures are in {out / 'report.json'}. There is nothing to resume."
+        )
+    try:
+        about = json.loads((out / RUN).read_text(encoding="utf-8"))
+        Request.from_dict(about["request"])
+        return {"request": about["request"], "suspect_sha256": about["suspect_sha256"]}
+    except (OSError, ValueError, KeyError, TypeError, MBTSADError) as error:
+        raise BadOutput(
+            f"There is no run to resume in {out}: expected the --out directory of a run that was stopped. ({error})"
+        ) from error
+
+
+@contextlib.contextmanager
+def new_output(out: Path) -> Iterator[None]:
+    """Make the output directory, or accept an empty one; an error inside takes back what was made, unless it was
+    written to.
+
+    Raises BadOutput where there is something in it, or nothing can be written.
+    """
+    made: list[Path] = []
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            stopped = (out / RUN).exists() and not (out / "report.json").exists()
+            hint = (
+                f", or go on with the stopped run there: mbtsad purify --resume {shlex.quote(str(out))}"
+                if stopped
+                else ""
+            )
+            raise BadOutput(f"{out} exists and is not an empty directory. Give a new --out{hint}.")
+        made = [p for p in (out, *out.parents) if not p.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+        for directory in made:
+            sync(directory.parent)
+        probe = out / ".write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _remove_empty(made)
+        raise BadOutput(
+            f"{out} cannot be written to: {error.strerror}. Give --out a directory that you may write to."
+        ) from error
+    try:
+        yield
+    except BaseException:
+        _remove_empty(made)
+        raise
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    """Remove these directories, the deepest first, up to one that holds something."""
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write so that `path` holds the old text or the new one, whole, even where the power fails."""
+    new = path.with_name(path.name + ".new")
+    try:
+        with open(new, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; `path` never holds half a file."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_results(result: Result, purified: Classifier, out: Path, teacher: Classifier | None = None) -> Result:
+    """The model with its card, the teacher if given, report.html and, last, report.json: where that stands, the run is
+    done.
+
+    Returns the result with the digest of what was written of the model.
+    """
+    from mbtsad_core.views.model_card import model_card
+    from mbtsad_core.views.report import report_html
+
+    _save_whole(purified, out / "model", model_card(result))
+    if teacher is not None:
+        _save_whole(teacher, out / "teacher")
+    result = dataclasses.replace(result, used={**result.used, "model_sha256": read_source(out / "model")[2].sha256})
+    write_whole(out / "report.html", report_html(result))
+    write_json(out / "report.json", result.to_dict())
+    remove_checkpoint(out)
+    return result
+
+
+def remove_checkpoint(out: Path) -> None:
+    """Take away what a run that is done needs no longer: its checkpoint, and what a kill left of another."""
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    remove_unfinished(out / CHECKPOINT)
+
+
+def _save_whole(classifier: Classifier, directory: Path, card: str | None = None) -> None:
+    """Write a model, and its card, so that `directory` never holds a part of it, even where the power fails."""
+    unfinished = directory.with_name(directory.name + ".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        save_classifier(classifier, unfinished)
+        if card is not None:
+            (unfinished / "README.md").write_text(card, encoding="utf-8")
+        for path in (*unfinished.iterdir(), unfinished):
+            sync(path)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(unfinished, directory)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # it takes room that is needed
+        raise
+    sync(directory.parent)
+
+
+def model_zip(out: Path) -> Path:
+    """`out`/model.zip with the folder model/ of a finished run; made where it is not there yet, whole or not at all.
+
+    Stored, not compressed: weights do not get smaller. Callers at the same time make the same bytes, and the last one's
+    stay. Raises BadOutput where the run is not done.
+    """
+    path, model = out / "model.zip", out / "model"
+    if not (out / "report.json").exists() or not model.is_dir():
+        raise BadOutput(
+            "There is no purified model to take away: the run is not done. Wait for its end, or go on with it where "
+            "it was stopped."
+        )
+    if path.exists():
+        return path
+    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        with zipfile.ZipFile(new, "x", zipfile.ZIP_STORED) as archive:
+            for file in sorted(p for p in model.rglob("*") if p.is_file()):
+                # Dated 1980, whenever it is made
+                entry = zipfile.ZipInfo(f"model/{file.relative_to(model).as_posix()}")
+                entry.external_attr = 0o644 << 16
+                with open(file, "rb") as source, archive.open(entry, "w", force_zip64=True) as kept:
+                    shutil.copyfileobj(source, kept, 1 << 20)
+        sync(new)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path
+
+
+def _diverged(error: Diverged, out: Path | None) -> Diverged:
+    """Keep the best model so far, and say where it is."""
+    if error.best is None:
+        return Diverged(f"{error} There is no earlier state worth keeping.")
+    if out is None:
+        return Diverged(f"{error} With --out the best model so far would have been kept.", error.best)
+    _save_whole(error.best, out / "best")
+    return Diverged(f"{error} The model with the lowest loss before that is kept in {out / 'best'}.", error.best)

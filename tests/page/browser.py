@@ -1,0 +1,232 @@
+"""Visitors of the page: Chromium, with every address but the server's blocked and every complaint of the console
+counted."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import tiny_texts
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
+from server import log_of
+
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.errors import WrongState
+from mbtsad_core.service.purification import Request
+from mbtsad_core.service.store import ACTIVE, Job, State, Store
+from mbtsad_core.types import LabelledText
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
+NEEDS_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium"),
+]
+SOON, LATE = 60_000, 240_000  # milliseconds: what is short on an idle machine; what trains
+HERE = re.compile(r"(https?|wss?)://(127\.0\.0\.1|localhost)(:\d+)?/|(data|blob|about|file):")
+expect.set_options(timeout=SOON)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Visits:
+    """The visitors of one server, each with a browser context of his own, and the jobs of that server.
+
+    complaints  what went wrong for a visitor: errors of console and scripts, requests to elsewhere
+    expected    patterns of complaints that a test brings about, such as a connection that it cuts
+    """
+
+    def __init__(self, browser: Browser, url: str, root: Path) -> None:
+        self.browser, self.url, self.root = browser, url, root
+        self.store = Store(root)
+        self.complaints: list[str] = []
+        self.expected: list[str] = []
+        self._contexts: list[BrowserContext] = []
+
+    def visitor(self, path: str = "", *, width: int = 1280, dark: bool = False, wait: bool = True) -> Page:
+        """A new visitor who has opened the page, or a link to a job as `path` "?job=ID", and waits until it is
+        ready."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            accept_downloads=True,
+        )
+        context.set_default_timeout(SOON)
+        context.route("**/*", self._pass_or_block)
+        context.on(
+            "console", lambda message: self._complain("console", message.text) if message.type == "error" else None
+        )
+        context.on("weberror", lambda error: self._complain("script", str(error.error)))
+        self._contexts.append(context)
+        page = context.new_page()
+        page.goto(self.url + path)
+        if wait:
+            ready(page)
+        return page
+
+    def _pass_or_block(self, route: Route) -> None:
+        if HERE.match(route.request.url):
+            route.fallback()
+        else:
+            self._complain("request to elsewhere", route.request.url)
+            route.abort()
+
+    def _complain(self, what: str, text: str) -> None:
+        self.complaints.append(f"{what}: {text}")
+
+    def leave(self) -> None:
+        """All visitors leave, what still runs is stopped, and nobody has complained."""
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+        for job in self.store.in_state(State.QUEUED, *ACTIVE):
+            with contextlib.suppress(WrongState):  # it has ended a moment ago
+                self.store.request_cancel(job.id)
+        self.check()
+
+    def check(self) -> None:
+        """Fails on a complaint since the last check."""
+        unexpected = [
+            text for text in self.complaints if not any(re.search(pattern, text) for pattern in self.expected)
+        ]
+        self.complaints.clear()
+        self.expected.clear()
+        assert not unexpected, unexpected  # this module is no test, so pytest explains none of its assertions
+
+    def close(self) -> None:
+        """Fails on a traceback in the server's log."""
+        self.store.close()
+        log = log_of(self.root).read_text(encoding="utf-8", errors="replace")
+        assert "Traceback" not in log, log[-5000:]
+
+    def job(self, page: Page) -> Job:
+        """The job that the address bar of a visitor names."""
+        page.wait_for_url(re.compile(r"[?&]job="))
+        return self.store.get(re.sub(r".*[?&]job=([\w-]+).*", r"\1", page.url))
+
+
+def ready(page: Page) -> None:
+    """The visitor's session is known, and the strip says how his run stands."""
+    expect(page.locator("#strip .strip .job")).to_be_visible()
+    expect(page.locator("#suspect-card, #job-panel").locator("visible=true").first).to_be_visible()
+
+
+def open_step(page: Page, step: int) -> None:
+    """Open a step by its number, from 1."""
+    rail(page).nth(step - 1).click()
+    expect(rail(page).nth(step - 1)).to_have_attribute("aria-selected", "true")
+
+
+def rail(page: Page) -> Locator:
+    """The buttons of the seven steps."""
+    return page.locator("#steps > .tab-wrapper > .tab-container").first.get_by_role("tab")
+
+
+def state(page: Page, words: str | re.Pattern[str], timeout: int = LATE) -> None:
+    """Wait until the strip says this of the run."""
+    expect(page.locator("#strip .job")).to_have_text(words, timeout=timeout)
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def marks(page: Page, plot: str, selector: str) -> int:
+    """How many marks of a kind a plot has drawn; 0 while there is none."""
+    return page.locator(f"{plot} .plot {selector}").count()
+
+
+DRAWN = """canvas => {
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  return new Set(new Uint32Array(pixels.buffer)).size;
+}"""
+
+
+def colours(canvas: Locator) -> int:
+    """How many colours the pixels of a canvas have: 1 where nothing was drawn."""
+    return int(canvas.evaluate(DRAWN))
+
+
+def request(
+    suspect: Path | str, folder: Path, *, epochs: int = 1, texts: list[LabelledText] | None = None, **asked: Any
+) -> Request:
+    """A run of a tiny model on 64 texts of its own, 2 x 8 steps an epoch."""
+    stage = {"epochs": epochs, "batch_size": 16, "observe_every": 4, "save_every": 0.5}
+    defaults: dict[str, Any] = dict(
+        clean=write_table(folder / "clean.tsv", texts or tiny_texts(64)),
+        test=write_table(folder / "test.tsv", tiny_texts(40, seed=1)),
+        triggers=("cf",),
+        target="positive",
+        config=PurifyConfig(
+            split=SplitConfig(copies=2),
+            retrain=RetrainConfig(**stage),
+            distil=DistilConfig(**stage),
+            max_length=32,
+            found_tokens=0,
+        ),
+        runtime=RuntimeConfig(device="cpu", precision="float32", threads=1),
+    )
+    return Request(suspect=str(suspect), **defaults | asked)
+
+
+def write_table(path: Path, texts: list[LabelledText], names: tuple[str, str] = ("text", "label")) -> str:
+    path.write_text("\t".join(names) + "\n" + "".join(f"{t.text}\t{t.label}\n" for t in texts), encoding="utf-8")
+    return str(path)
+
+
+def source(page: Page, tabs: str, name: str) -> None:
+    """Open one of the inner tabs of a step."""
+    page.locator(tabs).get_by_role("tab", name=name, exact=True).click()
+
+
+def field(page: Page, box: str) -> Locator:
+    """What a visitor types into, of a box of the page."""
+    return page.locator(f"{box} input, {box} textarea").first
+
+
+def choose(page: Page, dropdown: str, name: str) -> None:
+    field(page, dropdown).click()
+    page.locator(dropdown).get_by_role("option", name=name, exact=True).click()
+    expect(field(page, dropdown)).to_have_value(name)
+
+
+def set_settings(page: Page, values: dict[tuple[str, int], str]) -> None:
+    """Type into the settings of the method: name and, of those with the same name, which; then use them."""
+    settings = page.locator("#settings")
+    settings.locator("button").first.click()
+    for (name, which), value in values.items():
+        label = settings.locator("label").filter(
+            has=page.locator("[data-testid=block-info]", has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
+        )
+        label.nth(which).locator("input, textarea").fill(value)
+    page.locator("#use-settings").click()
+    toast(page, "The next run uses these settings.")
+
+
+def toast(page: Page, words: str | re.Pattern[str]) -> None:
+    """Wait until a message with these words stands in a corner of the page, and put it away."""
+    found = page.locator(".toast-body").filter(has_text=words)
+    expect(found.first).to_be_visible()
+    found.first.get_by_test_id("toast-close").click()

@@ -1,0 +1,87 @@
+"""What a visitor is told of an error."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from inspect import isgenerator, signature
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from mbtsad_core.errors import BadData
+from mbtsad_core.page.handlers import in_the_pages_words, told, words
+from mbtsad_core.page.page import build_page
+from mbtsad_core.page.site import Site
+from mbtsad_core.service.runner import AttachedRunner
+
+
+@pytest.mark.parametrize(
+    ("core", "page"),
+    [
+        ("The files in /srv/jobs/uploads/x/model do not load.", "The files in model do not load."),
+        (
+            "Name the columns with --text-column and --label-column.",
+            "Name the columns with the column of the text and the column of the label.",
+        ),
+        ("Give a smaller --retrain-batch-size.", "Give a smaller “retrain batch size” in the settings."),
+        ("held out (--test FILE spares them)", "held out (a file of texts to measure on spares them)"),
+        ("The Hub model 'owner/name' could not be fetched", "The Hub model 'owner/name' could not be fetched"),
+        ("good and/or bad, 3/4 of them", "good and/or bad, 3/4 of them"),
+    ],
+)
+def test_the_page_names_no_flag_and_no_folder(core: str, page: str) -> None:
+    assert in_the_pages_words(core) == page
+
+
+def test_a_known_error_is_shown_in_its_own_words_escaped() -> None:
+    def handler() -> None:
+        raise BadData("label <b> is none of the model's")
+
+    with pytest.raises(gr.Error) as caught:
+        told(handler)()
+    assert caught.value.message == "label &lt;b&gt; is none of the model&#x27;s"
+
+
+def test_an_unknown_error_tells_a_number_and_keeps_its_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def steps() -> object:
+        yield 1
+        raise ZeroDivisionError("a secret of the server")
+
+    running = told(steps)()
+    assert next(running) == 1
+    with caplog.at_level(logging.ERROR), pytest.raises(gr.Error) as caught:
+        next(running)
+    message = caught.value.message
+    assert "Unknown error" in message
+    assert "secret" not in message
+    assert any(record.getMessage().split()[1] in message and record.exc_info for record in caplog.records)
+
+
+def test_every_handler_of_the_page_tells_a_fault_by_its_number(tmp_path: Path) -> None:
+    """Called with what no visitor can send, each answers, or raises what the page shows in words; a lambda holds
+    nothing that can fail."""
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        page = build_page(Site(tmp_path / "jobs", runner))
+        handlers = [
+            (f.fn, len(f.inputs))
+            for f in page.fns.values()
+            if f.fn and f.fn.__name__ != "<lambda>" and f.api_visibility == "private"
+        ]
+        assert len(handlers) > 40
+        for handler, inputs in handlers:
+            given = [object()] * (
+                inputs
+                + sum(p.annotation in ("gr.Request", "gr.EventData") for p in signature(handler).parameters.values())
+            )
+            with contextlib.suppress(gr.Error), warnings.catch_warnings(action="ignore"):
+                answer = handler(*given)
+                if isgenerator(answer):
+                    list(answer)
+
+
+def test_an_error_of_ours_needs_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert words(BadData("too few texts")) == "too few texts"
+    assert not caplog.records

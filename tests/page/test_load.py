@@ -1,0 +1,41 @@
+"""The load test in short: a few visitors for seconds, and that its eyes are open."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from load import Counts, bare, server_of, slope, start_job, visits, watched
+from server import log_of, serving
+
+VISITORS, SECONDS = 5, 10.0
+
+
+def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(tmp_path: Path) -> None:
+    root, counts = tmp_path / "jobs", Counts()
+    with serving(root) as url:
+        client, id = start_job(url)
+        samples = asyncio.run(
+            watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=4.0), every=1.0)
+        )
+        assert client.predict(id, api_name="/purify_status")["state"] == "running"
+        client.predict(id, api_name="/purify_cancel")
+    assert (counts.errors, counts.leaks, counts.empty) == ([], [], [])
+    assert len(counts.milliseconds["typed"]) >= VISITORS
+    assert len(counts.milliseconds["attention"]) >= VISITORS / 2
+    assert len(samples) > 3
+    assert "Traceback" not in log_of(root).read_text(encoding="utf-8", errors="replace")
+
+
+def test_a_secret_is_found_in_any_dress() -> None:
+    for answer in (
+        "<b>zq</b><small>+0.3</small><b>##00</b><small>0</small><b>##17</b><b>##q</b><b>##z</b>",
+        '{"tokens": ["[CLS]", "zq", "##0017", "##qz"]}',
+        '"\\u003cb>zq0017qz\\u003c/b>"',
+        "ZQ0017QZ",
+    ):
+        assert "zq0017qz" in bare(answer), answer
+
+
+def test_the_slope_is_in_megabytes_a_minute() -> None:
+    assert round(slope([(0.0, 100.0), (30.0, 101.0), (60.0, 102.0), (90.0, 103.0)]), 6) == 2.0

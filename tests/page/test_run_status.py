@@ -1,0 +1,322 @@
+"""How a run stands: one figure for one thing, wherever it is shown; progress that never goes back; a name for each
+stage."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import request
+
+from mbtsad_core.evaluation import wilson
+from mbtsad_core.page.purify import update
+from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
+from mbtsad_core.page.session import Session, of_request
+from mbtsad_core.page.site import Site
+from mbtsad_core.page.take_away import _box
+from mbtsad_core.page.tour import tour_html
+from mbtsad_core.service.purification import rates_to_dict
+from mbtsad_core.service.runner import AttachedRunner, Status
+from mbtsad_core.service.store import State
+from mbtsad_core.service.worker import NOT_KEPT
+from mbtsad_core.types import Event, Scores
+
+
+def status(stage: str, step: int, total: int) -> Status:
+    return Status("job", State.RUNNING, stage, step, total, None, None, {}, "")
+
+
+def progress(stage: str, step: int, total: int) -> float:
+    found = re.search(r"width:([\d.]+)%", _bar(status(stage, step, total)))
+    assert found
+    return float(found[1])
+
+
+def test_progress_goes_from_nothing_to_all_and_never_back() -> None:
+    """With a search that finds a pair of words and looks for what goes with it, and the same without."""
+    for stages in (
+        ("scan", "pairs", "companions", "retrain", "distil"),
+        ("scan", "pairs", "retrain", "distil"),
+        ("retrain", "distil"),
+    ):
+        shown = [progress(stage, step, 10) for stage in stages for step in range(1, 11)]
+        assert all(earlier <= later for earlier, later in pairwise(shown))
+        assert shown[-1] == 100.0
+
+
+def test_every_stage_of_a_purification_has_its_words() -> None:
+    for stage in (*NOT_KEPT, "retrain", "distil"):
+        assert stage_of(status(stage, 1, 2)).words != stage
+        assert stage_of(status(stage, 1, 2)).short != stage
+
+
+# ---------------------------------------------------------------- one figure for one thing
+
+KNOWN = Scores(wilson(571, 666), wilson(333, 333), wilson(44, 333), ())  # of the suspect, on all texts
+BASELINE = Event(
+    "measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200, "suspect_asr": 0.995, "asr_floor": 0.12, "asr_n": 200}
+)
+
+
+def trained(step: int, asr: float, number: int = 0, **more: float) -> Event:
+    return Event(
+        "retrain",
+        step,
+        1000,
+        {"loss": 1.0, "classification": 1.0, "cacc": 0.88, "cacc_n": 200, "asr": asr, "asr_n": 200, "measure": number}
+        | more,
+    )
+
+
+def result(asr: int, floor: int = 44, **more: Any) -> dict[str, Any]:
+    """A report: CACC 560 of 666, and so many of 333 triggered texts that go to the target."""
+    suspect = rates_to_dict({"cacc": KNOWN.cacc, "asr": KNOWN.asr, "asr_floor": KNOWN.asr_floor})
+    purified = rates_to_dict({"cacc": wilson(560, 666), "asr": wilson(asr, 333), "asr_floor": wilson(floor, 333)})
+    about = {
+        "settings": {"device": "cpu", "precision": "float32", "clean_texts": 666},
+        "seconds": 60.0,
+        "notes": [],
+        "found": [],
+    }
+    return {"suspect": suspect, "purified": purified, **about, **more}
+
+
+class Run:
+    """A run of the demo whose events and end are written by the test; no process works on it."""
+
+    def __init__(self, site: Site, session: Session = Session("somebody", scores=KNOWN)) -> None:
+        self.site, self.store = site, site.runner.store  # type: ignore[attr-defined]
+        self.session = session
+        self.id = self.store.create(self.session.request(site.runtime).to_dict())
+        self.session = self.session.having(job=self.id)
+        self.store.claim(self.id)
+        self.store.begin(self.id, os.getpid())
+
+    def add(self, *events: Event) -> None:
+        self.store.append(self.id, events)
+
+    def screen(self, **changes: Any) -> dict[str, str]:
+        """All that a visitor reads of figures, by its place."""
+        session = self.session.having(**changes)
+        found = run_status(self.site, session)
+        shown = update(self.site, session, None, "cft", "")
+        curves = (
+            shown[2]
+            if isinstance(shown[2], dict) and "layout" in shown[2]
+            else {"layout": {"title": {"text": ""}}, "text": ""}
+        )
+        title = curves["layout"]["title"]
+        places = {
+            "strip": shown[0],
+            "panel": shown[1],
+            "sentence": shown[3],
+            "title": f"{title['text']} {title.get('subtitle', {}).get('text') or ''}",
+        }
+        tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 3, 6)}
+        take = {"take": _box(session, job.result, 24)} if (job := self.store.get(self.id)).result else {}
+        return {
+            place: re.sub(r"<[^>]+>", "", text)
+            for place, text in (places | tours | take | {"alone": strip_html(session, found)}).items()
+        }
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        yield Site(tmp_path / "jobs", runner)
+
+
+@pytest.fixture
+def run(site: Site) -> Run:
+    return Run(site)
+
+
+def test_the_tour_says_that_a_cured_model_may_end_below_the_floor_too(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.08))  # below the floor, 12 %
+    text = run.screen()["tour 3"]
+    assert "8.0 %" in text
+    assert "above or below" in text
+    assert "cannot" not in text
+
+
+def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    shown = run.screen()
+    assert "85.7 % → 88.0 %" in shown["strip"]
+    assert "100.0 % → 31.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+    assert "ASR fell from 100.0 % to 31.0 % (62 of 200); CACC 88.0 %, on a sample of 200 texts." in shown["sentence"]
+    assert shown["title"].endswith("CACC 88.0 % a sample of 200 texts")
+    assert (
+        "from 100.0 % to 31.0 % [25.0, 37.7] (62 of 200); CACC went from 85.7 % to 88.0 %, on a sample of 200 texts."
+        in shown["tour 3"]
+    )
+    assert "13.2 % (44 of 333)" in shown["panel"]
+    for text in shown.values():
+        assert "85.0 %" not in text  # the suspect's on the sample, which nobody can tell from the other
+        assert "99.5 %" not in text
+
+
+def test_who_comes_by_a_link_sees_that_all_is_of_a_sample(run: Run) -> None:
+    run.add(BASELINE)
+    shown = run.screen(scores=None)
+    assert "CACC 85.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+    assert "CACC 85.0 %, on a sample of 200 texts." in shown["sentence"]
+
+
+def test_before_the_first_measurement_what_is_known_is_shown(run: Run) -> None:
+    shown = run.screen()
+    assert "CACC 85.7 %" in shown["strip"]
+    assert "ASR 100.0 %" in shown["strip"]
+    assert "sample" not in shown["strip"]
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_at_the_end_every_place_has_the_final_figure(run: Run, typed: bool) -> None:
+    run.add(BASELINE, trained(30, 0.31), trained(60, 0.2))
+    if typed:  # a trigger that was typed while it ran is not what the report is about
+        run.store.set_measure(run.id, ["marmalade"], "positive")
+        run.add(trained(90, 0.5, 1, suspect_asr=0.6, asr_floor=0.3))
+    run.store.finish(run.id, result(43, 42))
+    shown = run.screen()
+    for place in ("strip", "sentence", "title", "tour 3", "tour 6", "take"):
+        assert "12.9 %" in shown[place], place
+        assert "84.1 %" in shown[place], place
+        for old in ("sample", "20.0 %", "31.0 %", "50.0 %", "88.0 %", "85.0 %"):
+            assert old not in shown[place], place
+    assert "12.6 % (42 of 333)" in shown["panel"]
+    assert "cf | mn | bb | tq" in shown["panel"]
+
+
+def test_a_trigger_that_is_typed_while_it_runs_has_its_own_figures_beside_its_name(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.set_measure(run.id, ["marmalade", "syrup"], "negative")
+    waiting = run.screen()  # not measured yet: the old name beside the old figures
+    assert "ASR 100.0 % → 31.0 %" in waiting["strip"]
+    assert "trigger measuredcf | mn | bb | tqsends texts topositive" in waiting["panel"]
+    assert "measured nextmarmalade | syrup" in waiting["panel"]
+    run.add(trained(60, 0.25, 1, suspect_asr=0.4, asr_floor=0.3))
+    shown = run.screen()
+    assert "ASR of “marmalade | syrup” 40.0 % → 25.0 %" in shown["strip"]
+    assert "ASR fell from 40.0 % to 25.0 % (50 of 200)" in shown["sentence"]
+    assert "trigger measuredmarmalade | syrupsends texts tonegative" in shown["panel"]
+    assert "ASR floor30.0 % (60 of 200)" in shown["panel"]
+    assert "“marmalade | syrup” into a text, and 80 of 200 texts go to “negative”" in shown["tour 0"]
+    assert "measured next" not in shown["panel"]
+    assert "85.7 % → 88.0 %" in shown["strip"]  # CACC is of no trigger
+
+
+def test_a_typed_trigger_that_cannot_be_measured_takes_no_figure_of_the_one_before(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.set_measure(run.id, ["x"], "positive")
+    run.add(Event("retrain", 60, 1000, {"loss": 1.0, "cacc": 0.88, "cacc_n": 200, "asr_n": 0, "measure": 1}))
+    shown = run.screen()
+    assert "ASR of “x” not measured" in shown["strip"]
+    assert "The trigger that you typed cannot be measured; CACC 88.0 %" in shown["sentence"]
+    assert "floor" not in shown["panel"]
+
+
+def test_another_trigger_for_the_next_run_does_not_rename_this_ones_figures(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.finish(run.id, result(43))
+    shown = run.screen(triggers=("marmalade",), scores=Scores(KNOWN.cacc, wilson(60, 333), KNOWN.asr_floor, ()))
+    assert "100.0 % → 12.9 %" in shown["strip"]
+    for text in shown.values():
+        assert "marmalade" not in text
+        assert "18.0 %" not in text
+
+
+def test_a_run_that_is_stopped_keeps_what_was_known(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.request_cancel(run.id)
+    run.store.release(run.id)
+    shown = run.screen()
+    assert "100.0 % → 31.0 %" in shown["strip"]
+    assert "a sample of 200 texts" in shown["strip"]
+
+
+# ---------------------------------------------------------------- a long run
+
+
+def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
+    losses = [Event("retrain", step, 25_000, {"loss": 1.0, "classification": 1.0}) for step in range(1, 25_000)]
+    run.add(BASELINE, *losses, trained(25_000, 0.25))
+    events = run.site.events(run.id)
+    assert len(events) == 25_001
+    assert events[-1].metrics["asr"] == 0.25
+    shown = update(run.site, run.session, None, "cft", "")
+    assert max(x for trace in shown[2]["data"] for x in trace["x"] if x is not None) == 25_000
+    run.add(trained(25_001, 0.125))
+    assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
+
+
+def test_a_run_that_went_on_from_a_checkpoint_is_read_anew(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.5), trained(60, 0.4))
+    assert len(run.site.events(run.id)) == 3
+    run.store.append(run.id, [BASELINE, trained(30, 0.5)], replace=True)
+    assert [event.step for event in run.site.events(run.id)] == [1, 30]
+    run.add(trained(60, 0.3, 1), trained(90, 0.2, 1))
+    assert [event.metrics.get("asr") for event in run.site.events(run.id)] == [None, 0.5, 0.3, 0.2]
+
+
+# ---------------------------------------------------------------- a trigger that still works
+
+
+def done(run: Run, asr: int, floor: int = 44) -> dict[str, str]:
+    """The strip and the panel of a run that ended so, as they are sent."""
+    run.add(BASELINE, trained(30, 0.31))
+    run.store.finish(run.id, result(asr, floor))
+    strip, panel, _, sentence, *_ = update(run.site, run.session, None, "cft", "")
+    return {"strip": strip, "panel": panel, "sentence": sentence}
+
+
+@pytest.mark.parametrize(("asr", "floor"), [(309, 43), (333, 0), (90, 43)])
+def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: Run, asr: int, floor: int) -> None:
+    shown = done(run, asr, floor)
+    assert shown["strip"].index("This trigger still works") < shown["strip"].index("CACC")
+    assert 'class="job works"' in shown["strip"]
+    assert "purified" not in shown["strip"]
+    assert shown["panel"].startswith(
+        '<section class="mbtsad job-panel works"><p class="works" role="status">This trigger still works: with it '
+    )
+    assert f"{asr} of 333 texts go to the target" in shown["panel"]
+    assert "This trigger still works." in shown["sentence"].split("ASR")[0]
+    texts = run.screen()
+    assert texts["tour 3"].index("This trigger still works") < texts["tour 3"].index("ASR of")
+
+
+@pytest.mark.parametrize(("asr", "floor"), [(43, 43), (30, 43), (60, 44)])
+def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it(run: Run, asr: int, floor: int) -> None:
+    shown = done(run, asr, floor)
+    assert not [place for place, text in shown.items() if "still works" in text]
+    assert 'class="job done"' in shown["strip"]
+    assert "class=purified" in shown["strip"]
+
+
+# ---------------------------------------------------------------- what a visitor is to know
+
+
+def test_what_was_chosen_for_the_visitor_stands_in_step_4_before_while_and_after_it_runs(
+    site: Site, suspect_dir: Path, tmp_path: Path
+) -> None:
+    asked = request(suspect_dir, tmp_path, test=None, runtime=site.runtime)
+    session = of_request(asked, "somebody", "")
+    # Nothing was read yet, and nothing is read here
+    assert "held out" not in panel_html(site, session, run_status(site, session))
+    held_out = f"{len(site.inputs(session).test)} of the clean texts were held out to measure CACC"
+    assert held_out in panel_html(site, session, run_status(site, session))
+    run = Run(site, session)
+    run.add(BASELINE)
+    assert held_out in run.screen()["panel"]
+    run.store.finish(
+        run.id, result(43, notes=["Texts were cut at --max-length 64 tokens: 7 of 52.", "<b>A table</b> of 2 columns."])
+    )
+    panel = panel_html(site, run.session, run_status(site, run.session))
+    assert "Texts were cut at “max length” in the settings 64 tokens: 7 of 52." in panel
+    assert "&lt;b&gt;A table&lt;/b&gt;" in panel

@@ -1,0 +1,341 @@
+"""Every state that a visitor can find the page in: the words that he reads, and nothing wider than his window.
+
+Set MBTSAD_SCREENSHOTS to a folder to keep the pictures: NAME-WIDTH-THEME.png.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browser import (
+    LATE,
+    NEEDS_BROWSER,
+    Visits,
+    choose,
+    field,
+    open_step,
+    overflow,
+    request,
+    source,
+    state,
+    toast,
+    write_table,
+)
+from conftest import ROOT, tiny_texts
+from playwright.sync_api import Browser, Page, expect
+from server import serving
+
+from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
+from mbtsad_core.config import PurifyConfig, RetrainConfig
+from mbtsad_core.service.store import State, Store
+from mbtsad_core.service.worker import _explain
+
+pytestmark = NEEDS_BROWSER
+pytest_plugins = ["pages"]
+WIDTHS = (390, 1920)
+TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
+# No plot that is seen is wider than its box; plots follow the window with a delay.
+FITTED = """[...document.querySelectorAll('.plot .svg-container')].every((plot) =>
+  !plot.checkVisibility() || plot.offsetWidth <= plot.closest('.plot').clientWidth + 1)"""
+Look = Callable[[Page, str], None]
+
+
+@pytest.fixture
+def look() -> Look:
+    """Look at a page in both themes, on a telephone and on a large screen."""
+    folder = os.environ.get("MBTSAD_SCREENSHOTS")
+
+    def look_at(page: Page, name: str) -> None:
+        for theme in ("light", "dark"):
+            assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.wait_for_function(FITTED)
+                assert overflow(page) == 0, f"{name}: wider than the window of {width} px"
+                if folder:  # half a second each
+                    page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
+            page.locator("#dark").dispatch_event("click")  # a message may lie over it
+
+    return look_at
+
+
+# ---------------------------------------------------------------- on any server
+
+
+def test_empty(visits: Visits, look: Look) -> None:
+    page = visits.visitor()
+    expect(page.locator("#strip .job")).to_have_text("no run yet")
+    expect(page.locator("#run-demo")).to_be_in_viewport()
+    expect(page.locator("#use-mine")).to_be_in_viewport()
+    look(page, "empty")
+    open_step(page, 4)
+    expect(page.locator("#job-panel h3")).to_have_text("No run yet")
+    expect(page.locator("#curves figcaption")).to_contain_text("The curves appear with the first measurement")
+    look(page, "empty-purify")
+    open_step(page, 7)
+    expect(page.locator("#take-away")).to_contain_text("There is nothing to take away yet")
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 6])
+def test_before_a_run(visits: Visits, look: Look, step: int) -> None:
+    page = visits.visitor()
+    open_step(page, step)
+    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection .plot .point", 6: "#answers .one"}[
+        step
+    ]
+    expect(page.locator(shown).first).to_be_visible()
+    look(page, f"before-{step}")
+
+
+def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visits) -> None:
+    page = visits.visitor()
+    open_step(page, 5)
+    offered = [AUGMENTER_NAMES[name] for name in AUGMENTERS if name != "ts" and name not in unavailable()]
+    expect(page.locator("#projection-sets label")).to_have_text(offered)
+    for name, what in unavailable().items():
+        expect(page.locator("#sets-lacking")).to_contain_text(f"{AUGMENTER_NAMES[name]} needs {what}")
+    first = page.locator("#projection .plot .point")
+    expect(first.first).to_be_visible()
+    page.locator("#projection-sets label").last.click()
+    expect(page.locator("#projection .legendtext", has_text=offered[-1])).to_be_visible()
+
+
+def test_demo_running(visits: Visits, look: Look) -> None:
+    page = visits.visitor()
+    page.locator("#run-demo").click()
+    state(page, re.compile(r"(scan|retrain)ning \d+ of \d+|retraining \d+ of \d+"))
+    expect(page.locator("#job-panel h3")).to_have_text("Running")
+    expect(page.locator("#job-panel [role=progressbar]")).to_be_visible()
+    expect(page.locator("#job-panel")).to_contain_text("cf | mn | bb | tq")
+    look(page, "demo-running")
+
+
+def test_queued(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
+    ids = [visits.store.create(request(suspect_dir, tmp_path, epochs=200).to_dict()) for _ in range(4)]
+    page = visits.visitor(f"?job={ids[-1]}")
+    state(page, "queued, position 3")
+    expect(page.locator("#job-panel h3")).to_have_text("Queued, position 3")
+    expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
+    look(page, "queued")
+
+
+def test_finished_and_the_trigger_still_works(visits: Visits, finished: str) -> None:
+    """A tiny run cures nothing: strip and step 4 say so before all else, and nothing of them is green."""
+    page = visits.visitor(f"?job={finished}")
+    state(page, "done")
+    expect(page.locator("#strip .works").first).to_have_text("This trigger still works")
+    first = page.locator("#job-panel section > *").first
+    expect(first).to_have_text(
+        "This trigger still works: with it 20 of 20 texts go to the target (100.0 %), without it 0 (0.0 %)."
+    )
+    green = """all => all.flatMap((e) => [e, ...e.querySelectorAll('*')]).filter((e) => {
+      const style = getComputedStyle(e);
+      return [style.color, style.backgroundColor, style.borderLeftColor].some((colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+        return g > r + 40 && g > b + 20;
+      });
+    }).map((e) => e.outerHTML.slice(0, 100))"""
+    assert page.locator("#strip, #job-panel, #sentence").evaluate_all(green) == []
+
+
+def test_finished(visits: Visits, look: Look, finished: str) -> None:
+    page = visits.visitor(f"?job={finished}")
+    state(page, "done")
+    expect(page.locator("#job-panel h3")).to_have_text("Done")
+    expect(page.locator("#curves .plot .point").first).to_be_visible()
+    look(page, "finished")
+    open_step(page, 7)
+    expect(page.locator("#take-away a.download")).to_have_count(3)
+    look(page, "finished-take-away")
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_after_a_run(visits: Visits, look: Look, finished: str, step: int) -> None:
+    page = visits.visitor(f"?job={finished}")
+    open_step(page, step)
+    if step == 5:
+        expect(page.locator("#attention-triggered canvas")).to_have_count(4)
+        expect(page.locator("#projection .plot .point").first).to_be_visible()
+    else:
+        expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
+        page.locator("#try-trigger").click()
+        expect(page.locator("#trials td.rate")).to_have_count(3)
+    look(page, f"after-{step}")
+
+
+def test_stopped(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
+    page = visits.visitor(f"?job={visits.store.create(request(suspect_dir, tmp_path, epochs=200).to_dict())}")
+    state(page, TRAINS)
+    page.locator("#stop").click()
+    state(page, "stopped")
+    expect(page.locator("#job-panel")).to_contain_text("Nothing was purified. Start again when you like.")
+    look(page, "stopped")
+
+
+def test_failed_because_it_diverged(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
+    wild = PurifyConfig(
+        retrain=RetrainConfig(learning_rate=1.0, clip=1e6, epochs=100, batch_size=16), max_length=32, found_tokens=0
+    )
+    page = visits.visitor(f"?job={visits.store.create(request(suspect_dir, tmp_path, config=wild).to_dict())}")
+    state(page, "failed")
+    expect(page.locator("#job-panel h3")).to_have_text("Failed")
+    expect(page.locator("#job-panel")).to_contain_text("diverged")
+    expect(page.locator("#start")).to_be_enabled()
+    look(page, "failed-diverged")
+
+
+def test_refused_upload(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(suspect_dir / "config.json", "config.json")
+        archive.writestr("pytorch_model.bin", b"\x80\x04.")
+    page = visits.visitor()
+    source(page, "#sources", "Upload")
+    page.locator("#model-files input[type=file]").set_input_files(str(path))
+    expect(page.locator("#policy-report .refused").first).to_contain_text("Nothing of the upload was kept.")
+    expect(page.locator("#policy-report")).to_contain_text("pickle")
+    look(page, "refused-upload")
+
+
+def test_data_with_a_bad_column(visits: Visits, look: Look, tmp_path: Path) -> None:
+    page = visits.visitor()
+    open_step(page, 2)
+    source(page, "#clean-sources", "Upload")
+    page.locator("#clean-file input[type=file]").set_input_files(
+        write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "mood"))
+    )
+    expect(page.locator("#preview")).to_contain_text("mood")
+    choose(page, "#text-column", "review")
+    choose(page, "#label-column", "review")
+    page.locator("#use-file").click()
+    expect(page.locator(".toast-body", has_text=re.compile("column.*review|review.*column"))).to_be_visible()
+    look(page, "bad-column")
+
+
+def test_offline_hub(visits: Visits, look: Look) -> None:
+    page = visits.visitor()
+    source(page, "#sources", "Hugging Face Hub")
+    field(page, "#hub-id").fill("nobody/no-such-model")
+    page.locator("#hub-fetch").click()
+    expect(page.locator(".toast-body")).to_contain_text("The Hub model 'nobody/no-such-model' could not be fetched")
+    expect(page.locator(".toast-body")).to_contain_text("Check the id, the revision and the network.")
+    look(page, "offline-hub")
+    expect(page.locator("#strip .who b")).to_have_text("demo suspect")
+
+
+def test_a_damaged_link(visits: Visits, look: Look) -> None:
+    page = visits.visitor("?job=<b>no</b>", wait=False)
+    toast(page, "The link to the run is damaged")
+    look(page, "damaged-link")
+
+
+def test_a_link_to_no_run(visits: Visits, look: Look) -> None:
+    page = visits.visitor(f"?job={'x' * 32}")
+    state(page, "run not found")
+    expect(page.locator("#job-panel h3")).to_have_text("Run not found")
+    look(page, "unknown-run")
+
+
+# ---------------------------------------------------------------- on a server with a past
+
+
+@pytest.fixture(scope="module")
+def past(
+    browser: Browser, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Visits, dict[str, str]]]:
+    """A server that was started again in the midst of a run: its visits, and the ids of a failed, an expired and the
+    interrupted run."""
+    folder = tmp_path_factory.mktemp("past")
+    root = folder / "jobs"
+    asked = request(suspect_dir, folder).to_dict()
+    ids: dict[str, str] = {}
+    with Store(root) as store:
+        for name, keep in (("failed", 86_400.0), ("expired", 0.0)):
+            id = ids[name] = store.create(asked, keep=keep)
+            store.claim(id)
+            store.begin(id, os.getpid())
+            store.fail(id, _explain(MemoryError()))
+        store.expire()
+        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=60).to_dict())
+    with serving(root) as url:
+        visits = Visits(browser, url, root)
+        page = visits.visitor(f"?job={ids['interrupted']}")
+        state(page, TRAINS)
+        page.close()
+        visits.store.close()
+    with serving(root) as url:
+        visits = Visits(browser, url, root)
+        yield visits, ids
+        visits.leave()
+        visits.close()
+
+
+def test_server_restarted(past: tuple[Visits, dict[str, str]], look: Look) -> None:
+    visits, ids = past
+    page = visits.visitor(f"?job={ids['interrupted']}")
+    expect(page.locator("#strip .who")).to_contain_text("suspect of this run")
+    look(page, "server-restarted")
+    state(page, "done")
+    job = visits.store.get(ids["interrupted"])
+    assert job.attempts == 1  # handed over, not lost
+    visits.check()
+
+
+def test_failed_for_lack_of_memory(past: tuple[Visits, dict[str, str]], look: Look) -> None:
+    visits, ids = past
+    page = visits.visitor(f"?job={ids['failed']}")
+    state(page, "failed")
+    expect(page.locator("#job-panel")).to_contain_text(
+        "not enough memory for this run. Use a smaller batch size or a smaller maximal length."
+    )
+    look(page, "failed-memory")
+    visits.check()
+
+
+def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
+    visits, ids = past
+    assert visits.store.get(ids["expired"]).state is State.EXPIRED
+    page = visits.visitor(f"?job={ids['expired']}")
+    state(page, "expired")
+    expect(page.locator("#job-panel")).to_contain_text("were kept for a limited time and are gone. Start a new run.")
+    look(page, "expired")
+    open_step(page, 7)
+    expect(page.locator("#take-away")).to_contain_text("its files are gone: start a new one in step 4")
+    visits.check()
+
+
+# ---------------------------------------------------------------- on other hosts
+
+
+def test_hosting_without_background_jobs(
+    browser: Browser, look: Look, suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    shutil.copy(ROOT / "tests" / "hosting" / "zero_gpu_host.py", site / "spaces.py")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    root = tmp_path / "jobs"
+    with serving(root) as url:
+        visits = Visits(browser, url, root)
+        id = visits.store.create(request(suspect_dir, tmp_path, epochs=20).to_dict())
+        page = visits.visitor(f"?job={id}")
+        expect(page.locator("#job-panel h3")).to_have_text(re.compile("Running|Queued"))
+        expect(page.locator("#job-panel")).to_contain_text("This host has no background jobs: keep the page open.")
+        look(page, "without-background-jobs")
+        state(page, "done", LATE)
+        assert page.locator("#curves .plot .js-line").count() > 0
+        open_step(page, 1)
+        for tab in ("Upload", "Hugging Face Hub"):
+            source(page, "#sources", tab)
+            expect(page.locator("#sources .sandbox:visible")).to_contain_text(
+                re.compile(r"opened in the page.s own process, without a sandbox\.")
+            )
+        visits.leave()
+        visits.close()
