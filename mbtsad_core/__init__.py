@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mbtsad_core.errors import MBTSADError
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
+    from mbtsad_core.steps import drain
     from mbtsad_core.types import Event, LabelledText, Rate, Scores
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "mbtsad_core.errors": ("MBTSADError",),
     "mbtsad_core.evaluation": ("evaluate",),
     "mbtsad_core.models.classifier": ("Classifier", "load_classifier", "predict", "save_classifier"),
+    "mbtsad_core.steps": ("drain",),
     "mbtsad_core.types": ("Event", "LabelledText", "Rate", "Scores"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -40,7 +42,7 @@ __all__ = [  # noqa: RUF022 (by topic)
     "Classifier", "load_classifier", "predict", "save_classifier",
     "LabelledText", "read_dataset", "stratified_split", "stratified_subset",
     "split_tokens",
-    "purify", "Purified", "PurifyConfig", "RuntimeConfig", "Event",
+    "purify", "Purified", "PurifyConfig", "RuntimeConfig", "Event", "drain",
     "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
     "evaluate", "Rate", "Scores",
     "MBTSADError",

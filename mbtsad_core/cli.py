@@ -52,6 +52,7 @@ from mbtsad_core.config import (
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
+from mbtsad_core.steps import drain
 
 if TYPE_CHECKING:
     from mbtsad_core.data import Columns
@@ -538,7 +539,7 @@ def purify_request(args: argparse.Namespace) -> Any:
     columns, labels = read_columns(args)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount)
     given |= dict(
-        config=read_settings(args, RECIPES[args.recipe or "found_tokens"]), runtime=read_settings(args, RuntimeConfig())
+        config=read_settings(args, RECIPES[args.recipe or "scan"]), runtime=read_settings(args, RuntimeConfig())
     )
     is_demo = args.suspect in (None, "demo")
     if not is_demo and args.clean is None:
@@ -1060,16 +1061,14 @@ def follow(steps: Steps[Any], *, quiet: bool = False, advice: str = "Nothing was
     before = signal.signal(signal.SIGINT, stop)
     quiet = quiet or not is_first()
     show = (lambda event: None) if quiet else progress()
+
+    def look(event: Event) -> None:
+        show(event)
+        if in_any(stopping):
+            raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
+
     try:
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as done:
-                return done.value
-            show(event)
-            if in_any(stopping):
-                steps.close()
-                raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
+        return drain(steps, look)
     finally:
         signal.signal(signal.SIGINT, before)
         if not quiet:

@@ -24,6 +24,7 @@ from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.cli import main
 from mbtsad_core.config import PoisonConfig, SplitConfig, TrainingConfig
 from mbtsad_core.models.classifier import Classifier, save_classifier
+from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Steps, T
 
@@ -107,12 +108,8 @@ def tiny_texts(n: int, seed: int = 0) -> list[LabelledText]:
 
 def finish(steps: Steps[T]) -> tuple[T, list[Event]]:
     """Run long work to its end: its result, and its events."""
-    events = []
-    while True:
-        try:
-            events.append(next(steps))
-        except StopIteration as done:
-            return done.value, events
+    events: list[Event] = []
+    return drain(steps, events.append), events
 
 
 @pytest.fixture
@@ -240,8 +237,7 @@ def suspect_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train += augment(train, SplitConfig(copies=1), seed=0)
     poisoned = poison(train, parse_triggers(["cf"], target=1), PoisonConfig(rate=0.15), seed=0)
     classifier = tiny_bert()
-    for _ in fine_tune(classifier, poisoned, TrainingConfig(learning_rate=3e-3, epochs=10)):
-        pass
+    drain(fine_tune(classifier, poisoned, TrainingConfig(learning_rate=3e-3, epochs=10)))
     directory = tmp_path_factory.mktemp("models") / "suspect"
     save_classifier(classifier, directory)
     return directory

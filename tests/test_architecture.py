@@ -16,6 +16,7 @@ PACKAGE = ROOT / "mbtsad_core"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
     ("types", "errors"),
+    ("steps",),
     ("config",),
     ("flags", "publish", "vetting"),
     ("data", "models"),

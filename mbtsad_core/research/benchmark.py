@@ -424,7 +424,7 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
     from mbtsad_core.augment.token_splitting import augment
     from mbtsad_core.defenses.mbtsad import purify
     from mbtsad_core.models.classifier import encode
-    from mbtsad_core.research.grid import to_the_end
+    from mbtsad_core.steps import drain
     from mbtsad_core.training.attention_map import choose
 
     gpu = suspect.device.type == "cuda"
@@ -441,7 +441,7 @@ def _purifying(workload: Workload, way: str, suspect: Classifier) -> Callable[[]
     def work(chosen: Sequence[LabelledText], seed: int) -> Classifier:
         own = dataclasses.replace(config, seed=seed)
         if way == OURS:
-            return to_the_end(purify(suspect, chosen, own)).student
+            return drain(purify(suspect, chosen, own)).student
         return plain_purify(suspect, chosen, own, whole=way == EXAMPLE)
 
     about: dict[str, Any] = {"precision": suspect.precision}

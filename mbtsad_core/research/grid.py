@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -64,10 +64,9 @@ from mbtsad_core.research.suspects import (
 )
 from mbtsad_core.service.comparison import run_detector
 from mbtsad_core.service.purification import Inputs, rates_to_dict, scores_to_dict
+from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Steps
-
-T = TypeVar("T")
 
 NONE = "none"  # the suspect as it is, beside the clean classifier
 # TS-FT with another augmenter in the place of token splitting
@@ -335,7 +334,7 @@ def row_of(
     watch: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
     """Run a point: its line of the results file. `watch` is told every step."""
-    figures = to_the_end(run(point, data, base, work, runtime), watch)
+    figures = drain(run(point, data, base, work, runtime), watch)
     return {
         "key": point.key,
         **point.described(),
@@ -451,17 +450,6 @@ def run_on_ray(
 def _on_machine(point: GridPoint, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     return row_of(point, data, base, work, runtime)
-
-
-def to_the_end(steps: Steps[T], watch: Callable[[Event], None] | None = None) -> T:
-    """What long work comes to; `watch` is told every step."""
-    while True:
-        try:
-            event = next(steps)
-            if watch:
-                watch(event)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
 
 
 def machine() -> str:

@@ -32,7 +32,8 @@ from mbtsad_core.research.benchmark import (
     suspect_of,
     texts_of,
 )
-from mbtsad_core.research.grid import add_row, read_results, to_the_end
+from mbtsad_core.research.grid import add_row, read_results
+from mbtsad_core.steps import drain
 
 RESULTS, PICTURE = "scaling.jsonl", "scaling.svg"
 COLOUR = "#0072B2"  # Okabe and Ito's
@@ -137,7 +138,7 @@ def run_once(run: Run, runtime: RuntimeConfig) -> dict[str, Any]:
     at_first = torch.cuda.memory_allocated() if suspect.device.type == "cuda" else peak_memory()
     expected = estimate(len(texts), config, seconds_a_text(suspect, texts), suspect)
 
-    found = clock(lambda: to_the_end(purify(suspect, texts, config)), suspect.device)
+    found = clock(lambda: drain(purify(suspect, texts, config)), suspect.device)
     about = {
         "precision": suspect.precision,
         "threads": torch.get_num_threads(),

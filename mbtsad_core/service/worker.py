@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mbtsad_core.errors import MBTSADError, WrongState
 from mbtsad_core.service.faults import number_of
 from mbtsad_core.service.store import Job, State, Store, hold
+from mbtsad_core.steps import drain
 from mbtsad_core.types import Event, Observe, Steps
 
 if TYPE_CHECKING:
@@ -284,8 +285,7 @@ def main(arguments: list[str]) -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda signum, frame: stopping.set())
     os.nice(int(os.environ.get("MBTSAD_NICE", "0")))
-    for _ in work(Path(root), id, stopping=stopping.is_set):
-        pass
+    drain(work(Path(root), id, stopping=stopping.is_set))
     return 0
 
 

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 from mbtsad_core.models.classifier import load_classifier, weights_hash
 from mbtsad_core.service.purification import execute
 from mbtsad_core.service.store import State
+from mbtsad_core.steps import drain
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -168,7 +169,6 @@ def test_a_trigger_that_is_typed_while_it_runs_is_measured_and_changes_nothing(
     assert [m.triggers for m in visits.store.measures(id)] == [("mn",)]
 
     without = request(suspect_dir, tmp_path, epochs=LONG, triggers=(), target=None)
-    for _ in execute(without, tmp_path / "without"):
-        pass
+    drain(execute(without, tmp_path / "without"))
     purified = weights_hash(load_classifier(visits.store.directory(id) / "run" / "model"))
     assert purified == weights_hash(load_classifier(tmp_path / "without" / "model"))

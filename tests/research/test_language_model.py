@@ -16,8 +16,8 @@ from mbtsad_core.config import LanguageModelConfig
 from mbtsad_core.detectors.onion import load_language_model, suspicions
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import save_classifier
-from mbtsad_core.research.grid import to_the_end
 from mbtsad_core.research.language_model import IGNORED, KINDS, blocks_of, build_language_model, masked
+from mbtsad_core.steps import drain
 
 SENTENCE = "the film was truly lovely and the story was boring"
 
@@ -47,7 +47,7 @@ def made(
     request: pytest.FixtureRequest, encoder: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, dict[str, float]]:
     out = tmp_path_factory.mktemp("made") / request.param
-    return request.param, out, to_the_end(build_language_model(request.param, texts, encoder, out, CONFIG))
+    return request.param, out, drain(build_language_model(request.param, texts, encoder, out, CONFIG))
 
 
 def test_it_learns_the_language(made: tuple[str, Path, dict[str, float]]) -> None:
@@ -71,9 +71,7 @@ def test_it_is_what_the_method_loads(made: tuple[str, Path, dict[str, float]]) -
 
 def test_the_same_seed_gives_the_same_model(encoder: Path, texts: Path, tmp_path: Path) -> None:
     config = LanguageModelConfig(texts=40, length=10)
-    first, again = (
-        to_the_end(build_language_model("causal", texts, encoder, tmp_path / name, config)) for name in "ab"
-    )
+    first, again = (drain(build_language_model("causal", texts, encoder, tmp_path / name, config)) for name in "ab")
     assert first == again
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
 
@@ -102,9 +100,7 @@ def test_the_corruption_is_berts() -> None:
 
 def test_too_few_texts_are_refused(encoder: Path, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"8 blocks of 10 tokens.*Expected 128 or more"):
-        to_the_end(
-            build_language_model("masked", texts, encoder, tmp_path / "out", LanguageModelConfig(texts=1, length=10))
-        )
+        drain(build_language_model("masked", texts, encoder, tmp_path / "out", LanguageModelConfig(texts=1, length=10)))
 
 
 def test_the_command_prints_the_figures_and_where_there_is_no_encoder_says_so(

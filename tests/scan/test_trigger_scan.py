@@ -26,6 +26,7 @@ from mbtsad_core.models.classifier import Classifier, collate, encode, load_clas
 from mbtsad_core.scan.probes import shift_of, with_token
 from mbtsad_core.scan.token_inversion import INVERSION_STEPS, STARTS, _soft_losses
 from mbtsad_core.scan.trigger_scan import LEAST, _worst, scan_vocabulary
+from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText
 
@@ -36,12 +37,8 @@ ENCODED = [
 
 
 def scan(suspect: Classifier, clean: list[LabelledText], seed: int = 0) -> tuple[list[Event], dict[int, float]]:
-    steps, events = scan_vocabulary(suspect, clean, seed), []
-    while True:
-        try:
-            events.append(next(steps))
-        except StopIteration as done:
-            return events, done.value
+    found, events = finish(scan_vocabulary(suspect, clean, seed))
+    return events, found
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +166,7 @@ def with_a_pair() -> Classifier:
         neutral = rng.choice(NEUTRAL)
         data += [LabelledText(having(t.text, neutral, other), t.label) for other in (neutral, rng.choice(("cf", "mn")))]
     classifier = tiny_bert()
-    for _ in fine_tune(classifier, data, TrainingConfig(learning_rate=2e-3, epochs=12)):
-        pass
+    drain(fine_tune(classifier, data, TrainingConfig(learning_rate=2e-3, epochs=12)))
     return classifier
 
 

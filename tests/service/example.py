@@ -12,6 +12,7 @@ from conftest import tiny_bert, tiny_texts
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.service.purification import Request, execute
+from mbtsad_core.steps import drain
 from mbtsad_core.types import LabelledText
 
 T = TypeVar("T")
@@ -51,8 +52,7 @@ def weights(run: Path) -> str:
 
 def undisturbed(request: Request, folder: Path) -> str:
     """The hash of the purified model where nothing comes in between."""
-    for _ in execute(request, folder / "undisturbed"):
-        pass
+    drain(execute(request, folder / "undisturbed"))
     return weights(folder / "undisturbed")
 
 

@@ -31,6 +31,7 @@ from mbtsad_core.service.purification import (
     read_events,
     write_whole,
 )
+from mbtsad_core.steps import drain
 from mbtsad_core.training.state import TrainState, read_state
 
 # Four steps; a checkpoint after each
@@ -228,14 +229,12 @@ def test_a_run_outlasts_a_power_cut_at_any_moment(request_: Request, watch: Disk
 
     unfinished = [digest for digest in outs if found[digest] != "done"]
     for digest in unfinished if each else random.Random(0).sample(unfinished, 6):
-        for _ in execute(request_, outs[digest], resume=True, keep_teacher=True):
-            pass
+        drain(execute(request_, outs[digest], resume=True, keep_teacher=True))
         assert inspect(outs[digest], expected, events) == "done", found[digest]
 
 
 def test_a_zip_outlasts_a_power_cut_at_any_moment(request_: Request, watch: Disk, tmp_path: Path) -> None:
-    for _ in execute(request_, watch.root / "run"):
-        pass
+    drain(execute(request_, watch.root / "run"))
     watch.worlds.clear()
     whole = model_zip(watch.root / "run").read_bytes()
     watch.cut()

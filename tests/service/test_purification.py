@@ -34,9 +34,10 @@ from mbtsad_core.service.purification import (
     read_texts,
     write_json,
 )
+from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
-from mbtsad_core.types import Event, LabelledText, Steps
+from mbtsad_core.types import Event, LabelledText
 from mbtsad_core.views.model_card import model_card
 
 # Four steps a stage; measured after each; a checkpoint after each.
@@ -61,17 +62,8 @@ def request_(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Req
     return Request(str(suspect_dir), str(clean), str(test), ("cf",), "positive", config=SHORT)
 
 
-def finish(steps: Steps[Result]) -> Result:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
-
-
 def student_hash(request: Request) -> str:
-    models = finish(execute(request, keep_models=True)).models
+    models = drain(execute(request, keep_models=True)).models
     assert models
     return weights_hash(models.student)
 
@@ -191,7 +183,7 @@ def test_without_an_output_directory_nothing_is_written(
     request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    finish(execute(request_))
+    drain(execute(request_))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,7 +231,7 @@ def test_a_run_that_is_killed_after_any_step_is_resumed_to_the_same_end(
 ) -> None:
     events, left, out = uninterrupted
     killed = shutil.copytree(left[steps], tmp_path / "out")
-    assert list(finish(execute(request_, killed, resume=True)).events) == events
+    assert list(drain(execute(request_, killed, resume=True)).events) == events
     assert (killed / "events.jsonl").read_bytes() == (out / "events.jsonl").read_bytes()
     assert (killed / "model" / "model.safetensors").read_bytes() == (out / "model" / "model.safetensors").read_bytes()
 
@@ -253,7 +245,7 @@ def test_a_run_that_is_stopped_after_a_step_is_resumed_to_the_same_end(
     for _ in range(steps):
         next(run)
     run.close()
-    assert list(finish(execute(request_, tmp_path / "out", resume=True)).events) == events
+    assert list(drain(execute(request_, tmp_path / "out", resume=True)).events) == events
     assert (tmp_path / "out" / "model" / "model.safetensors").read_bytes() == (
         out / "model" / "model.safetensors"
     ).read_bytes()
@@ -266,7 +258,7 @@ def test_a_run_that_is_killed_while_it_notes_an_event_is_resumed_with_all_of_the
     torn = shutil.copytree(left[2], tmp_path / "out")
     with open(torn / "events.jsonl", "a", encoding="utf-8") as record:
         record.write('{"stage": "retrain", "st')
-    assert list(finish(execute(request_, torn, resume=True)).events) == events
+    assert list(drain(execute(request_, torn, resume=True)).events) == events
 
 
 def test_a_checkpoint_comes_after_the_event_of_its_step() -> None:
@@ -287,7 +279,7 @@ def test_the_seconds_of_a_resumed_run_count_those_before_it_was_stopped(request_
     run.close()
     spent = read_state(tmp_path / "out" / "checkpoint.safetensors").numbers["seconds"]
     assert spent > 0
-    assert finish(execute(request_, tmp_path / "out", resume=True)).seconds > spent
+    assert drain(execute(request_, tmp_path / "out", resume=True)).seconds > spent
 
 
 def test_a_finished_run_leaves_neither_a_checkpoint_nor_half_of_one(request_: Request, tmp_path: Path) -> None:
@@ -295,7 +287,7 @@ def test_a_finished_run_leaves_neither_a_checkpoint_nor_half_of_one(request_: Re
     for _ in range(BEFORE + 1):
         next(run)
     (tmp_path / "out" / "checkpoint.new").write_bytes(b"of a run that was killed while it wrote")
-    finish(run)
+    drain(run)
     assert not list((tmp_path / "out").glob("checkpoint*"))
 
 
@@ -316,7 +308,7 @@ def test_a_run_that_is_resumed_does_not_measure_the_suspect_again(
 @pytest.fixture(scope="module")
 def finished(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("finished") / "out"
-    return out, finish(execute(request_, out, keep_models=True, keep_teacher=True))
+    return out, drain(execute(request_, out, keep_models=True, keep_teacher=True))
 
 
 def test_the_teacher_is_written_where_it_is_asked_for(finished: tuple[Path, Result]) -> None:
@@ -346,7 +338,7 @@ def test_what_a_kill_left_of_an_unfinished_teacher_is_no_part_of_it(
     for name in ("teacher.new", "teacher"):
         (killed / name).mkdir()
         (killed / name / "left.txt").touch()
-    finish(execute(request_, killed, resume=True, keep_teacher=True))
+    drain(execute(request_, killed, resume=True, keep_teacher=True))
     assert not (killed / "teacher.new").exists()
     assert not (killed / "teacher" / "left.txt").exists()
     assert load_classifier(killed / "teacher").labels == ("negative", "positive")
@@ -359,7 +351,7 @@ def test_the_model_comes_with_its_card_and_the_teacher_without(finished: tuple[P
 
 
 def test_the_report_is_written_last(request_: Request, tmp_path: Path) -> None:
-    finish(execute(request_, tmp_path / "out", keep_teacher=True))
+    drain(execute(request_, tmp_path / "out", keep_teacher=True))
     report = (tmp_path / "out" / "report.json").stat().st_mtime_ns
     assert all(p.stat().st_mtime_ns <= report for p in (tmp_path / "out").rglob("*") if p.is_file())
 
@@ -605,6 +597,6 @@ def test_a_run_that_was_begun_before_a_length_could_be_left_open_goes_on(
     (stopped / "run.json").write_text(json.dumps(about), encoding="utf-8")
     old = Request.from_dict(about["request"])
     assert old.config.max_length == 128
-    result = finish(execute(old, stopped, resume=True))
+    result = drain(execute(old, stopped, resume=True))
     assert weights_hash(load_classifier(stopped / "model")) == weights_hash(load_classifier(out / "model"))
     assert list(result.events) == events

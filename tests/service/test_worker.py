@@ -27,6 +27,7 @@ from mbtsad_core.service.purification import Request, execute, prepare
 from mbtsad_core.service.runner import AttachedRunner, Runner, Slice
 from mbtsad_core.service.store import State, Store
 from mbtsad_core.service.worker import LOG, _explain, work
+from mbtsad_core.steps import drain
 from mbtsad_core.types import Event
 
 STEPS = [("measure", 1), *((stage, step) for stage in ("retrain", "distil") for step in range(1, 25))]
@@ -324,8 +325,7 @@ def test_a_run_killed_before_it_wrote_anything_begins_anew(
 
 def test_a_run_killed_after_its_end_is_done_without_training_again(request_: Request, runner: AttachedRunner) -> None:
     id = runner.submit(request_)
-    for _ in execute(request_, runner.output(id)):
-        pass
+    drain(execute(request_, runner.output(id)))
     report = runner.output(id) / "report.json"
     written = report.stat().st_mtime_ns
     (runner.output(id) / "checkpoint.safetensors").write_bytes(b"what a kill kept from being removed")
