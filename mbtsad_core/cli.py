@@ -1236,7 +1236,7 @@ def _go_on(args: argparse.Namespace) -> str:
 def _fault(error: Exception, args: argparse.Namespace) -> int:
     """The exit code of an error that was not foreseen, which is told by its number."""
     from mbtsad_core.service.faults import INTERNAL, fault_words, keep
-    from mbtsad_core.training.fine_tuning import lacks_memory
+    from mbtsad_core.training.batch_gradient import lacks_memory
 
     code, words = INTERNAL, ""
     if lacks_memory(error):

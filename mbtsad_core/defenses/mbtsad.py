@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mbtsad_core.augment.token_splitting import augment
@@ -14,22 +14,82 @@ from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
-from mbtsad_core.training.fine_tuning import Save, fine_tune
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.training.stages import Save, Stage, run_stages
 from mbtsad_core.training.state import TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps
 
 
-@dataclass(frozen=True)
+@dataclass
 class Purified:
     """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model.
 
-    found  what `scan_vocabulary` said of the suspect: nats by token id; empty where found_tokens = 0
+    found  what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
     """
 
     suspect: Classifier
     teacher: Classifier
     student: Classifier
-    found: Mapping[int, float]
+    found: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass
+class Purification(Purified):
+    """What the stages of `purify` work on: the three models, the clean texts, and the settings."""
+
+    clean: Sequence[LabelledText] = ()
+    config: PurifyConfig = PurifyConfig()
+    observe: Observe | None = None
+
+    def augmented(self, epoch: int) -> list[LabelledText]:
+        """D_aug: token splitting, K copies of each text."""
+        return augment(self.clean, self.config.split, self.config.seed, epoch)
+
+    def settings(self) -> dict[str, Any]:
+        """What both trainings are given."""
+        inserted = insertion(self.found, self.config.found_tokens, self.suspect.max_length, self.config.seed)
+        return {"perturb": inserted, "seed": self.config.seed, "observe": self.observe}
+
+    def use(self, found: dict[int, float]) -> None:
+        """Take what the trigger scan found, and reset its embeddings in both copies."""
+        self.found = found
+        for copy in (self.teacher, self.student):
+            reset_embeddings(copy, self.clean, found)
+
+
+def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
+    """Trigger scan and embedding reset. Deviation: not in the paper; found_tokens = 0 leaves them out."""
+    if on.config.found_tokens:
+        on.use((yield from scan_vocabulary(on.suspect, on.clean, on.config.seed)))
+
+
+def retrain_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
+    """Step 1: cross-entropy on D_aug."""
+    yield from fine_tune(
+        on.teacher, on.augmented, on.config.retrain, stage="retrain", resume=resume, save=save, **on.settings()
+    )
+
+
+def distil_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
+    """Step 2: eq. (1) on D_aug."""
+    yield from distil(on.student, on.teacher, on.augmented, on.config.distil, resume=resume, save=save, **on.settings())
+
+
+STAGES = (
+    Stage(
+        "scan",
+        scan_stage,
+        keep=lambda on, state: dataclasses.replace(state, numbers=state.numbers | {"raised": list(on.found.items())}),
+        take=lambda on, state: on.use(dict(state.numbers["raised"])),
+    ),
+    Stage(
+        "retrain",
+        retrain_stage,
+        keep=lambda on, state: state.having("teacher", on.teacher.model),
+        take=lambda on, state: on.teacher.model.load_state_dict(state.part("teacher")),
+    ),
+    Stage("distil", distil_stage, keep=lambda on, state: state, take=lambda on, state: None),
+)
 
 
 def purify(
@@ -42,51 +102,9 @@ def purify(
     save: Save | None = None,
 ) -> Steps[Purified]:
     """MBTSAD, Algorithm 1: needs a little clean data, no pre-trained weights, and knows nothing of the trigger."""
-
-    def augmented(epoch: int) -> list[LabelledText]:  # D_aug: token splitting, K copies of each text
-        return augment(clean, config.split, config.seed, epoch)
-
-    def save_retraining(state: TrainState) -> None:
-        assert save is not None
-        save(dataclasses.replace(state, numbers=state.numbers | {"raised": list(raised.items())}))
-
-    def save_distillation(state: TrainState) -> None:
-        save_retraining(state.having("teacher", teacher.model))
-
-    raised: dict[int, float] = {}  # Deviation: see augment/found_tokens.py
-    if resume is not None:
-        raised = dict(resume.numbers["raised"])
-    elif config.found_tokens:
-        raised = yield from scan_vocabulary(suspect, clean, config.seed)
-    teacher, student = clone(suspect), clone(suspect)
-    for copy in (teacher, student):
-        reset_embeddings(copy, clean, raised)
-    run: dict[str, Any] = {
-        "perturb": insertion(raised, config.found_tokens, suspect.max_length, config.seed),
-        "seed": config.seed,
-        "observe": observe,
-    }
-
-    if resume is None or resume.stage == "retrain":  # step 1: cross-entropy on D_aug
-        teacher = yield from fine_tune(
-            teacher, augmented, config.retrain, stage="retrain", resume=resume, save=save and save_retraining, **run
-        )
-        resume = None
-    else:
-        teacher.model.load_state_dict(resume.part("teacher"))
-
-    # step 2: eq. (1) on D_aug
-    student = yield from distil(
-        student,
-        teacher,
-        augmented,
-        config.distil,
-        stage="distil",
-        resume=resume,
-        save=save and save_distillation,
-        **run,
-    )
-    return Purified(suspect, teacher, student, raised)
+    on = Purification(suspect, clone(suspect), clone(suspect), {}, clean, config, observe)
+    on = yield from run_stages(STAGES, on, resume, save)
+    return Purified(suspect, on.teacher, on.student, on.found)
 
 
 def mbtsad_student(

@@ -256,7 +256,7 @@ def _write_reserve(directory: Path) -> None:
 def _explain(error: Exception) -> str:
     """What a visitor is told of an error that is not his; one that was not foreseen has its number in the log, and no
     word of a library's."""
-    from mbtsad_core.training.fine_tuning import lacks_memory
+    from mbtsad_core.training.batch_gradient import lacks_memory
 
     reason = str(error)
     if lacks_memory(error):

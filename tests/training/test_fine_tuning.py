@@ -24,15 +24,9 @@ from mbtsad_core.config import SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import observer
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, encode, predict, trace, weights_hash
-from mbtsad_core.training.fine_tuning import (
-    PROBED,
-    DivergenceWatch,
-    balanced_accuracy,
-    classification_loss,
-    fine_tune,
-    mean_loss,
-    schedule,
-)
+from mbtsad_core.training.batch_gradient import classification_loss
+from mbtsad_core.training.divergence import PROBED, DivergenceWatch, balanced_accuracy, mean_loss
+from mbtsad_core.training.fine_tuning import fine_tune, schedule
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import LabelledText
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from mbtsad_core.config import DistilConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.models.classifier import Batch, Classifier, clone, encode, weights_hash
+from mbtsad_core.training.batch_gradient import by_texts, classification_loss, gradient, lacks_memory
 from mbtsad_core.training.distillation import distil
-from mbtsad_core.training.fine_tuning import by_texts, classification_loss, fine_tune, gradient, lacks_memory
+from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import TrainState
 from mbtsad_core.types import LabelledText
 

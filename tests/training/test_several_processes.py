@@ -28,8 +28,9 @@ from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, Runtim
 from mbtsad_core.errors import BadConfig, Cancelled
 from mbtsad_core.models.classifier import Batch, Classifier, load_classifier
 from mbtsad_core.service.purification import Request, execute
+from mbtsad_core.training.batch_gradient import classification_loss
 from mbtsad_core.training.distillation import distil
-from mbtsad_core.training.fine_tuning import classification_loss, fine_tune
+from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.several_processes import join, own_draws, part_of, this_of_all
 from mbtsad_core.training.state import TrainState, read_state
 from mbtsad_core.types import Event, LabelledText, Steps
