@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+os.environ["OMP_NUM_THREADS"] = "1"  # what is as small as these models is slower in several threads
 
 import pytest
 import torch
@@ -50,6 +51,20 @@ VOCABULARY = [
     ".",
     ",",
 ]
+
+
+# The folders whose tests take longest, which two lanes begin with
+LONGEST = ("page", "service", "research", "hosting", "training", "augment", "attacks", "defenses", "models")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several lanes (`-n 2 --dist loadgroup`) one takes a whole file, so that what a module shares is made once."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
 
 
 def tiny_bert(classes: int = 2, seed: int = 0) -> Classifier:

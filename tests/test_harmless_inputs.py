@@ -9,19 +9,16 @@ from __future__ import annotations
 import ast
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, tiny_bert
+from hostile import all_hostile
 
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.vetting.config_policy import ASKS_FOR_CODE, IMPLEMENTATIONS, OWN_IMPLEMENTATIONS
-
-sys.path.insert(0, str(ROOT / "tests" / "models"))
-from hostile import all_hostile
 
 FILES = sorted(path for path in (ROOT / "tests").rglob("*") if path.suffix in (".py", ".json", ".txt", ".yml", ".sh"))
 KEYS = {*ASKS_FOR_CODE, *IMPLEMENTATIONS, "backbone", "base_model_name_or_path", "auto_mapping"}

@@ -252,7 +252,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" +
         ),
         (
             "films.csv",
-            gzip.compress(b"text,label\n"),
+            gzip.compress(b"text,label\n", mtime=0),
             r"films\.csv is a gzip archive, no CSV\. Name it films\.csv\.gz\.",
         ),
         ("films.tsv", json.dumps(OBJECTS), r"films\.tsv is a JSON array, no TSV\. Name it \.json\."),

@@ -20,10 +20,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from container import FROM_HERE, ignored, instructions
-from packaging.specifiers import SpecifierSet
-
-sys.path.append(str(ROOT / "tests" / "jobs"))
 from example import until
+from packaging.specifiers import SpecifierSet
 
 DOCKERFILE = ROOT / "Dockerfile"
 STEPS = instructions(DOCKERFILE.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from example import tiny_request, undisturbed, weights
 
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.page import launch
@@ -21,9 +22,6 @@ from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import AttachedRunner
-
-sys.path.append(str(ROOT / "tests" / "jobs"))
-from example import tiny_request, undisturbed, weights
 
 HOST = Path(__file__).with_name("zero_gpu_host.py")
 STEPS = [["measure", 1], *([stage, step] for stage in ("retrain", "distil") for step in range(1, 25))]

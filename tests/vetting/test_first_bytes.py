@@ -53,7 +53,7 @@ FILES = {
     "pickle": [pickle.dumps({"a": 1}, protocol) for protocol in range(2, 6)]
     + [written(lambda out: torch.save({"a": torch.ones(2)}, out))],
     "numpy": [written(lambda out: np.save(out, np.ones(2))), written(lambda out: np.savez(out, a=np.ones(2)))],
-    "gzip": [gzip.compress(b"text")],
+    "gzip": [gzip.compress(b"text", mtime=0)],
     "bzip2": [bz2.compress(b"text")],
     "xz": [lzma.compress(b"text")],
     "tar": [written(tarred)],
