@@ -35,22 +35,28 @@ def splits_step(parts: Parts) -> None:
         share = gr.Slider(
             0.0,
             1.0,
-            value=about["share"].default,
+            value=about["aug_p"].default,
             step=0.05,
             label="Share of tokens",
-            info=about["share"].help,
+            info=about["aug_p"].help,
             elem_id="split-share",
         )
         cap = gr.Slider(
-            1, 30, value=about["cap"].default, step=1, label="At most", info=about["cap"].help, elem_id="split-cap"
+            1,
+            30,
+            value=about["aug_max"].default,
+            step=1,
+            label="At most",
+            info=about["aug_max"].help,
+            elem_id="split-cap",
         )
         shortest = gr.Slider(
             3,
             12,
-            value=about["min_length"].default,
+            value=about["min_char"].default,
             step=1,
             label="Shortest word",
-            info=about["min_length"].help,
+            info=about["min_char"].help,
             elem_id="split-min-length",
         )
     effect = html(elem_id="split-effect")
