@@ -30,7 +30,7 @@ def line(point: tune.GridPoint, **figures: object) -> str:
     )
 
 
-@pytest.mark.parametrize(("name", "shipped"), [("RECIPE", "found_tokens"), ("PAPER", "paper")])
+@pytest.mark.parametrize(("name", "shipped"), [("RECIPE", "scan"), ("PAPER", "paper")])
 def test_what_the_cells_call_a_recipe_is_what_is_shipped(name: str, shipped: str) -> None:
     values = {".".join(s.path): s.default for s in settings(RECIPES[shipped])}
     assert {key: values[key] for key in getattr(tune, name)} == getattr(tune, name)
