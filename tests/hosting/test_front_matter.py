@@ -162,7 +162,9 @@ def test_the_page_is_found_beside_app_py(tree: Path) -> None:
         "assets; print(launch.__file__); print(assets())"
     )
     run = run_there(tree, "-c", code)
-    assert run.stdout.splitlines() == [str(tree / "mbtsad_core" / "page" / "launch.py"), str(tree / "assets")], run.stderr
+    assert run.stdout.splitlines() == [str(tree / "mbtsad_core" / "page" / "launch.py"), str(tree / "assets")], (
+        run.stderr
+    )
 
 
 def test_app_py_runs_from_the_tree(tree: Path) -> None:
