@@ -52,6 +52,7 @@ from mbtsad_core.config import (
 )
 from mbtsad_core.errors import BadConfig, BadData, BadOutput, Cancelled, Diverged, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
+from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.steps import drain
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ SEVERAL = ("purify",)  # commands that several processes may run together
 SECONDS_BETWEEN_LOOKS = 60  # at a grid point that runs, of `mbtsad reproduce`
 SECONDS_BETWEEN_LINES = 5  # of progress, where there is no terminal to draw a bar on
 
+MODEL: dict[str, Any] = dict(metavar="MODEL", type=Source)
+TEXTS: dict[str, Any] = dict(metavar="TEXTS", type=Source)
 DEMO_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
 TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
 
@@ -129,8 +132,8 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser(
         "purify", help="run MBTSAD on a suspect; without arguments: on the demo", description=purify_command.__doc__
     )
-    p.add_argument("--suspect", metavar="MODEL", help=f"{DEMO_HELP} (default: demo)")
-    p.add_argument("--clean", metavar="TEXTS", help=f"the clean labelled sample: {TEXTS_HELP}")
+    p.add_argument("--suspect", **MODEL, help=f"{DEMO_HELP} (default: demo)")
+    p.add_argument("--clean", **TEXTS, help=f"the clean labelled sample: {TEXTS_HELP}")
     p.add_argument(
         "--clean-amount",
         metavar="X",
@@ -138,9 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="use this share (below 1) or number of the clean texts, every class by its share",
     )
     p.add_argument(
-        "--test",
-        metavar="TEXTS",
-        help="texts to measure on, likewise; without it a fifth of the clean sample is held out",
+        "--test", **TEXTS, help="texts to measure on, likewise; without it a fifth of the clean sample is held out"
     )
     add_trigger(p)
     p.add_argument(
@@ -160,8 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings(p, PurifyConfig(), "settings of MBTSAD")
 
     p = commands.add_parser("evaluate", help="measure CACC and ASR of a model", description=evaluate_command.__doc__)
-    p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the demo suspect (default)")
-    p.add_argument("--test", metavar="TEXTS", help=TEXTS_HELP)
+    p.add_argument("--model", **MODEL, default=DEMO, help=f"{DEMO_HELP}, the demo suspect (default)")
+    p.add_argument("--test", **TEXTS, help=TEXTS_HELP)
     add_trigger(p)
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     add_columns(p)
@@ -175,14 +176,16 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (config, about) in ATTACKS.items():
         p = methods.add_parser(name, help=about, description=about)
         p.add_argument(
-            "--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the clean demo classifier (default)"
+            "--model",
+            metavar="MODEL",
+            default=DEMO,
+            type=Source,
+            help=f"{DEMO_HELP}, the clean demo classifier (default)",
         )
         p.add_argument(
-            "--train",
-            metavar="TEXTS",
-            help=f"texts to plant the backdoor with: {TEXTS_HELP} (the default with the demo model)",
+            "--train", **TEXTS, help=f"texts to plant the backdoor with: {TEXTS_HELP} (the default with the demo model)"
         )
-        p.add_argument("--test", metavar="TEXTS", help="texts to measure on, likewise")
+        p.add_argument("--test", **TEXTS, help="texts to measure on, likewise")
         add_trigger(p, DEFAULT_TRIGGERS.get(name))
         if name in PRESETS:
             p.add_argument(
@@ -201,7 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, about in DEFENSES.items():
         config = DEFENSE_CONFIGS[name]
         p = methods.add_parser(name, help=about, description=about)
-        p.add_argument("--suspect", dest="model", metavar="MODEL", default="demo", help=f"{DEMO_HELP} (default: demo)")
+        p.add_argument("--suspect", dest="model", **MODEL, default=DEMO, help=f"{DEMO_HELP} (default: demo)")
         add_texts(p)
         if isinstance(config, ReserveConfig):
             p.add_argument(
@@ -220,7 +223,7 @@ def build_parser() -> argparse.ArgumentParser:
     methods = detect.add_subparsers(dest="detector", required=True, metavar="METHOD")
     for name, about in DETECTORS.items():
         p = methods.add_parser(name, help=about, description=about)
-        p.add_argument("--model", metavar="MODEL", default="demo", help=f"{DEMO_HELP}, the demo suspect (default)")
+        p.add_argument("--model", **MODEL, default=DEMO, help=f"{DEMO_HELP}, the demo suspect (default)")
         add_texts(p)
         add_method(p, name, DETECTOR_CONFIGS[name])
 
@@ -384,7 +387,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_texts(parser: argparse.ArgumentParser) -> None:
     """The defender's texts, and what is measured on."""
-    parser.add_argument("--clean", metavar="TEXTS", help=f"the clean labelled sample: {TEXTS_HELP}")
+    parser.add_argument("--clean", **TEXTS, help=f"the clean labelled sample: {TEXTS_HELP}")
     parser.add_argument(
         "--clean-amount",
         metavar="X",
@@ -392,9 +395,7 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
         help="use this share (below 1) or number of the clean texts, every class by its share",
     )
     parser.add_argument(
-        "--test",
-        metavar="TEXTS",
-        help="texts to measure on, likewise; without it a fifth of the clean sample is held out",
+        "--test", **TEXTS, help="texts to measure on, likewise; without it a fifth of the clean sample is held out"
     )
     add_trigger(parser)
 
@@ -541,15 +542,15 @@ def purify_request(args: argparse.Namespace) -> Any:
     given |= dict(
         config=read_settings(args, RECIPES[args.recipe or "scan"]), runtime=read_settings(args, RuntimeConfig())
     )
-    is_demo = args.suspect in (None, "demo")
+    is_demo = (args.suspect or DEMO).is_demo
     if not is_demo and args.clean is None:
         raise BadData(
             "A suspect needs a clean labelled sample of its task: --clean FILE (or --clean demo for the demo's film "
             "reviews)."
         )
-    test = args.test or ("demo" if args.clean in (None, "demo") else None)
+    test = args.test or (DEMO if (args.clean or DEMO).is_demo else None)
     triggers, target = read_trigger_flags(args, is_demo)
-    return Request(args.suspect or "demo", args.clean or "demo", test, triggers, target, **given)
+    return Request(args.suspect or DEMO, args.clean or DEMO, test, triggers, target, **given)
 
 
 def resumed_request(args: argparse.Namespace) -> Any:
@@ -581,19 +582,19 @@ def evaluate_command(args: argparse.Namespace) -> int:
 
     columns, labels = read_columns(args)
     config, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
-    is_demo = args.model == "demo"
+    is_demo = args.model.is_demo
     if args.test is None and not is_demo:
         raise BadData("Name the texts to measure on: --test FILE (or --test demo for the demo's film reviews).")
     triggers, target = read_trigger_flags(args, is_demo)
     classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
-    data = read_texts(args.test or "demo", "test", classifier.labels, columns)
+    data = read_texts(args.test or DEMO, "test", classifier.labels, columns)
     scores = _score(classifier, data.texts, triggers, target, config.max_length, config.seed)
     cut = cut_notes(classifier, config.max_length, {"texts": data.texts})
     notes = [*filter(None, [label_doubt(scores, classifier.labels)]), *classifier.notes, *data.notes, *map(str, cut)]
     if args.json:
         used = {
             "suspect": about_model(classifier, args.model),
-            "test": about_data(data, args.test or "demo", len(data.texts)),
+            "test": about_data(data, args.test or DEMO, len(data.texts)),
             "trigger": about_trigger(triggers, target),
         }
         print(
@@ -657,7 +658,7 @@ def attack_command(args: argparse.Namespace) -> int:
         start, specs = PRESETS[args.attack][preset]
     specs = tuple(args.trigger or specs)
     config, runtime = read_settings(args, start), read_settings(args, RuntimeConfig())
-    is_demo = args.model == "demo"
+    is_demo = args.model.is_demo
     if args.train is None and not is_demo:
         raise BadData(
             "Name the texts to plant the backdoor with: --train FILE (or --train demo for the demo's film reviews)."
@@ -671,9 +672,9 @@ def attack_command(args: argparse.Namespace) -> int:
         if args.target is None:
             raise BadData(f"Name the class that the trigger shall send texts to: --target ({', '.join(names)}).")
         target = class_index(args.target, names)
-        learnt = read_texts(args.train or "demo", "clean", names, columns)
+        learnt = read_texts(args.train or DEMO, "clean", names, columns)
         train, notes = learnt.texts, [*classifier.notes, *learnt.notes]
-        test_source = args.test or ("demo" if is_demo and args.train in (None, "demo") else None)
+        test_source = args.test or (DEMO if is_demo and (args.train or DEMO).is_demo else None)
         measured = read_texts(test_source, "test", names, columns) if test_source else None
         test = measured.texts if measured else ()
         notes += [note for note in (measured.notes if measured else ()) if note not in notes]
@@ -807,18 +808,18 @@ def read_inputs(args: argparse.Namespace, config: Config) -> Inputs:
 
     columns, labels = read_columns(args)
     measurement, runtime = read_settings(args, EvaluateConfig()), read_settings(args, RuntimeConfig())
-    is_demo = args.model == "demo"
+    is_demo = args.model.is_demo
     if not is_demo and args.clean is None:
         raise BadData(
             "A clean labelled sample of the model's task is needed: --clean FILE (or --clean demo for the demo's film "
             "reviews)."
         )
     triggers, target = read_trigger_flags(args, is_demo)
-    test = args.test or ("demo" if args.clean in (None, "demo") else None)
+    test = args.test or (DEMO if (args.clean or DEMO).is_demo else None)
     given = dict(columns=columns, labels=labels, clean_amount=args.clean_amount, runtime=runtime)
     given |= dict(config=PurifyConfig(max_length=measurement.max_length, seed=measurement.seed))
     return comparison.read_inputs(
-        Request(args.model, args.clean or "demo", test, triggers, target, **given), comparison.split_of(config)
+        Request(args.model, args.clean or DEMO, test, triggers, target, **given), comparison.split_of(config)
     )
 
 

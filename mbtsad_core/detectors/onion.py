@@ -23,6 +23,7 @@ from mbtsad_core.data.subsets import stratified_subset
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.errors import BadData, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.sources import HUB
 from mbtsad_core.types import Event, LabelledText, Steps
 from mbtsad_core.vetting.blueprint import quiet
 from mbtsad_core.vetting.config_policy import check_no_code
@@ -169,7 +170,7 @@ def load_language_model(source: str, device: str = "cpu") -> LanguageModel:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    name = source.removeprefix("hub:")
+    name = source.removeprefix(HUB)
     if name == source:
         _check_folder(Path(source))
     safe = dict(trust_remote_code=False, local_files_only=name == source)
