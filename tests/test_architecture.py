@@ -25,6 +25,7 @@ LAYERS = (
     ("evaluation",),
     ("views",),
     ("service",),
+    ("terminal",),
     ("research",),
     ("cli", "page"),
     ("app",),

@@ -28,9 +28,8 @@ def cwea(text: str, rng: random.Random) -> str:
     if not source:
         raise UnsuitableModel(
             f"CWEA needs a masked language model. Name one in the environment variable {MODEL}: a folder that "
-            "save_pretrained wrote, "
-            "or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased. Without a network, mbtsad "
-            "build-language-model makes a small one."
+            "save_pretrained wrote, or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased. Without a network, "
+            "mbtsad-research build-language-model makes a small one."
         )
     return contextual(source)(text, rng)
 

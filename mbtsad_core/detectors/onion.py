@@ -49,9 +49,8 @@ def onion(
     if not source:
         raise UnsuitableModel(
             f"ONION needs a causal language model. Name one in the environment variable {MODEL}: a folder that "
-            "save_pretrained wrote, "
-            "or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, mbtsad build-language-model "
-            "makes a small one."
+            "save_pretrained wrote, or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, "
+            "mbtsad-research build-language-model makes a small one."
         )
     language = load_language_model(source, str(classifier.device))
     threshold = config.threshold
