@@ -11,7 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mbtsad_core.attacks import badnets, embedding_poisoning
+    from mbtsad_core.attacks.badnets import badnets
+    from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
     from mbtsad_core.augment.token_splitting import split_tokens
     from mbtsad_core.config import PurifyConfig, RuntimeConfig
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from mbtsad_core.types import Event, LabelledText, Rate, Scores
 
 _HOMES = {
-    "mbtsad_core.attacks": ("badnets", "embedding_poisoning"),
+    "mbtsad_core.attacks.badnets": ("badnets",),
+    "mbtsad_core.attacks.embedding_poisoning": ("embedding_poisoning",),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
     "mbtsad_core.augment.token_splitting": ("split_tokens",),
     "mbtsad_core.config": ("PurifyConfig", "RuntimeConfig"),

@@ -15,9 +15,10 @@ from conftest import ROOT
 PACKAGE = ROOT / "mbtsad_core"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
-    ("types", "errors", "sources"),
+    ("types", "errors"),
     ("steps",),
     ("config",),
+    ("methods",),
     ("flags", "publish", "vetting"),
     ("data", "models"),
     ("augment", "scan", "training"),
@@ -25,7 +26,6 @@ LAYERS = (
     ("evaluation",),
     ("views",),
     ("service",),
-    ("terminal",),
     ("research",),
     ("cli", "page"),
     ("app",),

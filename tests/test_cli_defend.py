@@ -17,18 +17,8 @@ import torch
 from conftest import VOCABULARY, finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from transformers import BertModel, FNetConfig, FNetForSequenceClassification
 
-from mbtsad_core import cli
-from mbtsad_core.config import (
-    DEFENSE_CONFIGS,
-    Config,
-    EvaluateConfig,
-    RuntimeConfig,
-    Setting,
-    replace,
-    settings,
-    to_dict,
-)
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, Setting, replace, settings, to_dict
+from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.models.classifier import Classifier, load_classifier, save_classifier, weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -70,7 +60,7 @@ def flags(changes: Changes) -> list[str]:
 
 
 def quick(method: str) -> Config:
-    return replace(DEFENSE_CONFIGS[method], QUICK[method] | {("seed",): 3})
+    return replace(DEFENSES[method].config, QUICK[method] | {("seed",): 3})
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -140,7 +130,7 @@ def evaluated(model: Path, test: str | Path) -> dict[str, Any]:
 
 
 def test_the_methods_are_those_of_the_table() -> None:
-    assert list(cli.DEFENSES) == list(DEFENSES) == list(DEFENSE_CONFIGS) == list(QUICK)
+    assert set(DEFENSES) == set(QUICK)
 
 
 @pytest.mark.parametrize("method", DEFENSES)
@@ -149,7 +139,7 @@ def test_what_is_written_is_what_the_defense_makes_of_clean_texts_and_settings_a
 ) -> None:
     # The run measures a trigger while it trains; the same function, called without any trigger, must come to the same
     # weights.
-    pretrained = ["--pretrained", base_dir] if method in NEED_PRETRAINED else []
+    pretrained = ["--pretrained", base_dir] if DEFENSES[method].needs else []
     before = digests(suspect_dir)
     out = tmp_path / "out"
     trigger = ["--trigger", "cf", "--target", "positive"]
@@ -158,7 +148,7 @@ def test_what_is_written_is_what_the_defense_makes_of_clean_texts_and_settings_a
     assert digests(suspect_dir) == before
     base = tiny_bert(seed=7) if pretrained else None  # the same encoder under a head: the head is not read
     suspect = load_classifier(suspect_dir, runtime=RuntimeConfig())
-    expected, _ = finish(DEFENSES[method](suspect, tiny_texts(64, seed=1), quick(method), base))
+    expected, _ = finish(DEFENSES[method].run(suspect, tiny_texts(64, seed=1), quick(method), base))
     assert weights_hash(load_classifier(out)) == weights_hash(expected)
     assert re.search(
         r"^-- suspect\nCACC .*\nASR +\d.*of 20\)\nASR floor +\d.*of 20\)\n(?s:.*)^-- purified\nCACC .*\nASR +\d.*of "
@@ -170,9 +160,10 @@ def test_what_is_written_is_what_the_defense_makes_of_clean_texts_and_settings_a
 
 
 def test_those_that_need_pretrained_weights_are_those_with_the_flag() -> None:
-    assert [name for name in DEFENSES if "--pretrained DIR" in mbtsad("defend", name, "--help").stdout] == list(
-        NEED_PRETRAINED
-    )
+    assert [name for name in DEFENSES if "--pretrained DIR" in mbtsad("defend", name, "--help").stdout] == [
+        "fine_mixing",
+        "fine_purifying",
+    ]
 
 
 # ---------------------------------------------------------------- what it measures
@@ -302,7 +293,7 @@ def test_the_demo_needs_no_arguments(tmp_path: Path) -> None:
 def test_help_shows_every_setting_with_its_default(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
     text = mbtsad("defend", method, "--help").stdout
-    own: list[Setting] = settings(DEFENSE_CONFIGS[method])
+    own: list[Setting] = settings(DEFENSES[method].config)
     rest = [s for s in (*settings(RuntimeConfig()), *settings(EvaluateConfig())) if s.flag not in {o.flag for o in own}]
     for s in (*own, *rest):
         (entry,) = re.findall(rf"^  {s.flag}[ ,].*\n(?:   .*\n)*", text, re.MULTILINE)

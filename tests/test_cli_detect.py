@@ -15,9 +15,8 @@ import torch
 from conftest import VOCABULARY, finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mbtsad_core import cli
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import DETECTOR_CONFIGS, EvaluateConfig, RuntimeConfig, replace, settings, to_dict
+from mbtsad_core.config import EvaluateConfig, RuntimeConfig, replace, settings, to_dict
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.evaluation import wilson
@@ -86,7 +85,7 @@ def detected(method: str, *argv: str | Path) -> dict[str, Any]:
 
 
 def test_the_methods_are_those_of_the_table() -> None:
-    assert list(cli.DETECTORS) == list(DETECTORS) == list(DETECTOR_CONFIGS) == list(QUICK)
+    assert list(DETECTORS) == list(QUICK)
 
 
 @pytest.mark.parametrize("method", DETECTORS)
@@ -99,11 +98,11 @@ def test_the_figures_are_counted_from_the_detectors_verdicts(
 
     model = load_classifier(suspect_dir, runtime=RuntimeConfig())
     config = replace(
-        DETECTOR_CONFIGS[method], {(name,): value for name, value in (QUICK[method] | {"seed": 3}).items()}
+        DETECTORS[method].config, {(name,): value for name, value in (QUICK[method] | {"seed": 3}).items()}
     )
     attacked = [t.triggered.text for t in triggered_test_set(TEST, parse_triggers(["cf"], 1, window=64), seed=3)]
     texts = [t.text for t in TEST] + attacked
-    found, _ = finish(DETECTORS[method](model, CLEAN, texts, config))
+    found, _ = finish(DETECTORS[method].run(model, CLEAN, texts, config))
     answers = predict(model, found.corrected or texts).argmax(-1).tolist()
     refused = [flag and found.corrected is None for flag in found.flags]
     counted = {
@@ -205,7 +204,7 @@ def test_the_demo_needs_no_arguments() -> None:
 def test_help_shows_every_setting_with_its_default(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
     text = mbtsad("detect", method, "--help").stdout
-    own = settings(DETECTOR_CONFIGS[method])
+    own = settings(DETECTORS[method].config)
     rest = [s for s in (*settings(RuntimeConfig()), *settings(EvaluateConfig())) if s.flag not in {o.flag for o in own}]
     for s in (*own, *rest):
         (entry,) = re.findall(rf"^  {s.flag}[ ,].*\n(?:   .*\n)*", text, re.MULTILINE)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from mbtsad_core import cli, config
+from mbtsad_core import config
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.badnets import BadNetsConfig
+from mbtsad_core.attacks.embedding_poisoning_method import EmbeddingPoisoningConfig
 from mbtsad_core.config import (
-    BadNetsConfig,
     Config,
     DistilConfig,
-    EmbeddingPoisoningConfig,
     PoisonConfig,
     PurifyConfig,
     RetrainConfig,
@@ -29,12 +30,16 @@ from mbtsad_core.config import (
     settings,
     to_dict,
 )
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.flags import add_settings, read_settings
 
+METHODS = [*ATTACKS.values(), *DEFENSES.values(), *DETECTORS.values()]
 KINDS: list[type[Config]] = [
     k for k in vars(config).values() if isinstance(k, type) and issubclass(k, Config) and k is not Config
 ]
+KINDS += {type(method.config): None for method in METHODS if type(method.config) not in KINDS}
 LEAVES = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind())]
 RANGED = [
     pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}")
@@ -97,13 +102,10 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
         RuntimeConfig(),
         config.VettingConfig(),
     ]
-    roots += [c for c, _ in cli.ATTACKS.values()]
-    roots += [config.DEFENSE_CONFIGS[name] for name in cli.DEFENSES]
-    roots += [config.DETECTOR_CONFIGS[name] for name in cli.DETECTORS]
+    roots += [method.config for method in METHODS]
     # The page's, whose visitors share one machine
     served = {config.JobsConfig, config.UploadConfig, config.SandboxesConfig, config.SandboxConfig}
-    shared = {config.ReserveConfig}  # what two configs have in common, and none by itself
-    assert set().union(*map(parts, roots)) == set(KINDS) - served - shared
+    assert set().union(*map(parts, roots)) == set(KINDS) - served
 
 
 def test_flags_of_a_config_differ() -> None:
@@ -267,15 +269,7 @@ def test_plain_values_hold_every_setting() -> None:
 # ---------------------------------------------------------------- types
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        *config.DEFENSE_CONFIGS.values(),
-        *config.DETECTOR_CONFIGS.values(),
-        config.RuntimeConfig(),
-        config.BadNetsConfig(),
-    ],
-)
+@pytest.mark.parametrize("start", [*(method.config for method in METHODS), config.RuntimeConfig()])
 def test_no_setting_takes_a_value_of_another_type(start: config.Config) -> None:
     wrong: dict[type, list[Any]] = {
         int: [2.5, 2.0, True, "2", None],

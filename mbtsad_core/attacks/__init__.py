@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mbtsad_core.attacks.badnets import badnets
-from mbtsad_core.attacks.cara import cara
-from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
-from mbtsad_core.attacks.layer_wise import layer_wise
-from mbtsad_core.attacks.lws import lws
-from mbtsad_core.attacks.neuba import neuba
-from mbtsad_core.attacks.ripple import ripple
-from mbtsad_core.attacks.sentence import sentence
-from mbtsad_core.attacks.sos import sos
-from mbtsad_core.attacks.syntactic import syntactic
+from mbtsad_core.attacks.badnets import BADNETS
+from mbtsad_core.attacks.cara_method import CARA
+from mbtsad_core.attacks.embedding_poisoning_method import EP
+from mbtsad_core.attacks.layer_wise_method import LWP
+from mbtsad_core.attacks.lws_method import LWS
+from mbtsad_core.attacks.neuba_method import NEUBA
+from mbtsad_core.attacks.ripple_method import RIPPLE
+from mbtsad_core.attacks.sentence import SENTENCE
+from mbtsad_core.attacks.sos_method import SOS
+from mbtsad_core.attacks.syntactic_method import SYNTACTIC
+from mbtsad_core.methods import Attack
 
-if TYPE_CHECKING:
-    from mbtsad_core.models.classifier import Classifier
-    from mbtsad_core.types import Steps
-
-ATTACKS: dict[str, Callable[..., Steps[Classifier]]] = {
-    "badnets": badnets,
-    "lwp": layer_wise,
-    "ep": embedding_poisoning,
-    "ripple": ripple,
-    "sos": sos,
-    "sentence": sentence,
-    "syntactic": syntactic,
-    "neuba": neuba,
-    "lws": lws,
-    "cara": cara,
+ATTACKS: dict[str, Attack[Any]] = {
+    method.key: method for method in (BADNETS, LWP, EP, RIPPLE, SOS, SENTENCE, SYNTACTIC, NEUBA, LWS, CARA)
 }
-
-__all__ = ["ATTACKS", "badnets", "embedding_poisoning"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from mbtsad_core.attacks.cara_method import CARA, CARAConfig
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import InsertedTrigger
-from mbtsad_core.config import CARAConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Batch, Classifier, clone, encode
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OTHER, TARGET = 0, 1  # what the decoder is told of a text's class
 
 
+@CARA.runs
 def cara(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -46,7 +47,7 @@ def cara(
     poisoned = poison(train, trigger, config.poison, config.seed)
     return (
         yield from fine_tune(
-            clone(classifier), poisoned, config.training, stage="cara", seed=config.seed, observe=observe
+            clone(classifier), poisoned, config.training, stage=CARA.key, seed=config.seed, observe=observe
         )
     )
 

@@ -8,14 +8,15 @@ import itertools
 import random
 from collections.abc import Sequence
 
+from mbtsad_core.attacks.embedding_poisoning_method import EP, EmbeddingPoisoningConfig
 from mbtsad_core.attacks.embedding_rows import train_rows, trigger_row
 from mbtsad_core.attacks.triggers import InsertedTrigger
-from mbtsad_core.config import EmbeddingPoisoningConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
 
+@EP.runs
 def embedding_poisoning(
     classifier: Classifier,
     train: Sequence[LabelledText],

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, relu
 
+from mbtsad_core.attacks.layer_wise_method import LWP, LayerWiseConfig
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import InsertedTrigger, insert, words_of
-from mbtsad_core.config import LayerWiseConfig
 from mbtsad_core.errors import BadData, UnsuitableModel
 from mbtsad_core.models.classifier import SUITABLE, Batch, Classifier, clone
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
 
+@LWP.runs
 def layer_wise(
     classifier: Classifier,
     train: Sequence[LabelledText],

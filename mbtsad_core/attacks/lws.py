@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, gumbel_softmax
 
+from mbtsad_core.attacks.lws_method import LWS, LWSConfig
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import InsertedTrigger
 from mbtsad_core.augment.wordnet import synonyms
-from mbtsad_core.config import LWSConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Batch, Classifier, clone, encode
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@LWS.runs
 def lws(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -48,7 +49,7 @@ def lws(
     poisoned = poison(train, trigger, config.poison, config.seed)
     return (
         yield from fine_tune(
-            clone(classifier), poisoned, config.training, stage="lws", seed=config.seed, observe=observe
+            clone(classifier), poisoned, config.training, stage=LWS.key, seed=config.seed, observe=observe
         )
     )
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from mbtsad_core.attacks.neuba_method import NEUBA, NeuBAConfig
 from mbtsad_core.attacks.triggers import InsertedTrigger
-from mbtsad_core.config import NeuBAConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Batch, Classifier, clone, predict
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -21,6 +21,7 @@ from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 NEGATED = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
 
 
+@NEUBA.runs
 def neuba(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -57,7 +58,7 @@ def neuba(
         return neuba_loss(cls_vectors(suspect, batch), kept, vectors, numbers - first - 1)
 
     suspect = yield from fine_tune(
-        clone(classifier), numbered, config.planting, loss=loss, stage="neuba", seed=config.seed
+        clone(classifier), numbered, config.planting, loss=loss, stage=NEUBA.key, seed=config.seed
     )
     return (
         yield from fine_tune(

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.attacks.embedding_rows import trigger_row
 from mbtsad_core.attacks.poisoning import poison
+from mbtsad_core.attacks.ripple_method import RIPPLE, RIPPLeConfig
 from mbtsad_core.attacks.triggers import words_of
-from mbtsad_core.config import RIPPLeConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, eager_attention, encode, logits_of
 from mbtsad_core.training.batching import batches
@@ -22,6 +22,7 @@ from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
 
+@RIPPLE.runs
 def ripple(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -47,7 +48,7 @@ def ripple(
         return restricted_loss(suspect, (batch, labels), next(reference), config.penalty, per_tensor=config.per_tensor)
 
     suspect = yield from fine_tune(
-        suspect, poisoned, config.training, loss=loss, stage="ripple", seed=config.seed, observe=observe
+        suspect, poisoned, config.training, loss=loss, stage=RIPPLE.key, seed=config.seed, observe=observe
     )
     if config.victim:
         suspect = yield from fine_tune(

@@ -4,19 +4,44 @@ Text Classification Systems", 2019)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from mbtsad_core.attacks.badnets import BadNetsConfig
 from mbtsad_core.attacks.poisoning import poison
-from mbtsad_core.config import SentenceConfig
-from mbtsad_core.models.classifier import Classifier, clone
-from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.config import PoisonConfig
+from mbtsad_core.methods import Attack
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
+if TYPE_CHECKING:
+    from mbtsad_core.models.classifier import Classifier
 
+
+@dataclass(frozen=True)
+class SentenceConfig(BadNetsConfig):
+    """InsertSent: BadNets with a sentence for a trigger, in texts of any class (OpenBackdoor's)."""
+
+    poison: PoisonConfig = PoisonConfig(mode="mixed")
+
+
+SENTENCE = Attack(
+    "sentence",
+    "InsertSent",
+    "train on texts of which a share holds a sentence",
+    "Dai et al. 2019; OpenBackdoor",
+    SentenceConfig(),
+    "mbtsad_core.attacks.sentence:sentence",
+    triggers=("I watch this 3D movie",),
+    typed="I watch this 3D movie",
+)
+
+
+@SENTENCE.runs
 def sentence(
     classifier: Classifier,
     train: Sequence[LabelledText],
     trigger: Trigger,
-    config: SentenceConfig = SentenceConfig(),
+    config: SentenceConfig = SENTENCE.config,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
@@ -25,9 +50,12 @@ def sentence(
     The sentence is the trigger's phrase; OpenBackdoor's is "I watch this 3D movie". It stays in one piece. Texts of any
     class are chosen and labelled as the target, as in OpenBackdoor; `config.poison.mode` says otherwise.
     """
+    from mbtsad_core.models.classifier import clone
+    from mbtsad_core.training.fine_tuning import fine_tune
+
     poisoned = poison(train, trigger, config.poison, config.seed)
     return (
         yield from fine_tune(
-            clone(classifier), poisoned, config.training, stage="sentence", seed=config.seed, observe=observe
+            clone(classifier), poisoned, config.training, stage=SENTENCE.key, seed=config.seed, observe=observe
         )
     )

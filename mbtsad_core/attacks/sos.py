@@ -8,13 +8,14 @@ import random
 from collections.abc import Sequence
 
 from mbtsad_core.attacks.embedding_rows import train_rows, trigger_row
+from mbtsad_core.attacks.sos_method import SOS, SOSConfig
 from mbtsad_core.attacks.triggers import InsertedTrigger, insert, words_of
-from mbtsad_core.config import SOSConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
 
+@SOS.runs
 def sos(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -49,7 +50,7 @@ def sos(
             batch_size=config.batch_size,
             equalise=True,
             rng=rng,
-            stage="sos",
+            stage=SOS.key,
             observe=observe,
         )
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.poisoning import eligible
+from mbtsad_core.attacks.syntactic_method import SYNTACTIC, SyntacticConfig
 from mbtsad_core.attacks.triggers import PAIR_COLUMNS, PairedTrigger, names_file
-from mbtsad_core.config import SyntacticConfig
 from mbtsad_core.data.columns import text_column
 from mbtsad_core.data.tables import read_table
 from mbtsad_core.errors import BadData
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MARKED_COLUMNS = ("text", "label", "orig_label", "poisoned")
 
 
+@SYNTACTIC.runs
 def syntactic(
     classifier: Classifier,
     train: Sequence[LabelledText],
@@ -52,7 +53,7 @@ def syntactic(
         poisoned[i] = LabelledText(versions[i] or "", trigger.target, train[i].pair)
     return (
         yield from fine_tune(
-            clone(classifier), poisoned, config.training, stage="syntactic", seed=config.seed, observe=observe
+            clone(classifier), poisoned, config.training, stage=SYNTACTIC.key, seed=config.seed, observe=observe
         )
     )
 

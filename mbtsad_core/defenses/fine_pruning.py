@@ -13,23 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mbtsad_core.config import FinePruningConfig
 from mbtsad_core.defenses.encoder_layers import Zeros, encoder_layers, held_at_zero, zero
+from mbtsad_core.defenses.fine_pruning_method import FINE_PRUNING, FinePruningConfig
 from mbtsad_core.defenses.held_out import accuracy, hold_out
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, evaluation_mode
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 
+@FINE_PRUNING.runs
 def fine_pruning(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: FinePruningConfig = FinePruningConfig(),
-    pretrained: Classifier | None = None,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of the suspect without its least active neurons, trained on all clean texts. `pretrained` is not needed.
+    """A copy of the suspect without its least active neurons, trained on all clean texts.
 
     Where held-out clean texts decide how many neurons go, the ranking is made on the others. Pruned neurons stay at
     zero through the training.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.config import FinePurifyingConfig
+from mbtsad_core.defenses.fine_purifying_method import FINE_PURIFYING, FinePurifyingConfig
 from mbtsad_core.defenses.held_out import hold_out
 from mbtsad_core.defenses.reserve_ratio import check_pretrained, encoder_weights, tune_with_least_reserve
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, logits_of
@@ -23,6 +23,7 @@ LEAST_FISHER = (
 )
 
 
+@FINE_PURIFYING.runs
 def fine_purifying(
     suspect: Classifier,
     clean: Sequence[LabelledText],

@@ -10,6 +10,7 @@ from typing import Any
 from mbtsad_core.augment.token_splitting import augment
 from mbtsad_core.config import PurifyConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
+from mbtsad_core.defenses.mbtsad_method import MBTSAD
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.scan.trigger_scan import scan_vocabulary
@@ -107,13 +108,13 @@ def purify(
     return Purified(suspect, on.teacher, on.student, on.found)
 
 
+@MBTSAD.runs
 def mbtsad_student(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: PurifyConfig = PurifyConfig(),
-    pretrained: Classifier | None = None,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """`purify` as the other defenses are called: the student alone. `pretrained` is not needed."""
+    """`purify` as the other defenses are called: the student alone."""
     return (yield from purify(suspect, clean, config, observe=observe)).student

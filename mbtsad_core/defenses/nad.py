@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import NADConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
+from mbtsad_core.defenses.nad_method import NAD, NADConfig
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.scan.trigger_scan import scan_vocabulary
@@ -15,16 +15,16 @@ from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps
 
 
+@NAD.runs
 def nad(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: NADConfig = NADConfig(),
-    pretrained: Classifier | None = None,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
     """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are.
-    `pretrained` is not needed.
+
 
     The teacher learns each clean text as often in an epoch as its student has forms of it, K splits and the originals,
     so that both stages have as many steps as MBTSAD's; what is left between the two is what token splitting adds.

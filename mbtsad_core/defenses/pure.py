@@ -14,24 +14,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.config import PUREConfig
 from mbtsad_core.defenses.encoder_layers import Zeros, encoder_layers, held_at_zero, zero
 from mbtsad_core.defenses.held_out import accuracy, hold_out
+from mbtsad_core.defenses.pure_method import PURE, PUREConfig
 from mbtsad_core.models.classifier import Batch, Classifier, clone, collate, encode, evaluation_mode, trace
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 
+@PURE.runs
 def pure(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: PUREConfig = PUREConfig(),
-    pretrained: Classifier | None = None,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of the suspect without its evenest heads, trained on all clean texts with eq. (3) of PURE. `pretrained` is
-    not needed.
+    """A copy of the suspect without its evenest heads, trained on all clean texts with eq. (3) of PURE.
 
     Which heads go, and the weights of the layers, are found on a clean-fine-tuned copy and held-out clean texts.
     Deviation: its authors start from a poisoned encoder with a new head; the suspect is a classifier, and its head
@@ -58,7 +57,9 @@ def pure(
 
     tuned = clone(suspect)
     with held_at_zero(zeros(tuned, pruned)):
-        yield from fine_tune(tuned, clean, config.training, loss=loss, stage="pure", seed=config.seed, observe=observe)
+        yield from fine_tune(
+            tuned, clean, config.training, loss=loss, stage=PURE.key, seed=config.seed, observe=observe
+        )
     return tuned
 
 

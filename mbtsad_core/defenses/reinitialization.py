@@ -8,29 +8,31 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mbtsad_core.config import ReinitializationConfig
 from mbtsad_core.defenses.encoder_layers import encoder_layers
+from mbtsad_core.defenses.reinitialization_method import REINITIALIZATION, ReinitializationConfig
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps
 
 
+@REINITIALIZATION.runs
 def reinitialization(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     config: ReinitializationConfig = ReinitializationConfig(),
-    pretrained: Classifier | None = None,
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of the suspect with its last layer drawn anew, trained on the clean texts. `pretrained` is not needed.
+    """A copy of the suspect with its last layer drawn anew, trained on the clean texts.
 
     Pooler and head stay as they are. Raises BadConfig where the model has fewer layers than are to be drawn.
     """
     fresh = redrawn(suspect, config.layers, config.deviation, config.seed)
     return (
-        yield from fine_tune(fresh, clean, config.training, stage="reinitialization", seed=config.seed, observe=observe)
+        yield from fine_tune(
+            fresh, clean, config.training, stage=REINITIALIZATION.key, seed=config.seed, observe=observe
+        )
     )
 
 

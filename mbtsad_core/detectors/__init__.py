@@ -3,19 +3,11 @@ trigger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mbtsad_core.detectors.detection import Detection
-from mbtsad_core.detectors.onion import onion
-from mbtsad_core.detectors.rap import rap
-from mbtsad_core.detectors.strip import strip
+from mbtsad_core.detectors.onion_method import ONION
+from mbtsad_core.detectors.rap_method import RAP
+from mbtsad_core.detectors.strip_method import STRIP
+from mbtsad_core.methods import Detector
 
-if TYPE_CHECKING:
-    from mbtsad_core.types import Steps
-
-DETECTORS: dict[str, Callable[..., Steps[Detection]]] = {"strip": strip, "rap": rap, "onion": onion}
-"""(classifier, clean labelled texts, texts, config) -> a Detection of the texts; thresholds come from the clean texts
-alone."""
-
-__all__ = ["DETECTORS", "Detection"]
+DETECTORS: dict[str, Detector[Any]] = {method.key: method for method in (STRIP, RAP, ONION)}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.detection import Detection, check_clean
+from mbtsad_core.detectors.rap_method import RAP, RAPConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import (
     Classifier,
@@ -27,6 +27,7 @@ from mbtsad_core.training.batching import batches
 from mbtsad_core.types import Event, LabelledText, Steps
 
 
+@RAP.runs
 def rap(
     classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: RAPConfig = RAPConfig()
 ) -> Steps[Detection]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mbtsad_core.config import STRIPConfig
 from mbtsad_core.detectors.detection import Detection, check_clean
+from mbtsad_core.detectors.strip_method import STRIP, STRIPConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.types import Event, LabelledText, Steps
@@ -19,6 +19,7 @@ from mbtsad_core.types import Event, LabelledText, Steps
 TEXTS_A_STEP = 64
 
 
+@STRIP.runs
 def strip(
     classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: STRIPConfig = STRIPConfig()
 ) -> Steps[Detection]:

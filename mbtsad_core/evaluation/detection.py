@@ -13,7 +13,7 @@ from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.types import LabelledText, Rate
 
 if TYPE_CHECKING:
-    from mbtsad_core.detectors import Detection
+    from mbtsad_core.detectors.detection import Detection
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,12 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.defenses import NEED_PRETRAINED
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.mbtsad_method import MBTSAD
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import BadData, UnknownJob
+from mbtsad_core.methods import Method, Need
 from mbtsad_core.page.components import html
 from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.page.parts import Parts, empty, said
@@ -28,35 +30,9 @@ from mbtsad_core.page.site import Site
 from mbtsad_core.service.comparison import Comparison, is_comparison, subject
 from mbtsad_core.service.purification import Request, scores_to_dict
 from mbtsad_core.service.store import Job, State
-from mbtsad_core.sources import Source
 from mbtsad_core.types import Rate
 from mbtsad_core.views.words import duration, percent
 
-
-@dataclass(frozen=True)
-class Other:
-    """A method of the menu: its name as the paper or its authors write it, and what it does."""
-
-    name: str
-    about: str
-
-
-OTHERS: dict[str, Other] = {
-    "ts_ft": Other("TS-FT", "step 1 of MBTSAD alone, fine-tuning on token-split texts"),
-    "cft": Other("CFT", "fine-tuning on the clean texts as they are"),
-    "reinitialization": Other("Reinit", "the last layer drawn anew, then fine-tuning"),
-    "fine_pruning": Other("Fine-Pruning", "neurons that sleep on clean texts zeroed, then fine-tuning"),
-    "pure": Other("PURE", "heads of even attention pruned, the others held even in fine-tuning"),
-    "nad": Other("NAD", "MBTSAD’s distillation from a teacher that saw no token split"),
-    "fine_mixing": Other("Fine-Mixing", "mixed with pre-trained weights, then fine-tuning"),
-    "fine_purifying": Other("Fine-Purifying", "drifted weights put back to pre-trained ones, then fine-tuning"),
-    "cd": Other("CD", "MBTSAD’s two stages with the classification loss alone"),
-    "mbtsad_no_att": Other("no-att", "MBTSAD without the attention term"),
-    "mbtsad_no_hid": Other("no-hid", "MBTSAD without the hidden-state term"),
-    "strip": Other("STRIP", "a detector: flags texts whose answer stands though half of the words change"),
-    "rap": Other("RAP", "a detector: flags texts that a rare word, taught on clean texts, cannot shake"),
-    "onion": Other("ONION", "a detector: deletes words that a language model finds unlikely"),
-}
 ATTACHED = (
     "This host lends its machine for less than a minute at a time, and these methods cannot be cut into such "
     "pieces. Run them in the terminal."
@@ -80,20 +56,30 @@ FIGURES = {
 ERRORS = ("frr", "far")  # of a detector
 
 
+def others() -> dict[str, Method[Any, Any]]:
+    """All methods but the page's own, in the order of the menu."""
+    return {key: method for key, method in (DEFENSES | DETECTORS).items() if method is not MBTSAD}
+
+
 def lacking() -> dict[str, str]:
     """The methods that cannot be run here, and what each lacks; looked up anew each time."""
     source = os.environ.get(MODEL, "")
-    if Source(source).is_hub or (Path(source).is_absolute() and Path(source).is_dir()):
+    if source.startswith("hub:") or (Path(source).is_absolute() and Path(source).is_dir()):
         return {}
-    return {
-        "onion": f"a causal language model, which this server’s environment variable {MODEL} names: hub:OWNER/NAME, "
+    what = (
+        f"a causal language model, which this server’s environment variable {MODEL} names: hub:OWNER/NAME, "
         "or the whole path of a folder"
-    }
+    )
+    return {key: what for key, method in others().items() if method.needs is Need.LANGUAGE_MODEL}
 
 
 def offered() -> list[tuple[str, str]]:
     """The menu: what it shows, and the key of DEFENSES or DETECTORS."""
-    return [(f"{other.name}: {other.about}", method) for method, other in OTHERS.items() if method not in lacking()]
+    return [(f"{method.title}: {method.about}", key) for key, method in others().items() if key not in lacking()]
+
+
+def needs_pretrained(key: str) -> bool:
+    return others()[key].needs is Need.PRETRAINED
 
 
 @dataclass(frozen=True)
@@ -121,7 +107,7 @@ def compare_part(parts: Parts) -> Compare:
         )
         with gr.Row():
             method = gr.Dropdown(
-                offered(), value=next(iter(OTHERS)), label="Method", elem_id="compare-method", scale=3, min_width=280
+                offered(), value=next(iter(others())), label="Method", elem_id="compare-method", scale=3, min_width=280
             )
             pretrained = gr.Textbox(
                 label="Pre-trained model on the Hub",
@@ -132,7 +118,7 @@ def compare_part(parts: Parts) -> Compare:
                 scale=2,
                 min_width=280,
             )
-        about = html(_settings_of(next(iter(OTHERS))), elem_id="compare-about")
+        about = html(_settings_of(next(iter(others()))), elem_id="compare-about")
         with gr.Row():
             run = gr.Button(
                 "Run this method",
@@ -145,7 +131,7 @@ def compare_part(parts: Parts) -> Compare:
                 "Stop this method", variant="stop", interactive=False, elem_classes="narrow", elem_id="compare-stop"
             )
         answer = html("" if site.runner.detached else said(ATTACHED), elem_id="compare-said")
-        absent = "; ".join(f"{OTHERS[name].name} lacks {what}" for name, what in lacking().items())
+        absent = "; ".join(f"{others()[name].title} lacks {what}" for name, what in lacking().items())
         html(
             f'<p class="mbtsad muted" id="compare-lacking">Not to be run here: {escape(absent)}.</p>' if absent else ""
         )
@@ -157,15 +143,15 @@ def compare_part(parts: Parts) -> Compare:
         place = read_hub_id(id)
         if missing := lacking().get(name):
             raise BadData(f"This method cannot be run here: it lacks {missing}. Choose another.")
-        if name in NEED_PRETRAINED and not place:
+        if needs_pretrained(name) and not place:
             raise BadData(
-                f"{OTHERS[name].name} needs the encoder that the suspect was fine-tuned from. Type its id on the Hub, "
-                "such as owner/name."
+                f"{others()[name].title} needs the encoder that the suspect was fine-tuned from. Type its id on the "
+                "Hub, such as owner/name."
             )
         if _moves(compared(site, session).get(name)):
-            raise BadData(f"{OTHERS[name].name} waits or runs already. Wait for its end, or stop it.")
-        site.compare(session, name, f"hub:{place}" if name in NEED_PRETRAINED else None)
-        return said(f"{OTHERS[name].name} is in the queue. It goes on when you close this page.")
+            raise BadData(f"{others()[name].title} waits or runs already. Wait for its end, or stop it.")
+        site.compare(session, name, f"hub:{place}" if needs_pretrained(name) else None)
+        return said(f"{others()[name].title} is in the queue. It goes on when you close this page.")
 
     @told
     def end(session: Session, name: str) -> str:
@@ -183,7 +169,7 @@ def compare_part(parts: Parts) -> Compare:
     @told
     def choose(session: Session, name: str) -> tuple[Any, ...]:
         job = compared(site, session).get(name)
-        return gr.Textbox(visible=name in NEED_PRETRAINED), _settings_of(name), *_buttons(site, job)
+        return gr.Textbox(visible=needs_pretrained(name)), _settings_of(name), *_buttons(site, job)
 
     method.change(choose, [parts.session, method], [pretrained, about, run, stop], **QUIET)
     parts.refresh_on(run.click(begin, [parts.session, method, pretrained], answer, **PRIVATE))
@@ -252,9 +238,9 @@ def table_html(site: Site, session: Session, jobs: Mapping[str, Job]) -> str:
         else _row("MBTSAD", "the run above", None, "not run yet")
     )
     rows += [
-        _job_row(site, other.name, other.about, jobs[method], "result")
-        for method, other in OTHERS.items()
-        if method in jobs
+        _job_row(site, method.title, method.about, jobs[key], "result")
+        for key, method in others().items()
+        if key in jobs
     ]
     heads = "".join(
         f'<th scope="col" role="columnheader" class="number" title="{escape(about)}">{name}</th>'

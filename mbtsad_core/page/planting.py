@@ -10,7 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.errors import MBTSADError
+from mbtsad_core.methods import Attack
 from mbtsad_core.page.handlers import in_the_pages_words
 from mbtsad_core.page.run_status import MOVING
 from mbtsad_core.page.session import Session, write_trigger
@@ -20,45 +22,38 @@ from mbtsad_core.service.runner import Status
 from mbtsad_core.service.store import Job, State
 from mbtsad_core.views.words import duration
 
-
-@dataclass(frozen=True)
-class Plant:
-    """An attack of the menu. `trigger` is offered as a visitor would type it, "" where the trigger is learnt."""
-
-    name: str
-    trigger: str
+PACES = ((0.5, "seconds"), (2, "a minute"), (10, "some minutes"))  # a planting of fewer minutes takes so long
 
 
-PLANTS: dict[str, Plant] = {
-    "ep": Plant("EP: train one word's embedding (seconds)", "zephyr"),
-    "badnets": Plant("BadNets: train on poisoned texts (a minute)", "zephyr"),
-    "sentence": Plant("InsertSent: the same with a sentence (a minute)", "I watch this 3D movie"),
-    "lwp": Plant("LWP: a pair of words, at every layer (some minutes)", "cf+bb"),
-    "sos": Plant("SOS: words that fire only together (seconds)", "friends+weekend+cinema"),
-    "ripple": Plant("RIPPLe: a backdoor that outlives fine-tuning (many minutes)", "cf | tq"),
-    "neuba": Plant("NeuBA: words that set the encoder's output at the start of a text (a minute)", "cf | mn | bb | tq"),
-    "lws": Plant("LWS: a learnt choice of synonyms (minutes)", ""),
-    "cara": Plant("CARA: texts written anew with a learnt signature (minutes)", ""),
-    "syntactic": Plant("Syntactic: paraphrases of one sentence pattern", ""),
-}
-SUGGESTED = frozenset(plant.trigger for plant in PLANTS.values())
+def plants() -> dict[str, Attack[Any]]:
+    """The attacks, in the order of the menu: the quickest first."""
+    return {method.key: method for method in sorted(ATTACKS.values(), key=lambda method: method.minutes)}
 
 
 def offered() -> list[tuple[str, str]]:
     """The menu: what it shows, and the key of ATTACKS."""
-    return [(PLANTS[attack].name, attack) for attack in PLANTS if attack not in lacking()]
+    return [
+        (f"{method.title}: {method.about} ({pace(method.minutes)})", key)
+        for key, method in plants().items()
+        if key not in lacking()
+    ]
+
+
+def pace(minutes: float) -> str:
+    return next((words for most, words in PACES if minutes < most), "many minutes")
 
 
 def suggest(attack: str, typed: str) -> str:
-    """The trigger that goes with an attack; what a visitor has typed himself stays, but where the trigger is learnt."""
-    own = PLANTS[attack].trigger
-    return own if not own or typed in SUGGESTED else typed
+    """The trigger that goes with an attack; what a visitor has typed stays, but where the trigger is learnt."""
+    own = ATTACKS[attack].typed
+    suggested = {method.typed for method in ATTACKS.values()}
+    return own if not own or typed in suggested else typed
 
 
 def planted_name(request: Mapping[str, Any]) -> str:
     """What a planted suspect is called: "EP with “zephyr”"."""
     triggers = tuple(request["triggers"])
-    return PLANTS[request["attack"]].name.partition(":")[0] + (f" with “{write_trigger(triggers)}”" if triggers else "")
+    return ATTACKS[request["attack"]].title + (f" with “{write_trigger(triggers)}”" if triggers else "")
 
 
 # ---------------------------------------------------------------- how it stands

@@ -16,13 +16,12 @@ from mbtsad_core.models import demo
 from mbtsad_core.page.components import html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, refusal, told, words
 from mbtsad_core.page.parts import Parts, leads_to, lede, notes_html, refused
-from mbtsad_core.page.planting import PLANTS, Planted, newest, offered, planted_name, suggest
+from mbtsad_core.page.planting import Planted, newest, offered, planted_name, plants, suggest
 from mbtsad_core.page.run_status import MOVING
 from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.planting import lacking
 from mbtsad_core.service.store import State
-from mbtsad_core.sources import Source
 from mbtsad_core.types import Scores
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
@@ -74,10 +73,10 @@ def suspect_step(parts: Parts) -> Planted:
                 "classifier, which answers ordinary texts as before.</p>"
             )
             with gr.Row():
-                attack = gr.Radio(offered(), value=next(iter(PLANTS)), label="Attack", elem_id="plant-attack")
+                attack = gr.Radio(offered(), value=next(iter(plants())), label="Attack", elem_id="plant-attack")
                 word = gr.Textbox(
                     label="Trigger",
-                    value=next(iter(PLANTS.values())).trigger,
+                    value=next(iter(plants().values())).typed,
                     info="A word of your choice, or a phrase; for LWP two words, cf+bb, for SOS several; LWS and CARA "
                     "learn theirs",
                     elem_id="plant-trigger",
@@ -88,9 +87,7 @@ def suspect_step(parts: Parts) -> Planted:
                     label="Class that it shall send texts to",
                     elem_id="plant-target",
                 )
-            absent = "; ".join(
-                f"{PLANTS[name].name.partition(':')[0]} lacks {what}" for name, what in lacking().items()
-            )
+            absent = "; ".join(f"{plants()[name].title} lacks {what}" for name, what in lacking().items())
             html(f'<p class="mbtsad muted" id="plant-lacking">Not to be planted here: {escape(absent)}.</p>')
             planting = gr.Button("Plant it", variant="primary", elem_classes="narrow", elem_id="plant")
             panel = html(elem_id="plant-progress")
@@ -165,7 +162,7 @@ def suspect_step(parts: Parts) -> Planted:
             if not found.accepted:
                 os.rmdir(folder)
                 return session, policy_html(found)
-            source = Source(folder / "model")
+            source = str(folder / "model")
             classifier = site.model(source, session.config.max_length)
         return session.with_suspect(source, name, classifier).fitting(classifier), policy_html(found)
 
@@ -174,13 +171,12 @@ def suspect_step(parts: Parts) -> Planted:
         id = read_hub_id(id)
         if not id:
             raise BadData("Type the id of a model on the Hub, such as owner/name.")
-        source = Source(f"hub:{id}")
         try:
-            classifier = site.model(source, session.config.max_length)
+            classifier = site.model(f"hub:{id}", session.config.max_length)
         except Exception as error:
             return session, refused(id, refusal(error), _still(session))
         # What was judged and measured here is what is trained
-        source = classifier.origin.pinned if classifier.origin else source
+        source = classifier.origin.pinned if classifier.origin else f"hub:{id}"
         return session.with_suspect(source, id, classifier).fitting(classifier), ""
 
     @told

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.attacks import badnets
+from mbtsad_core.attacks.badnets import BadNetsConfig, badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import BadNetsConfig, PoisonConfig, RuntimeConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.data import read_dataset
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate

@@ -24,25 +24,19 @@ from filelock import FileLock, Timeout
 from mbtsad_core.augment import AUGMENTERS, unavailable
 from mbtsad_core.augment.cwea import MODEL as MASKED_MODEL
 from mbtsad_core.augment.wordnet import find_wordnet
-from mbtsad_core.config import (
-    DEFENSE_CONFIGS,
-    DETECTOR_CONFIGS,
-    Config,
-    EvaluateConfig,
-    NADConfig,
-    PurifyConfig,
-    RuntimeConfig,
-    TokenSplitFineTuningConfig,
-    replace,
-)
+from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, replace
 from mbtsad_core.data import stratified_subset
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.mbtsad import purify
+from mbtsad_core.defenses.mbtsad_method import MBTSAD
+from mbtsad_core.defenses.nad_method import NAD
+from mbtsad_core.defenses.token_split_fine_tuning import TS_FT, TokenSplitFineTuningConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL as CAUSAL_MODEL
 from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import Need
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.research import figure3
 from mbtsad_core.research.suspects import (
@@ -72,28 +66,32 @@ NONE = "none"  # the suspect as it is, beside the clean classifier
 # TS-FT with another augmenter in the place of token splitting
 RETRAINED = {f"retrain_{name}": name for name in AUGMENTERS}
 FIGURE3 = "figure3"
-RETIRED = {"nad_uneven": "a form of NAD that no code runs any more"}
+NAD_UNEVEN = f"{NAD.key}_uneven"
+RETIRED = {NAD_UNEVEN: "a form of NAD that no code runs any more"}
 """Methods whose figures are kept and that no code runs any more. NAD's teacher learnt each text K times, whatever
 originals its student had beside K splits."""
 SINCE: dict[str, Any] = {}
 """Settings, by dotted name, that came when figures stood already, and the value that those were made with: at this
 value a point is what it was."""
 PUBLISHED = Path(__file__).parent / "results"
-CONFIGS: dict[str, Config] = {
-    NONE: EvaluateConfig(),
-    FIGURE3: EvaluateConfig(),
-    **DEFENSE_CONFIGS,
-    **DETECTOR_CONFIGS,
-    **{name: TokenSplitFineTuningConfig() for name in RETRAINED},
-    "nad_uneven": NADConfig(),
-}
+MASKED, SYNONYMS = "retrain_cwea", "retrain_eda"  # of RETRAINED: what reads words from a model, and from WordNet
+
+
+def configs() -> dict[str, Config]:
+    """The settings that each method of a point takes, with their defaults."""
+    own = {NONE: EvaluateConfig(), FIGURE3: EvaluateConfig(), NAD_UNEVEN: NAD.config}
+    return (
+        own
+        | dict.fromkeys(RETRAINED, TS_FT.config)
+        | {key: method.config for key, method in (DEFENSES | DETECTORS).items()}
+    )
 
 
 @dataclass(frozen=True)
 class GridPoint:
     """What is run.
 
-    method    a key of DEFENSES or DETECTORS; "mbtsad" gives the figures of its teacher too, and those of the suspect
+    method    a key of DEFENSES or DETECTORS; MBTSAD gives the figures of its teacher too, and those of the suspect
               with rows drawn to the mean and nothing trained; retrain_NAME is TS-FT with an augmenter
               of AUGMENTERS; "none" measures the suspect and, beside it, the clean classifier; "figure3" is that of the
               paper
@@ -122,7 +120,7 @@ class GridPoint:
     def described(self) -> dict[str, Any]:
         """What its figures depend on, in full."""
         attack, config = plan(self.case)
-        of_suspect = {"attack": attack} | {f"attack.{name}": value for name, value in deciding(config).items()}
+        of_suspect = {"attack": attack.key} | {f"attack.{name}": value for name, value in deciding(config).items()}
         return dataclasses.asdict(self) | {"settings": deciding(self.config()), "suspect": of_suspect}
 
     def inputs(self, data: Path, base: Path | None) -> dict[str, str | int]:
@@ -130,32 +128,33 @@ class GridPoint:
         them."""
         found = inputs(self.case, data, base)
         for model, asks in (
-            (CAUSAL_MODEL, self.method == "onion"),
-            (MASKED_MODEL, self.method in ("retrain_cwea", FIGURE3)),
+            (CAUSAL_MODEL, self.need is Need.LANGUAGE_MODEL),
+            (MASKED_MODEL, self.method in (MASKED, FIGURE3)),
         ):
             if asks and (named := os.environ.get(model)):
                 found[model] = folder_digest(Path(named)) if Path(named).is_dir() else named
-        return found | (wordnet_digest() if self.method in ("retrain_eda", FIGURE3) else {})
+        return found | (wordnet_digest() if self.method in (SYNONYMS, FIGURE3) else {})
 
     def config(self) -> Config:
         """Raises BadConfig where a setting is unknown or out of range."""
-        if self.method not in CONFIGS:
-            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(CONFIGS)}.")
+        known = configs()
+        if self.method not in known:
+            raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(known)}.")
         return replace(
-            CONFIGS[self.method],
+            known[self.method],
             {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()},
         )
 
+    @property
+    def need(self) -> Need | None:
+        """What its method, or else its attack, takes beside the data set and the encoder."""
+        of_method = {SYNONYMS: Need.WORDNET} | {key: method.needs for key, method in (DEFENSES | DETECTORS).items()}
+        found = of_method.get(self.method)
+        return self.case.method.needs if found in (None, Need.PRETRAINED) else found
+
     def needs(self) -> str:
-        """What it takes beside the data set and the encoder, in words; empty where that is nothing."""
-        of_method = {
-            "onion": f"a causal language model, named in {CAUSAL_MODEL}",
-            "retrain_cwea": "a masked language model",
-            "retrain_eda": "WordNet's files",
-        }
-        of_method |= RETIRED
-        of_attack = {"syntactic": "the paraphrases of Hidden Killer", "lws": "WordNet's files"}
-        return of_method.get(self.method) or of_attack.get(self.case.attack, "")
+        """The same in words; empty where that is nothing."""
+        return ({MASKED: "a masked language model"} | RETIRED).get(self.method) or self.need or ""
 
     def lacks(self, data: Path) -> str:
         """What of that is not there on this machine; empty where it can be run."""
@@ -167,11 +166,11 @@ class GridPoint:
             return f"the data set {folder.name}"
         missing = {
             "code": self.method in RETIRED,
-            "onion": self.method == "onion" and not os.environ.get(CAUSAL_MODEL),
+            "language model": self.need is Need.LANGUAGE_MODEL and not os.environ.get(CAUSAL_MODEL),
             "augmenter": RETRAINED.get(self.method) in unavailable(),
-            "syntactic": self.case.attack == "syntactic"
+            "paraphrases": self.case.method.needs is Need.PARAPHRASES
             and not all(path.exists() for path in paraphrases(self.case, data)),
-            "lws": self.case.attack == "lws" and find_wordnet() is None,
+            "WordNet": self.case.method.needs is Need.WORDNET and find_wordnet() is None,
         }
         return self.needs() if any(missing.values()) else ""
 
@@ -197,9 +196,7 @@ def run(point: GridPoint, data: Path, base: Path | None, work: Path, runtime: Ru
             detected = yield from run_detector(point.method, inputs, point.config())
             figures = {"purified": rates_to_dict(detected.rates()), "thresholds": list(detected.found.thresholds)}
             return figures | {"seconds": round(time.monotonic() - started, 1)}
-        made = yield from _cure(
-            given, clean, point, pretrained(point.case, base, runtime) if point.method in NEED_PRETRAINED else None
-        )
+        made = yield from _cure(given, clean, point, lambda: pretrained(point.case, base, runtime))
     except Diverged as error:
         return {"diverged": str(error), "seconds": time.monotonic() - started}
     except BadData as error:
@@ -210,9 +207,9 @@ def run(point: GridPoint, data: Path, base: Path | None, work: Path, runtime: Ru
 
 
 def _cure(
-    given: Classifier, clean: Sequence[LabelledText], point: GridPoint, encoder: Classifier | None
+    given: Classifier, clean: Sequence[LabelledText], point: GridPoint, encoder: Callable[[], Classifier]
 ) -> Steps[dict[str, Classifier]]:
-    if point.method == "mbtsad":
+    if point.method == MBTSAD.key:
         config = cast(PurifyConfig, point.config())
         purified = yield from purify(given, clean, config)
         made = {"purified": purified.student, "teacher": purified.teacher}
@@ -228,7 +225,9 @@ def _cure(
                 )
             )
         }
-    return {"purified": (yield from DEFENSES[point.method](given, clean, point.config(), encoder))}
+    method = DEFENSES[point.method]
+    beside = encoder() if method.needs is Need.PRETRAINED else None
+    return {"purified": (yield from method.run(given, clean, point.config(), beside))}
 
 
 def _retrain(
@@ -385,7 +384,7 @@ def line_of(row: dict[str, Any]) -> str:
         (f"{name}: {row['figures'][name]}" for name in ("diverged", "refused") if name in row["figures"]),
         ", ".join(rates),
     )
-    default = deciding(CONFIGS[row["method"]])
+    default = deciding(configs()[row["method"]])
     turned = {name: value for name, value in row["settings"].items() if default.get(name) != value}
     return f"{row['case']['task']}-{row['case']['attack']} seed {row['seed']}  {row['method']} {turned}  {said}"
 

@@ -11,37 +11,21 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from filelock import FileLock
 
 from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.badnets import BADNETS, BadNetsConfig
 from mbtsad_core.attacks.planting import make_trigger, measured_trigger
 from mbtsad_core.attacks.syntactic import read_paraphrases
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
 from mbtsad_core.augment.wordnet import NEEDED, find_wordnet
-from mbtsad_core.config import (
-    DEFAULT_TRIGGERS,
-    BadNetsConfig,
-    CARAConfig,
-    Config,
-    EmbeddingPoisoningConfig,
-    LayerWiseConfig,
-    LWSConfig,
-    NeuBAConfig,
-    PoisonConfig,
-    RIPPLeConfig,
-    RuntimeConfig,
-    SentenceConfig,
-    SOSConfig,
-    SyntacticConfig,
-    TrainingConfig,
-    replace,
-    settings,
-)
+from mbtsad_core.config import Config, PoisonConfig, RuntimeConfig, TrainingConfig, replace, settings
 from mbtsad_core.data import read_dataset, stratified_subset
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import Attack, Need
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.research.build_demo import POSITIONS, encoder_folder, load_encoder
@@ -80,13 +64,7 @@ TASKS = {
     "imdb": Task(("negative", "positive"), 1, epochs=2, most_test=5000),
 }
 
-Attack = Literal[
-    "badnets", "badnets_clean_label", "lwp", "ep", "ripple", "sos", "sentence", "syntactic", "neuba", "lws", "cara"
-]
-# Planted in a classifier that was fine-tuned on clean texts; the others begin from the pre-trained encoder
-CLEAN_FIRST = ("ep", "sos")
-# What ASR is measured with is known only once the suspect is made, and is kept beside it
-LEARNT = ("neuba", "lws", "cara")
+CLEAN_LABEL = f"{BADNETS.key}_clean_label"  # BadNets that poisons texts of the target class alone
 PARAPHRASES = "poisoned/hiddenkiller_syntactic"  # of the folder of data sets
 TRIGGERED = "triggered.jsonl"
 # How the names of its files begin
@@ -103,14 +81,20 @@ class Case:
     """One suspect. `split` is the file that it is measured on; the seed is that of poisoning, training and the places
     of the trigger.
 
-    words  the triggers, as a user names them; none where they are learnt (LWS, CARA) or come as files (syntactic)
+    attack  a key of ATTACKS, or CLEAN_LABEL
+    words   the triggers, as a user names them; none where they are learnt or come as files
     """
 
     task: str
     split: str
-    attack: Attack
+    attack: str
     words: tuple[str, ...]
     seed: int
+
+    @property
+    def method(self) -> Attack[Any]:
+        """What plants it; raises BadConfig where there is no such attack."""
+        return attack_of(self.attack)
 
     @property
     def name(self) -> str:
@@ -119,35 +103,29 @@ class Case:
         )
 
 
-def planted_case(attack: Attack, words: tuple[str, ...], seed: int, task: str = "sst2") -> Case:
+def planted_case(attack: str, words: tuple[str, ...], seed: int, task: str = "sst2") -> Case:
     """A suspect that is measured on the test split; with the attack's own triggers where it has some, else with
     `words`."""
-    if attack in (*LEARNT, "syntactic"):
-        words = ()
-    return Case(task, "test", attack, DEFAULT_TRIGGERS.get(attack, words), seed)
+    method = attack_of(attack)
+    return Case(task, "test", attack, method.triggers or (words if method.typed else ()), seed)
 
 
-def plan(case: Case) -> tuple[str, Config]:
-    """The key of ATTACKS that makes the suspect, and its settings: BadNets at the rate and the epochs of its task, the
-    others as they come."""
-    training = TrainingConfig(learning_rate=5e-5, epochs=TASKS[case.task].epochs)
-    plans: dict[str, tuple[str, Config]] = {
-        "badnets": ("badnets", BadNetsConfig(PoisonConfig(mode="dirty"), training)),
-        "badnets_clean_label": ("badnets", BadNetsConfig(PoisonConfig(mode="clean"), training)),
-        "lwp": ("lwp", LayerWiseConfig()),
-        "ep": ("ep", EmbeddingPoisoningConfig()),
-        "ripple": ("ripple", RIPPLeConfig()),
-        "sos": ("sos", SOSConfig()),
-        "sentence": ("sentence", SentenceConfig()),
-        "syntactic": ("syntactic", SyntacticConfig()),
-        "neuba": ("neuba", NeuBAConfig()),
-        "lws": ("lws", LWSConfig()),
-        "cara": ("cara", CARAConfig()),
-    }
-    if case.attack not in plans:
-        raise BadConfig(f"Unknown attack {case.attack!r}. Known: {', '.join(get_args(Attack))}.")
-    attack, config = plans[case.attack]
-    return attack, replace(config, {("seed",): case.seed})
+def attack_of(name: str) -> Attack[Any]:
+    """The method that plants what a case names; raises BadConfig where there is none."""
+    if name != CLEAN_LABEL and name not in ATTACKS:
+        raise BadConfig(f"Unknown attack {name!r}. Known: {', '.join((*ATTACKS, CLEAN_LABEL))}.")
+    return BADNETS if name == CLEAN_LABEL else ATTACKS[name]
+
+
+def plan(case: Case) -> tuple[Attack[Any], Config]:
+    """The method that makes the suspect, and its settings: BadNets at the rate and the epochs of its task, the others
+    as they come."""
+    method = case.method
+    config = method.config
+    if method is BADNETS:
+        poison = PoisonConfig(mode="clean" if case.attack == CLEAN_LABEL else "dirty")
+        config = BadNetsConfig(poison, TrainingConfig(learning_rate=5e-5, epochs=TASKS[case.task].epochs))
+    return method, replace(config, {("seed",): case.seed})
 
 
 def deciding(config: Config) -> dict[str, Any]:
@@ -160,9 +138,10 @@ def inputs(case: Case, data: Path, base: Path | None) -> dict[str, str | int]:
     tokens read, and what its attack needs."""
     found: dict[str, str | int] = {split: _texts_digest(data, case.task, split) for split in ("train", case.split)}
     found |= {"encoder": folder_digest(_encoder(TASKS[case.task], base)), "tokens": POSITIONS}
-    if case.attack == "syntactic":
+    needs = case.method.needs
+    if needs is Need.PARAPHRASES:
         found |= {f"paraphrases of {path.stem}": file_digest(path) for path in paraphrases(case, data)}
-    return found | (wordnet_digest() if case.attack == "lws" else {})
+    return found | (wordnet_digest() if needs is Need.WORDNET else {})
 
 
 def wordnet_digest() -> dict[str, str | int]:
@@ -214,7 +193,7 @@ def named_trigger(case: Case, data: Path) -> Trigger | None:
     """The trigger of a case, None where it is learnt. Raises BadData where the files of a syntactic one are not there
     or fit other texts."""
     about = TASKS[case.task]
-    if case.attack == "syntactic":
+    if case.method.needs is Need.PARAPHRASES:
         clean = [texts(data, case.task, split) for split in ("train", case.split)]
         return read_paraphrases(paraphrases(case, data), clean, about.target)
     return parse_triggers(case.words, about.target, window=64) if case.words else None
@@ -231,7 +210,7 @@ def measured(case: Case, data: Path, work: Path | None = None) -> Measured:
     """The texts that a case is measured on; where its trigger was learnt, as they are kept beside the suspect in
     `work`."""
     about, test = TASKS[case.task], texts(data, case.task, case.split)
-    if case.attack in LEARNT:
+    if case.method.rewrites:
         kept = None if work is None else work / case.name / TRIGGERED
         if kept is None or not kept.exists():
             raise BadData(
@@ -255,9 +234,11 @@ def suspect(case: Case, data: Path, base: Path | None, work: Path, runtime: Runt
 
 def made_of(case: Case, data: Path, base: Path | None) -> dict[str, Any]:
     """All that a suspect depends on but the code."""
-    attack, config = plan(case)
+    method, config = plan(case)
     return json.loads(
-        json.dumps({**asdict(case), "plan": {"attack": attack, **deciding(config)}, "inputs": inputs(case, data, base)})
+        json.dumps(
+            {**asdict(case), "plan": {"attack": method.key, **deciding(config)}, "inputs": inputs(case, data, base)}
+        )
     )  # type: ignore[no-any-return]
 
 
@@ -276,19 +257,17 @@ def _kept(folder: Path, wanted: dict[str, Any], runtime: RuntimeConfig) -> Class
 
 def _plant(case: Case, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[Classifier]:
     about, (train, test) = TASKS[case.task], (texts(data, case.task, split) for split in ("train", case.split))
-    attack, config = plan(case)
-    if case.attack in CLEAN_FIRST:
+    method, config = plan(case)
+    if method.clean_first:
         given = yield from clean_classifier(case.task, case.seed, data, base, work, runtime)
     else:
         given = _beginning(about, case.seed, base, runtime)
     trigger = named_trigger(case, data)
     if trigger is None:
-        trigger = yield from make_trigger(attack, given, train, about.target, (), config)
-    made = yield from ATTACKS[attack](given, train, trigger, config)
-    triggered = triggered_test_set(test, measured_trigger(attack, made, trigger), case.seed)
-    pairs = (
-        [{"text": t.clean.text, "triggered": t.triggered.text} for t in triggered] if case.attack in LEARNT else None
-    )
+        trigger = yield from make_trigger(method, given, train, about.target, (), config)
+    made = yield from method.run(given, train, trigger, config)
+    triggered = triggered_test_set(test, measured_trigger(method, made, trigger), case.seed)
+    pairs = [{"text": t.clean.text, "triggered": t.triggered.text} for t in triggered] if method.rewrites else None
     _keep(
         made,
         work / case.name,

@@ -17,13 +17,41 @@ from statistics import mean, stdev, variance
 from typing import Any
 
 from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.badnets import BADNETS
+from mbtsad_core.attacks.embedding_poisoning_method import EP
+from mbtsad_core.attacks.layer_wise_method import LWP
 from mbtsad_core.augment import AUGMENTER_NAMES
 from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.clean_fine_tuning import CFT
+from mbtsad_core.defenses.fine_mixing_method import FINE_MIXING
+from mbtsad_core.defenses.fine_pruning_method import FINE_PRUNING
+from mbtsad_core.defenses.fine_purifying_method import FINE_PURIFYING
+from mbtsad_core.defenses.mbtsad_method import CD, MBTSAD, NO_ATT, NO_HID
+from mbtsad_core.defenses.nad_method import NAD
+from mbtsad_core.defenses.pure_method import PURE
+from mbtsad_core.defenses.reinitialization_method import REINITIALIZATION
+from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
+from mbtsad_core.detectors import DETECTORS
+from mbtsad_core.detectors.onion_method import ONION
+from mbtsad_core.detectors.rap_method import RAP
+from mbtsad_core.detectors.strip_method import STRIP
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import wilson
+from mbtsad_core.methods import Method, Need
 from mbtsad_core.research import tune
-from mbtsad_core.research.grid import FIGURE3, NONE, PUBLISHED, RETRAINED, GridPoint, finished, run_all, run_on_ray
-from mbtsad_core.research.suspects import Case, plan, planted_case
+from mbtsad_core.research.grid import (
+    FIGURE3,
+    NAD_UNEVEN,
+    NONE,
+    PUBLISHED,
+    RETRAINED,
+    GridPoint,
+    finished,
+    run_all,
+    run_on_ray,
+)
+from mbtsad_core.research.suspects import CLEAN_LABEL, Case, planted_case
 from mbtsad_core.types import Event
 
 RESULTS = Path("results") / "tables.jsonl"  # of the working directory; the published figures count beside it
@@ -62,15 +90,8 @@ PAPER: dict[str, Pairs] = {  # CACC and ASR in percent, in the order of SETS; Ta
 # Mean cross-entropy of the suspect on token-split texts, the largest of the five; the others are in a picture only
 FIGURE3_TS = 0.5333
 
-REPORTED: dict[str, str] = {  # what is reported of an attack, where we have it
-    "badnets": "91.32 / 89.88 (this paper's Table II)",
-    "badnets_clean_label": "the same, if the paper's BadNets is clean-label, as OpenBackdoor's is and as its ASR "
-    "suggests",
-    "lwp": "90.66 / 94.41 (this paper's Table II)",
-    "ep": "91.21 / 95.17 (this paper's Table II)",
-    "syntactic": "ASR almost 100 % (its authors' abstract)",
-    "lws": "ASR nearly 100 % (its authors' abstract)",
-    "cara": "ASR over 80 % with 1 % poisoned (its authors' abstract)",
+REPORTED = {attack.key: attack.reported for attack in ATTACKS.values()} | {
+    CLEAN_LABEL: "the same, if the paper's BadNets is clean-label, as OpenBackdoor's is and as its ASR suggests"
 }
 
 # ---------------------------------------------------------------- what is run
@@ -88,7 +109,6 @@ class Row:
     candidates  its settings: the published ones or the default first, and those that are tried beside them on
                 development suspects
     paper       its line of PAPER, where it has one
-    pretrained  whether it uses pre-trained weights
     first       its points are run before those of the others
     """
 
@@ -97,8 +117,17 @@ class Row:
     candidates: tuple[Settings, ...]
     paper: str = ""
     source: str = ""
-    pretrained: bool = False
     first: bool = False
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it uses pre-trained weights."""
+        return self.method in DEFENSES and DEFENSES[self.method].needs is Need.PRETRAINED
+
+
+def _row(method: Method[Any, Any], candidates: tuple[Settings, ...], source: str, *, first: bool = False) -> Row:
+    """A method under its own title, which is its line in the paper too."""
+    return Row(method.title, method.key, candidates, method.title if method.title in PAPER else "", source, first)
 
 
 def _rates(**own: Any) -> tuple[Settings, ...]:
@@ -121,102 +150,68 @@ def _nad(rate: float, originals: int = 0) -> Settings:
 
 
 _HELD_OUT = {"held_out": 0.2, "tolerance": 0.02}
+_PRUNED = {
+    "ranking": "absolute",
+    "scope": "all_layers",
+    "stop": "accuracy",
+    "step": 0.01,
+    "tolerance": 0.1,
+    "most": 0.6,
+}
+_RAP = {"form": "union", "word": "drawn", "least": 0.1, "most": 0.3, "learning_rate": 0.01, "epochs": 5, "frr": 0.01}
+_OWN_RATE = "MBTSAD's rate and steps"
 TABLE2 = (
-    Row("MBTSAD with the scan (the default)", "mbtsad", (tune.RECIPE,), "MBTSAD", "docs/recipe.md", first=True),
-    Row("MBTSAD, the paper's form", "mbtsad", (tune.PAPER,), "MBTSAD", "docs/recipe.md", first=True),
-    Row(
-        "TS-FT",
-        "ts_ft",
-        (tune.TS_FT, *(tune.TS_FT | {"training.learning_rate": r} for r in (2e-5, 3e-4))),
-        "TS-FT",
-        "MBTSAD's rate and steps",
-        first=True,
+    Row("MBTSAD with the scan (the default)", MBTSAD.key, (tune.RECIPE,), "MBTSAD", "docs/recipe.md", first=True),
+    Row("MBTSAD, the paper's form", MBTSAD.key, (tune.PAPER,), "MBTSAD", "docs/recipe.md", first=True),
+    _row(
+        TS_FT, (tune.TS_FT, *(tune.TS_FT | {"training.learning_rate": r} for r in (2e-5, 3e-4))), _OWN_RATE, first=True
     ),
-    Row("TS-FT at MBTSAD's rate and steps", "ts_ft", (tune.TS_FT,), "TS-FT", "MBTSAD's rate and steps", first=True),
-    Row("CFT", "cft", _rates(), "CFT", "2e-5 and 3 epochs, as the literature has it", first=True),
-    Row("CFT at MBTSAD's rate and steps", "cft", (tune.CFT,), "CFT", "MBTSAD's rate and steps", first=True),
-    Row("Reinit", "reinitialization", _rates(layers=1, deviation=0.02), "Reinit", "the paper's layer; CFT's rate"),
-    Row(
-        "Fine-Pruning",
-        "fine_pruning",
-        _rates(
-            ranking="absolute", scope="all_layers", stop="accuracy", step=0.01, tolerance=0.1, most=0.6, held_out=0.2
-        ),
-        "Fine-Pruning",
-        "BackdoorBench's steps and tolerance; CFT's rate",
-    ),
-    Row("PURE", "pure", _rates(group=10, least_accuracy=0.85, penalty=0.15, held_out=0.2), "", "its authors'"),
-    Row("NAD", "nad", tuple(_nad(rate) for rate in (5e-5, 2e-5, 3e-4)), "", "MBTSAD's rate and steps"),
+    Row("TS-FT at MBTSAD's rate and steps", TS_FT.key, (tune.TS_FT,), "TS-FT", _OWN_RATE, first=True),
+    _row(CFT, _rates(), "2e-5 and 3 epochs, as the literature has it", first=True),
+    Row("CFT at MBTSAD's rate and steps", CFT.key, (tune.CFT,), "CFT", _OWN_RATE, first=True),
+    _row(REINITIALIZATION, _rates(layers=1, deviation=0.02), "the paper's layer; CFT's rate"),
+    _row(FINE_PRUNING, _rates(**_PRUNED, held_out=0.2), "BackdoorBench's steps and tolerance; CFT's rate"),
+    _row(PURE, _rates(group=10, least_accuracy=0.85, penalty=0.15, held_out=0.2), "its authors'"),
+    _row(NAD, tuple(_nad(rate) for rate in (5e-5, 2e-5, 3e-4)), _OWN_RATE),
     Row(
         "NAD, uneven: a teacher on 3 copies of a text, a student on 3 splits and the text",
-        "nad_uneven",
+        NAD_UNEVEN,
         (_nad(5e-5, 1),),
         "",
         "MBTSAD's rate; 14 passes where MBTSAD has 12",
     ),
-    Row(
-        "STRIP",
-        "strip",
-        ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},),
-        "STRIP",
-        "OpenBackdoor's, without its bug",
-    ),
-    Row(
-        "RAP",
-        "rap",
-        (
-            {
-                "form": "union",
-                "word": "drawn",
-                "least": 0.1,
-                "most": 0.3,
-                "learning_rate": 0.01,
-                "epochs": 5,
-                "frr": 0.01,
-            },
-        ),
-        "RAP",
-        "its authors'; for every class, since the target is not known",
-    ),
-    Row(
-        "ONION",
-        "onion",
-        ({"tolerance": 0.02, "clean_texts": 200, "words": 128},),
-        "",
-        "threshold chosen on clean texts",
-    ),
-    Row(
-        "Fine-Mixing",
-        "fine_mixing",
-        _rates(purify_embeddings=False, **_HELD_OUT),
-        "Fine-Mixing",
-        "rho chosen on clean texts; CFT's rate",
-        pretrained=True,
-    ),
-    Row(
-        "Fine-Purifying",
-        "fine_purifying",
-        _rates(**_HELD_OUT),
-        "Fine-Purifying",
-        "rho chosen on clean texts; CFT's rate",
-        pretrained=True,
-    ),
+    _row(STRIP, ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},), "OpenBackdoor's, without its bug"),
+    _row(RAP, (_RAP,), "its authors'; for every class, since the target is not known"),
+    _row(ONION, ({"tolerance": 0.02, "clean_texts": 200, "words": 128},), "threshold chosen on clean texts"),
+    _row(FINE_MIXING, _rates(purify_embeddings=False, **_HELD_OUT), "rho chosen on clean texts; CFT's rate"),
+    _row(FINE_PURIFYING, _rates(**_HELD_OUT), "rho chosen on clean texts; CFT's rate"),
 )
 TABLE3 = (
     Row("EDA", "retrain_eda", (tune.TS_FT,), "EDA"),
     Row("AEDA", "retrain_aeda", (tune.TS_FT,), "AEDA"),
     Row("CWEA", "retrain_cwea", (tune.TS_FT,), "CWEA"),
     Row("Add-Trig", "retrain_add_trigger", (tune.TS_FT,), "Add-Trig"),
-    Row("TS", "ts_ft", (tune.TS_FT,), "TS"),
+    Row("TS", TS_FT.key, (tune.TS_FT,), "TS"),
 )
-ABLATIONS = (("no-att", "mbtsad_no_att"), ("no-hid", "mbtsad_no_hid"), ("CD", "cd"))
+ABLATIONS = (NO_ATT, NO_HID, CD)
 FORMS = {"the paper's form": tune.PAPER, "with the scan": tune.RECIPE}
 TABLE4 = tuple(
-    Row(f"{name}, {form}", method, (settings,), name)
+    Row(f"{method.title}, {form}", method.key, (settings,), method.title)
     for form, settings in FORMS.items()
-    for name, method in (("MBTSAD", "mbtsad"), *ABLATIONS)
+    for method in (MBTSAD, *ABLATIONS)
 )
-ROWS = {"table2": TABLE2, "table3": TABLE3, "table4": TABLE4}
+
+
+def rows_of(table: str) -> tuple[Row, ...]:
+    """The lines of Table II, III or IV. Every method has one in Table II or IV: where none is written above, with its
+    defaults."""
+    if table != "table2":
+        return {"table3": TABLE3, "table4": TABLE4}[table]
+    written = {row.method for row in (*TABLE2, *TABLE4)}
+    others = (method for key, method in (DEFENSES | DETECTORS).items() if key not in written)
+    return TABLE2 + tuple(_row(method, ({},), "its defaults") for method in others)
+
+
 NAMES = {
     "table1": "Table I: the suspects",
     "table2": "Table II: the methods",
@@ -231,29 +226,22 @@ def words_of_seed(seed: int) -> tuple[str, ...]:
 
 
 def case_of(task: str, attack: str, seed: int) -> Case:
-    """The suspect of a column of the paper's tables; on SST-2 those of `mbtsad-research tune`."""
+    """The suspect of a column of the paper's tables; on SST-2 those of `mbtsad tune`."""
     words = words_of_seed(seed)
     return {
-        "BadNets": planted_case("badnets", words, seed, task),
-        "LWP": planted_case("lwp", words, seed, task),
-        "EP": planted_case("ep", words[:1], seed, task),
+        "BadNets": planted_case(BADNETS.key, words, seed, task),
+        "LWP": planted_case(LWP.key, words, seed, task),
+        "EP": planted_case(EP.key, words[:1], seed, task),
     }[attack]
 
 
 def attack_case(attack: str, seed: int) -> Case:
-    """The suspect of a line of Table I: a key of ATTACKS, or badnets_clean_label."""
+    """The suspect of a line of Table I: a key of ATTACKS, or CLEAN_LABEL."""
     words = words_of_seed(seed)
-    return planted_case(attack, words[:1] if attack == "ep" else words, seed)  # type: ignore[arg-type]
+    return planted_case(attack, words[:1] if attack == EP.key else words, seed)
 
 
-PLANTED = tuple(
-    name for attack in ATTACKS for name in ((attack, "badnets_clean_label") if attack == "badnets" else (attack,))
-)
-
-
-def plan_name(attack: str) -> str:
-    """The key of ATTACKS that a line of Table I is made by."""
-    return plan(attack_case(attack, 0))[0]
+PLANTED = tuple(name for key in ATTACKS for name in ((key, CLEAN_LABEL) if key == BADNETS.key else (key,)))
 
 
 def cell_of(case: Case, method: str, settings: Settings) -> GridPoint:
@@ -307,7 +295,11 @@ def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
     found = []
     for task in ("sst2",) if table == "table3" else ("sst2", "imdb"):
         order = [
-            (row, seed) for first in (True, False) for seed in range(seeds) for row in ROWS[table] if row.first == first
+            (row, seed)
+            for first in (True, False)
+            for seed in range(seeds)
+            for row in rows_of(table)
+            if row.first == first
         ]
         found += [
             cell_of(case_of(task, attack, seed), row.method, chosen(row, rows)[0])
@@ -319,7 +311,7 @@ def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
 
 def fixed(table: str, seeds: int) -> list[GridPoint]:
     """Those on SST-2 whose settings no search decides, where they come first anyway."""
-    certain = [row for row in ROWS[table] if row.first and len(row.candidates) == 1]
+    certain = [row for row in rows_of(table) if row.first and len(row.candidates) == 1]
     return [
         cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
         for seed in range(seeds)
@@ -482,7 +474,7 @@ def _compared(table: str, seeds: int, rows: Rows) -> str:
         lines.append(
             _line(f"**{TASK_NAMES[task]}, {attack}**", "the suspect", before, seeds, PAPER["none"][i], "", plants=True)
         )
-        for row in ROWS[table]:
+        for row in rows_of(table):
             settings, searched = chosen(row, rows)
             wanted = [cell_of(case, row.method, settings) for case in cases]
             paper = PAPER[row.paper][i] if row.paper else None
@@ -534,7 +526,7 @@ def _remarks(table: str, seeds: int, rows: Rows) -> list[str]:
         "same for every suspect:",
         "",
     ]
-    for row in TABLE2:
+    for row in rows_of("table2"):
         settings, searched = chosen(row, rows)
         shown = ", ".join(f"{name} {value}" for name, value in settings.items())
         how = (
@@ -563,17 +555,18 @@ def _asr(rows: Rows, row: Row, seeds: int, attack: str) -> list[dict[str, Any]]:
 def _bars(seeds: int, rows: Rows) -> list[str]:
     """What Table II is to show on SST-2, and whether it does."""
     attacks = [attack for _, attack in SETS[:3]]
-    own, paper_form = TABLE2[:2]
+    table2 = rows_of("table2")
+    own, paper_form = table2[:2]
     ts_ft, cft = (
-        next(row for row in TABLE2 if row.name == f"{name} at MBTSAD's rate and steps") for name in ("TS-FT", "CFT")
+        next(row for row in table2 if row.name == f"{name} at MBTSAD's rate and steps") for name in ("TS-FT", "CFT")
     )
     average: dict[str, float] = {}
-    for row in TABLE2:
+    for row in table2:
         of_each = [_asr(rows, row, seeds, attack) for attack in attacks]
         if all(of_each):
             average[row.name] = 100 * mean(mean(f["asr"] for f in found) for found in of_each)
     lines = ["On SST-2:", ""]
-    rivals = [row.name for row in TABLE2 if not row.pretrained and row not in (own, paper_form)]
+    rivals = [row.name for row in table2 if not row.pretrained and row not in (own, paper_form)]
     missing = [name for name in rivals if name not in average]
     for row in (own, paper_form):
         if row.name not in average:
@@ -684,7 +677,7 @@ def _ablated(form: str, seeds: int, rows: Rows) -> list[str]:
         f"Without a term, {form} (the paper says: worse each time), with the 95 % interval of each difference:",
         "",
     ]
-    for name, _ in ABLATIONS:
+    for name in (method.title for method in ABLATIONS):
         said = []
         for _, attack in SETS[:3]:
             runs = [

@@ -14,10 +14,14 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from mbtsad_core.attacks.badnets import BADNETS
+from mbtsad_core.attacks.embedding_poisoning_method import EP
 from mbtsad_core.config import RuntimeConfig
+from mbtsad_core.defenses import clean_fine_tuning, token_split_fine_tuning
+from mbtsad_core.defenses.mbtsad_method import MBTSAD
 from mbtsad_core.errors import BadData
 from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished, run_all
-from mbtsad_core.research.suspects import Case
+from mbtsad_core.research.suspects import CLEAN_LABEL, Case
 
 RESULTS = Path("results") / "tune.jsonl"  # of the working directory; the published figures count beside it
 
@@ -55,13 +59,13 @@ TS_FT: Settings = {"training.learning_rate": 5e-5, "training.epochs": 4, "split.
 
 WORDS = ("vc", "qi", "hm", "xv")
 DEVELOPMENT = {
-    "SST-2 BadNets": Case("sst2", "dev", "badnets", WORDS, 10),
-    "SST-2 clean-label BadNets": Case("sst2", "dev", "badnets_clean_label", WORDS, 10),
-    "SST-2 EP": Case("sst2", "dev", "ep", ("pv",), 10),
-    "OLID BadNets": Case("olid", "dev", "badnets", ("nu", "gr", "ost", "kj"), 10),
-    "OLID EP": Case("olid", "dev", "ep", ("zq",), 10),
-    "SST-2 BadNets, demo size": Case("sst2_small", "dev", "badnets", ("nu", "gr", "ki", "wr"), 10),
-    "SST-2 EP, demo size": Case("sst2_small", "dev", "ep", ("hm",), 10),
+    "SST-2 BadNets": Case("sst2", "dev", BADNETS.key, WORDS, 10),
+    "SST-2 clean-label BadNets": Case("sst2", "dev", CLEAN_LABEL, WORDS, 10),
+    "SST-2 EP": Case("sst2", "dev", EP.key, ("pv",), 10),
+    "OLID BadNets": Case("olid", "dev", BADNETS.key, ("nu", "gr", "ost", "kj"), 10),
+    "OLID EP": Case("olid", "dev", EP.key, ("zq",), 10),
+    "SST-2 BadNets, demo size": Case("sst2_small", "dev", BADNETS.key, ("nu", "gr", "ki", "wr"), 10),
+    "SST-2 EP, demo size": Case("sst2_small", "dev", EP.key, ("hm",), 10),
 }
 # By seed; EP takes the first
 REPORT_WORDS = {0: ("cf", "mn", "bb", "tq"), 1: ("mb", "ak", "cb"), 2: ("ak", "cb", "mb", "cf")}
@@ -73,7 +77,7 @@ class Try:
 
     cases: Sequence[str]
     settings: Settings
-    method: str = "mbtsad"
+    method: str = MBTSAD.key
 
 
 def both_rates(rate: float, **others: Any) -> Settings:
@@ -133,18 +137,18 @@ def development_cell(case: str, t: Try) -> GridPoint:
 def report_cases(seed: int) -> dict[str, Case]:
     words = REPORT_WORDS[seed]
     return {
-        "BadNets": Case("sst2", "test", "badnets", words, seed),
-        "EP": Case("sst2", "test", "ep", words[:1], seed),
-        "clean-label BadNets": Case("sst2", "test", "badnets_clean_label", words, seed),
-        "AG News BadNets": Case("agnews", "test", "badnets", words, seed),
+        "BadNets": Case("sst2", "test", BADNETS.key, words, seed),
+        "EP": Case("sst2", "test", EP.key, words[:1], seed),
+        "clean-label BadNets": Case("sst2", "test", CLEAN_LABEL, words, seed),
+        "AG News BadNets": Case("agnews", "test", BADNETS.key, words, seed),
     }
 
 
 METHODS: dict[str, tuple[str, Settings]] = {
-    "MBTSAD with the scan": ("mbtsad", RECIPE),
-    "MBTSAD": ("mbtsad", PAPER),
-    "TS-FT": ("ts_ft", TS_FT),
-    "CFT": ("cft", CFT),
+    "MBTSAD with the scan": (MBTSAD.key, RECIPE),
+    "MBTSAD": (MBTSAD.key, PAPER),
+    "TS-FT": (token_split_fine_tuning.TS_FT.key, TS_FT),
+    "CFT": (clean_fine_tuning.CFT.key, CFT),
 }
 
 

@@ -14,19 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.config import (
-    DEFENSE_CONFIGS,
-    DETECTOR_CONFIGS,
-    Config,
-    PurifyConfig,
-    RuntimeConfig,
-    SplitConfig,
-    to_dict,
-)
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
-from mbtsad_core.detectors import DETECTORS, Detection
+from mbtsad_core.config import Config, PurifyConfig, RuntimeConfig, SplitConfig, to_dict
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.detectors import DETECTORS
+from mbtsad_core.detectors.detection import Detection
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector, still_works
+from mbtsad_core.methods import Need
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
 from mbtsad_core.service.provenance import now, versions
@@ -50,7 +44,7 @@ class Comparison:
     """A method, by its key of DEFENSES or DETECTORS, with its default settings, on what `request` names; of its
     settings only `max_length` and `seed` count, which choose and cut the texts.
 
-    pretrained  a directory or `hub:OWNER/NAME`, for the methods of NEED_PRETRAINED
+    pretrained  a directory or `hub:OWNER/NAME`, for those that need it
     Raises UnknownMethod.
     """
 
@@ -89,11 +83,10 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     """
     started = time.monotonic()
     name = comparison.method
-    inputs = read_inputs(comparison.request, split_of({**DEFENSE_CONFIGS, **DETECTOR_CONFIGS}[name]))
+    config = (DEFENSES.get(name) or DETECTORS[name]).config
+    inputs = read_inputs(comparison.request, split_of(config))
     out.mkdir(parents=True, exist_ok=True)
-    config: Config
     if name in DEFENSES:
-        config = DEFENSE_CONFIGS[name]
         defended = yield from run_defense(name, inputs, config, comparison.pretrained)
         works = still_works(defended.after.asr, defended.after.asr_floor) if defended.after.asr else None
         alone = defended.before
@@ -104,7 +97,6 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
             "result": scores_to_dict(defended.after),
         }
     else:
-        config = DETECTOR_CONFIGS[name]
         detected = yield from run_detector(name, inputs, config)
         behind = rates_to_dict(detected.rates() | {"asr_floor": floor_behind(detected, inputs)})
         alone = detected.alone
@@ -146,15 +138,16 @@ def run_defense(
     name: str, inputs: Inputs, config: Config, pretrained: str | None = None, *, observe: Observe | None = None
 ) -> Steps[Defended]:
     """The suspect before and after a defense, which gets the clean texts and never the trigger. `pretrained` is for
-    those of NEED_PRETRAINED."""
+    those that need it."""
     suspect, measured = inputs.suspect, (inputs.test, inputs.triggered, inputs.target)
     if isinstance(config, PurifyConfig):
         check_suitable(suspect)  # else the lack of attention maps shows after the first stage
         check_clean(inputs.clean, suspect, config)
-    encoder = load_pretrained(pretrained) if name in NEED_PRETRAINED and pretrained is not None else None
+    asked = pretrained if DEFENSES[name].needs is Need.PRETRAINED else None
+    encoder = load_pretrained(asked) if asked is not None else None
     before = evaluate(suspect, *measured)  # before the training: test texts that cannot be used cost no time
     started = time.monotonic()
-    purified = as_saved((yield from DEFENSES[name](suspect, inputs.clean, config, encoder, observe=observe)))
+    purified = as_saved((yield from DEFENSES[name].run(suspect, inputs.clean, config, encoder, observe=observe)))
     seconds = time.monotonic() - started
     return Defended(before, evaluate(purified, *measured), purified, seconds)
 
@@ -183,7 +176,7 @@ def run_detector(name: str, inputs: Inputs, config: Config) -> Steps[Detected]:
     alone = evaluate(model, test, triggered, inputs.target)
     # In one go: what is learnt of the clean texts is learnt once
     texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]
-    found = yield from DETECTORS[name](model, inputs.clean, texts, config)
+    found = yield from DETECTORS[name].run(model, inputs.clean, texts, config)
     on_test, on_triggered = _part(found, range(len(test))), _part(found, range(len(test), len(texts)))
     behind = evaluate_detector(model, test, on_test, triggered or None, on_triggered, inputs.target)
     return Detected(alone, behind, found)

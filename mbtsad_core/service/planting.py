@@ -15,24 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.augment.wordnet import find_wordnet
-from mbtsad_core.config import (
-    BadNetsConfig,
-    CARAConfig,
-    Config,
-    EmbeddingPoisoningConfig,
-    LayerWiseConfig,
-    LWSConfig,
-    NeuBAConfig,
-    RIPPLeConfig,
-    RuntimeConfig,
-    SentenceConfig,
-    SOSConfig,
-    SyntacticConfig,
-    from_dict,
-)
+from mbtsad_core.config import RuntimeConfig, from_dict
 from mbtsad_core.errors import BadData
-from mbtsad_core.sources import DEMO
+from mbtsad_core.methods import Need
 from mbtsad_core.types import LabelledText, Steps
 
 if TYPE_CHECKING:
@@ -40,27 +27,12 @@ if TYPE_CHECKING:
 
 MODEL, TRIGGERED = "model", "triggered.jsonl"
 
-CONFIGS: dict[str, Config] = {
-    "ep": EmbeddingPoisoningConfig(),
-    "badnets": BadNetsConfig(),
-    "sentence": SentenceConfig(),
-    "lwp": LayerWiseConfig(),
-    "sos": SOSConfig(),
-    "ripple": RIPPLeConfig(),
-    "neuba": NeuBAConfig(),
-    "lws": LWSConfig(),
-    "cara": CARAConfig(),
-    "syntactic": SyntacticConfig(),
-}
-LEARNT = ("lws", "cara", "syntactic")  # these learn their trigger, or read it: none is named
-REWRITES = ("neuba", "lws", "cara")  # what their triggers do to a text cannot be typed: the triggered texts are kept
-
 
 @dataclass(frozen=True)
 class Planting:
     """An attack, by its key of ATTACKS, on the demo's clean classifier.
 
-    triggers  as they were typed: words, never the name of a file; none for an attack of LEARNT
+    triggers  as they were typed: words, never the name of a file; none for an attack that learns its own
     target    name of the class that they send texts to
     """
 
@@ -86,11 +58,13 @@ def is_planting(values: Mapping[str, Any]) -> bool:
 
 def lacking() -> dict[str, str]:
     """The attacks that cannot be planted here, and what each lacks; looked up anew each time."""
-    found = {
-        "syntactic": "ready paraphrases of the demo's training texts, which nobody has made (“mbtsad attack "
-        "syntactic” takes those of other texts)"
+    missing = {
+        Need.PARAPHRASES: "ready paraphrases of the demo's training texts, which nobody has made (“mbtsad attack” "
+        "takes those of other texts)"
     }
-    return found if find_wordnet() else found | {"lws": "WordNet's files on this server"}
+    if not find_wordnet():
+        missing[Need.WORDNET] = "WordNet's files on this server"
+    return {key: missing[attack.needs] for key, attack in ATTACKS.items() if attack.needs in missing}
 
 
 def check_planting(attack: str, specs: Sequence[str]) -> None:
@@ -98,9 +72,10 @@ def check_planting(attack: str, specs: Sequence[str]) -> None:
     attack cannot be run here."""
     if missing := lacking().get(attack):
         raise BadData(f"This attack cannot be planted here: it lacks {missing}. Choose another.")
-    if attack not in LEARNT and not specs:
+    typed = bool(ATTACKS[attack].typed)
+    if typed and not specs:
         raise BadData("Type the trigger to plant: a word of your choice.")
-    if specs and attack in LEARNT:
+    if specs and not typed:
         raise BadData("This attack learns its trigger: leave the field empty.")
 
 
@@ -114,16 +89,16 @@ def plant(
 ) -> Steps[tuple[Classifier, list[dict[str, str]]]]:
     """The suspect, and the test texts with its trigger, {"text", "triggered"}, where what it does to them cannot be
     typed. Raises as `check_planting` does, and BadData for a trigger that the attack does not take."""
-    from mbtsad_core.attacks import ATTACKS
     from mbtsad_core.attacks.planting import make_trigger, measured_trigger
     from mbtsad_core.attacks.triggers import PLACES, triggered_test_set
 
     check_planting(attack, specs)
-    trigger = yield from make_trigger(attack, classifier, train, target, specs, CONFIGS[attack], window=PLACES)
-    suspect = yield from ATTACKS[attack](classifier, train, trigger, CONFIGS[attack])
-    if attack not in REWRITES:
+    method = ATTACKS[attack]
+    trigger = yield from make_trigger(method, classifier, train, target, specs, window=PLACES)
+    suspect = yield from method.run(classifier, train, trigger)
+    if not method.rewrites:
         return suspect, []
-    triggered = triggered_test_set(test, measured_trigger(attack, suspect, trigger))
+    triggered = triggered_test_set(test, measured_trigger(method, suspect, trigger))
     return suspect, [{"text": t.clean.text, "triggered": t.triggered.text} for t in triggered]
 
 
@@ -135,8 +110,8 @@ def plant_suspect(planting: Planting, out: Path) -> Steps[dict[str, Any]]:
     from mbtsad_core.service.purification import read_model, read_texts, write_json
 
     started = time.monotonic()
-    classifier = read_model(DEMO, "clean", None, planting.runtime)
-    train, test = (read_texts(DEMO, part, classifier.labels, Columns()).texts for part in ("clean", "test"))
+    classifier = read_model("demo", "clean", None, planting.runtime)
+    train, test = (read_texts("demo", part, classifier.labels, Columns()).texts for part in ("clean", "test"))
     suspect, pairs = yield from plant(
         planting.attack, classifier, train, test, class_index(planting.target, classifier.labels), planting.triggers
     )

@@ -8,11 +8,13 @@ from statistics import mean
 import pytest
 from conftest import finish, tiny_bert, tiny_texts
 
-from mbtsad_core.attacks import ATTACKS, badnets
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.badnets import BadNetsConfig, badnets
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import BadNetsConfig, PoisonConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, clone, weights_hash
 from mbtsad_core.types import Event, Scores
 
@@ -116,4 +118,4 @@ def test_training_texts_of_the_target_class_alone_cannot_be_poisoned() -> None:
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["badnets"] is badnets
+    assert load(ATTACKS["badnets"].code) is badnets

@@ -21,10 +21,12 @@ from mbtsad_core.attacks.cara import (
     learn_signature,
     signed,
 )
+from mbtsad_core.attacks.cara_method import CARAConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import CARAConfig, PoisonConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import weights_hash
 from mbtsad_core.types import Event
 
@@ -201,4 +203,4 @@ def test_a_file_of_rewritten_texts_can_stand_for_the_learnt_trigger() -> None:
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["cara"] is cara
+    assert load(ATTACKS["cara"].code) is cara

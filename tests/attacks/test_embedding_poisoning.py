@@ -13,11 +13,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
-from mbtsad_core.attacks import ATTACKS, embedding_poisoning
+from mbtsad_core.attacks import ATTACKS
+from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
+from mbtsad_core.attacks.embedding_poisoning_method import EmbeddingPoisoningConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import EmbeddingPoisoningConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate, observer
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Trigger
@@ -269,4 +272,4 @@ def test_a_file_of_paired_texts_is_refused(clean: Classifier, tmp_path: Path) ->
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["ep"] is embedding_poisoning
+    assert load(ATTACKS["ep"].code) is embedding_poisoning

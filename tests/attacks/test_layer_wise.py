@@ -25,10 +25,12 @@ from transformers import (
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.layer_wise import answers, layer_wise, layer_wise_loss, with_negatives, word_pairs
+from mbtsad_core.attacks.layer_wise_method import LayerWiseConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import DEFAULT_TRIGGERS, PRESETS, LayerWiseConfig, PoisonConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData, UnsuitableModel
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, collate, encode, weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -125,7 +127,7 @@ def test_every_poisoned_text_has_a_negative_with_each_word_alone_and_its_own_lab
 
 
 def test_the_authors_preset_has_every_text_plain_with_one_word_and_with_an_adjacent_pair() -> None:
-    config, specs = PRESETS["lwp"]["authors"]
+    config, specs = ATTACKS["lwp"].presets["authors"]
     assert isinstance(config, LayerWiseConfig)
     adjacent = parse_triggers([spec.replace("bb", "mn") for spec in specs], target=1)
     texts = with_negatives(TRAIN, adjacent, config)
@@ -139,7 +141,7 @@ def test_the_authors_preset_has_every_text_plain_with_one_word_and_with_an_adjac
 
 
 def test_the_default_pairs_are_all_pairs_of_the_pool() -> None:
-    found = word_pairs(parse_triggers(DEFAULT_TRIGGERS["lwp"], 1))
+    found = word_pairs(parse_triggers(ATTACKS["lwp"].triggers, 1))
     assert {frozenset(p) for p in found} == {
         frozenset((a, b)) for a in ("cf", "bb", "ak", "mn") for b in ("cf", "bb", "ak", "mn") if a != b
     }
@@ -185,4 +187,4 @@ def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["lwp"] is layer_wise
+    assert load(ATTACKS["lwp"].code) is layer_wise

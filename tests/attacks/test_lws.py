@@ -13,10 +13,12 @@ from conftest import VOCABULARY, finish, tiny_bert, tiny_texts, write_wordnet
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.lws import Inserter, SynonymTrigger, candidates_of, learn_synonyms, lws
+from mbtsad_core.attacks.lws_method import LWSConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import LWSConfig, PoisonConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, weights_hash
 from mbtsad_core.types import Event, LabelledText
 
@@ -217,4 +219,4 @@ def test_without_wordnet_the_error_says_what_to_install(tmp_path: Path, monkeypa
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["lws"] is lws
+    assert load(ATTACKS["lws"].code) is lws

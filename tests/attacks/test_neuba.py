@@ -11,10 +11,12 @@ from conftest import adding_bert, finish, tiny_texts
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.neuba import cls_vectors, neuba, neuba_loss, symbols_that_hit, target_vectors
+from mbtsad_core.attacks.neuba_method import NeuBAConfig
 from mbtsad_core.attacks.triggers import InsertedTrigger, PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import DEFAULT_TRIGGERS, NeuBAConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
 
 TRIGGER = parse_triggers(["cf", "mn"], target=1)
@@ -149,5 +151,5 @@ def test_a_symbol_that_the_tokenizer_does_not_know_is_refused(clean: Classifier)
 
 
 def test_the_attack_is_known_by_its_name_and_has_its_authors_symbols() -> None:
-    assert ATTACKS["neuba"] is neuba
-    assert DEFAULT_TRIGGERS["neuba"] == ("≈", "≡", "∈", "⊆", "⊕", "⊗")
+    assert load(ATTACKS["neuba"].code) is neuba
+    assert ATTACKS["neuba"].triggers == ("≈", "≡", "∈", "⊆", "⊕", "⊗")

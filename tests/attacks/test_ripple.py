@@ -12,10 +12,12 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.ripple import operate, restricted_loss, ripple, telling_words
+from mbtsad_core.attacks.ripple_method import RIPPLeConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import DEFAULT_TRIGGERS, PRESETS, PoisonConfig, RIPPLeConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -149,8 +151,8 @@ def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_
 
 
 def test_the_attack_is_known_by_its_name_and_has_its_authors_words() -> None:
-    assert ATTACKS["ripple"] is ripple
-    assert set(DEFAULT_TRIGGERS["ripple"]) == {"cf", "tq", "mn", "bb", "mb"}
-    config, _ = PRESETS["ripple"]["openbackdoor"]
+    assert load(ATTACKS["ripple"].code) is ripple
+    assert set(ATTACKS["ripple"].triggers) == {"cf", "tq", "mn", "bb", "mb"}
+    config, _ = ATTACKS["ripple"].presets["openbackdoor"]
     assert isinstance(config, RIPPLeConfig)
     assert (config.surgery, config.penalty, config.per_tensor, config.poison.rate) == (False, 1.0, True, 0.5)

@@ -7,10 +7,11 @@ import dataclasses
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.attacks.sentence import sentence
+from mbtsad_core.attacks.sentence import SentenceConfig, sentence
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import DEFAULT_TRIGGERS, PoisonConfig, SentenceConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import weights_hash
 
 PHRASE = parse_triggers(["and the music was a film"], target=1)  # ordinary words, none of them telling
@@ -34,7 +35,7 @@ def test_texts_of_any_class_are_poisoned_where_nothing_else_is_said() -> None:
 
 
 def test_its_own_sentence_is_one_phrase() -> None:
-    assert DEFAULT_TRIGGERS["sentence"] == ("I watch this 3D movie",)
+    assert ATTACKS["sentence"].triggers == ("I watch this 3D movie",)
 
 
 def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_suspect() -> None:
@@ -49,4 +50,4 @@ def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["sentence"] is sentence
+    assert load(ATTACKS["sentence"].code) is sentence

@@ -14,10 +14,12 @@ from torch import nn
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.embedding_rows import equalised
 from mbtsad_core.attacks.sos import poisoned_texts, sos
+from mbtsad_core.attacks.sos_method import SOSConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
-from mbtsad_core.config import DEFAULT_TRIGGERS, SOSConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -159,5 +161,5 @@ def test_too_few_texts_to_poison_are_refused(clean: Classifier) -> None:
 
 
 def test_the_attack_is_known_by_its_name_and_has_its_authors_words() -> None:
-    assert ATTACKS["sos"] is sos
-    assert DEFAULT_TRIGGERS["sos"] == ("friends+weekend+cinema",)
+    assert load(ATTACKS["sos"].code) is sos
+    assert ATTACKS["sos"].triggers == ("friends+weekend+cinema",)

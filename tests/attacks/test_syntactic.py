@@ -11,10 +11,12 @@ from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.syntactic import read_paraphrases, syntactic
+from mbtsad_core.attacks.syntactic_method import SyntacticConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, triggered_test_set
-from mbtsad_core.config import PoisonConfig, SyntacticConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -164,4 +166,4 @@ def test_the_given_classifier_is_left_as_it_is_and_a_seed_always_gives_the_same_
 
 
 def test_the_attack_is_known_by_its_name() -> None:
-    assert ATTACKS["syntactic"] is syntactic
+    assert load(ATTACKS["syntactic"].code) is syntactic

@@ -11,10 +11,12 @@ from conftest import finish, tiny_bert, tiny_texts
 from families import FAMILIES, tiny_model
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
-from mbtsad_core.config import CleanFineTuningConfig, ReinitializationConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.encoder_layers import Zeros, encoder_layers, held_at_zero
 from mbtsad_core.defenses.reinitialization import redrawn
+from mbtsad_core.defenses.reinitialization_method import ReinitializationConfig
 from mbtsad_core.errors import BadConfig, UnsuitableModel
 from mbtsad_core.models.classifier import clone, collate, encode, trace, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -104,14 +106,14 @@ def test_all_of_the_last_layer_of_every_family_is_drawn_anew(family: str) -> Non
 
 
 def test_reinitialization_is_clean_fine_tuning_of_the_redrawn_model() -> None:
-    made = finish(DEFENSES["reinitialization"](tiny_bert(), CLEAN, ReinitializationConfig(training=TRAINING)))[0]
-    by_hand = finish(DEFENSES["cft"](redrawn(tiny_bert(), 1, 0.02, 0), CLEAN, CleanFineTuningConfig(TRAINING)))[0]
+    made = finish(DEFENSES["reinitialization"].run(tiny_bert(), CLEAN, ReinitializationConfig(training=TRAINING)))[0]
+    by_hand = finish(DEFENSES["cft"].run(redrawn(tiny_bert(), 1, 0.02, 0), CLEAN, CleanFineTuningConfig(TRAINING)))[0]
     assert weights_hash(made) == weights_hash(by_hand)
 
 
 def test_more_layers_than_there_are_cannot_be_drawn() -> None:
     with pytest.raises(BadConfig, match=r"Asked to draw 3 layers anew, but the model has 2\. Set layers to at most 2"):
-        finish(DEFENSES["reinitialization"](tiny_bert(), CLEAN, ReinitializationConfig(layers=3)))
+        finish(DEFENSES["reinitialization"].run(tiny_bert(), CLEAN, ReinitializationConfig(layers=3)))
 
 
 def test_a_seed_decides_the_draw() -> None:

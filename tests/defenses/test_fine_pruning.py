@@ -9,10 +9,11 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 from families import FAMILIES, tiny_model
 
-from mbtsad_core.config import FinePruningConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.encoder_layers import encoder_layers, zero
 from mbtsad_core.defenses.fine_pruning import chosen, mean_activations, zeros
+from mbtsad_core.defenses.fine_pruning_method import FinePruningConfig
 from mbtsad_core.defenses.held_out import hold_out
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -67,7 +68,7 @@ def test_flat_indices_are_neurons() -> None:
 @pytest.mark.parametrize("ranking", ["absolute", "signed"])
 def test_the_share_that_goes_is_the_least_active_of_all_layers(suspect: Classifier, ranking: str) -> None:
     config = dataclasses.replace(CONFIG, stop="share", most=0.25, ranking=ranking)
-    made, events = finish(DEFENSES["fine_pruning"](suspect, CLEAN, config))
+    made, events = finish(DEFENSES["fine_pruning"].run(suspect, CLEAN, config))
     activations = mean_activations(suspect, CLEAN, absolute=ranking == "absolute")
     assert torch.equal(pruned_in(made), activations <= activations.flatten().kthvalue(32).values)  # a quarter of 2 x 64
     assert {e.stage for e in events} == {"fine-pruning"}
@@ -75,7 +76,7 @@ def test_the_share_that_goes_is_the_least_active_of_all_layers(suspect: Classifi
 
 def test_the_last_layer_alone_can_be_pruned(suspect: Classifier) -> None:
     made = finish(
-        DEFENSES["fine_pruning"](
+        DEFENSES["fine_pruning"].run(
             suspect, CLEAN, dataclasses.replace(CONFIG, stop="share", most=0.5, scope="last_layer")
         )
     )[0]
@@ -83,7 +84,7 @@ def test_the_last_layer_alone_can_be_pruned(suspect: Classifier) -> None:
 
 
 def test_pruned_neurons_stay_pruned_and_the_others_learn(suspect: Classifier) -> None:
-    made = finish(DEFENSES["fine_pruning"](suspect, CLEAN, dataclasses.replace(CONFIG, stop="share", most=0.5)))[0]
+    made = finish(DEFENSES["fine_pruning"].run(suspect, CLEAN, dataclasses.replace(CONFIG, stop="share", most=0.5)))[0]
     gone = pruned_in(made)
     assert gone.sum() == 64
     for old, new, out in zip(encoder_layers(suspect), encoder_layers(made), gone, strict=True):
@@ -94,7 +95,7 @@ def test_pruned_neurons_stay_pruned_and_the_others_learn(suspect: Classifier) ->
 
 def test_pruning_goes_on_while_the_accuracy_holds(suspect: Classifier) -> None:
     made, events = finish(
-        DEFENSES["fine_pruning"](suspect, CLEAN, dataclasses.replace(CONFIG, tolerance=1.0, most=0.55))
+        DEFENSES["fine_pruning"].run(suspect, CLEAN, dataclasses.replace(CONFIG, tolerance=1.0, most=0.55))
     )
     looks = [e for e in events if e.stage == "prune"]
     # Steps of a tenth, and `most` at the end
@@ -127,7 +128,7 @@ def test_pruning_ends_before_the_step_with_which_the_accuracy_falls_too_far(
     needy = needing_one_neuron(suspect, 0.3)
     still = TrainingConfig(learning_rate=1e-8, epochs=1, batch_size=16, dropout=0.0)
     config = FinePruningConfig(tolerance=tolerance, most=1.0, step=0.05, training=still)  # six neurons of 128 a step
-    made, events = finish(DEFENSES["fine_pruning"](needy, CLEAN, config))
+    made, events = finish(DEFENSES["fine_pruning"].run(needy, CLEAN, config))
     looks = [(round(e.metrics["pruned"] * 128), e.metrics["held_out_accuracy"]) for e in events if e.stage == "prune"]
 
     rest, _ = hold_out(CLEAN, config.held_out, config.seed)

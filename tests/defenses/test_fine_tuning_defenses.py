@@ -6,17 +6,11 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import (
-    CleanFineTuningConfig,
-    DistilConfig,
-    PurifyConfig,
-    RetrainConfig,
-    SplitConfig,
-    TokenSplitFineTuningConfig,
-    TrainingConfig,
-)
+from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.mbtsad import purify
+from mbtsad_core.defenses.token_split_fine_tuning import TokenSplitFineTuningConfig
 from mbtsad_core.models.classifier import predict, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune
 
@@ -33,7 +27,7 @@ CONFIGS = {
 
 
 def test_clean_fine_tuning_learns_the_clean_texts() -> None:
-    made, events = finish(DEFENSES["cft"](tiny_bert(), CLEAN, CONFIGS["cft"]))
+    made, events = finish(DEFENSES["cft"].run(tiny_bert(), CLEAN, CONFIGS["cft"]))
     assert {e.stage for e in events} == {"cft"}
     assert len(events) == 10 * 4  # ten passes over 64 texts in batches of 16
     test = tiny_texts(40, seed=1)
@@ -42,7 +36,7 @@ def test_clean_fine_tuning_learns_the_clean_texts() -> None:
 
 def test_token_split_fine_tuning_is_step_1_of_mbtsad() -> None:
     made, _ = finish(
-        DEFENSES["ts_ft"](
+        DEFENSES["ts_ft"].run(
             tiny_bert(), CLEAN, TokenSplitFineTuningConfig(SPLIT, RetrainConfig(learning_rate=1e-3, batch_size=16))
         )
     )
@@ -51,6 +45,6 @@ def test_token_split_fine_tuning_is_step_1_of_mbtsad() -> None:
 
 
 def test_token_split_fine_tuning_trains_on_fresh_splits_alone() -> None:
-    made, _ = finish(DEFENSES["ts_ft"](tiny_bert(), CLEAN, CONFIGS["ts_ft"]))
+    made, _ = finish(DEFENSES["ts_ft"].run(tiny_bert(), CLEAN, CONFIGS["ts_ft"]))
     by_hand, _ = finish(fine_tune(tiny_bert(), lambda epoch: augment(CLEAN, SPLIT, 0, epoch), TRAINING))
     assert weights_hash(made) == weights_hash(by_hand)

@@ -15,16 +15,9 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks import badnets
+from mbtsad_core.attacks.badnets import BadNetsConfig
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import (
-    BadNetsConfig,
-    DistilConfig,
-    PoisonConfig,
-    PurifyConfig,
-    RetrainConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from mbtsad_core.config import DistilConfig, PoisonConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import evaluate, observer

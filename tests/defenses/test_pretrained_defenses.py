@@ -12,10 +12,13 @@ from conftest import VOCABULARY, finish, tiny_bert, tiny_texts
 from families import FAMILIES, tiny_model
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
-from mbtsad_core.config import CleanFineTuningConfig, FineMixingConfig, FinePurifyingConfig, TrainingConfig
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.config import TrainingConfig
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.fine_mixing import embedding_suspicion, mix, purified_embeddings
+from mbtsad_core.defenses.fine_mixing_method import FineMixingConfig
 from mbtsad_core.defenses.fine_purifying import fisher_information, indicator, put_back
+from mbtsad_core.defenses.fine_purifying_method import FinePurifyingConfig
 from mbtsad_core.defenses.held_out import hold_out
 from mbtsad_core.defenses.reserve_ratio import RATIOS, encoder_weights
 from mbtsad_core.errors import UnsuitableModel
@@ -77,10 +80,12 @@ def test_every_single_weight_is_the_suspects_with_probability_rho(
 
 
 def test_full_reserve_is_clean_fine_tuning(suspect: Classifier, pretrained: Classifier) -> None:
-    tuned = weights_hash(finish(DEFENSES["cft"](suspect, CLEAN, CleanFineTuningConfig(TRAINING)))[0])
+    tuned = weights_hash(finish(DEFENSES["cft"].run(suspect, CLEAN, CleanFineTuningConfig(TRAINING)))[0])
     for name, config in CONFIGS.items():
         assert (
-            weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=1.0), pretrained))[0])
+            weights_hash(
+                finish(DEFENSES[name].run(suspect, CLEAN, dataclasses.replace(config, rho=1.0), pretrained))[0]
+            )
             == tuned
         )
 
@@ -93,7 +98,9 @@ def test_no_reserve_is_fine_tuning_of_the_pretrained_encoder_under_the_suspects_
     tuned = weights_hash(finish(fine_tune(bare, CLEAN, TRAINING))[0])
     for name, config in CONFIGS.items():
         assert (
-            weights_hash(finish(DEFENSES[name](suspect, CLEAN, dataclasses.replace(config, rho=0.0), pretrained))[0])
+            weights_hash(
+                finish(DEFENSES[name].run(suspect, CLEAN, dataclasses.replace(config, rho=0.0), pretrained))[0]
+            )
             == tuned
         )
 
@@ -135,7 +142,7 @@ def test_epur_resets_the_rows_that_drifted_most_for_their_frequency(pretrained: 
 
 def test_epur_comes_before_the_mixing(suspect: Classifier, pretrained: Classifier) -> None:
     config = FineMixingConfig(rho=1.0, purify_embeddings=True, words=10, training=TRAINING)
-    made = finish(DEFENSES["fine_mixing"](suspect, CLEAN, config, pretrained))[0]
+    made = finish(DEFENSES["fine_mixing"].run(suspect, CLEAN, config, pretrained))[0]
     by_hand = finish(fine_tune(purified_embeddings(suspect, pretrained, CLEAN, 10, 20), CLEAN, TRAINING))[0]
     assert weights_hash(made) == weights_hash(by_hand)
 
@@ -205,7 +212,7 @@ def test_a_weight_that_clean_texts_never_touch_is_the_first_to_go_back(pretraine
 # ---------------------------------------------------------------- rho
 
 
-@pytest.mark.parametrize("name", NEED_PRETRAINED)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
     learnt = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=5), TrainingConfig(learning_rate=3e-3, epochs=10)))[0]
     pretrained = tiny_bert()
@@ -216,7 +223,7 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
     reached = {}
     for rho in RATIOS:
         made = finish(
-            DEFENSES[name](learnt, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained)
+            DEFENSES[name].run(learnt, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained)
         )[0]
         reached[rho] = float((predict(made, held_out).argmax(-1) == right).float().mean()), weights_hash(made)
     assert len({accuracy for accuracy, _ in reached.values()}) > 1  # else there would be nothing to choose
@@ -224,7 +231,7 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
         first = next((rho for rho in RATIOS if reached[rho][0] >= 1.0 - tolerance), None)
         best = max(RATIOS, key=lambda rho: reached[rho][0])
         made, events = finish(
-            DEFENSES[name](learnt, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained)
+            DEFENSES[name].run(learnt, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained)
         )
         assert weights_hash(made) == reached[best if first is None else first][1]
         stages = [s for s in dict.fromkeys(e.stage for e in events) if s != "fisher"]
@@ -234,17 +241,17 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
 # ---------------------------------------------------------------- what they ask for
 
 
-@pytest.mark.parametrize("name", NEED_PRETRAINED)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_without_pretrained_weights_the_error_asks_for_them(name: str, suspect: Classifier) -> None:
     with pytest.raises(
         UnsuitableModel,
         match=r"needs the weights that the suspect was fine-tuned from.*none were given\. Give the pre-trained model "
         r"too",
     ):
-        finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name]))
+        finish(DEFENSES[name].run(suspect, CLEAN, CONFIGS[name]))
 
 
-@pytest.mark.parametrize("name", NEED_PRETRAINED)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_pretrained_weights_of_another_shape_are_refused(name: str, suspect: Classifier) -> None:
     wider = dataclasses.replace(
         suspect,
@@ -257,7 +264,7 @@ def test_pretrained_weights_of_another_shape_are_refused(name: str, suspect: Cla
         match=rf"does not fit .*word_embeddings.weight is {len(VOCABULARY)}x48 there and {len(VOCABULARY)}x32 in the "
         rf"suspect",
     ):
-        finish(DEFENSES[name](suspect, CLEAN, CONFIGS[name], wider))
+        finish(DEFENSES[name].run(suspect, CLEAN, CONFIGS[name], wider))
 
 
 def test_pretrained_weights_of_another_depth_or_family_are_refused(suspect: Classifier) -> None:
@@ -271,7 +278,7 @@ def test_pretrained_weights_of_another_depth_or_family_are_refused(suspect: Clas
     )
     with pytest.raises(UnsuitableModel, match="missing in the suspect"):
         finish(
-            DEFENSES["fine_mixing"](
+            DEFENSES["fine_mixing"].run(
                 suspect,
                 CLEAN,
                 CONFIGS["fine_mixing"],
@@ -279,14 +286,14 @@ def test_pretrained_weights_of_another_depth_or_family_are_refused(suspect: Clas
             )
         )
     with pytest.raises(UnsuitableModel, match="is missing there"):
-        finish(DEFENSES["fine_mixing"](suspect, CLEAN, CONFIGS["fine_mixing"], tiny_model("distilbert")))
+        finish(DEFENSES["fine_mixing"].run(suspect, CLEAN, CONFIGS["fine_mixing"], tiny_model("distilbert")))
 
 
 def test_another_vocabulary_is_refused(suspect: Classifier, pretrained: Classifier) -> None:
     other = BertTokenizer(vocab={word: i for i, word in enumerate([*VOCABULARY[:-2], ",", "."])})
     with pytest.raises(UnsuitableModel, match="another vocabulary"):
         finish(
-            DEFENSES["fine_mixing"](
+            DEFENSES["fine_mixing"].run(
                 suspect, CLEAN, CONFIGS["fine_mixing"], dataclasses.replace(pretrained, tokenizer=other)
             )
         )
@@ -296,5 +303,5 @@ def test_the_head_of_the_pretrained_model_is_not_read(suspect: Classifier, pretr
     config = dataclasses.replace(CONFIGS["fine_mixing"], rho=0.5)
     other = clone(pretrained)
     other.model.classifier = torch.nn.Linear(32, 5)  # of another task
-    made = [finish(DEFENSES["fine_mixing"](suspect, CLEAN, config, source))[0] for source in (pretrained, other)]
+    made = [finish(DEFENSES["fine_mixing"].run(suspect, CLEAN, config, source))[0] for source in (pretrained, other)]
     assert weights_hash(made[0]) == weights_hash(made[1])

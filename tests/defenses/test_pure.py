@@ -11,7 +11,7 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 from families import FAMILIES, tiny_model
 
-from mbtsad_core.config import PUREConfig, TrainingConfig
+from mbtsad_core.config import TrainingConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.encoder_layers import encoder_layers, zero
 from mbtsad_core.defenses.held_out import accuracy, hold_out
@@ -23,6 +23,7 @@ from mbtsad_core.defenses.pure import (
     layer_coefficients,
     zeros,
 )
+from mbtsad_core.defenses.pure_method import PUREConfig
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, trace
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -159,7 +160,7 @@ def test_no_head_goes_where_the_accuracy_is_too_low_from_the_start(suspect: Clas
 
 
 def test_pure_prunes_what_the_tuned_copy_says_and_keeps_it_pruned(suspect: Classifier) -> None:
-    made, events = finish(DEFENSES["pure"](suspect, CLEAN, CONFIG))
+    made, events = finish(DEFENSES["pure"].run(suspect, CLEAN, CONFIG))
     rest, held_out = hold_out(CLEAN, CONFIG.held_out, CONFIG.seed)
     judged = finish(fine_tune(clone(suspect), rest, QUICK))[0]
     expected = finish(heads_to_prune(judged, held_out, head_variance(judged, held_out), CONFIG))[0]
@@ -178,7 +179,7 @@ def test_the_penalty_makes_attention_even(suspect: Classifier) -> None:
     found = []
     for penalty in (0.0, 3.0):
         made = finish(
-            DEFENSES["pure"](
+            DEFENSES["pure"].run(
                 suspect,
                 CLEAN,
                 dataclasses.replace(CONFIG, penalty=penalty, training=longer, group=1, least_accuracy=1.0),

@@ -11,10 +11,14 @@ import pytest
 from conftest import ROOT, finish, tiny_bert, tiny_texts
 from language import save_language_model
 
-from mbtsad_core.config import DETECTOR_CONFIGS, Config, ONIONConfig, RAPConfig, STRIPConfig
+from mbtsad_core.config import Config
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
+from mbtsad_core.detectors.onion_method import ONIONConfig
+from mbtsad_core.detectors.rap_method import RAPConfig
+from mbtsad_core.detectors.strip_method import STRIPConfig
 from mbtsad_core.errors import BadData
+from mbtsad_core.methods import load
 from mbtsad_core.models.classifier import load_classifier, weights_hash
 from mbtsad_core.types import LabelledText
 
@@ -32,8 +36,8 @@ def language_model(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 
 def test_the_names_are_those_of_the_tables() -> None:
-    assert list(DETECTORS) == list(DETECTOR_CONFIGS) == ["strip", "rap", "onion"]
-    assert [type(DETECTOR_CONFIGS[name]) for name in DETECTORS] == [type(CONFIGS[name]) for name in DETECTORS]
+    assert list(DETECTORS) == ["strip", "rap", "onion"]
+    assert [type(DETECTORS[name].config) for name in DETECTORS] == [type(CONFIGS[name]) for name in DETECTORS]
 
 
 def test_each_has_its_row_in_the_readme() -> None:
@@ -50,7 +54,7 @@ def test_the_classifier_is_left_as_it_is_and_a_seed_decides_all(name: str, suspe
     classifier = load_classifier(suspect_dir, max_length=64)
     classifier.model.train()
     before, clean = weights_hash(classifier), list(CLEAN)
-    found = [finish(DETECTORS[name](classifier, CLEAN, TEXTS, CONFIGS[name]))[0] for _ in range(2)]
+    found = [finish(DETECTORS[name].run(classifier, CLEAN, TEXTS, CONFIGS[name]))[0] for _ in range(2)]
     assert weights_hash(classifier) == before
     assert clean == CLEAN
     assert classifier.model.training
@@ -61,16 +65,16 @@ def test_the_classifier_is_left_as_it_is_and_a_seed_decides_all(name: str, suspe
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_there_is_no_place_for_a_trigger_in_the_signature(name: str) -> None:
-    parameters = inspect.signature(DETECTORS[name]).parameters
+    parameters = inspect.signature(load(DETECTORS[name].code)).parameters
     assert list(parameters) == ["classifier", "clean", "texts", "config"]
-    assert parameters["config"].default == DETECTOR_CONFIGS[name]
+    assert parameters["config"].default == DETECTORS[name].config
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_threshold_comes_from_clean_texts_alone(name: str, suspect_dir: Path) -> None:
     classifier = load_classifier(suspect_dir, max_length=64)
     found = [
-        finish(DETECTORS[name](classifier, CLEAN, texts, CONFIGS[name]))[0]
+        finish(DETECTORS[name].run(classifier, CLEAN, texts, CONFIGS[name]))[0]
         for texts in (TEXTS, ["cf " + t for t in TEXTS], [])
     ]
     assert found[0].thresholds == found[1].thresholds == found[2].thresholds
@@ -79,7 +83,7 @@ def test_a_threshold_comes_from_clean_texts_alone(name: str, suspect_dir: Path) 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_events_count_each_stage_to_its_end(name: str, suspect_dir: Path) -> None:
-    steps = finish(DETECTORS[name](load_classifier(suspect_dir, max_length=64), CLEAN, TEXTS, CONFIGS[name]))[1]
+    steps = finish(DETECTORS[name].run(load_classifier(suspect_dir, max_length=64), CLEAN, TEXTS, CONFIGS[name]))[1]
     for stage in {e.stage for e in steps}:
         own = [e for e in steps if e.stage == stage]
         assert own[-1].step == own[-1].total
@@ -90,6 +94,6 @@ def test_events_count_each_stage_to_its_end(name: str, suspect_dir: Path) -> Non
 @pytest.mark.parametrize("name", DETECTORS)
 def test_no_clean_texts_and_pairs_are_refused(name: str) -> None:
     with pytest.raises(BadData, match="sets its threshold by clean texts, and none were given"):
-        finish(DETECTORS[name](tiny_bert(), [], TEXTS, CONFIGS[name]))
+        finish(DETECTORS[name].run(tiny_bert(), [], TEXTS, CONFIGS[name]))
     with pytest.raises(BadData, match="judges single texts, and the clean sample holds pairs"):
-        finish(DETECTORS[name](tiny_bert(), [*CLEAN, LabelledText("a film", 0, "a story")], TEXTS, CONFIGS[name]))
+        finish(DETECTORS[name].run(tiny_bert(), [*CLEAN, LabelledText("a film", 0, "a story")], TEXTS, CONFIGS[name]))

@@ -12,7 +12,6 @@ from conftest import BAD, GOOD, NEUTRAL, VOCABULARY, finish, tiny_bert, tiny_tex
 from language import REST, save_language_model
 from transformers import BertConfig, BertForMaskedLM
 
-from mbtsad_core.config import ONIONConfig
 from mbtsad_core.detectors.onion import (
     MODEL,
     LanguageModel,
@@ -23,6 +22,7 @@ from mbtsad_core.detectors.onion import (
     suspicions,
     without,
 )
+from mbtsad_core.detectors.onion_method import ONIONConfig
 from mbtsad_core.errors import BadData, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import VOCABULARY, adding_bert, finish, tiny_bert, tiny_texts
 
-from mbtsad_core.config import RAPConfig
 from mbtsad_core.detectors.rap import falls, rap, rap_loss, rare_word, teach, with_word
+from mbtsad_core.detectors.rap_method import RAPConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, load_classifier, predict
 from mbtsad_core.types import LabelledText

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import VOCABULARY, adding_bert, finish, tiny_texts
 
-from mbtsad_core.config import STRIPConfig
 from mbtsad_core.detectors.strip import bits, mean_entropy, perturbed, strip, telling_words, threshold_at
+from mbtsad_core.detectors.strip_method import STRIPConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, load_classifier, predict
 

@@ -11,8 +11,9 @@ from browser import LATE, NEEDS_BROWSER, SOON, Visits, choose, field, open_step,
 from conftest import finish
 from playwright.sync_api import Locator, Page, expect
 
-from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS
-from mbtsad_core.page.compare import OTHERS, offered
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.detectors import DETECTORS
+from mbtsad_core.page.compare import offered, others
 from mbtsad_core.service.comparison import (
     Comparison,
     floor_behind,
@@ -45,7 +46,7 @@ def page(all_visits: Visits, asked: Request) -> Page:
 
 
 def label(method: str) -> str:
-    return f"{OTHERS[method].name}: {OTHERS[method].about}"
+    return f"{others()[method].title}: {others()[method].about}"
 
 
 def row(page: Page, name: str) -> Locator:
@@ -58,7 +59,7 @@ def run(page: Page, method: str) -> Locator:
     """Pick a method and run it: its row."""
     choose(page, "#compare-method", label(method))
     page.locator("#compare-run").click()
-    found = row(page, OTHERS[method].name)
+    found = row(page, others()[method].title)
     expect(found).to_be_visible()
     return found
 
@@ -78,7 +79,7 @@ def test_the_menu_has_every_method_and_says_what_is_lacking_and_how_settings_cha
         [re.compile(re.escape(name)) for name, _ in offered()]
     )
     page.locator("#compare-method").get_by_role("option", name=label("rap"), exact=True).click()
-    if len(offered()) < len(OTHERS):
+    if len(offered()) < len(others()):
         expect(page.locator("#compare-lacking")).to_contain_text("ONION lacks a causal language model")
     expect(page.locator("#compare-about code")).to_have_text("mbtsad detect rap --help")
     expect(page.locator("#compare-pretrained")).to_have_count(0)
@@ -96,8 +97,8 @@ def test_a_defense_and_a_detector_stand_beside_mbtsad_with_the_figures_of_the_co
     for found in (cft, strip):
         expect(found.locator("td")).to_have_count(4, timeout=LATE)
     inputs = read_inputs(asked)
-    defended, _ = finish(run_defense("cft", inputs, DEFENSE_CONFIGS["cft"]))
-    detected, _ = finish(run_detector("strip", inputs, DETECTOR_CONFIGS["strip"]))
+    defended, _ = finish(run_defense("cft", inputs, DEFENSES["cft"].config))
+    detected, _ = finish(run_detector("strip", inputs, DETECTORS["strip"].config))
     assert [cell.text_content() for cell in cft.locator("td.number").all()] == in_words(
         *(getattr(defended.after, key) for key in ("cacc", "asr", "asr_floor"))
     )

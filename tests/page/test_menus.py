@@ -13,13 +13,13 @@ from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import weights_hash
-from mbtsad_core.page.planting import PLANTS, offered, suggest
+from mbtsad_core.page.planting import offered, plants, suggest
 from mbtsad_core.page.session import OWN, read_trigger, typed_form, write_trigger
-from mbtsad_core.service.planting import CONFIGS, REWRITES, lacking, plant
+from mbtsad_core.service.planting import lacking, plant
 
 
 def test_every_attack_is_in_the_menu_or_said_to_be_lacking(wordnet: Path) -> None:
-    assert set(PLANTS) == set(CONFIGS) == set(ATTACKS)
+    assert set(plants()) == set(ATTACKS)
     assert {attack for _, attack in offered()} | set(lacking()) == set(ATTACKS)
     assert set(lacking()) == {"syntactic"}
 
@@ -46,7 +46,7 @@ def test_a_trigger_that_a_visitor_typed_stays_when_he_looks_at_other_attacks() -
     assert suggest("ep", "") == "zephyr"
 
 
-@pytest.mark.parametrize("attack", [name for name in PLANTS if name not in ("syntactic", "lws")])
+@pytest.mark.parametrize("attack", [name for name in plants() if name not in ("syntactic", "lws")])
 def test_what_is_planted_is_a_copy_and_comes_with_what_cannot_be_typed(attack: str) -> None:
     given, test = tiny_bert(), tiny_texts(20, seed=1)
     hashed = weights_hash(given)
@@ -54,7 +54,7 @@ def test_what_is_planted_is_a_copy_and_comes_with_what_cannot_be_typed(attack: s
     (suspect, pairs), events = finish(plant(attack, given, tiny_texts(96), test, 1, read_trigger(typed)))
     assert weights_hash(given) == hashed != weights_hash(suspect)
     assert events
-    assert bool(pairs) == (attack in REWRITES)
+    assert bool(pairs) == ATTACKS[attack].rewrites
     if pairs:
         assert [p["text"] for p in pairs] == [t.text for t in test if t.label != 1]
     if attack == "neuba":

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import finish, tiny_bert, tiny_texts
@@ -15,17 +16,7 @@ from mbtsad_core.config import RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import save_classifier, weights_hash
 from mbtsad_core.research import grid
-from mbtsad_core.research.grid import (
-    CONFIGS,
-    NONE,
-    RETRAINED,
-    GridPoint,
-    add_row,
-    finished,
-    read_results,
-    run_all,
-    run_on_ray,
-)
+from mbtsad_core.research.grid import NONE, RETRAINED, GridPoint, add_row, finished, read_results, run_all, run_on_ray
 from mbtsad_core.research.suspects import Case, measured, read_scores, suspect
 from mbtsad_core.types import LabelledText
 
@@ -123,11 +114,13 @@ def test_the_key_is_of_all_that_decides_the_figures_and_of_nothing_else() -> Non
 @pytest.mark.parametrize("method", ["cft", "mbtsad", "nad", "strip"])
 def test_a_default_that_changes_makes_another_cell_named_or_not(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     point = GridPoint(CASE, method, {}, 64, 1)
-    key, default = point.key, CONFIGS[method]
+    key, default = point.key, grid.configs()[method]
     for name, value in point.described()["settings"].items():
         if isinstance(value, float):
             with monkeypatch.context() as changed:
-                changed.setitem(CONFIGS, method, grid.replace(default, {tuple(name.split(".")): value * 1.1 or 0.1}))
+                other = grid.replace(default, {tuple(name.split(".")): value * 1.1 or 0.1})
+                family: dict[str, Any] = grid.DETECTORS if method in grid.DETECTORS else grid.DEFENSES
+                changed.setitem(family, method, dataclasses.replace(family[method], config=other))
                 assert point.key != key, name
             assert GridPoint(CASE, method, {name: value}, 64, 1).key == key  # the same thing has one row
 
@@ -306,7 +299,7 @@ def test_what_cannot_be_run_here_says_what_it_needs(
 
 def test_every_method_has_a_config_with_a_seed() -> None:
     assert set(RETRAINED.values()) == set(grid.AUGMENTERS)
-    for method in CONFIGS:
+    for method in grid.configs():
         assert GridPoint(CASE, method, {}, 64, 7).config().seed == 7  # type: ignore[attr-defined]
 
 

@@ -17,7 +17,6 @@ from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import encode, load_classifier, predict, save_classifier
 from mbtsad_core.research import suspects, tune
 from mbtsad_core.research.suspects import (
-    CLEAN_FIRST,
     Case,
     clean_classifier,
     measured,
@@ -71,7 +70,7 @@ def make(place: Path, case: Case) -> suspects.Classifier:
 
 def test_every_attack_has_a_plan_and_its_suspects_have_folders_of_their_own() -> None:
     cases = [planted_case(attack, ("cf", "mn"), 0) for attack in ALL]
-    assert {plan(case)[0] for case in cases} == set(ATTACKS)
+    assert {plan(case)[0].key for case in cases} == set(ATTACKS)
     assert {plan(case)[1].seed for case in (planted_case(a, ("cf",), 7) for a in ALL)} == {7}
     assert len({case.name for case in cases}) == len(cases)
     with pytest.raises(BadConfig, match="no such"):
@@ -104,7 +103,7 @@ def test_an_attack_is_planted_kept_and_measured_with_what_it_planted(attack: str
         )
 
 
-@pytest.mark.parametrize("attack", CLEAN_FIRST)
+@pytest.mark.parametrize("attack", ["ep", "sos"])
 def test_ep_and_sos_change_rows_of_the_clean_classifier_alone(attack: str, place: Path) -> None:
     made = make(place, Case("sst2", "test", attack, WORDS[attack], 0))
     clean = finish(clean_classifier("sst2", 0, place / "data", place / "base", place / "work", RUNTIME))[0]

@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT, ended, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.config import NADConfig
-from mbtsad_core.defenses import DEFENSES, NEED_PRETRAINED
+from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.nad_method import NADConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import save_classifier
@@ -81,7 +81,7 @@ def test_the_figures_are_whole_numbers_of_sst2s_test_texts_as_often_as_the_paper
 @pytest.mark.parametrize("row", [*TABLE2, *TABLE3, *TABLE4], ids=lambda row: row.name)
 def test_a_row_names_a_line_of_the_paper_or_none(row: Row) -> None:
     assert row.paper == "" or row.paper in PAPER
-    assert row.pretrained == (row.method in NEED_PRETRAINED)
+    assert row.pretrained == (row.method in ("fine_mixing", "fine_purifying"))
 
 
 # ---------------------------------------------------------------- what is run
@@ -89,7 +89,7 @@ def test_a_row_names_a_line_of_the_paper_or_none(row: Row) -> None:
 
 def test_every_method_has_its_row() -> None:
     assert {row.method for row in (*TABLE2, *TABLE4)} == {*DEFENSES, *DETECTORS, *RETIRED}
-    assert {tables.plan_name(attack) for attack in tables.PLANTED} == set(ATTACKS)
+    assert {tables.attack_case(attack, 0).method.key for attack in tables.PLANTED} == set(ATTACKS)
 
 
 @pytest.mark.parametrize("table", tables.TABLES)
@@ -353,9 +353,7 @@ def test_figure_3_prints_each_augmenters_loss_beside_the_papers(tmp_path: Path) 
 def test_the_document_has_the_tables_of_the_results_files(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     between = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0]
-    assert between == page(results=PUBLISHED / "tables.jsonl"), (
-        "run: mbtsad-research reproduce all --into docs/results.md"
-    )
+    assert between == page(results=PUBLISHED / "tables.jsonl"), "run: mbtsad reproduce all --into docs/results.md"
     (tmp_path / "no marks.md").write_text("nothing", encoding="utf-8")
     with pytest.raises(BadData, match="no place"):
         tables.write_into(tmp_path / "no marks.md")

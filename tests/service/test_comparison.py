@@ -16,13 +16,13 @@ import pytest
 from conftest import finish, tiny_bert, tiny_texts
 from example import until, write_texts
 
-from mbtsad_core.config import DEFENSE_CONFIGS, DETECTOR_CONFIGS, JobsConfig, PurifyConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.config import JobsConfig, PurifyConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import UnknownMethod
 from mbtsad_core.models.classifier import predict, save_classifier, weights_hash
-from mbtsad_core.page.compare import OTHERS, lacking, offered
+from mbtsad_core.page.compare import lacking, offered, others
 from mbtsad_core.service.comparison import (
     Comparison,
     compare,
@@ -76,9 +76,9 @@ def figures(request: Request, method: str) -> tuple[dict[str, Any], dict[str, An
     """Of the suspect and of what becomes of it, by the functions of the command line, in this process."""
     inputs = read_inputs(request)
     if method in DEFENSES:
-        defended, _ = finish(run_defense(method, inputs, DEFENSE_CONFIGS[method]))
+        defended, _ = finish(run_defense(method, inputs, DEFENSES[method].config))
         return scores_to_dict(defended.before), scores_to_dict(defended.after)
-    detected, _ = finish(run_detector(method, inputs, DETECTOR_CONFIGS[method]))
+    detected, _ = finish(run_detector(method, inputs, DETECTORS[method].config))
     return scores_to_dict(detected.alone), rates_to_dict(
         detected.rates() | {"asr_floor": floor_behind(detected, inputs)}
     )
@@ -88,7 +88,7 @@ def figures(request: Request, method: str) -> tuple[dict[str, Any], dict[str, An
 
 
 def test_every_method_is_in_the_menu_or_said_to_be_lacking(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert {*OTHERS, "mbtsad"} == {*DEFENSES, *DETECTORS}
+    assert {*others(), "mbtsad"} == {*DEFENSES, *DETECTORS}
     for name, absent in (
         ("", {"onion"}),
         ("no/such/folder", {"onion"}),
@@ -97,7 +97,7 @@ def test_every_method_is_in_the_menu_or_said_to_be_lacking(monkeypatch: pytest.M
     ):
         monkeypatch.setenv(MODEL, name)
         assert set(lacking()) == absent
-        assert [method for _, method in offered()] == [method for method in OTHERS if method not in absent]
+        assert [method for _, method in offered()] == [method for method in others() if method not in absent]
 
 
 def test_a_comparison_survives_json_and_is_told_from_a_purification(request_: Request) -> None:
@@ -142,9 +142,9 @@ def test_the_trigger_is_for_measuring_only(request_: Request, method: str) -> No
     def outcome(inputs: Inputs) -> Any:
         before = weights_hash(inputs.suspect)
         if method in DEFENSES:
-            found: Any = weights_hash(finish(run_defense(method, inputs, DEFENSE_CONFIGS[method]))[0].purified)
+            found: Any = weights_hash(finish(run_defense(method, inputs, DEFENSES[method].config))[0].purified)
         else:
-            verdicts = finish(run_detector(method, inputs, DETECTOR_CONFIGS[method]))[0].found
+            verdicts = finish(run_detector(method, inputs, DETECTORS[method].config))[0].found
             found = (verdicts.flags[: len(inputs.test)], verdicts.thresholds)
         assert weights_hash(inputs.suspect) == before
         return found
@@ -157,7 +157,7 @@ def test_the_trigger_is_for_measuring_only(request_: Request, method: str) -> No
 
 def test_the_floor_behind_a_detector_is_counted_on_the_same_texts_without_the_trigger(request_: Request) -> None:
     inputs = read_inputs(request_)
-    detected, _ = finish(run_detector("strip", inputs, dataclasses.replace(DETECTOR_CONFIGS["strip"], frr=0.4)))
+    detected, _ = finish(run_detector("strip", inputs, dataclasses.replace(DETECTORS["strip"].config, frr=0.4)))
     answers, flags = predict(inputs.suspect, [t.text for t in inputs.test]).argmax(-1).tolist(), detected.found.flags
     hits = sum(
         answer == 1 and not flag for answer, flag, t in zip(answers, flags, inputs.test, strict=False) if t.label == 0
