@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -124,14 +124,24 @@ def benchmark(
     return [timed(name, WORKLOADS[name], runtime, rounds, say) for name in names]
 
 
+Start = Callable[[Workload, str, RuntimeConfig], AbstractContextManager[Callable[[], dict[str, Any]]]]
+
+
 def timed(
-    name: str, workload: Workload, runtime: RuntimeConfig, rounds: int, say: Callable[[str], None]
+    name: str,
+    workload: Workload,
+    runtime: RuntimeConfig,
+    rounds: int,
+    say: Callable[[str], None],
+    start: Start | None = None,
 ) -> dict[str, Any]:
-    """The row of one workload."""
+    """The row of one workload; each way is done by what `start` gives, a process of its own unless one says
+    otherwise."""
+    start = start or _process
     ways = workload.ways
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     with ExitStack() as stack:
-        ask = {way: stack.enter_context(_process(workload, way, runtime)) for way in ways}
+        ask = {way: stack.enter_context(start(workload, way, runtime)) for way in ways}
         for i in range(rounds):
             for way in ways if i % 2 == 0 else ways[::-1]:
                 runs[way].append(ask[way]() | {"load": os.getloadavg()[0]})
@@ -139,7 +149,7 @@ def timed(
     ours = runs[OURS][0]
     if workload.default and ours["precision"] != (precision := default_precision(ours["device"])):
         for way, plain in BY_DEFAULT.items():
-            with _process(workload, plain, dataclasses.replace(runtime, precision=precision)) as run:
+            with start(workload, plain, dataclasses.replace(runtime, precision=precision)) as run:
                 runs[way] = [run() | {"load": os.getloadavg()[0]}]
             say(f"{name}  {way}  {runs[way][0]['seconds']:.2f} s  (load {runs[way][0]['load']:.1f})")
     return row(name, runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,18 +11,30 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from mbtsad_core.page.launch import main
 
-@pytest.mark.parametrize("wrong", ["port", "jobs"])
-def test_what_keeps_the_page_from_being_served_is_said_in_a_sentence(wrong: str, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    jobs = tmp_path / ("file/jobs" if wrong == "jobs" else "jobs")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1] if wrong == "port" else 0
-        command = [sys.executable, "app.py", "--port", str(port), "--jobs", str(jobs)]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "Traceback" not in run.stderr
-    last = run.stderr.splitlines()[-1]
+
+def assert_said(printed: str, what: str) -> None:
+    assert "Traceback" not in printed
+    last = printed.splitlines()[-1]
     assert last.startswith("app.py: The page could not be served: ")
     assert last.endswith(". Check --host, --port and --jobs.")
-    assert (str(port) if wrong == "port" else "file") in last
+    assert what in last
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "app.py", "--port", port, "--jobs", str(tmp_path / "jobs")]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert_said(run.stderr, port)
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    (tmp_path / "file").touch()
+    assert main(["--port", "0", "--jobs", str(tmp_path / "file" / "jobs")]) == 1
+    assert_said(capsys.readouterr().err, "file")

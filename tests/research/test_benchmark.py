@@ -3,6 +3,7 @@ command line."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import io
@@ -10,6 +11,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,11 +29,13 @@ from mbtsad_core.research.benchmark import (
     OURS,
     WORKLOADS,
     Shape,
+    Start,
     Workload,
     benchmark,
     operations,
     plain_loss,
     plain_purify,
+    prepare,
     row,
     serve,
     table,
@@ -224,8 +228,16 @@ def test_a_workload_is_timed_in_turns_and_printed_as_json() -> None:
     assert found["peak_memory_mb"][OURS] > 50
 
 
+@contextlib.contextmanager
+def here(workload: Workload, way: str, runtime: RuntimeConfig) -> Iterator[Callable[[], dict[str, Any]]]:
+    yield prepare(workload, way, runtime)
+
+
 @needs_accelerate
-def test_purification_is_timed_in_all_three_ways() -> None:
+@pytest.mark.filterwarnings("ignore")  # the library's own
+@pytest.mark.parametrize("start", [here, pytest.param(None, marks=pytest.mark.slow)], ids=["here", "processes"])
+def test_purification_is_timed_in_all_three_ways(start: Start | None) -> None:
+    """In five processes, or here; that processes are asked in turns is told by another test."""
     small = Workload(
         "purification of a tiny model",
         shape=Shape(1, 32, 2, 64, 6500),
@@ -235,7 +247,7 @@ def test_purification_is_timed_in_all_three_ways() -> None:
         default=True,
     )
     said: list[str] = []
-    found = timed("tiny", small, dataclasses.replace(CPU, precision="bfloat16"), 1, said.append)
+    found = timed("tiny", small, dataclasses.replace(CPU, precision="bfloat16"), 1, said.append, start)
     assert found.keys() >= KEYS | MORE
     assert all(found[key] > 0 for key in (KEYS | MORE) - {"workload"})
     assert (found["device"], found["attention"], found["precision"], found["default_precision"]) == (

@@ -1,7 +1,8 @@
 """Training over two real processes on the CPU ends with the weights of one; one of them writes, and all of them end,
 however it goes.
 
-torchrun starts this file as well, see `main`: one start serves many tests, for loading PyTorch twice takes longest.
+`accelerate launch` starts this file as well, see `main`: one start serves many tests, for loading PyTorch twice takes
+longest.
 """
 
 from __future__ import annotations
@@ -145,11 +146,11 @@ def launched(*launcher: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def two_processes(*program: str | Path) -> subprocess.Popen[str]:
-    """Start a program twice, each time to join the other."""
-    return launched(
-        "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "400", *program
-    )
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "400")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--main_process_port", "0"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +170,15 @@ def told(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> tuple[l
     """What each of two processes says of `main`, and the folder that they worked in."""
     folder = tmp_path_factory.mktemp("two processes")
     (folder / "request.json").write_text(json.dumps(request_.to_dict()), encoding="utf-8")
-    run = ended(two_processes(__file__, folder))
+    run = ended(launched(*ACCELERATE, __file__, folder))
     assert run.returncode == 0, run.stderr
     return [torch.load(folder / f"{this}.pt", weights_only=False) for this in range(2)], folder
 
 
 def main(folder: Path) -> None:
     """All that two processes are asked to do."""
+    from accelerate import PartialState
+
     this, _ = this_of_all()
     found: dict[str, Any] = {name: train() for name, train in TRAININGS.items()}
     found |= dict(zip(("uninterrupted", "resumed"), dropped_out(), strict=True))
@@ -191,6 +194,10 @@ def main(folder: Path) -> None:
     distributed.barrier()  # both have looked
     found["step"] = (state.stage, state.step)
     follow(execute(request, folder / "out", resume=True), quiet=True)
+    short = ["--recipe", "paper", "--retrain-epochs", "1", "--distil-epochs", "1", "--json"]
+    run = mbtsad("purify", *flags(request, folder / "printed"), *short)
+    found["printed"] = (run.returncode, run.stdout)
+    PartialState._reset_state()  # the command has taken leave of the other process; they meet again
     astray = [
         "--retrain-learning-rate",
         "1",
@@ -368,7 +375,7 @@ def flags(request: Request, out: Path) -> Sequence[str]:
 @needs_accelerate
 def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: Request, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = two_processes("-m", "mbtsad_core.cli", "purify", *flags(request_, out), "--retrain-epochs", "1000")
+    run = launched(*TORCHRUN, "-m", "mbtsad_core.cli", "purify", *flags(request_, out), "--retrain-epochs", "1000")
     assert run.stderr is not None
     printed = []
     for line in run.stderr:
@@ -387,35 +394,11 @@ def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: R
 
 
 @needs_accelerate
-def test_a_run_over_two_processes_prints_its_result_once(request_: Request, tmp_path: Path) -> None:
-    program = [
-        "-m",
-        "mbtsad_core.cli",
-        "purify",
-        *flags(request_, tmp_path / "out"),
-        "--recipe",
-        "paper",
-        "--retrain-epochs",
-        "1",
-        "--distil-epochs",
-        "1",
-    ]
-    run = ended(
-        launched(
-            "accelerate.commands.launch",
-            "--multi_gpu",
-            "--num_processes",
-            "2",
-            "--num_machines",
-            "1",
-            "--main_process_port",
-            "0",
-            *program,
-            "--json",
-        )
-    )
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == json.loads((tmp_path / "out" / "report.json").read_text())
+def test_a_run_over_two_processes_prints_its_result_once(told: tuple[list[dict[str, Any]], Path]) -> None:
+    (code, out), others = (found["printed"] for found in told[0])
+    assert code == 0
+    assert json.loads(out) == json.loads((told[1] / "printed" / "report.json").read_text())
+    assert others == (0, "")
 
 
 @pytest.fixture
