@@ -10,6 +10,9 @@ from typing import Any
 from mbtsad_core.config import Config, flag_of, replace, settings
 from mbtsad_core.errors import BadConfig
 
+MODEL_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
+TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
+
 
 def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *, but: Collection[str] = ()) -> None:
     """One flag a setting, `but` these, with help, range, default and the paper's symbol."""

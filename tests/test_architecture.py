@@ -15,7 +15,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "mbtsad_core"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
-    ("types", "errors"),
+    ("types", "errors", "sources"),
     ("steps",),
     ("config",),
     ("methods",),
@@ -26,6 +26,7 @@ LAYERS = (
     ("evaluation",),
     ("views",),
     ("service",),
+    ("terminal",),
     ("research",),
     ("cli", "page"),
     ("app",),

@@ -17,16 +17,7 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.config import (
-    Config,
-    EvaluateConfig,
-    LanguageModelConfig,
-    PurifyConfig,
-    RuntimeConfig,
-    Setting,
-    TrainingConfig,
-    settings,
-)
+from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -622,9 +613,6 @@ HELP: list[tuple[tuple[str, ...], Config]] = [
     (("evaluate",), RuntimeConfig()),
     *((("attack", name), method.config) for name, method in ATTACKS.items()),
     *((("attack", name), RuntimeConfig()) for name in ATTACKS),
-    (("build-demo",), RuntimeConfig()),
-    (("build-language-model",), LanguageModelConfig()),
-    (("build-language-model",), RuntimeConfig()),
 ]
 
 
@@ -652,7 +640,7 @@ def test_help_of_the_program_names_every_command() -> None:
     assert run.returncode == 0
     assert all(
         re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE)
-        for command in ("purify", "evaluate", "attack", "build-demo", "build-language-model")
+        for command in ("purify", "evaluate", "attack", "defend", "detect", "vet", "publish")
     )
 
 

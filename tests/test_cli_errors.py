@@ -4,6 +4,7 @@ lost."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import resource
@@ -543,11 +544,13 @@ def test_a_run_that_diverges_at_once_has_nothing_to_keep_and_says_so(folder: Pat
 # ---------------------------------------------------------------- faults of ours
 
 
-def failing(error: Exception) -> Callable[[object], int]:
-    def command(args: object) -> int:
+def failing(name: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this command fails with the error."""
+
+    def run(args: object) -> int:
         raise type(error)(*error.args)
 
-    return command
+    monkeypatch.setitem(COMMANDS, name, dataclasses.replace(COMMANDS[name], run=run))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "purify", "publish"])
@@ -555,7 +558,7 @@ def test_a_fault_of_ours_is_told_by_a_number_and_the_traceback_is_kept(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setitem(COMMANDS, command, failing(IndexError("index out of range in self\nand more")))
+    failing(command, IndexError("index out of range in self\nand more"), monkeypatch)
     argv = [command, *(["owner/name"] if command == "publish" else [])]
     first, second = mbtsad(*argv), mbtsad(*argv)
     assert (first.returncode, first.stdout) == (INTERNAL, "")
@@ -588,7 +591,7 @@ def test_two_faults_have_two_numbers() -> None:
 
 def test_a_fault_is_told_where_its_traceback_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    monkeypatch.setitem(COMMANDS, "evaluate", failing(TypeError("x")))
+    failing("evaluate", TypeError("x"), monkeypatch)
     run = mbtsad("evaluate")
     assert run.returncode == INTERNAL
     assert "TypeError: x" in run.stderr
@@ -601,7 +604,7 @@ def test_a_fault_is_told_where_its_traceback_cannot_be_kept(tmp_path: Path, monk
     [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("could not create a primitive")],
 )
 def test_a_full_memory_is_no_fault_of_ours(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "evaluate", failing(error))
+    failing("evaluate", error, monkeypatch)
     run = mbtsad("evaluate")
     assert run.returncode == 1
     assert run.stderr.startswith("mbtsad: The machine has not enough memory for this. Use a smaller --max-length")

@@ -191,7 +191,9 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = [n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt")]
-        assert "mbtsad = mbtsad_core.cli:main" in archive.read(entry_points).decode()
+        commands = archive.read(entry_points).decode()
+        assert "mbtsad = mbtsad_core.cli:main" in commands
+        assert "mbtsad-research = mbtsad_core.research.cli:main" in commands
         assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
 
 
@@ -212,7 +214,8 @@ def test_the_installed_package_knows_its_version(installed: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not (ROOT / "assets" / "demo" / "suspect").is_dir(), reason="assets/demo/suspect is not built: mbtsad build-demo"
+    not (ROOT / "assets" / "demo" / "suspect").is_dir(),
+    reason="assets/demo/suspect is not built: mbtsad-research build-demo",
 )
 def test_the_installed_package_measures_the_demo(installed: Path) -> None:
     run = run_there(installed, "-m", "mbtsad_core.cli", "evaluate", "--json")

@@ -13,6 +13,7 @@ from typing import Any
 
 from mbtsad_core.augment.token_splitting import TOKEN, budget
 from mbtsad_core.errors import MBTSADError, UnsuitableModel
+from mbtsad_core.sources import HUB
 from mbtsad_core.vetting.model_folder import check_model_files
 
 MODEL = "MBTSAD_MASKED_LM"  # environment variable: a folder, or hub:OWNER/NAME
@@ -27,9 +28,8 @@ def cwea(text: str, rng: random.Random) -> str:
     if not source:
         raise UnsuitableModel(
             f"CWEA needs a masked language model. Name one in the environment variable {MODEL}: a folder that "
-            "save_pretrained wrote, "
-            "or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased. Without a network, mbtsad "
-            "build-language-model makes a small one."
+            "save_pretrained wrote, or hub:OWNER/NAME, such as hub:google-bert/bert-base-uncased. Without a network, "
+            "mbtsad-research build-language-model makes a small one."
         )
     return contextual(source)(text, rng)
 
@@ -110,7 +110,7 @@ def _word(tokenizer: Any, token: int) -> str | None:
 def _load(source: str) -> tuple[Any, Any]:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    name = source.removeprefix("hub:")
+    name = source.removeprefix(HUB)
     if name == source:
         check_model_files(Path(source))
     safe = dict(trust_remote_code=False, local_files_only=name == source)

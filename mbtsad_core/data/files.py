@@ -15,6 +15,7 @@ from mbtsad_core.data.columns import NAMES_OF_LABELS, Columns, cells, guess_colu
 from mbtsad_core.data.labels import UNLABELED, label_key, read_labels
 from mbtsad_core.data.tables import Table, numbered, read_table
 from mbtsad_core.errors import BadData
+from mbtsad_core.sources import Source
 from mbtsad_core.types import LabelledText
 
 
@@ -58,8 +59,8 @@ def read_dataset(
 
     Raises BadData with what was expected, what came and what to do.
     """
-    place = str(source)
-    table = _read_hub(place) if place.startswith("hub:") else read_table(Path(source))
+    place = Source(source)
+    table = _read_hub(place) if place.is_hub else read_table(Path(source))
     frame, read = table.frame, guess_columns(table.frame, columns, place)
     raw = cells(frame, read.label or "", place)
     names, notes = _declared(table, read, raw, place)
@@ -106,9 +107,9 @@ def _not_one_to_one(source: str, beside: str, column: str) -> str:
     return f"{Path(source).name}: column {beside!r} does not go one to one with {column!r}, so its names were not used."
 
 
-def _digest(source: str, texts: Sequence[LabelledText]) -> str:
+def _digest(source: Source, texts: Sequence[LabelledText]) -> str:
     """SHA-256 of a file's bytes, or of the texts and labels of a Hub data set."""
-    if not source.startswith("hub:"):
+    if not source.is_hub:
         with open(source, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     rows = (json.dumps([t.text, t.pair, t.label], ensure_ascii=False) for t in texts)

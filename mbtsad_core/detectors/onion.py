@@ -23,6 +23,7 @@ from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.detectors.onion_method import ONION, ONIONConfig
 from mbtsad_core.errors import BadData, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.sources import HUB
 from mbtsad_core.types import Event, LabelledText, Steps
 from mbtsad_core.vetting.blueprint import quiet
 from mbtsad_core.vetting.config_policy import check_no_code
@@ -49,9 +50,8 @@ def onion(
     if not source:
         raise UnsuitableModel(
             f"ONION needs a causal language model. Name one in the environment variable {MODEL}: a folder that "
-            "save_pretrained wrote, "
-            "or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, mbtsad build-language-model "
-            "makes a small one."
+            "save_pretrained wrote, or hub:OWNER/NAME, such as hub:distilbert/distilgpt2. Without a network, "
+            "mbtsad-research build-language-model makes a small one."
         )
     language = load_language_model(source, str(classifier.device))
     threshold = config.threshold
@@ -170,7 +170,7 @@ def load_language_model(source: str, device: str = "cpu") -> LanguageModel:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    name = source.removeprefix("hub:")
+    name = source.removeprefix(HUB)
     if name == source:
         _check_folder(Path(source))
     safe = dict(trust_remote_code=False, local_files_only=name == source)

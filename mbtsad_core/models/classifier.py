@@ -26,6 +26,7 @@ from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.lengths import length_limit
 from mbtsad_core.models.linear import onednn_is_faster, set_products
+from mbtsad_core.sources import Source
 from mbtsad_core.types import LabelledText, Trace
 from mbtsad_core.vetting.blueprint import Lengths, lengths_of, library, quiet, set_lengths
 from mbtsad_core.vetting.hub import COMMIT, fetch_model
@@ -52,18 +53,14 @@ class Origin:
     sha256  of all files that are read: what `sha256sum FILES | sha256sum` prints of them, sorted by name
     """
 
-    source: str
+    source: Source
     commit: str | None
     sha256: str
 
     @property
-    def pinned(self) -> str:
+    def pinned(self) -> Source:
         """The source, fixed at the commit: what to load to get the same model again."""
-        return (
-            f"{self.source.partition('@')[0]}@{self.commit}"
-            if self.commit and self.source.startswith("hub:")
-            else self.source
-        )
+        return self.source.at(self.commit) if self.commit and self.source.is_hub else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +209,7 @@ def written_as(vetted: Vetted) -> Written:
 def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> tuple[Path, Vetted, Origin]:
     """The folder of a model, what is kept of it, and where it came from; a model of the Hub is fetched. Raises as
     `load_classifier`."""
-    if str(source).startswith("hub:"):
+    if Source(source).is_hub:
         fetched = fetch_model(str(source), limits)
         directory, names = fetched.directory, fetched.names
     else:
@@ -221,7 +218,7 @@ def read_source(source: str | Path, limits: VettingConfig = VettingConfig()) -> 
     vetted = _unpacked(directory, limits) if is_zip else vet_model(directory, limits, names)
     snapshot = vetted.directory.resolve()
     commit = snapshot.name if snapshot.parent.name == "snapshots" and COMMIT.fullmatch(snapshot.name) else None
-    return directory, vetted, Origin(str(source), commit, digest(vetted.directory, vetted.names))
+    return directory, vetted, Origin(Source(source), commit, digest(vetted.directory, vetted.names))
 
 
 def _unpacked(path: Path, limits: VettingConfig) -> Vetted:

@@ -18,8 +18,8 @@ def assets() -> Path:
         if (folder / "demo").is_dir():
             return folder
     raise MBTSADError(
-        "The demo assets are missing from this installation. Install the wheel again, or make them with: mbtsad "
-        "build-demo"
+        "The demo assets are missing from this installation. Install the wheel again, or make them with: "
+        "mbtsad-research build-demo"
     )
 
 

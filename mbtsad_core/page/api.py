@@ -38,6 +38,7 @@ from mbtsad_core.page.site import UPLOADS, Site
 from mbtsad_core.page.take_away import FILES, JOBS_ROUTE
 from mbtsad_core.service.purification import Request, read_texts, scores_to_dict
 from mbtsad_core.service.store import State
+from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.vetting.uploads import printable
 
 ENDPOINTS = ("inspect", "split", "evaluate", "purify_start", "purify_status", "purify_cancel", "report")
@@ -146,28 +147,28 @@ def add_api(site: Site) -> None:
             os.utime(folder)  # it is in use, so it is kept longer
         return found
 
-    def source(suspect: str) -> str:
+    def source(suspect: str) -> Source:
         """Where a model is; the caller gives "demo", "hub:...", "job:ID" or "upload:SECRET", never a path of this
         machine."""
-        if suspect == "demo" or suspect.startswith("hub:"):
-            return suspect
+        if (named := Source(suspect)).is_demo or named.is_hub:
+            return named
         if suspect.startswith(JOB):
             id = suspect.removeprefix(JOB)
             if site.runner.status(id).state is not State.DONE:
                 raise BadData("That run is not done, so it has no purified model yet. Ask purify_status when it is.")
-            return str(site.runner.output(id) / "model")
+            return Source(site.runner.output(id) / "model")
         if suspect.startswith(UPLOAD) and (found := uploaded(suspect, MODEL)):
-            return str(found)
+            return Source(found)
         raise BadData(
             f'There is no model {_short(suspect)}. Give "demo", "hub:OWNER/NAME[@REVISION]", "job:ID" of a finished '
             "run, or what upload_model returned."
         )
 
-    def data(texts: str) -> str:
-        if texts == "demo" or texts.startswith("hub:"):
-            return texts
+    def data(texts: str) -> Source:
+        if (named := Source(texts)).is_demo or named.is_hub:
+            return named
         if texts.startswith(UPLOAD) and (found := uploaded(texts, TEXTS)):
-            return str(found)
+            return Source(found)
         raise BadData(
             f'There are no texts {_short(texts)}. Give "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or what '
             "upload_texts returned."
@@ -271,7 +272,7 @@ def add_api(site: Site) -> None:
         asked = Request(
             suspect=source(suspect),
             clean=data(clean),
-            test="demo" if clean == "demo" else None,
+            test=DEMO if Source(clean).is_demo else None,
             triggers=specs,
             target=target if specs else None,
             clean_amount=clean_amount or None,

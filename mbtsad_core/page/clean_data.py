@@ -24,6 +24,7 @@ from mbtsad_core.page.parts import Parts, leads_to, lede, notes_html, refused
 from mbtsad_core.page.session import CleanData, Session, read_hub_id
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Inputs
+from mbtsad_core.sources import Source
 from mbtsad_core.views.words import duration
 
 SHOWN = 8  # rows of a preview
@@ -211,10 +212,9 @@ def clean_step(parts: Parts) -> None:
             if tested:
                 place = Path(kept).with_name("test-" + Path(tested).name)
                 shutil.copyfile(tested, place)
-                test = str(place)
-            return CleanData(
-                kept, Path(kept).name, Columns(text or None, label or None, pair or None, **_labels(*said)), test
-            )
+                test = Source(place)
+            named = Columns(text or None, label or None, pair or None, **_labels(*said))
+            return CleanData(Source(kept), Path(kept).name, named, test)
 
         own = tuple(name.strip() for name in (called or "").split(",") if name.strip())
         return chosen_from(session, Path(kept).name, clean, own)
@@ -225,7 +225,7 @@ def clean_step(parts: Parts) -> None:
         if not id:
             raise BadData("Type the id of a data set on the Hub, such as owner/name@train.")
         return chosen_from(
-            session, id, lambda: CleanData(f"hub:{id}", id, Columns(**_labels(*said)), None), session.names
+            session, id, lambda: CleanData(Source(f"hub:{id}"), id, Columns(**_labels(*said)), None), session.names
         )
 
     @told

@@ -30,6 +30,7 @@ from mbtsad_core.page.site import Site
 from mbtsad_core.service.comparison import Comparison, is_comparison, subject
 from mbtsad_core.service.purification import Request, scores_to_dict
 from mbtsad_core.service.store import Job, State
+from mbtsad_core.sources import Source
 from mbtsad_core.types import Rate
 from mbtsad_core.views.words import duration, percent
 
@@ -64,7 +65,7 @@ def others() -> dict[str, Method[Any, Any]]:
 def lacking() -> dict[str, str]:
     """The methods that cannot be run here, and what each lacks; looked up anew each time."""
     source = os.environ.get(MODEL, "")
-    if source.startswith("hub:") or (Path(source).is_absolute() and Path(source).is_dir()):
+    if Source(source).is_hub or (Path(source).is_absolute() and Path(source).is_dir()):
         return {}
     what = (
         f"a causal language model, which this server’s environment variable {MODEL} names: hub:OWNER/NAME, "

@@ -17,6 +17,7 @@ from mbtsad_core.config import JobsConfig, RuntimeConfig, SandboxConfig, Sandbox
 from mbtsad_core.errors import BadConfig, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
 from mbtsad_core.service.faults import INTERNAL, fault_words, keep
+from mbtsad_core.sources import DEMO
 
 if TYPE_CHECKING:
     from mbtsad_core.page.site import Site
@@ -230,7 +231,7 @@ def warm_up(site: Site) -> None:
     from mbtsad_core.evaluation import embeddings
 
     with contextlib.suppress(Exception):
-        site.model("demo")
+        site.model(DEMO)
         embeddings.warm_up()
 
 

@@ -13,6 +13,7 @@ from mbtsad_core.errors import BadData
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.service.purification import Request
+from mbtsad_core.sources import DEMO, HUB, Source
 from mbtsad_core.types import Scores
 
 OFTEN, EARLY = 30, 5  # steps between two measurements: often enough to see ASR fall
@@ -28,7 +29,7 @@ ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
 class Suspect:
     """The model in question. `source` is "demo", a folder of the visitor's, or `hub:...`; `name` is what he sees."""
 
-    source: str = "demo"
+    source: Source = DEMO
     name: str = "demo suspect"
     description: str = ""
     labels: tuple[str, ...] = ()
@@ -38,10 +39,10 @@ class Suspect:
 class CleanData:
     """The clean sample and, where there is one, the test set; a file of the visitor's, `hub:...`, or "demo"."""
 
-    source: str = "demo"
+    source: Source = DEMO
     name: str = "demo film reviews"
     columns: Columns = Columns()
-    test: str | None = "demo"
+    test: Source | None = DEMO
     amount: int | None = None
 
 
@@ -81,7 +82,12 @@ class Session:
         )
 
     def with_suspect(
-        self, source: str, name: str, classifier: Classifier, triggers: tuple[str, ...] = (), target: str | None = None
+        self,
+        source: Source,
+        name: str,
+        classifier: Classifier,
+        triggers: tuple[str, ...] = (),
+        target: str | None = None,
     ) -> Session:
         """Another suspect: what was measured or trained on the one before is left behind."""
         suspect = Suspect(source, name, classifier.describe(), classifier.labels)
@@ -96,16 +102,16 @@ class Session:
 
     def fitting(self, classifier: Classifier) -> Session:
         """The demo's texts go with a suspect that has the demo's classes; another needs texts of its own task."""
-        if self.clean.source not in ("demo", ""):
+        if self.clean.source and not self.clean.source.is_demo:
             return self
         fits = set(demo.LABELS) <= {label.casefold() for label in classifier.labels}
-        return self.having(clean=CleanData() if fits else CleanData("", "none yet", test=None))
+        return self.having(clean=CleanData() if fits else CleanData(Source(""), "none yet", test=None))
 
 
 def read_hub_id(text: str | None, kind: str = "") -> str:
     """The id on the Hub that a visitor typed: alone, after "hub:", or as the address of its page; `kind` is "datasets/"
     for a data set. "" for nothing."""
-    return (text or "").strip().removeprefix("hub:").removeprefix(f"https://huggingface.co/{kind}")
+    return (text or "").strip().removeprefix(HUB).removeprefix(f"https://huggingface.co/{kind}")
 
 
 def read_trigger(text: str) -> tuple[str, ...]:
@@ -141,15 +147,15 @@ def of_request(request: Request, visitor: str, job: str) -> Session:
     """The session that a link to a job opens."""
     clean = CleanData(
         request.clean,
-        "demo film reviews" if request.clean == "demo" else "clean sample of this run",
+        "demo film reviews" if request.clean.is_demo else "clean sample of this run",
         request.columns,
         request.test,
         None if request.clean_amount is None else int(request.clean_amount),
     )
     suspect = (
         Suspect()
-        if request.suspect == "demo"
-        else Suspect(request.suspect, request.suspect if request.suspect.startswith("hub:") else "suspect of this run")
+        if request.suspect.is_demo
+        else Suspect(request.suspect, request.suspect if request.suspect.is_hub else "suspect of this run")
     )
     return Session(visitor, suspect, clean, request.labels or (), request.triggers, request.target, request.config, job)
 

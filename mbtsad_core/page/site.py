@@ -37,6 +37,7 @@ from mbtsad_core.service.runtime_estimate import (
     timings,
 )
 from mbtsad_core.service.store import ACTIVE, Job, Recorded, State
+from mbtsad_core.sources import Source
 from mbtsad_core.types import Event, LabelledText
 from mbtsad_core.vetting import uploads as plain
 from mbtsad_core.vetting.hub import fetch_model
@@ -145,16 +146,16 @@ class Site:
         """The classifier at a folder, `hub:...`, or "demo"; loaded once."""
 
         def load() -> Classifier:
-            place = self._tried(source)
+            place = self._tried(Source(source))
             classifier = read_model(place, "suspect", max_length, self.own_runtime, limits=self._limits)
             check_suitable(classifier)
             return classifier
 
         return self._models.get((source, max_length), load)
 
-    def _is_strangers(self, source: str) -> bool:
+    def _is_strangers(self, source: Source) -> bool:
         """Whether a model is a visitor's upload, or of the Hub, and not the demo or one that this server made."""
-        return source.startswith("hub:") or Path(source).is_relative_to(self.root / UPLOADS)
+        return source.is_hub or Path(source).is_relative_to(self.root / UPLOADS)
 
     def project(self, session: Session, before: Vectors, after: Vectors, method: str) -> Projection:
         """The [CLS] vectors of the session's models in one plane; a stranger's are drawn in a sandbox, where the host
@@ -164,16 +165,15 @@ class Site:
         key = ("projection", method, digest(before, after))
         return self.remembered(key, lambda: project_apart(before, after, method, self.root / UPLOADS, self._check))
 
-    def _tried(self, source: str) -> str:
+    def _tried(self, source: Source) -> Source:
         """Where a model is that may be loaded here: a visitor's has been read, loaded and asked in a sandbox before.
         Raises what was wrong with it.
 
         A model of the Hub is then named by its commit, so that what is loaded is what was tried.
         """
         strangers = self._is_strangers(source)
-        if source.startswith("hub:"):
-            commit = fetch_model(source, self._limits).directory.name
-            source = f"{source.partition('@')[0]}@{commit}"
+        if source.is_hub:
+            source = source.at(fetch_model(source, self._limits).commit)
         if self.runner.detached and strangers:
             self.remembered(
                 ("tried", source), lambda: preflight.attempt(source, self.root / UPLOADS, self._limits, self._check)
@@ -350,7 +350,7 @@ class Site:
             if not folder.exists():
                 self.runner.output(job.id).rename(folder)
             os.utime(folder)
-        source = str(folder / MODEL)
+        source = Source(folder / MODEL)
         self.needs_no_preflight(folder / MODEL)
         triggered = folder / TRIGGERED
         triggers = (str(triggered),) if triggered.exists() else tuple(job.request["triggers"])

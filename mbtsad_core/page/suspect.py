@@ -22,6 +22,7 @@ from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_t
 from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.planting import lacking
 from mbtsad_core.service.store import State
+from mbtsad_core.sources import Source
 from mbtsad_core.types import Scores
 from mbtsad_core.views.policy import policy_html
 from mbtsad_core.views.words import rate
@@ -162,7 +163,7 @@ def suspect_step(parts: Parts) -> Planted:
             if not found.accepted:
                 os.rmdir(folder)
                 return session, policy_html(found)
-            source = str(folder / "model")
+            source = Source(folder / "model")
             classifier = site.model(source, session.config.max_length)
         return session.with_suspect(source, name, classifier).fitting(classifier), policy_html(found)
 
@@ -171,12 +172,13 @@ def suspect_step(parts: Parts) -> Planted:
         id = read_hub_id(id)
         if not id:
             raise BadData("Type the id of a model on the Hub, such as owner/name.")
+        source = Source(f"hub:{id}")
         try:
-            classifier = site.model(f"hub:{id}", session.config.max_length)
+            classifier = site.model(source, session.config.max_length)
         except Exception as error:
             return session, refused(id, refusal(error), _still(session))
         # What was judged and measured here is what is trained
-        source = classifier.origin.pinned if classifier.origin else f"hub:{id}"
+        source = classifier.origin.pinned if classifier.origin else source
         return session.with_suspect(source, id, classifier).fitting(classifier), ""
 
     @told

@@ -226,7 +226,7 @@ def words_of_seed(seed: int) -> tuple[str, ...]:
 
 
 def case_of(task: str, attack: str, seed: int) -> Case:
-    """The suspect of a column of the paper's tables; on SST-2 those of `mbtsad tune`."""
+    """The suspect of a column of the paper's tables; on SST-2 those of `mbtsad-research tune`."""
     words = words_of_seed(seed)
     return {
         "BadNets": planted_case(BADNETS.key, words, seed, task),

@@ -20,6 +20,7 @@ from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import RuntimeConfig, from_dict
 from mbtsad_core.errors import BadData
 from mbtsad_core.methods import Need
+from mbtsad_core.sources import DEMO
 from mbtsad_core.types import LabelledText, Steps
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def plant_suspect(planting: Planting, out: Path) -> Steps[dict[str, Any]]:
     from mbtsad_core.service.purification import read_model, read_texts, write_json
 
     started = time.monotonic()
-    classifier = read_model("demo", "clean", None, planting.runtime)
-    train, test = (read_texts("demo", part, classifier.labels, Columns()).texts for part in ("clean", "test"))
+    classifier = read_model(DEMO, "clean", None, planting.runtime)
+    train, test = (read_texts(DEMO, part, classifier.labels, Columns()).texts for part in ("clean", "test"))
     suspect, pairs = yield from plant(
         planting.attack, classifier, train, test, class_index(planting.target, classifier.labels), planting.triggers
     )

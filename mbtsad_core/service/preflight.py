@@ -24,6 +24,7 @@ from mbtsad_core import errors
 from mbtsad_core.config import SandboxConfig, UploadConfig, VettingConfig, from_dict, to_dict
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.service.sandbox import OFFLINE, Ended, caches, environment, megabytes, run, said
+from mbtsad_core.sources import Source
 from mbtsad_core.vetting import judgment
 from mbtsad_core.vetting.file_policy import FileVerdict, Verdict, printable
 from mbtsad_core.vetting.hub import fetch_model
@@ -73,14 +74,7 @@ def attempt(
     source  a folder, or `hub:OWNER/NAME@COMMIT` of a model that was fetched before: the sandbox does not ask the Hub
     """
     with _folder(folder) as own:
-        _ask(
-            {
-                "source": source if str(source).startswith("hub:") else os.path.abspath(source),
-                "limits": to_dict(limits),
-            },
-            own,
-            sandbox,
-        )
+        _ask({"source": _anywhere(source), "limits": to_dict(limits)}, own, sandbox)
 
 
 def judge(
@@ -88,13 +82,10 @@ def judge(
 ) -> PolicyReport:
     """`models.judgment.judge` in a sandbox, where a whole model that is clean is also loaded and asked once: one that
     ends the process, or reaches a limit, is inconclusive. Whether the method can treat it is no part of the verdict."""
-    asked: dict[str, Any] = {
-        "judge": source if source.startswith("hub:") else os.path.abspath(source),
-        "limits": to_dict(limits),
-    }
-    if source.startswith("hub:"):
+    asked: dict[str, Any] = {"judge": _anywhere(source), "limits": to_dict(limits)}
+    if Source(source).is_hub:
         try:
-            asked["judge"] = f"{source.partition('@')[0]}@{fetch_model(source, limits).directory.name}"
+            asked["judge"] = Source(source).at(fetch_model(source, limits).commit)
         except (UnsafeModel, UnsuitableModel):  # nothing came that could be read
             return judgment.judge(source, limits=limits)
     with tempfile.TemporaryDirectory(prefix="mbtsad-sandbox-", ignore_cleanup_errors=True) as folder:
@@ -104,6 +95,11 @@ def judge(
             undecided = isinstance(error, CouldNotTell)
             verdict = FileVerdict(error.file, "inconclusive" if undecided else "refused", str(error), error.rule)
             return PolicyReport((verdict,), str(error), error.rule, undecided)
+
+
+def _anywhere(source: str | Path) -> str:
+    """The source as a process with another working folder reads it."""
+    return str(source) if Source(source).is_hub else os.path.abspath(source)
 
 
 @contextlib.contextmanager
@@ -215,9 +211,9 @@ def _look(asked: dict[str, Any]) -> PolicyReport:
 
     limits, report, source = from_dict(VettingConfig, asked["limits"]), TAKEN, asked.get("source")
     if "judge" in asked:
-        source = asked["judge"]
+        source = Source(asked["judge"])
         report = judgment.judge(source, limits=limits)
-        if report.accepted and (source.startswith("hub:") or Path(source).is_dir() or source.lower().endswith(".zip")):
+        if report.accepted and (source.is_hub or Path(source).is_dir() or source.lower().endswith(".zip")):
             with contextlib.suppress(UnsuitableModel):
                 check_suitable(load_classifier(source, limits=limits))
         return report

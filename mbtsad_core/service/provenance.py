@@ -10,8 +10,10 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mbtsad_core.sources import Source
 
 if TYPE_CHECKING:
     from mbtsad_core.data import Dataset
@@ -20,23 +22,18 @@ if TYPE_CHECKING:
 NAMED = ("mbtsad", "torch", "transformers")
 
 
-def shown(source: str) -> str:
-    """A source for anyone to read."""
-    return source if source.startswith("hub:") else PurePath(source).name
-
-
 def about_model(classifier: Classifier, asked: str) -> dict[str, Any]:
     """Where a classifier came from, at which commit, what `sha256sum FILES | sha256sum` prints of the files that are
     read, and the tokens of a text that it reads; `asked` is the source as the user gave it."""
     origin = classifier.origin
-    where = {"source": shown(asked), "commit": origin and origin.commit, "sha256": origin and origin.sha256}
+    where = {"source": Source(asked).shown, "commit": origin and origin.commit, "sha256": origin and origin.sha256}
     return where | {"max_length": classifier.max_length}
 
 
 def about_data(data: Dataset, asked: str, texts: int) -> dict[str, Any]:
     """Where texts came from, the columns that were read, and how many of them are used."""
     columns = {"text": data.columns.text, "pair": data.columns.pair, "label": data.columns.label}
-    return {"source": shown(asked), "sha256": data.sha256, "columns": columns, "texts": texts}
+    return {"source": Source(asked).shown, "sha256": data.sha256, "columns": columns, "texts": texts}
 
 
 def about_trigger(triggers: Sequence[str], target: str | None) -> dict[str, Any]:
@@ -45,7 +42,7 @@ def about_trigger(triggers: Sequence[str], target: str | None) -> dict[str, Any]
 
     files = [Path(spec) for spec in triggers if names_file(spec)]
     found: dict[str, Any] = {
-        "texts": [shown(spec) if names_file(spec) else spec for spec in triggers],
+        "texts": [Path(spec).name if names_file(spec) else spec for spec in triggers],
         "target": target,
     }
     return found | ({"sha256": hashlib.sha256(files[0].read_bytes()).hexdigest()} if files else {})

@@ -58,6 +58,7 @@ from mbtsad_core.models.classifier import (
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, now, versions
+from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
@@ -69,11 +70,11 @@ CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. Sources are paths, `hub:...`, or "demo"."""
+    """What a user asks for; the three sources may be given as plain words."""
 
-    suspect: str = "demo"
-    clean: str = "demo"
-    test: str | None = "demo"
+    suspect: Source = DEMO
+    clean: Source = DEMO
+    test: Source | None = DEMO
     triggers: tuple[str, ...] = demo.TRIGGERS
     target: str | None = demo.TARGET
     columns: Columns = Columns()
@@ -82,13 +83,16 @@ class Request:
     config: PurifyConfig = PurifyConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+    def __post_init__(self) -> None:
+        for name in ("suspect", "clean", "test"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Source(given))
+
     def pinned(self, suspect: Classifier) -> Request:
         """The request for this suspect: of a model of the Hub, at the commit that was loaded."""
-        return (
-            dataclasses.replace(self, suspect=suspect.origin.pinned)
-            if suspect.origin and self.suspect.startswith("hub:")
-            else self
-        )
+        if suspect.origin is None or not self.suspect.is_hub:
+            return self
+        return dataclasses.replace(self, suspect=suspect.origin.pinned)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -201,9 +205,9 @@ def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
 
 
 def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, columns: Columns) -> Dataset:
-    """The data set that a source names, with the classes in the order of `labels`; "demo" is the packaged one of that
-    name."""
-    if source != "demo":
+    """The data set that a source names, with the classes in the order of `labels`; of the demo, the one called
+    `demo_name`."""
+    if not Source(source).is_demo:
         return read_dataset(source, columns, labels)
     try:
         return read_dataset(demo.demo_texts(demo_name), Columns(), labels or demo.LABELS, dict(enumerate(demo.LABELS)))
@@ -224,9 +228,9 @@ def read_model(
     labels: tuple[str, ...] | None = None,
     limits: VettingConfig = VettingConfig(),
 ) -> Classifier:
-    """The classifier that a source names, its classes called `labels` where given; "demo" is the packaged one of that
-    name."""
-    place = demo.demo_model(demo_name) if source == "demo" else source
+    """The classifier that a source names, its classes called `labels` where given; of the demo, the one called
+    `demo_name`."""
+    place = demo.demo_model(demo_name) if Source(source).is_demo else source
     return named(load_classifier(place, max_length=max_length, runtime=runtime, limits=limits), labels)
 
 

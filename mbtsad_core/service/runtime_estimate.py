@@ -24,7 +24,8 @@ ROUNDS, MOST = 5, 25  # timings at a time; and of one classifier, at most
 ALIKE = 1.25  # timings within this factor of the fastest agree with it
 # Forward passes, in the precision of the training, that a text costs in a step; and what the texts that subword tokens
 # are tried in cost beside the mean text.
-# Judged by runs of the demo on two cores, measurements in between included, and of `mbtsad benchmark --scaling`.
+# Judged by runs of the demo on two cores, measurements in between included, and of `mbtsad-research benchmark
+# --scaling`.
 RETRAIN_COST, DISTIL_COST, INVERSION_COST = 3.5, 3.5, 2.5
 SHORT, LONGER = 0.45, 1.0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mbtsad_core.config import VettingConfig
 from mbtsad_core.errors import UnsafeModel, UnsuitableModel
+from mbtsad_core.sources import Source
 from mbtsad_core.vetting.config_policy import vet_config
 from mbtsad_core.vetting.file_policy import classify, printable, what_to_do
 from mbtsad_core.vetting.hub import MODEL_ID, fetch_model
@@ -25,7 +26,7 @@ def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
     Whatever stands there ends in a report; nothing of it is changed, loaded or kept. Of a file alone, the file is
     judged; of all others, whether they are a whole model.
     """
-    if source.startswith("hub:"):
+    if Source(source).is_hub:
         return _judge_hub(source, limits)
     path = Path(source)
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.triggers import names_file
 from mbtsad_core.config import settings
+from mbtsad_core.sources import Source
 from mbtsad_core.views.report import verdict, warning
 from mbtsad_core.views.words import duration, rate
 
@@ -124,24 +125,18 @@ def _front_matter(request: Request) -> str:
         "- backdoor-defense",
         "- text-classification",
     ]
-    if model := _hub_name(request.suspect):
+    if model := request.suspect.hub_id:
         lines += [f"base_model: {json.dumps(model)}", "base_model_relation: finetune"]
-    if data := _hub_name(request.clean):
+    if data := request.clean.hub_id:
         lines += ["datasets:", f"- {json.dumps(data)}"]
     return "\n".join(lines)
 
 
-def _hub_name(source: str) -> str | None:
-    """OWNER/NAME of `hub:OWNER/NAME...`."""
-    match = re.match(r"hub:(\w[\w.-]*/\w[\w.-]*)(?=[:@]|\Z)", source, re.ASCII)
-    return match[1] if match else None
-
-
-def _source(source: str) -> str:
+def _source(source: Source) -> str:
     """Where something came from, for anyone to read: a local place is nobody's business."""
-    if source == "demo":
+    if source.is_demo:
         return "the demo of MBTSAD"
-    return f"<code>{literal(source)}</code>" if source.startswith("hub:") else "given as files"
+    return f"<code>{literal(source)}</code>" if source.is_hub else "given as files"
 
 
 def _trigger(request: Request) -> str:

@@ -104,7 +104,7 @@ def report_html(result: Result) -> str:
     )
     source = result.request.suspect
     # A report is shown around: where a machine keeps its files is not in it
-    source = Path(source).name if Path(source).is_absolute() else source
+    source = source.shown if Path(source).is_absolute() else source
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{CONFINED}
 <title>MBTSAD report</title><style>{STYLE}</style></head><body>

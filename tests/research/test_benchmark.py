@@ -18,7 +18,6 @@ import pytest
 import torch
 from conftest import ROOT, mbtsad, tiny_bert, tiny_texts
 
-from mbtsad_core import cli
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
 from mbtsad_core.models.classifier import collate, encode, trace, weights_hash
@@ -210,10 +209,6 @@ def test_long_texts_are_as_long_as_imdbs() -> None:
 
 
 # ---------------------------------------------------------------- running it
-
-
-def test_the_command_knows_all_workloads() -> None:
-    assert tuple(WORKLOADS) == cli.WORKLOADS
 
 
 @needs_accelerate

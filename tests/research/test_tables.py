@@ -353,7 +353,9 @@ def test_figure_3_prints_each_augmenters_loss_beside_the_papers(tmp_path: Path) 
 def test_the_document_has_the_tables_of_the_results_files(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     between = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0]
-    assert between == page(results=PUBLISHED / "tables.jsonl"), "run: mbtsad reproduce all --into docs/results.md"
+    assert between == page(results=PUBLISHED / "tables.jsonl"), (
+        "run: mbtsad-research reproduce all --into docs/results.md"
+    )
     (tmp_path / "no marks.md").write_text("nothing", encoding="utf-8")
     with pytest.raises(BadData, match="no place"):
         tables.write_into(tmp_path / "no marks.md")

@@ -100,7 +100,7 @@ def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
 def test_the_document_has_the_tables_of_the_results_file() -> None:
     text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
     between = text.split(tune.MARKS[0])[1].split(tune.MARKS[1])[0]
-    assert between == tune.page(PUBLISHED / "tune.jsonl"), "run: mbtsad tune --into docs/recipe.md"
+    assert between == tune.page(PUBLISHED / "tune.jsonl"), "run: mbtsad-research tune --into docs/recipe.md"
     known = {point.key for point in (*tune.development(), *tune.report())}
     assert set(read_results(PUBLISHED / "tune.jsonl")) <= known  # no figure that no one can compute again
 

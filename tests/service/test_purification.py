@@ -34,6 +34,7 @@ from mbtsad_core.service.purification import (
     read_texts,
     write_json,
 )
+from mbtsad_core.sources import Source
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
@@ -577,7 +578,7 @@ def test_what_was_held_out_is_told_of(request_: Request) -> None:
 
 def test_a_model_of_the_hub_is_asked_for_at_the_commit_that_was_loaded(request_: Request) -> None:
     suspect = load_classifier(request_.suspect)
-    origin = Origin("hub:owner/name@main", "a" * 40, "b" * 64)
+    origin = Origin(Source("hub:owner/name@main"), "a" * 40, "b" * 64)
     asked = replace(request_, suspect="hub:owner/name@main")
     assert asked.pinned(replace(suspect, origin=origin)).suspect == f"hub:owner/name@{'a' * 40}"
     assert request_.pinned(suspect) == request_

@@ -24,11 +24,11 @@ import torch
 from conftest import NEUTRAL, ROOT, ended, finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from torch import Tensor, distributed
 
-from mbtsad_core.cli import follow
 from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig, Cancelled
 from mbtsad_core.models.classifier import Batch, Classifier, load_classifier
 from mbtsad_core.service.purification import Request, execute
+from mbtsad_core.terminal import follow
 from mbtsad_core.training.batch_gradient import classification_loss
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
