@@ -53,13 +53,15 @@ class Note:
 
     code  model, table: of the suspect, of a data set; held_out, shared, no_trigger, labels: of what is measured on;
           splits, length: of what the model reads; processes, memory, precision: of how it was trained
+    quoted  a text of the data that the sentence ends with, and that goes nowhere else than the sentence
     """
 
     code: str
     text: str
+    quoted: str | None = None
 
     def __str__(self) -> str:
-        return self.text
+        return self.text if self.quoted is None else f"{self.text}; the first: {self.quoted!r}."
 
 
 Steps = Generator[Event, None, T]

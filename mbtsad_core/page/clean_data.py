@@ -308,7 +308,7 @@ def _report(session: Session, inputs: Inputs) -> str:
     )
     lengths = sorted(len(t.text.split()) for t in inputs.clean)
     twice = len(inputs.clean) - len({t.text for t in inputs.clean})
-    notes = [note.text for note in inputs.notes if note.code != "no_trigger"]
+    notes = [str(note) for note in inputs.notes if note.code != "no_trigger"]
     if twice:
         notes.append(f"{twice} of the clean texts stand in it more than once.")
     if min(counts.values()) * 10 < max(counts.values()):

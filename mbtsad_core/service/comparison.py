@@ -213,4 +213,4 @@ def about_run(name: str, config: Config, inputs: Inputs, alone: Scores) -> dict[
     }
     about |= {"clean_texts": len(inputs.clean), "splits": inputs.splits and dataclasses.asdict(inputs.splits)}
     about |= {"inputs": dict(inputs.used), "versions": versions(), "date": now()}
-    return about | {"notes": [note.text for note in (*label_notes(alone, model.labels), *inputs.notes)]}
+    return about | {"notes": [str(note) for note in (*label_notes(alone, model.labels), *inputs.notes)]}

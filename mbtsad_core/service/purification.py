@@ -183,7 +183,7 @@ class Result:
             "found": found,
             "stumbled": found,
             "seconds": round(self.seconds, 1),
-            "notes": [note.text for note in self.notes],
+            "notes": [str(note) for note in self.notes],
         }
         return scores | about | dict(self.used)
 
@@ -309,11 +309,8 @@ def gather(
     notes += effect.notes(split) if effect and split else ()
     if shared := shared_texts(clean, test):
         stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
-        text = (
-            f"{stand} in both the clean sample and the test set, so CACC may be too high; the first: "
-            f"{shared[0][:60]!r}."
-        )
-        notes.append(Note("shared", text))
+        text = f"{stand} in both the clean sample and the test set, so CACC may be too high"
+        notes.append(Note("shared", text, quoted=shared[0][:60]))
     if target is None:
         notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
         return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect, used)

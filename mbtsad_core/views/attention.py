@@ -11,7 +11,6 @@ import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attention import AttentionMaps, Map, one_map
 from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER
-from mbtsad_core.views.document import document, script_json
+from mbtsad_core.views.document import TEMPLATES, document, script_json
 from mbtsad_core.views.words import percent
 
 LARGEST = 1_000_000  # bytes of a view as JSON
@@ -29,8 +28,8 @@ FOR_WORDS = 130_000  # of which at most these are for tokens and the overview: 5
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 COLOURS = {"suspect": SUSPECT, "teacher": TEACHER, "purified": PURIFIED}
 
-ATTENTION_STYLE = Path(__file__).with_name("attention.css").read_text("utf-8")
-ATTENTION_SCRIPT = Path(__file__).with_name("attention.js").read_text("utf-8")
+ATTENTION_STYLE = (TEMPLATES / "attention.css").read_text("utf-8")
+ATTENTION_SCRIPT = (TEMPLATES / "attention.js").read_text("utf-8")
 """Defines `drawAttention(element, payload)`; the page puts it into js_on_load and calls it with
 `AttentionView.to_json()`.
 
@@ -185,7 +184,8 @@ def attention_document(views: Sequence[AttentionView], title: str = "Attention")
     payload = [view.to_json() for view in views]
     body = '<main class="mbtsad"><div id="view"></div><p id="missing" class="muted" role="status"></p></main>'
     script = f"""{ATTENTION_SCRIPT}
-const views = {script_json(payload)}, view = document.getElementById("view"), missing = document.getElementById("missing");
+const views = {script_json(payload)}, view = document.getElementById("view");
+const missing = document.getElementById("missing");
 view.addEventListener("mbtsad-head", ({{detail}}) => {{
   const wanted = views.find((v) => v.layer === detail.layer && v.head === detail.head);
   missing.textContent = wanted ? "" : "This file does not hold that head.";

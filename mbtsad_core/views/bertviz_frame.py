@@ -18,31 +18,12 @@ import numpy as np
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps
 from mbtsad_core.models.demo import assets
-from mbtsad_core.views.document import document, script_json
+from mbtsad_core.views.document import TEMPLATES, document, render, script_json
 
 MOST_TOKENS = 64  # the head view draws a line for every pair of tokens and every head
 MOST_VALUES = (
     590_000  # one byte each: with the scripts the page stays under 1 MB; 12 layers of 12 heads at 64 tokens fit
 )
-
-_STYLE = """
-body { font: 14px/1.4 "Helvetica Neue", Helvetica, Arial, sans-serif; color: #1f2937; background: #fff; }
-select { font: inherit; } .note { color: #5b6472; margin: 0 0 8px; }
-@media (prefers-color-scheme: dark) { body.standalone { color: #e5e7eb; background: #0b0f19; } svg text { fill: #e5e7eb; } .note { color: #9ca3af; }
-  svg rect.background { fill: #374151; } }
-"""
-# What BertViz asks of require.js: settings, which do not matter here, and a call with jQuery and d3.
-_STAND_IN = "function requirejs(names, ready) { ready(jQuery, d3); } d3.version = '5.16.0';"
-_DECODE = """
-function bertvizParams() {
-  const given = JSON.parse(document.getElementById('given').textContent), bytes = atob(given.maps);
-  let at = 0;
-  const rows = (n, make) => Array.from({length: n}, make), T = given.tokens.length;
-  const attn = rows(given.layers.length, () => rows(given.heads, () => rows(T, () => rows(T, () => bytes.charCodeAt(at++) / 255))));
-  return {attention: [{name: null, attn, left_text: given.tokens, right_text: given.tokens}], default_filter: '0', root_div_id: 'bertviz',
-    layer: given.layer, heads: null, include_layers: given.layers};
-}
-"""
 
 
 def bertviz_document(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:
@@ -65,13 +46,11 @@ def bertviz_document(found: AttentionMaps, layer: int = 0, title: str = "BertViz
     }
     notes = [f"The first {T} of {length} tokens."] if length > T else []
     notes += [f"Layer {layer + 1} of {layers} alone."] if len(shown) < layers else []
-    note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
-    body = f"""{note}<div id="bertviz"><label>Layer <select id="layer"></select></label><div id="vis"></div></div>
-<script type="application/json" id="given">{script_json(given)}</script>"""
-    vendored = "\n".join(
-        (assets() / "vendor" / name).read_text("utf-8") for name in ("jquery.slim.min.js", "d3-parts.min.js")
-    )
-    return document(title, body, style=_STYLE, script="\n".join([vendored, _STAND_IN, _DECODE, _head_view()]))
+    body = render("bertviz.html", notes=notes, given=script_json(given))
+    scripts = [assets() / "vendor" / name for name in ("jquery.slim.min.js", "d3-parts.min.js")]
+    scripts.append(TEMPLATES / "bertviz.js")
+    script = "\n".join([*(path.read_text("utf-8") for path in scripts), _head_view()])
+    return document(title, body, style=(TEMPLATES / "bertviz.css").read_text("utf-8"), script=script)
 
 
 def bertviz_frame(found: AttentionMaps, layer: int = 0, title: str = "BertViz head view") -> str:

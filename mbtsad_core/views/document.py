@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mbtsad_core.vetting.file_policy import printable
+from mbtsad_core.views.words import duration, percent, rate
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from jinja2 import Environment
 
-# Gradio puts `dark` on the body; a page that stands alone follows the reader's system.
-_DARK = (
-    "--ink:#e5e7eb; --muted:#9ca3af; --line:#374151; --ground:#0b0f19; --panel:#1a2231; --accent:#38bdf8; "
-    "--split:#E69F00; --warn:#ff9a57;"
-)
-STYLE = f"""
-.mbtsad {{ --ink:#1f2937; --muted:#5b6472; --line:#d9dde3; --ground:#ffffff; --panel:#f5f6f8; --accent:#0072B2; --split:#E69F00; --warn:#a84300;
-  color: var(--ink); font: 14px/1.45 system-ui, -apple-system, "Segoe UI", sans-serif; font-variant-numeric: tabular-nums; }}
-.dark .mbtsad {{ {_DARK} }}
-@media (prefers-color-scheme: dark) {{ .standalone .mbtsad {{ {_DARK} }} .standalone {{ background: #0b0f19; }} }}
-.mbtsad *, .mbtsad *::before {{ box-sizing: border-box; }}
-.mbtsad .muted {{ color: var(--muted); }} .mbtsad .number {{ text-align: right; white-space: nowrap; }}
-.mbtsad .scroll {{ overflow-x: auto; }} .mbtsad .wide {{ min-width: 720px; }} /* a plot that needs room scrolls in its own box */
-.mbtsad table.figures {{ border-collapse: collapse; }}
-.mbtsad table.figures th, .mbtsad table.figures td {{ white-space: nowrap; padding: 4px 16px 4px 0; border-bottom: 1px solid var(--line); text-align: left; }}
-.mbtsad table.figures .number {{ text-align: right; }}
-.mbtsad table.figures thead th {{ color: var(--muted); font-weight: 500; vertical-align: bottom; }}
-"""
-
-CONFINED = (
-    """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; """
-    """form-action 'none'">"""
-)
-"""In the head of a page that stands alone: it may load nothing, and send nothing anywhere."""
+TEMPLATES = Path(__file__).with_name("templates")
+STYLE = (TEMPLATES / "document.css").read_text("utf-8")
+"""Gradio puts `dark` on the body; a page that stands alone follows the reader's system."""
 
 # Plotly's own default offers a button that sends the chart, and with it the texts of its points, to a cloud; without an
 # address nothing could either.
@@ -45,18 +30,41 @@ PLOT_CONTROLS: dict[str, Any] = {
 }
 
 
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    found = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "duration": duration,
+        "percent": percent,
+        "printable": printable,
+        "rate": rate,
+        "visible": visible,
+    }
+    return found
+
+
+def render(template: str, **values: Any) -> str:
+    """One of templates/ with these values; what is put into HTML is escaped."""
+    return _environment().get_template(template).render(values)
+
+
+def visible(text: str) -> str:
+    """A text with its invisible characters (zero-width spaces, marks of writing direction) as their code points."""
+    return "".join(c if c.isprintable() else f"‹U+{ord(c):04X}›" for c in text)  # noqa: RUF001 (angle quotes)
+
+
 def document(title: str, body: str, *, style: str = "", script: str = "") -> str:
     """A page that needs nothing else and may load nothing else. `title` is escaped; `body`, `style` and `script` are
     taken as they are."""
-    scripts = f"<script>{script}</script>" if script else ""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-{CONFINED}
-<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>
-<style>{STYLE}.standalone {{ margin: 16px; }}{style}</style></head><body class="standalone">
-{body}
-{scripts}</body></html>
-"""
+    return render("document.html", title=title, body=body, style=style, script=script)
 
 
 def script_json(value: Any) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from mbtsad_core.evaluation.embeddings import Outlying, Projection
 from mbtsad_core.views.curves import CLEAN, GREY, SPLIT, SUSPECT
-from mbtsad_core.views.document import plain, themed
-from mbtsad_core.views.words import rate
+from mbtsad_core.views.document import plain, render, themed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -142,28 +140,5 @@ def outlying_html(models: Mapping[str, Sequence[Outlying]]) -> str:
     """The out-of-distribution scores as a table: a row a set, for each model the share outside and the median distance.
     Needs STYLE."""
     sets = list(dict.fromkeys(score.name for scores in models.values() for score in scores))
-    colours = set_colours(sets)
     found = {(model, score.name): score for model, scores in models.items() for score in scores}
-    top = "".join(f'<th colspan="2">{escape(model)}</th>' for model in models)
-    second = '<th>outside the clean 95 % region</th><th class="number">median distance (edge)</th>' * len(models)
-    rows = ""
-    for name in sets:
-        cells = ""
-        for model in models:
-            score = found.get((model, name))
-            cells += (
-                f'<td>{rate(score.outside)}</td><td class="number">{score.median:.1f} ({score.radius:.1f})</td>'
-                if score
-                else "<td>not measured</td><td></td>"
-            )
-        dot = f'<span aria-hidden="true" style="color:{colours[name]}">● </span>'
-        rows += f'<tr><th scope="row">{dot}{escape(name)}</th>{cells}</tr>'
-    return (
-        '<section class="mbtsad" aria-label="Out-of-distribution scores"><div class="scroll" tabindex="0"><table '
-        'class="figures">'
-        f"<thead><tr><th></th>{top}</tr><tr><th>texts</th>{second}</tr></thead>"
-        f'<tbody>{rows}</tbody></table></div><p class="muted">Mahalanobis distance of the [CLS] vector to the nearest '
-        "clean class; clean texts are judged by "
-        "fits that never saw them, so about 5 % of them lie outside. In brackets: Wilson's 95&nbsp;% interval and "
-        "counts; the region's edge.</p></section>"
-    )
+    return render("outlying.html", models=list(models), sets=set_colours(sets), found=found)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 from mbtsad_core.augment.token_splitting import SplitText
-from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, Reading, SplitRow, hardest
+from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, SplitRow, hardest
 from mbtsad_core.views.curves import CLEAN, GREY, SPLIT
-from mbtsad_core.views.document import plain, themed
-from mbtsad_core.views.words import percent
+from mbtsad_core.views.document import TEMPLATES, plain, render, themed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SPLITS_STYLE = """
-.splits .row { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) 228px; gap: 4px 24px; padding: 12px 0; border-top: 1px solid var(--line); }
-.splits .head { color: var(--muted); padding: 0 0 6px; border: 0; font-size: 12px; }
-.splits .text { font-size: 15px; line-height: 1.6; overflow-wrap: anywhere; }
-.splits .cut { white-space: pre; background: var(--split); margin: 0 1px; padding: 1px 0; border-radius: 1px; }
-.splits .pieces { display: flex; flex-wrap: wrap; gap: 3px 3px; margin-top: 6px; }
-.splits .piece { font: 11px/16px ui-monospace, monospace; color: var(--muted); background: var(--panel); border-radius: 2px; padding: 0 4px 1px;
-  border-bottom: 2px solid transparent; overflow-wrap: anywhere; }
-.splits .changed { color: var(--ink); border-bottom-color: var(--split); text-decoration: none; }
-.splits .figures span { white-space: nowrap; }
-.splits .figures { display: grid; grid-template-columns: auto 1fr; gap: 0 10px; align-content: start; text-align: right; }
-.splits .figures span:nth-child(odd) { color: var(--muted); text-align: left; }
-.splits .answer { grid-column: 1 / -1; color: var(--warn); text-align: left; margin-top: 4px; }
-.splits .part + .part { border-top: 1px dashed var(--line); margin-top: 4px; padding-top: 4px; }
-.splits .side-name { display: none; color: var(--muted); font-size: 12px; }
-@media (max-width: 760px) { .splits .row { grid-template-columns: minmax(0, 1fr); } .splits .head { display: none; } .splits .side-name { display: block; }
-  .splits .figures { grid-template-columns: auto auto; justify-content: start; } }
-"""
+SPLITS_STYLE = (TEMPLATES / "token_splits.css").read_text("utf-8")
 
 
 def split_rows_html(rows: Sequence[SplitRow]) -> str:
@@ -42,50 +23,13 @@ def split_rows_html(rows: Sequence[SplitRow]) -> str:
     A cut is a coloured gap in the word; pieces that the other side does not have are underlined. Needs STYLE and
     SPLITS_STYLE.
     """
-    head = '<div class="row head"><div>original</div><div>token-split</div><div>under the suspect</div></div>'
-    body = "".join(
-        f'<div class="row"><div>{_side("original", row.original)}</div><div>{_side("token-split", row.split)}</div>'
-        f"{_figures(row)}</div>"
-        for row in rows
-    )
-    if not rows:
-        body = '<div class="row muted">There are no texts to split yet.</div>'
-    return f'<section class="mbtsad splits" aria-label="Texts and their token splits">{head}{body}</section>'
+    return render("token_splits.html", rows=rows, runs=_runs)
 
 
-def _side(name: str, reading: Reading) -> str:
-    parts = "".join(f'<div class="part">{_text(part)}</div>' for part in reading.parts)
-    changed = set(reading.changed)
-    pieces = "".join(
-        f'<u class="piece changed">{escape(piece)}</u>'
-        if i in changed
-        else f'<span class="piece">{escape(piece)}</span>'
-        for i, piece in enumerate(reading.pieces)
-    )
-    return (
-        f'<div class="side-name">{name}</div><div class="text">{parts}</div><div class="pieces" role="group" '
-        f'aria-label="subword tokens">{pieces}</div>'
-    )
-
-
-def _text(part: SplitText) -> str:
+def _runs(part: SplitText) -> list[str]:
+    """What stands between the cuts."""
     starts = (0, *(cut + 1 for cut in part.cuts))
-    runs = [escape(part.text[a:b]) for a, b in zip(starts, (*part.cuts, len(part.text)), strict=True)]
-    return '<span class="cut" title="cut here"> </span>'.join(runs)
-
-
-def _figures(row: SplitRow) -> str:
-    before, after = row.original, row.split
-    answer = ""
-    if before.answer != after.answer:
-        answer = f'<div class="answer">answer: {escape(before.answer)} → {escape(after.answer)}</div>'
-    elif after.answer != row.label:
-        answer = f'<div class="answer">answers {escape(after.answer)} to both</div>'
-    return (
-        f'<div class="figures"><span>P({escape(row.label)})</span><span>{percent(before.probability)} → '
-        f"{percent(after.probability)}</span>"
-        f"<span>loss, nats</span><span>{before.loss:.2f} → {after.loss:.2f}</span>{answer}</div>"
-    )
+    return [part.text[a:b] for a, b in zip(starts, (*part.cuts, len(part.text)), strict=True)]
 
 
 def loss_bars(

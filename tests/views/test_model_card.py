@@ -185,10 +185,8 @@ def test_it_says_nothing_of_the_machine_and_quotes_no_text_of_the_data(result: R
         test="secret.csv",
         triggers=("/srv/secret/pairs.tsv.gz",),
     )
-    note = (
-        "2 texts stand in both the clean sample and the test set, so CACC may be too high; the first: 'my secret text'."
-    )
-    card = model_card(replace(result, request=request, notes=(Note("shared", note),)))
+    note = Note("shared", "2 texts stand in both the clean sample and the test set", quoted="my secret text")
+    card = model_card(replace(result, request=request, notes=(note,)))
     assert "secret" not in card
     assert "Trigger: pairs.tsv.gz; target" in text(html(card))
     assert "2 texts stand in both the clean sample and the test set" in card
