@@ -14,7 +14,7 @@ import platform
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -371,6 +371,17 @@ def run_all(
                 say(line_of(row))
         except Timeout:
             continue
+
+
+def left_out(lacking: Mapping[str, int], command: str) -> str:
+    """What is said below a table of the rows that it leaves out, of which nothing is run; "" where it is whole.
+
+    lacking  how many rows lack what: {"": 3, "a causal language model": 1}; "" where nothing but time is lacking
+    """
+    if not (n := sum(lacking.values())):
+        return ""
+    needs = "".join(f"; {count} need{'s' if count == 1 else ''} {what}" for what, count in lacking.items() if what)
+    return f"Left out: {n} row{'s' if n > 1 else ''} of which nothing is run yet{needs}. `{command}` runs them.\n"
 
 
 def line_of(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,9 +46,11 @@ from mbtsad_core.research.grid import (
     NAD_UNEVEN,
     NONE,
     PUBLISHED,
+    RETIRED,
     RETRAINED,
     GridPoint,
     finished,
+    left_out,
     run_all,
     run_on_ray,
 )
@@ -401,8 +404,8 @@ among the first 64 words.
 def page(
     seeds: int = 3, results: Path = RESULTS, tables: Sequence[str] = TABLES, published: Path | None = PUBLISHED
 ) -> str:
-    """The tables as Markdown, from the results file, those beside it and the published ones. A point that was not run
-    says so."""
+    """The tables as Markdown, from the results file, those beside it and the published ones. Rows of which
+    nothing is run are left out, and counted below their table."""
     rows = finished(results, published)
     makers = {"table1": _table1, "figure3": _figure3}
     parts = []
@@ -468,29 +471,31 @@ def _compared(table: str, seeds: int, rows: Rows) -> str:
         "| suspect | method | seeds | CACC | paper | | ASR | paper | | floor |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    lacking: Counter[str] = Counter()
     for i, (task, attack) in enumerate(SETS[:3] if table == "table3" else SETS):
         cases = [case_of(task, attack, seed) for seed in range(seeds)]
         before = _before(rows, cases)
-        lines.append(
-            _line(f"**{TASK_NAMES[task]}, {attack}**", "the suspect", before, seeds, PAPER["none"][i], "", plants=True)
-        )
+        suspect = f"**{TASK_NAMES[task]}, {attack}**"
+        if before:
+            lines.append(_line(suspect, "the suspect", before, seeds, PAPER["none"][i], plants=True))
         for row in rows_of(table):
             settings, searched = chosen(row, rows)
             wanted = [cell_of(case, row.method, settings) for case in cases]
             paper = PAPER[row.paper][i] if row.paper else None
             name = row.name + ("" if searched else " °") + (" *" if row.pretrained else "")
-            why = f"needs {what}" if (what := wanted[0].needs()) else ""
-            ended = {
-                name
-                for point in wanted
-                if point.key in rows
-                for name in ("diverged", "refused")
-                if name in rows[point.key]["figures"]
-            }
-            if ended:
-                why = " and ".join(sorted(ended))
-            lines.append(_line("", name, _of(rows, wanted), seeds, paper, why))
-    return "\n".join(lines) + "\n\n" + "\n".join(_remarks(table, seeds, rows)) + "\n"
+            found = _of(rows, wanted)
+            if not found and not any(point.key in rows for point in wanted):
+                lacking.update([wanted[0].needs()] if row.method not in RETIRED else [])
+                continue
+            lines.append(_line("" if before else suspect, name, found, seeds, paper, _ended(wanted, rows)))
+    below = left_out(lacking, f"mbtsad-research reproduce {table} --data DIR")
+    return "\n".join([*lines, "", *([below] if below else []), *_remarks(table, seeds, rows)]) + "\n"
+
+
+def _ended(points: Sequence[GridPoint], rows: Rows) -> str:
+    """How those of the points ended that have no figures."""
+    ends = {end for p in points if p.key in rows for end in ("diverged", "refused") if end in rows[p.key]["figures"]}
+    return " and ".join(sorted(ends))
 
 
 def _line(
@@ -499,16 +504,14 @@ def _line(
     found: Sequence[dict[str, Any]],
     seeds: int,
     paper: tuple[float, float] | None,
-    why: str,
+    ended: str = "",
     *,
     plants: bool = False,
 ) -> str:
     cacc, asr = paper or (None, None)
     if not found:
-        said = why if why in ("diverged", "refused", "diverged and refused") else f"not run{f': {why}' if why else ''}"
         of_paper = ("", "") if paper is None else (f"{paper[0]:.2f}", f"{paper[1]:.2f}")
-        shown = f"{said} | {of_paper[0]} | | {said.partition(':')[0]} | {of_paper[1]} |"
-        return f"| {suspect} | {name} | 0 of {seeds} | {shown} | |"
+        return f"| {suspect} | {name} | 0 of {seeds} | {ended} | {of_paper[0]} | | {ended} | {of_paper[1]} | | |"
     floor = (
         f"{100 * mean(f['asr_floor'] for f in found):.1f}" if all(f.get("asr_floor") is not None for f in found) else ""
     )
@@ -712,16 +715,13 @@ def _table1(seeds: int, rows: Rows) -> str:
         "| attack | seeds | clean model's CACC | suspect's CACC | ASR | floor | reported (CACC / ASR, BERT) | bars |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    lacking: Counter[str] = Counter()
     for attack in PLANTED:
         wanted = [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds)]
         reported = REPORTED.get(attack, "no figure at hand")
         before, clean = _before(rows, [point.case for point in wanted]), _of(rows, wanted, "clean")
         if not before:
-            why = f"needs {what}" if (what := wanted[0].needs()) else ""
-            lines.append(
-                f"| `{attack}` | 0 of {seeds} | not run{f': {why}' if why else ''} | not run | not run | | {reported} "
-                "| |"
-            )
+            lacking[wanted[0].needs()] += 1
             continue
         bars = [f"ASR {'reached' if mean(f['asr'] for f in before) >= 0.9 else 'not reached'}"]
         if clean:
@@ -734,7 +734,8 @@ def _table1(seeds: int, rows: Rows) -> str:
             f"{floor}"
         )
         lines.append(f"| `{attack}` | {len(before)} of {seeds} | {shown} | {reported} | {', '.join(bars)} |")
-    return "\n".join(lines) + "\n"
+    below = left_out(lacking, "mbtsad-research reproduce table1 --data DIR")
+    return "\n".join([*lines, *(["", below] if below else [])]) + "\n"
 
 
 def _figure3(seeds: int, rows: Rows) -> str:

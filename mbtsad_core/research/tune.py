@@ -20,7 +20,7 @@ from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.defenses import clean_fine_tuning, token_split_fine_tuning
 from mbtsad_core.defenses.mbtsad_method import MBTSAD
 from mbtsad_core.errors import BadData
-from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished, run_all
+from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished, left_out, run_all
 from mbtsad_core.research.suspects import CLEAN_LABEL, Case
 
 RESULTS = Path("results") / "tune.jsonl"  # of the working directory; the published figures count beside it
@@ -172,8 +172,8 @@ def report() -> list[GridPoint]:
 
 
 def page(results: Path = RESULTS, published: Path | None = PUBLISHED) -> str:
-    """All parts as Markdown: what was tried, how much each setting matters, and the report. A point that was not run
-    says so."""
+    """All parts as Markdown: what was tried, how much each setting matters, and the report. Rows of which
+    nothing is run are left out, and counted below their table."""
     rows = finished(results, published)
     parts = {
         "What was tried, on development data": _tries(rows),
@@ -183,6 +183,7 @@ def page(results: Path = RESULTS, published: Path | None = PUBLISHED) -> str:
     return "\n".join(f"## {title}\n\n{table}\n" for title, table in parts.items())
 
 
+COMMAND = "mbtsad-research tune --data DIR"
 MARKS = ("<!-- tune -->\n", "<!-- /tune -->")
 
 
@@ -199,41 +200,47 @@ def write_into(document: Path, results: Path = RESULTS) -> None:
 
 
 def _tries(rows: dict[str, dict[str, Any]]) -> str:
-    parts = []
+    parts, lacking = [], 0
     for question, tries in QUESTIONS.items():
-        lines = ["| suspect | before | settings | rows drawn | teacher | student |", "|---|---|---|---|---|---|"]
+        lines = ["| suspect | before | settings | scan and reset | teacher | student |", "|---|---|---|---|---|---|"]
         for t in tries:
             for case in t.cases:
                 row = rows.get(development_cell(case, t).key)
+                if row is None:
+                    lacking += 1
+                    continue
                 changes = (
                     ", ".join(f"{name} {value:g}" for name, value in t.settings.items() if RECIPE.get(name) != value)
                     or "the recipe"
                 )
-                before = _figures({"before": row["before"]} if row else None, "before")
-                drawn, teacher, student = (
-                    _figures(row["figures"] if row else None, name) for name in ("drawn", "teacher", "purified")
-                )
+                before = _figures({"before": row["before"]}, "before")
+                drawn, teacher, student = (_figures(row["figures"], name) for name in ("drawn", "teacher", "purified"))
                 lines.append(f"| {case} | {before} | {changes} | {drawn} | {teacher} | {student} |")
-        parts.append(f"### {question}\n\n" + "\n".join(lines))
-    return "\n\n".join(parts)
+        if len(lines) > 2:
+            parts.append(f"### {question}\n\n" + "\n".join(lines))
+    return "\n\n".join([*parts, left_out({"": lacking}, COMMAND).strip()]).strip()
 
 
 def _sweeps(rows: dict[str, dict[str, Any]]) -> str:
     """The student's figures for each value of SWEEPS; the recipe's own value in bold."""
     lines = [f"| setting | value | {' | '.join(SWEPT)} |", f"|---|---|{'---|' * len(SWEPT)}"]
+    lacking = 0
     for name, sweep in SWEEPS.items():
         for value, settings in sweep.items():
             found = [rows.get(development_cell(case, Try((case,), settings)).key) for case in SWEPT]
+            if not any(found):
+                lacking += 1
+                continue
             figures = " | ".join(_figures(row["figures"] if row else None, "purified") for row in found)
             lines.append(f"| {name} | {f'**{value:g}**' if settings == RECIPE else f'{value:g}'} | {figures} |")
             name = ""
-    return "\n".join(lines)
+    return "\n".join([*lines, "", left_out({"": lacking}, COMMAND)]).strip()
 
 
 def _figures(found: dict[str, Any] | None, name: str) -> str:
     """CACC / ASR / ASR floor in percent."""
     if found is None:
-        return "not run"
+        return "-"
     if "diverged" in found:
         return "diverged"
     figures = found.get(name)
@@ -242,24 +249,30 @@ def _figures(found: dict[str, Any] | None, name: str) -> str:
 
 def _report(rows: dict[str, dict[str, Any]]) -> str:
     lines = ["| suspect | method | runs | CACC | ASR | ASR floor | seconds |", "|---|---|---|---|---|---|---|"]
+    lacking = 0
     for attack in report_cases(0):
         found = {
             name: [row for seed in REPORT_WORDS if (row := rows.get(_report_cell(attack, name, seed).key))]
             for name in METHODS
         }
         before = {row["case"]["seed"]: row["before"] for done in found.values() for row in done}
+        if not before:
+            lacking += len(found)
+            continue
         lines.append(f"| **{attack}** | the suspect | {len(before)} | {_spreads(list(before.values()))} | |")
         for name, done in found.items():
             figures = [row["figures"] for row in done if "purified" in row["figures"]]
+            if not figures:
+                lacking += 1
+                continue
             if name == DEFAULT:
                 drawn = [f["drawn"] for f in figures if "drawn" in f]
-                lines.append(f"| | its rows drawn, nothing trained | {len(drawn)} | {_spreads(drawn)} | |")
-                lines.append(
-                    f"| | its teacher alone | {len(figures)} | {_spreads([f['teacher'] for f in figures])} | |"
-                )
-            seconds = f"{mean(f['seconds'] for f in figures):.0f}" if figures else ""
+                teachers = [f["teacher"] for f in figures]
+                lines.append(f"| | scan and reset alone, nothing trained | {len(drawn)} | {_spreads(drawn)} | |")
+                lines.append(f"| | its teacher alone | {len(figures)} | {_spreads(teachers)} | |")
+            seconds = f"{mean(f['seconds'] for f in figures):.0f}"
             lines.append(f"| | {name} | {len(figures)} | {_spreads([f['purified'] for f in figures])} | {seconds} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", left_out({"": lacking}, COMMAND)]).strip()
 
 
 def _spreads(figures: Sequence[dict[str, Any]]) -> str:
@@ -269,7 +282,7 @@ def _spreads(figures: Sequence[dict[str, Any]]) -> str:
 
 def _spread(values: Sequence[float]) -> str:
     if not values:
-        return "not run"
+        return "-"
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
