@@ -143,7 +143,7 @@ def add_evaluate(p: argparse.ArgumentParser) -> None:
 def add_attack(attack: argparse.ArgumentParser) -> None:
     methods = attack.add_subparsers(dest="attack", required=True, metavar="ATTACK")
     for name, method in ATTACKS.items():
-        about = method.sentence + ("; the trigger is learnt where none is named" if method.learns else "")
+        about = method.sentence + ("; the trigger is learned where none is named" if method.learns else "")
         p = methods.add_parser(name, help=about, description=about)
         p.add_argument(
             "--model",

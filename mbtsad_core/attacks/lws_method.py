@@ -10,7 +10,7 @@ from mbtsad_core.methods import Attack, Need
 
 @dataclass(frozen=True)
 class LWSConfig(Config):
-    """LWS: a learnt choice of WordNet's synonyms (Qi et al., ACL 2021; candidates, share and temperatures are its
+    """LWS: a learned choice of WordNet's synonyms (Qi et al., ACL 2021; candidates, share and temperatures are its
     authors')."""
 
     poison: PoisonConfig = PoisonConfig()
@@ -29,7 +29,7 @@ class LWSConfig(Config):
 LWS = Attack(
     "lws",
     "LWS",
-    "replace words by a learnt choice of WordNet's synonyms",
+    "replace words by a learned choice of WordNet's synonyms",
     "Qi et al., ACL 2021",
     LWSConfig(),
     "mbtsad_core.attacks.lws:lws",

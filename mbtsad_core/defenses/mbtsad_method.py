@@ -11,7 +11,7 @@ from mbtsad_core.methods import Defense
 MBTSAD = Defense(
     "mbtsad",
     "MBTSAD",
-    "retrain on token-split texts, then distil attention: what `mbtsad purify` runs",
+    "retrain on token-split texts, then distill attention: what `mbtsad purify` runs",
     "arXiv 2501.02754",
     PurifyConfig(),
     "mbtsad_core.defenses.mbtsad:mbtsad_student",

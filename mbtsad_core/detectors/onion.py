@@ -59,7 +59,7 @@ def onion(
         chosen = stratified_subset(clean, min(config.clean_texts, len(clean)), config.seed)
         suspicion = yield from _suspicions(language, [example.text for example in chosen], config, "onion, clean texts")
         threshold = choose_threshold(classifier, chosen, suspicion, config.tolerance)
-    suspicion = yield from _suspicions(language, texts, config, "onion")
+    suspicion = yield from _suspicions(language, texts, config, ONION.key)
     corrected = [without(text, s, threshold) for text, s in zip(texts, suspicion, strict=True)]
     answers = predict(classifier, [*texts, *corrected]).argmax(-1).tolist() if texts else []
     flags = tuple(before != after for before, after in zip(answers[: len(texts)], answers[len(texts) :], strict=True))

@@ -36,7 +36,7 @@ def strip(
         classifier, [example.text for example in clean], donors, config, rng, "strip, clean texts"
     )
     threshold = threshold_at(mean_entropy(entropy, config.copies, config.form), config.frr)
-    entropy = yield from _copies_entropy(classifier, texts, donors, config, rng, "strip")
+    entropy = yield from _copies_entropy(classifier, texts, donors, config, rng, STRIP.key)
     scores = mean_entropy(entropy, config.copies, config.form).tolist()
     return Detection(tuple(score < threshold for score in scores), tuple(scores), (threshold,))
 

@@ -37,10 +37,11 @@ from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion_method import ONION
 from mbtsad_core.detectors.rap_method import RAP
 from mbtsad_core.detectors.strip_method import STRIP
-from mbtsad_core.errors import BadConfig, BadData
+from mbtsad_core.errors import BadConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.methods import Method, Need
 from mbtsad_core.research import tune
+from mbtsad_core.research.documents import write_between
 from mbtsad_core.research.grid import (
     FIGURE3,
     NAD_UNEVEN,
@@ -391,7 +392,7 @@ def _with_time_left(
 
 # ---------------------------------------------------------------- printing
 
-MARKS = ("<!-- reproduce -->\n", "<!-- /reproduce -->")
+MARKED = "reproduce"  # the marks that the tables stand between
 READING = """\
 Percent. Ours: mean ± standard deviation over the seeds, and Wilson's 95 % interval of all their texts together. The
 paper's figures are one run of BERT-base each; ours are a six-layer MiniLM. "Reached": the paper's figure lies in our
@@ -417,14 +418,7 @@ def page(
 
 def write_into(document: Path, seeds: int = 3, results: Path = RESULTS) -> None:
     """Put `page` between the marks of a Markdown file. Raises BadData where it has none."""
-    text = document.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        raise BadData(
-            f"{document} has no place for the tables: expected the lines "
-            f"{' and '.join(mark.strip() for mark in MARKS)}."
-        )
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    document.write_text(f"{before}{MARKS[0]}{page(seeds, results)}{MARKS[1]}{after}", encoding="utf-8")
+    write_between(document, MARKED, page(seeds, results))
 
 
 def _of(rows: Rows, wanted: Sequence[GridPoint], name: str = "purified") -> list[dict[str, Any]]:

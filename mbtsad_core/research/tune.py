@@ -19,7 +19,7 @@ from mbtsad_core.attacks.embedding_poisoning_method import EP
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.defenses import clean_fine_tuning, token_split_fine_tuning
 from mbtsad_core.defenses.mbtsad_method import MBTSAD
-from mbtsad_core.errors import BadData
+from mbtsad_core.research.documents import write_between
 from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished, left_out, run_all
 from mbtsad_core.research.suspects import CLEAN_LABEL, Case
 
@@ -184,19 +184,12 @@ def page(results: Path = RESULTS, published: Path | None = PUBLISHED) -> str:
 
 
 COMMAND = "mbtsad-research tune --data DIR"
-MARKS = ("<!-- tune -->\n", "<!-- /tune -->")
+MARKED = "tune"  # the marks that the tables stand between
 
 
 def write_into(document: Path, results: Path = RESULTS) -> None:
     """Put `page` between the marks of a Markdown file. Raises BadData where it has none."""
-    text = document.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        raise BadData(
-            f"{document} has no place for the tables: expected the lines "
-            f"{' and '.join(mark.strip() for mark in MARKS)}."
-        )
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    document.write_text(f"{before}{MARKS[0]}{page(results)}{MARKS[1]}{after}", encoding="utf-8")
+    write_between(document, MARKED, page(results))
 
 
 def _tries(rows: dict[str, dict[str, Any]]) -> str:

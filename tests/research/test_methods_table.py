@@ -1,4 +1,4 @@
-"""The README's table of methods has a row with a source for every entry of every dict, and no other."""
+"""The README's table of methods has a row for every entry of every family; its augmenters are named below it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from mbtsad_core.augment import AUGMENTERS
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
 
-FAMILIES = {"defense": DEFENSES, "detector": DETECTORS, "attack": ATTACKS, "augmenter": AUGMENTERS}
-TABLE = (ROOT / "README.md").read_text(encoding="utf-8").split("## Methods\n")[1].split("\n## ")[0]
+FAMILIES = {"defense": DEFENSES, "detector": DETECTORS, "attack": ATTACKS}
+TABLE, BELOW = (
+    (ROOT / "README.md")
+    .read_text(encoding="utf-8")
+    .split("## Methods\n")[1]
+    .split("\n## ")[0]
+    .split("<!-- /methods -->")
+)
 ROWS = [
     [column.strip() for column in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")
 ][2:]
@@ -27,6 +33,10 @@ def test_the_names_of_a_family_are_its_keys_each_once(family: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
 def test_a_row_says_what_it_does_and_where_it_comes_from(row: list[str]) -> None:
-    assert row[0] in {*FAMILIES, "extension"}
+    assert row[0] in FAMILIES
     assert len(row) == 4
     assert all(row)
+
+
+def test_every_augmenter_is_named_below_the_table() -> None:
+    assert set(AUGMENTERS) <= set(re.findall(r"`(\w+)`", BELOW))

@@ -18,7 +18,7 @@ from mbtsad_core.defenses.nad_method import NADConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import save_classifier
-from mbtsad_core.research import tables, tune
+from mbtsad_core.research import documents, tables, tune
 from mbtsad_core.research.grid import FIGURE3, NONE, PUBLISHED, RETIRED, GridPoint, finished, read_results
 from mbtsad_core.research.tables import (
     PAPER,
@@ -356,7 +356,7 @@ def test_figure_3_prints_each_augmenters_loss_beside_the_papers(tmp_path: Path) 
 
 def test_the_document_has_the_tables_of_the_results_files(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    between = text.split(tables.MARKS[0])[1].split(tables.MARKS[1])[0]
+    between = documents.between(text, tables.MARKED)[1]
     assert between == page(results=PUBLISHED / "tables.jsonl"), (
         "run: mbtsad-research reproduce all --into docs/results.md"
     )

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from mbtsad_core.config import RECIPES, PurifyConfig, from_dict, settings
 from mbtsad_core.errors import BadData
-from mbtsad_core.research import tune
+from mbtsad_core.research import documents, tune
 from mbtsad_core.research.grid import PUBLISHED, read_results
 
 RESERVED = {"cf", "mn", "bb", "tq", "mb", "ak", "cb"}  # for the report alone
@@ -101,7 +101,7 @@ def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
 
 def test_the_document_has_the_tables_of_the_results_file() -> None:
     text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-    between = text.split(tune.MARKS[0])[1].split(tune.MARKS[1])[0]
+    between = documents.between(text, tune.MARKED)[1]
     assert between == tune.page(PUBLISHED / "tune.jsonl"), "run: mbtsad-research tune --into docs/recipe.md"
     known = {point.key for point in (*tune.development(), *tune.report())}
     assert set(read_results(PUBLISHED / "tune.jsonl")) <= known  # no figure that no one can compute again
@@ -109,12 +109,11 @@ def test_the_document_has_the_tables_of_the_results_file() -> None:
 
 def test_tables_go_between_the_marks_and_nothing_else_changes(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
-    document.write_text(f"# Head\n\n{tune.MARKS[0]}old\n{tune.MARKS[1]}\n\ntail\n", encoding="utf-8")
+    first, last = documents.marks(tune.MARKED)
+    document.write_text(f"# Head\n\n{first}old\n{last}\n\ntail\n", encoding="utf-8")
     tune.write_into(document, tmp_path / "none.jsonl")
-    assert (
-        document.read_text(encoding="utf-8")
-        == f"# Head\n\n{tune.MARKS[0]}{tune.page(tmp_path / 'none.jsonl')}{tune.MARKS[1]}\n\ntail\n"
-    )
+    new = tune.page(tmp_path / "none.jsonl")
+    assert document.read_text(encoding="utf-8") == f"# Head\n\n{first}{new}{last}\n\ntail\n"
     document.write_text("no marks", encoding="utf-8")
     with pytest.raises(BadData, match="no place"):
         tune.write_into(document)
