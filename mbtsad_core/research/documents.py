@@ -6,12 +6,15 @@ python -m mbtsad_core.research.documents README.md
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadData
+from mbtsad_core.methods import Method
 
 METHODS = "methods"
 
@@ -40,6 +43,7 @@ def write_between(document: Path, name: str, new: str) -> None:
 
 def methods_table() -> str:
     """All defenses, detectors and attacks, each with what it does and where it comes from."""
+    families: dict[str, Mapping[str, Method[Any, Any]]]
     families = {"defense": DEFENSES, "detector": DETECTORS, "attack": ATTACKS}
     rows = [
         f"| {kind} | {method.title}, `{method.key}` | {method.sentence} | {method.source} |\n"
