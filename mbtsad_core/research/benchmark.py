@@ -44,6 +44,17 @@ OURS, EXAMPLE, DYNAMIC = "ours", "plain_example", "plain_dynamic"
 ALL = (OURS, EXAMPLE, DYNAMIC)
 # The plain ways in the precision that the library has by itself
 BY_DEFAULT = {"plain_example_default": EXAMPLE, "plain_dynamic_default": DYNAMIC}
+# Of a row: seconds of these ways, and their ratios to ours
+DEFAULTS = {"default_example_s": "plain_example_default", "default_dynamic_s": "plain_dynamic_default"}
+RATIOS = {
+    "ratio_example": EXAMPLE,
+    "ratio_dynamic": DYNAMIC,
+    "ratio_default_example": "plain_example_default",
+    "ratio_default_dynamic": "plain_dynamic_default",
+}
+
+Runs = dict[str, list[dict[str, Any]]]
+"""What each way's runs told, in the order of the runs."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +150,7 @@ def timed(
     otherwise."""
     start = start or _process
     ways = workload.ways
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    runs: Runs = {way: [] for way in ways}
     with ExitStack() as stack:
         ask = {way: stack.enter_context(start(workload, way, runtime)) for way in ways}
         for i in range(rounds):
@@ -161,7 +172,7 @@ def default_precision(device: str) -> Literal["float32", "bfloat16"]:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def row(name: str, runs: Runs) -> dict[str, Any]:
     """What the runs of a workload come to. Ratios are plain to ours, above 1 where ours is better; None where there is
     no plain way or no figure.
 
@@ -180,51 +191,25 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                        weights
     """
 
-    def of(way: str, key: str) -> Any:
-        values = [run[key] for run in runs.get(way, []) if run.get(key) is not None]
-        return median(values) if values else None
-
-    def ratio(way: str, key: str) -> float | None:
-        return round(of(way, key) / of(OURS, key), 3) if of(way, key) and of(OURS, key) else None
-
     ours = runs[OURS][0]
-    seconds, peak, peak32 = (
-        of(OURS, "seconds"),
-        *(max((run.get(key, 0.0) for run in runs[OURS]), default=0.0) for key in ("peak", "peak_float32")),
-    )
     default = default_precision(ours["device"])
     if ours.get("precision") == default:
         runs = {way: runs[plain] for way, plain in BY_DEFAULT.items() if plain in runs} | runs
-    example, dynamic = BY_DEFAULT
-
-    def share(peak: float) -> float | None:
-        return round(ours["operations"] / seconds / peak, 4) if ours.get("operations") and peak else None
-
+    seconds = {way: _median(runs, way, "seconds") for way in (*ALL, *BY_DEFAULT)}
     return {
         "workload": name,
-        "ours_s": round(seconds, 4),
-        "plain_example_s": of(EXAMPLE, "seconds") and round(of(EXAMPLE, "seconds"), 4),
-        "plain_dynamic_s": of(DYNAMIC, "seconds") and round(of(DYNAMIC, "seconds"), 4),
-        "ratio_example": ratio(EXAMPLE, "seconds"),
-        "ratio_dynamic": ratio(DYNAMIC, "seconds"),
-        "default_example_s": of(example, "seconds") and round(of(example, "seconds"), 4),
-        "default_dynamic_s": of(dynamic, "seconds") and round(of(dynamic, "seconds"), 4),
-        "ratio_default_example": ratio(example, "seconds"),
-        "ratio_default_dynamic": ratio(dynamic, "seconds"),
+        "ours_s": round(seconds[OURS], 4),
+        **{f"{way}_s": seconds[way] and round(seconds[way], 4) for way in (EXAMPLE, DYNAMIC)},
+        **{ratio: _ratio(runs, way, "seconds") for ratio, way in RATIOS.items() if way in ALL},
+        **{figure: seconds[way] and round(seconds[way], 4) for figure, way in DEFAULTS.items()},
+        **{ratio: _ratio(runs, way, "seconds") for ratio, way in RATIOS.items() if way not in ALL},
         "default_precision": default,
-        "cpu_ratios": {way: ratio(way, "cpu") for way in (EXAMPLE, DYNAMIC, *BY_DEFAULT)},
-        "share_of_peak": share(peak),
-        "share_of_float32_peak": share(peak32),
-        "peak_memory_ratio": ratio(EXAMPLE, "memory"),
-        "samples_per_s": ours.get("samples") and round(ours["samples"] / seconds, 2),
-        "tokens_per_s": ours.get("tokens") and round(ours["tokens"] / seconds, 1),
+        "cpu_ratios": {way: _ratio(runs, way, "cpu") for way in (EXAMPLE, DYNAMIC, *BY_DEFAULT)},
+        "peak_memory_ratio": _ratio(runs, EXAMPLE, "memory"),
+        **_speed(runs[OURS], seconds[OURS]),
         "cpu_s": {way: round(median(run["cpu"] for run in found), 3) for way, found in runs.items()},
         "peak_memory_mb": {way: round(max(run["memory"] for run in found) / 2**20) for way, found in runs.items()},
-        "peak_gflops": round(peak / 1e9, 1) if peak else None,
-        "peak_float32_gflops": round(peak32 / 1e9, 1) if peak32 else None,
-        "device": ours["device"],
-        "precision": ours.get("precision"),
-        "attention": ours.get("attention"),
+        **{key: ours.get(key) for key in ("device", "precision", "attention")},
         "load": round(mean(run["load"] for found in runs.values() for run in found), 2),
         "runs": {way: [round(run["seconds"], 4) for run in found] for way, found in runs.items()},
         "scores": {
@@ -233,6 +218,31 @@ def row(name: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             if "cacc" in found[0]
         },
     }
+
+
+def _median(runs: Runs, way: str, key: str) -> Any:
+    values = [run[key] for run in runs.get(way, []) if run.get(key) is not None]
+    return median(values) if values else None
+
+
+def _ratio(runs: Runs, way: str, key: str) -> float | None:
+    theirs, ours = _median(runs, way, key), _median(runs, OURS, key)
+    return round(theirs / ours, 3) if theirs and ours else None
+
+
+def _speed(runs: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """What our runs reach, as amounts a second and as shares of what the machine can do."""
+    ours = runs[0]
+    found: dict[str, Any] = {f"{key}_per_s": ours.get(key) for key in ("samples", "tokens")}
+    found = {key: n and round(n / seconds, 2 if key == "samples_per_s" else 1) for key, n in found.items()}
+    for share, gflops, key in (
+        ("share_of_peak", "peak_gflops", "peak"),
+        ("share_of_float32_peak", "peak_float32_gflops", "peak_float32"),
+    ):
+        peak, needed = max((run.get(key, 0.0) for run in runs), default=0.0), ours.get("operations")
+        found[share] = round(needed / seconds / peak, 4) if needed and peak else None
+        found[gflops] = round(peak / 1e9, 1) if peak else None
+    return found
 
 
 @contextmanager
@@ -637,7 +647,7 @@ def _starting() -> Callable[[], dict[str, Any]]:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows for people: Markdown."""
 
-    def point(value: Any, form: str = "{:.2f}") -> str:
+    def shown(value: Any, form: str = "{:.2f}") -> str:
         return "" if value is None else form.format(value)
 
     lines = [
@@ -647,15 +657,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         f"|{12 * '---|'}",
     ]
     for r in rows:
-        seconds = [point(r[key], "{:.3g}") for key in ("ours_s", "plain_example_s", "plain_dynamic_s")]
-        ratios = [
-            point(r[key])
-            for key in ("ratio_example", "ratio_dynamic", "ratio_default_example", "ratio_default_dynamic")
-        ]
-        shares = [point(r[key], "{:.1%}") for key in ("share_of_peak", "share_of_float32_peak")]
+        seconds = [shown(r[key], "{:.3g}") for key in ("ours_s", "plain_example_s", "plain_dynamic_s")]
+        ratios = [shown(r[key]) for key in RATIOS]
+        shares = [shown(r[key], "{:.1%}") for key in ("share_of_peak", "share_of_float32_peak")]
         lines.append(
             "| "
-            + " | ".join([r["workload"], *seconds, *ratios, *shares, point(r["peak_memory_ratio"]), point(r["load"])])
+            + " | ".join([r["workload"], *seconds, *ratios, *shares, shown(r["peak_memory_ratio"]), shown(r["load"])])
             + " |"
         )
     for r in rows:

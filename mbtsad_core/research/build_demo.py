@@ -113,12 +113,12 @@ def cut(whole: Classifier, texts: Sequence[LabelledText]) -> Classifier:
     tokens."""
     from transformers import BertForSequenceClassification, BertTokenizer
 
-    pieces = _kept_pieces(whole, texts)
-    names = whole.tokenizer.convert_ids_to_tokens(pieces)
+    kept = _kept_tokens(whole, texts)
+    names = whole.tokenizer.convert_ids_to_tokens(kept)
     tokenizer = BertTokenizer(vocab={name: i for i, name in enumerate(names)}, model_max_length=POSITIONS)
 
     config = copy.deepcopy(whole.model.config)
-    config.vocab_size, config.max_position_embeddings = len(pieces), POSITIONS
+    config.vocab_size, config.max_position_embeddings = len(kept), POSITIONS
     config.num_hidden_layers, config.intermediate_size = len(LAYERS), INTERMEDIATE
     model = BertForSequenceClassification(config).to(whole.device)
 
@@ -135,7 +135,7 @@ def cut(whole: Classifier, texts: Sequence[LabelledText]) -> Classifier:
             model.get_parameter(name.replace(source, target)).data.copy_(tensor)
     for name, tensor in weights.items():
         if name.endswith("word_embeddings.weight"):
-            tensor = tensor[torch.tensor(pieces, device=tensor.device)]
+            tensor = tensor[torch.tensor(kept, device=tensor.device)]
         elif name.endswith("position_embeddings.weight"):
             tensor = tensor[:POSITIONS]
         if ".layer." not in name:
@@ -143,9 +143,9 @@ def cut(whole: Classifier, texts: Sequence[LabelledText]) -> Classifier:
     return dataclasses.replace(whole, model=model.eval(), tokenizer=tokenizer)
 
 
-def _kept_pieces(whole: Classifier, texts: Sequence[LabelledText]) -> list[int]:
-    """Special tokens, single characters, the triggers that the literature uses, the pieces that the training texts need
-    (whole or token-split), then the most frequent of the rest."""
+def _kept_tokens(whole: Classifier, texts: Sequence[LabelledText]) -> list[int]:
+    """Special tokens, single characters, the triggers that the literature uses, the subword tokens that the training
+    texts need (whole or token-split), then the most frequent of the rest."""
     names = whole.tokenizer.convert_ids_to_tokens(list(range(len(whole.tokenizer))))
     counts = Counter(
         t for e in encode(whole, [*texts, *augment(texts, SplitConfig(copies=1), 0)]) for t in e["input_ids"]

@@ -8,6 +8,7 @@ share of each set outside the clean classes' 95 % region.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.augment import AUGMENTERS, BUDGET_MATCHED, unavailable
-from mbtsad_core.evaluation.embeddings import cls_vectors, outlying, project
+from mbtsad_core.evaluation.embeddings import Projection, cls_vectors, outlying, project
 from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, perturbations
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.research.suspects import Case, named_trigger, plan, texts
@@ -58,48 +59,32 @@ def measure(
     """
     here = [name for name in AUGMENTERS if name not in unavailable()]
     differ = [name for name in here if BUDGET_MATCHED[name] is not AUGMENTERS[name]]
-    steps = len(here) + len(differ) + 2 + len(projections)
+    steps, step = len(here) + len(differ) + 2 + len(projections), itertools.count(1)
     found, matched = dict[str, Perturbation](), dict[str, Perturbation]()
     for name in here:
         found |= perturbations(suspect, clean, {name: AUGMENTERS[name]}, seed=seed)
-        yield Event(STAGE, len(found) - 1, steps, {})
+        yield Event(STAGE, next(step), steps)
     for name in differ:
         matched[name] = perturbations(suspect, clean, {name: BUDGET_MATCHED[name]}, seed=seed)[name]
-        yield Event(STAGE, len(here) + len(matched), steps, {})
+        yield Event(STAGE, next(step), steps)
     vectors = {name: cls_vectors(suspect, p.texts) for name, p in found.items()}
-    yield Event(STAGE, steps - 1 - len(projections), steps, {})
-    scores = outlying(
-        vectors[ORIGINAL],
-        [t.label for t in clean],
-        {name: v for name, v in vectors.items() if name != ORIGINAL},
-        seed=seed,
-    )
-    yield Event(STAGE, steps - len(projections), steps, {})
+    yield Event(STAGE, next(step), steps)
+    augmented = {name: v for name, v in vectors.items() if name != ORIGINAL}
+    scores = outlying(vectors[ORIGINAL], [t.label for t in clean], augmented, seed=seed)
+    yield Event(STAGE, next(step), steps)
 
     chosen = sorted(random.Random(f"figure 3, seed {seed}").sample(range(len(clean)), min(SHOWN, len(clean))))
     points = np.concatenate([v[chosen] for v in vectors.values()])
     trust = {}
-    for i, method in enumerate(projections, 1):
+    for method in projections:
         projection = project(points, points, method, seed=seed)
         trust[method] = projection.trustworthiness
         if pictures is not None:
             shown = [
-                {
-                    "text": p.texts[k].text,
-                    "set": "clean" if name == ORIGINAL else name,
-                    "class": suspect.labels[clean[k].label],
-                }
-                for name, p in found.items()
-                for k in chosen
+                (name, p.texts[k].text, suspect.labels[clean[k].label]) for name, p in found.items() for k in chosen
             ]
-            pictures.mkdir(parents=True, exist_ok=True)
-            picture = {
-                "points": shown,
-                "plane": projection.before.tolist(),
-                "trustworthiness": projection.trustworthiness,
-            }
-            (pictures / f"{method}.json").write_text(json.dumps(picture), encoding="utf-8")
-        yield Event(STAGE, steps - len(projections) + i, steps, {})
+            _write_picture(pictures / f"{method}.json", projection, shown)
+        yield Event(STAGE, next(step), steps)
     return {
         "texts": len(clean),
         "loss": {name: {"mean": p.mean, "error": p.error} for name, p in found.items()},
@@ -109,6 +94,16 @@ def measure(
         },
         "trustworthiness": trust,
     }
+
+
+def _write_picture(path: Path, projection: Projection, kept: Sequence[tuple[str, str, str]]) -> None:
+    """Keep a plane and its points, each of a set, a text and a class."""
+    points = [
+        {"text": text, "set": "clean" if name == ORIGINAL else name, "class": label} for name, text, label in kept
+    ]
+    picture = {"points": points, "plane": projection.before.tolist(), "trustworthiness": projection.trustworthiness}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(picture), encoding="utf-8")
 
 
 def read_picture(pictures: Path, method: str) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ class GridPoint:
     """What is run.
 
     method    a key of DEFENSES or DETECTORS; MBTSAD gives the figures of its teacher too, and those of the suspect
-              with rows drawn to the mean and nothing trained; retrain_NAME is TS-FT with an augmenter
+              with embeddings reset and nothing trained; retrain_NAME is TS-FT with an augmenter
               of AUGMENTERS; "none" measures the suspect and, beside it, the clean classifier; "figure3" is that of the
               paper
     settings  what differs from the method's config, by dotted name: {"retrain.epochs": 3}

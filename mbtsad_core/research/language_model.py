@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +49,30 @@ def build_language_model(
     each token after those before it. Raises BadData where the texts are fewer than a few blocks, Diverged where the
     loss is not finite.
     """
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForMaskedLM,
-        AutoTokenizer,
-        get_linear_schedule_with_warmup,
-    )
-
     folder = encoder_folder(base)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    texts = [example.text for example in read_dataset(data).texts]
-    random.Random(f"texts, seed {config.seed}").shuffle(texts)
-    blocks = blocks_of(
-        [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts[: config.texts]],
-        config.length,
-    )
-    if len(blocks) < 2 * HELD_OUT:
-        raise BadData(
-            f"{data} has {len(blocks)} blocks of {config.length} tokens, too few to learn a language from. Expected "
-            f"{2 * HELD_OUT} or more."
-        )
+    placed = place(_untrained(kind, folder, config), runtime)
+    blocks = _read_blocks(data, placed.tokenizer, config)
+    held, trained = blocks[:HELD_OUT], blocks[HELD_OUT:]
+    draws = torch.Generator().manual_seed(config.seed)
+
+    def loss_on(some: Tensor) -> Tensor:
+        given = masked(some, placed.tokenizer, draws) if kind == MASKED else (some[:, :-1], some[:, 1:])
+        return _loss(placed, *given)
+
+    placed.model.train()
+    yield from _train(placed.model, trained, loss_on, draws, config, f"{kind} language model")
+    placed.model.eval()
+    with torch.no_grad():
+        draws.manual_seed(config.seed)
+        perplexity = math.exp(float(torch.stack([loss_on(some) for some in held.split(config.batch_size)]).mean()))
+    placed.model.save_pretrained(out)
+    placed.tokenizer.save_pretrained(out)
+    return {"kind": kind, "tokens": trained.numel() * config.epochs, "perplexity": round(perplexity, 1)}
+
+
+def _untrained(kind: str, folder: Path, config: LanguageModelConfig) -> Classifier:
+    """The encoder with a new language-model head, held as a classifier is, which has a device and a precision."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     torch.manual_seed(config.seed)
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, is_decoder=kind == CAUSAL)
@@ -78,41 +81,51 @@ def build_language_model(
         model = maker.from_pretrained(
             folder, config=settings, use_safetensors=True, local_files_only=True, attn_implementation="eager"
         )
-    # On its device and in its precision, as a classifier is
-    placed = place(Classifier(model, tokenizer, labels=(), max_length=config.length), runtime)
-    held, trained = blocks[:HELD_OUT], blocks[HELD_OUT:]
-    steps = config.epochs * math.ceil(len(trained) / config.batch_size)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return Classifier(model, tokenizer, labels=(), max_length=config.length)
+
+
+def _read_blocks(data: str | Path, tokenizer: Any, config: LanguageModelConfig) -> Tensor:
+    """The texts in an order of the seed, as blocks: (blocks, length). Raises BadData where these are too few."""
+    texts = [example.text for example in read_dataset(data).texts]
+    random.Random(f"texts, seed {config.seed}").shuffle(texts)
+    tokens = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts[: config.texts]]
+    blocks = blocks_of(tokens, config.length)
+    if len(blocks) < 2 * HELD_OUT:
+        raise BadData(
+            f"{data} has {len(blocks)} blocks of {config.length} tokens, too few to learn a language from. Expected "
+            f"{2 * HELD_OUT} or more."
+        )
+    return blocks
+
+
+def _train(
+    model: torch.nn.Module,
+    blocks: Tensor,
+    loss_on: Callable[[Tensor], Tensor],
+    draws: torch.Generator,
+    config: LanguageModelConfig,
+    stage: str,
+) -> Steps[None]:
+    """AdamW, a short warm-up, then linear decay. Raises Diverged where the loss is not finite."""
+    from transformers import get_linear_schedule_with_warmup
+
+    steps, step = config.epochs * math.ceil(len(blocks) / config.batch_size), 0
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, steps // 20, steps)
-    draws = torch.Generator().manual_seed(config.seed)
-
-    def loss_on(some: Tensor) -> Tensor:
-        return _loss(placed, *(masked(some, tokenizer, draws) if kind == MASKED else (some[:, :-1], some[:, 1:])))
-
-    model.train()
-    step = 0
     for _ in range(config.epochs):
-        for chosen in torch.randperm(len(trained), generator=draws).split(config.batch_size):
-            loss = loss_on(trained[chosen])
+        for chosen in torch.randperm(len(blocks), generator=draws).split(config.batch_size):
+            loss, step = loss_on(blocks[chosen]), step + 1
             if not torch.isfinite(loss):
                 raise Diverged(
-                    f"The language model's loss is {loss.item()} at step {step + 1} of {steps}. Take a lower learning "
-                    "rate."
+                    f"The language model's loss is {loss.item()} at step {step} of {steps}. Take a lower learning rate."
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            step += 1
-            yield Event(f"{kind} language model", step, steps, {"loss": loss.item()})
-    model.eval()
-    with torch.no_grad():
-        draws.manual_seed(config.seed)
-        perplexity = math.exp(float(torch.stack([loss_on(some) for some in held.split(config.batch_size)]).mean()))
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    return {"kind": kind, "tokens": trained.numel() * config.epochs, "perplexity": round(perplexity, 1)}
+            yield Event(stage, step, steps, {"loss": loss.item()})
 
 
 def blocks_of(texts: Sequence[Sequence[int]], length: int) -> Tensor:

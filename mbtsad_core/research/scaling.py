@@ -9,7 +9,6 @@ estimate is what the page would have said before the run.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mbtsad_core.config import RECIPES, PurifyConfig, RuntimeConfig, from_dict, replace, to_dict
-from mbtsad_core.errors import BadConfig, MBTSADError
+from mbtsad_core.errors import MBTSADError
 from mbtsad_core.research.benchmark import (
     BERT_BASE,
     MINILM,
@@ -33,6 +32,7 @@ from mbtsad_core.research.benchmark import (
     texts_of,
 )
 from mbtsad_core.research.grid import add_row, read_results
+from mbtsad_core.research.picture import plotting, write
 from mbtsad_core.steps import drain
 
 RESULTS, PICTURE = "scaling.jsonl", "scaling.svg"
@@ -82,7 +82,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Run what is not yet in the folder's scaling.jsonl, draw scaling.svg beside it, and return the rows, those of
     `run_once` with a "key" and the load."""
-    _matplotlib()
+    plotting()  # told before the runs, and not after them, where it is not there
     results = folder / RESULTS
     for run in runs:
         if key_of(run, runtime) not in read_results(results):
@@ -123,7 +123,8 @@ def run_once(run: Run, runtime: RuntimeConfig) -> dict[str, Any]:
     seconds, cpu       by the clock, and of a core
     estimate           seconds that the page would have told
     memory, at_first   bytes: the peak, of a GPU's memory in use, on a CPU of the process; and what of it the process
-    had with the model alone device, precision, threads
+                       had with the model alone
+    device, precision, threads
     """
     import torch
 
@@ -171,31 +172,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _matplotlib() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise BadConfig(
-            "The picture is drawn with matplotlib, which is not installed. Run: pip install 'mbtsad[plots]'."
-        )
-
-
 def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the picture as SVG: above seconds, with the page's estimate dashed; below memory. Raises BadConfig without
     matplotlib."""
-    _matplotlib()
-    import matplotlib
-
-    matplotlib.use("svg")
-    # The same bytes every time
-    matplotlib.rcParams |= {
-        "svg.hashsalt": "mbtsad",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    from matplotlib import pyplot
-
     by_run = {json.dumps(row["run"], sort_keys=True): row for row in rows}
-    figure, axes = pyplot.subplots(2, len(AXES), figsize=(3 * len(AXES), 5), sharey="row", layout="constrained")
+    figure, axes = plotting().subplots(2, len(AXES), figsize=(3 * len(AXES), 5), sharey="row", layout="constrained")
     for (name, (place, runs)), (time, memory) in zip(AXES.items(), axes.T, strict=True):
         found = [
             (place(run), by_run[key])
@@ -224,9 +205,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         ]
         axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axes[0, 0].legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    write(figure, path)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@ docs/recipe.md."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.errors import BadConfig
 from mbtsad_core.research import tune
 from mbtsad_core.research.grid import PUBLISHED, GridPoint, finished
+from mbtsad_core.research.picture import plotting, write
 
 COLUMNS = 3
 COLOURS = {"BadNets": "#D55E00", "EP": "#0072B2"}  # Okabe and Ito's
@@ -25,25 +24,9 @@ def curve(points: list[GridPoint], rows: dict[str, dict[str, Any]], rate: str) -
 def draw(path: Path, results: Path = tune.RESULTS, published: Path | None = PUBLISHED) -> None:
     """Write the curves as SVG: above CACC, below ASR with its floor dashed; the recipe's own value is marked. Raises
     BadConfig without matplotlib."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise BadConfig(
-            "The curves are drawn with matplotlib, which is not installed. Run: pip install 'mbtsad[plots]'."
-        )
-    import matplotlib
-
-    matplotlib.use("svg")
-    # The same bytes every time
-    matplotlib.rcParams |= {
-        "svg.hashsalt": "mbtsad",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    from matplotlib import pyplot
-
     rows = finished(results, published)
     blocks = -(-len(tune.SWEEPS) // COLUMNS)
-    figure, axes = pyplot.subplots(
+    figure, axes = plotting().subplots(
         2 * blocks,
         COLUMNS,
         figsize=(3 * COLUMNS, 4.4 * blocks),
@@ -56,7 +39,7 @@ def draw(path: Path, results: Path = tune.RESULTS, published: Path | None = PUBL
         places = range(len(sweep))
         for case in tune.SWEPT:
             attack = next(attack for attack in COLOURS if attack in case)
-            points = [tune.development_cell(case, tune.Try((case,), settings)) for settings in sweep.values()]
+            points = [tune.development_point(case, tune.Try((case,), settings)) for settings in sweep.values()]
             cacc.plot(places, curve(points, rows, "cacc"), "o-", color=COLOURS[attack], markersize=4, label=attack)
             asr.plot(places, curve(points, rows, "asr"), "o-", color=COLOURS[attack], markersize=4)
             asr.plot(places, curve(points, rows, "asr_floor"), "--", color=COLOURS[attack], linewidth=1)
@@ -77,6 +60,4 @@ def draw(path: Path, results: Path = tune.RESULTS, published: Path | None = PUBL
     for axis in axes[:, len(tune.SWEEPS) % COLUMNS :][-2:].flat if len(tune.SWEEPS) % COLUMNS else []:
         axis.set_visible(False)
     axes[0, 0].legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    write(figure, path)

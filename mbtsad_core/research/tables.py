@@ -248,7 +248,7 @@ def attack_case(attack: str, seed: int) -> Case:
 PLANTED = tuple(name for key in ATTACKS for name in ((key, CLEAN_LABEL) if key == BADNETS.key else (key,)))
 
 
-def cell_of(case: Case, method: str, settings: Settings) -> GridPoint:
+def point_of(case: Case, method: str, settings: Settings) -> GridPoint:
     return GridPoint(case, method, settings, AMOUNT[case.task], case.seed)
 
 
@@ -262,7 +262,7 @@ def search(table: str) -> list[GridPoint]:
 
 
 def _tried(row: Row, settings: Settings, name: str) -> GridPoint:
-    return tune.development_cell(name, tune.Try((name,), settings, row.method))
+    return tune.development_point(name, tune.Try((name,), settings, row.method))
 
 
 def chosen(row: Row, rows: Rows) -> tuple[Settings, bool]:
@@ -293,9 +293,9 @@ def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
     """The points of a table, the most telling first: SST-2 ahead of IMDb, MBTSAD, TS-FT and CFT ahead of the others, a
     first seed of each ahead of a second."""
     if table == "table1":
-        return [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds) for attack in PLANTED]
+        return [point_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds) for attack in PLANTED]
     if table == "figure3":
-        return [cell_of(case_of("sst2", "BadNets", seed), FIGURE3, {}) for seed in range(seeds)]
+        return [point_of(case_of("sst2", "BadNets", seed), FIGURE3, {}) for seed in range(seeds)]
     found = []
     for task in ("sst2",) if table == "table3" else ("sst2", "imdb"):
         order = [
@@ -306,7 +306,7 @@ def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
             if row.first == first
         ]
         found += [
-            cell_of(case_of(task, attack, seed), row.method, chosen(row, rows)[0])
+            point_of(case_of(task, attack, seed), row.method, chosen(row, rows)[0])
             for row, seed in order
             for _, attack in SETS[:3]
         ]
@@ -317,7 +317,7 @@ def fixed(table: str, seeds: int) -> list[GridPoint]:
     """Those on SST-2 whose settings no search decides, where they come first anyway."""
     certain = [row for row in rows_of(table) if row.first and len(row.candidates) == 1]
     return [
-        cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+        point_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
         for seed in range(seeds)
         for row in certain
         for _, attack in SETS[:3]
@@ -474,7 +474,7 @@ def _compared(table: str, seeds: int, rows: Rows) -> str:
             lines.append(_line(suspect, "the suspect", before, seeds, PAPER["none"][i], plants=True))
         for row in rows_of(table):
             settings, searched = chosen(row, rows)
-            wanted = [cell_of(case, row.method, settings) for case in cases]
+            wanted = [point_of(case, row.method, settings) for case in cases]
             paper = PAPER[row.paper][i] if row.paper else None
             name = row.name + ("" if searched else " °") + (" *" if row.pretrained else "")
             found = _of(rows, wanted)
@@ -546,7 +546,7 @@ def _remarks(table: str, seeds: int, rows: Rows) -> list[str]:
 
 def _asr(rows: Rows, row: Row, seeds: int, attack: str) -> list[dict[str, Any]]:
     settings, _ = chosen(row, rows)
-    return _of(rows, [cell_of(case_of("sst2", attack, seed), row.method, settings) for seed in range(seeds)])
+    return _of(rows, [point_of(case_of("sst2", attack, seed), row.method, settings) for seed in range(seeds)])
 
 
 def _bars(seeds: int, rows: Rows) -> list[str]:
@@ -679,7 +679,7 @@ def _ablated(form: str, seeds: int, rows: Rows) -> list[str]:
         for _, attack in SETS[:3]:
             runs = [
                 [
-                    cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+                    point_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
                     for row in (of_form["MBTSAD"], of_form[name])
                 ]
                 for seed in range(seeds)
@@ -711,7 +711,7 @@ def _table1(seeds: int, rows: Rows) -> str:
     ]
     lacking: Counter[str] = Counter()
     for attack in PLANTED:
-        wanted = [cell_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds)]
+        wanted = [point_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds)]
         reported = REPORTED.get(attack, "no figure at hand")
         before, clean = _before(rows, [point.case for point in wanted]), _of(rows, wanted, "clean")
         if not before:

@@ -110,9 +110,9 @@ def _one(name: str, *values: float) -> dict[float, Settings]:
 SWEEPS: dict[str, dict[float, Settings]] = {
     "learning rate, both stages": {rate: both_rates(rate) for rate in (2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4)},
     "split copies of a text, K": _one("split.copies", 1, 2, 5),
-    "originals beside them": _one("split.keep_originals", 0, 1, 2),
+    "originals kept beside them": _one("split.keep_originals", 0, 1, 2),
     "share of tokens split": _one("split.aug_p", 0.1, 0.3, 0.6),
-    "found tokens a text": _one("found_tokens", 0, 1, 2, 3),
+    "found tokens put into a text": _one("found_tokens", 0, 1, 2, 3),
     "epochs, both stages": {n: RECIPE | {"retrain.epochs": n, "distil.epochs": n} for n in (1, 2, 4)},
     "alpha, of the attention loss": _one("distil.alpha", 0.0, 1.0, 5.0),
     "beta, of the hidden-state loss": _one("distil.beta", 0.0, 1.0, 30.0),
@@ -125,11 +125,11 @@ def development() -> list[GridPoint]:
     tries = [t for group in QUESTIONS.values() for t in group] + [
         Try(SWEPT, settings) for sweep in SWEEPS.values() for settings in sweep.values()
     ]
-    points = [development_cell(case, t) for t in tries for case in t.cases]
+    points = [development_point(case, t) for t in tries for case in t.cases]
     return list({point.key: point for point in points}.values())
 
 
-def development_cell(case: str, t: Try) -> GridPoint:
+def development_point(case: str, t: Try) -> GridPoint:
     """A try on one of the development suspects: half of the clean sample, seed 10."""
     return GridPoint(DEVELOPMENT[case], t.method, t.settings, 692, 10)
 
@@ -155,7 +155,7 @@ METHODS: dict[str, tuple[str, Settings]] = {
 DEFAULT = "MBTSAD with the scan"
 
 
-def _report_cell(attack: str, name: str, seed: int) -> GridPoint:
+def _report_point(attack: str, name: str, seed: int) -> GridPoint:
     (method, settings), case = METHODS[name], report_cases(seed)[attack]
     return GridPoint(case, method, settings, 0.2 if case.task == "agnews" else 1384, seed)
 
@@ -164,7 +164,7 @@ def report() -> list[GridPoint]:
     """The most telling first: what is not finished says most that way."""
     order = [(names, seed) for names in ((DEFAULT, "CFT"), ("TS-FT", "MBTSAD")) for seed in REPORT_WORDS]
     return [
-        _report_cell(attack, name, seed) for names, seed in order for attack in report_cases(seed) for name in names
+        _report_point(attack, name, seed) for names, seed in order for attack in report_cases(seed) for name in names
     ]
 
 
@@ -198,7 +198,7 @@ def _tries(rows: dict[str, dict[str, Any]]) -> str:
         lines = ["| suspect | before | settings | scan and reset | teacher | student |", "|---|---|---|---|---|---|"]
         for t in tries:
             for case in t.cases:
-                row = rows.get(development_cell(case, t).key)
+                row = rows.get(development_point(case, t).key)
                 if row is None:
                     lacking += 1
                     continue
@@ -220,7 +220,7 @@ def _sweeps(rows: dict[str, dict[str, Any]]) -> str:
     lacking = 0
     for name, sweep in SWEEPS.items():
         for value, settings in sweep.items():
-            found = [rows.get(development_cell(case, Try((case,), settings)).key) for case in SWEPT]
+            found = [rows.get(development_point(case, Try((case,), settings)).key) for case in SWEPT]
             if not any(found):
                 lacking += 1
                 continue
@@ -245,7 +245,7 @@ def _report(rows: dict[str, dict[str, Any]]) -> str:
     lacking = 0
     for attack in report_cases(0):
         found = {
-            name: [row for seed in REPORT_WORDS if (row := rows.get(_report_cell(attack, name, seed).key))]
+            name: [row for seed in REPORT_WORDS if (row := rows.get(_report_point(attack, name, seed).key))]
             for name in METHODS
         }
         before = {row["case"]["seed"]: row["before"] for done in found.values() for row in done}

@@ -53,7 +53,7 @@ def run(place: Path, points: list[GridPoint], results: Path) -> list[str]:
     return said
 
 
-def test_a_cell_is_computed_once_and_gives_the_figures_of_student_and_teacher(place: Path, tmp_path: Path) -> None:
+def test_a_point_is_computed_once_and_gives_the_figures_of_student_and_teacher(place: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     points = [GridPoint(CASE, "mbtsad", QUICK, 64, 1), GridPoint(CASE, "cft", {"training.epochs": 1}, 64, 1)]
     assert len(run(place, points, results)) == 2
@@ -70,7 +70,9 @@ def test_a_cell_is_computed_once_and_gives_the_figures_of_student_and_teacher(pl
     assert first["machine"]
 
 
-def test_with_strays_there_are_the_figures_of_the_rows_drawn_and_nothing_trained(place: Path, tmp_path: Path) -> None:
+def test_with_found_tokens_there_are_the_figures_of_the_embeddings_reset_and_nothing_trained(
+    place: Path, tmp_path: Path
+) -> None:
     point = GridPoint(CASE, "mbtsad", QUICK | {"found_tokens": 1}, 64, 1)
     run(place, [point], tmp_path / "results.jsonl")
     figures = read_results(tmp_path / "results.jsonl")[point.key]["figures"]
@@ -112,7 +114,7 @@ def test_the_key_is_of_all_that_decides_the_figures_and_of_nothing_else() -> Non
 
 
 @pytest.mark.parametrize("method", ["cft", "mbtsad", "nad", "strip"])
-def test_a_default_that_changes_makes_another_cell_named_or_not(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_that_changes_makes_another_point_named_or_not(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     point = GridPoint(CASE, method, {}, 64, 1)
     key, default = point.key, grid.configs()[method]
     for name, value in point.described()["settings"].items():
@@ -125,7 +127,7 @@ def test_a_default_that_changes_makes_another_cell_named_or_not(method: str, mon
             assert GridPoint(CASE, method, {name: value}, 64, 1).key == key  # the same thing has one row
 
 
-def test_a_setting_that_came_later_leaves_a_cell_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_came_later_leaves_a_point_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = grid.deciding
     with monkeypatch.context() as before:  # when there was no clip to set, and gradients were clipped to 1 all the same
         before.setattr(
@@ -199,7 +201,7 @@ def test_a_language_model_that_a_method_asks_is_an_input(
 @pytest.mark.parametrize(
     ("method", "settings"), [("mbtsad", {"split.copy": 2}), ("cft", {"training.epochs": 0}), ("no such", {})]
 )
-def test_a_wrong_cell_is_told_before_anything_is_run(method: str, settings: dict[str, int], tmp_path: Path) -> None:
+def test_a_wrong_point_is_told_before_anything_is_run(method: str, settings: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(BadConfig):
         run(tmp_path, [GridPoint(CASE, method, settings, 64, 0)], tmp_path / "results.jsonl")
     assert list(tmp_path.iterdir()) == []
@@ -312,7 +314,7 @@ def test_without_ray_the_engine_says_how_to_get_it(place: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # ray's own
-def test_ray_runs_cells_in_workers_and_their_rows_are_those_of_one_process(place: Path, tmp_path: Path) -> None:
+def test_ray_runs_points_in_workers_and_their_rows_are_those_of_one_process(place: Path, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     points = [GridPoint(CASE, "cft", {"training.epochs": 1}, 64, seed) for seed in (7, 8, 9)]
     said: list[str] = []

@@ -15,7 +15,8 @@ from mbtsad_core.research.grid import read_results
 
 def points(sweep: str) -> list[tune.GridPoint]:
     return [
-        tune.development_cell(tune.SWEPT[0], tune.Try(tune.SWEPT, settings)) for settings in tune.SWEEPS[sweep].values()
+        tune.development_point(tune.SWEPT[0], tune.Try(tune.SWEPT, settings))
+        for settings in tune.SWEEPS[sweep].values()
     ]
 
 

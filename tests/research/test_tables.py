@@ -27,9 +27,9 @@ from mbtsad_core.research.tables import (
     TABLE4,
     Row,
     case_of,
-    cell_of,
     chosen,
     page,
+    point_of,
     points,
     search,
     verdict,
@@ -94,7 +94,7 @@ def test_every_method_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("table", tables.TABLES)
-def test_the_cells_of_a_table_can_be_run(table: str) -> None:
+def test_the_points_of_a_table_can_be_run(table: str) -> None:
     found = [*search(table), *points(table, 4, {})]
     assert len({point.key for point in found}) == len(found)
     for point in found:
@@ -154,7 +154,7 @@ def test_a_rivals_setting_is_the_lowest_asr_of_those_that_keep_the_accuracy() ->
     assert chosen(row, diverged) == (first, True)
 
 
-def test_what_the_search_decides_decides_the_cells() -> None:
+def test_what_the_search_decides_decides_the_points() -> None:
     row = own("Reinit")
     rows = tried(row, ((scores(895, 500),) * 2, (scores(890, 300),) * 2, (scores(890, 400),) * 2))
     settings = {json.dumps(point.settings) for point in points("table2", 3, rows) if point.method == "reinitialization"}
@@ -175,7 +175,7 @@ def test_a_verdict_is_of_the_interval_and_says_by_how_much() -> None:
 
 def test_means_spreads_and_intervals_are_those_of_the_seeds(tmp_path: Path) -> None:
     results, row = tmp_path / "results.jsonl", own("CFT at MBTSAD's rate and steps")
-    first, second = (cell_of(case_of("sst2", "BadNets", seed), row.method, row.candidates[0]) for seed in (0, 1))
+    first, second = (point_of(case_of("sst2", "BadNets", seed), row.method, row.candidates[0]) for seed in (0, 1))
     results.write_text(
         line(first, BEFORE, purified=scores(800, 500)) + line(second, BEFORE, purified=scores(900, 700, 0.3)),
         encoding="utf-8",
@@ -193,7 +193,7 @@ def test_means_spreads_and_intervals_are_those_of_the_seeds(tmp_path: Path) -> N
 
 def test_what_is_not_run_says_why_and_is_never_filled(tmp_path: Path) -> None:
     results, row = tmp_path / "results.jsonl", own("MBTSAD, the paper's form")
-    diverged = cell_of(case_of("sst2", "LWP", 0), row.method, row.candidates[0])
+    diverged = point_of(case_of("sst2", "LWP", 0), row.method, row.candidates[0])
     results.write_text(line(diverged, BEFORE, diverged="nan"), encoding="utf-8")
     text = printed(results, "table2")
     assert "ONION" not in text.split("Left out:")[0]
@@ -214,7 +214,7 @@ def all_of(names: dict[str, int], cacc: int = 890) -> str:
         row = own(name)
         for attack in ("BadNets", "LWP", "EP"):
             for seed in range(3):
-                point = cell_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
+                point = point_of(case_of("sst2", attack, seed), row.method, row.candidates[0])
                 found += line(point, BEFORE, purified=scores(cacc, asr))
     return found
 
@@ -282,7 +282,7 @@ def test_what_one_seed_gives_is_held_against_what_seeds_differ_by(
         row = own(name)
         for seed, asr in enumerate(found):
             lines += line(
-                cell_of(case_of("sst2", "LWP", seed), row.method, row.candidates[0]), BEFORE, purified=scores(890, asr)
+                point_of(case_of("sst2", "LWP", seed), row.method, row.candidates[0]), BEFORE, purified=scores(890, asr)
             )
     results.write_text(lines, encoding="utf-8")
     assert f"LWP {said}" in next(
@@ -306,7 +306,7 @@ def test_an_ablation_is_held_against_the_full_method_on_the_same_suspects(tmp_pa
     results = tmp_path / "results.jsonl"
     full, without = own("MBTSAD, the paper's form"), own("no-att, the paper's form")
     ran = [(full, seed, asr) for seed, asr in enumerate((400, 100, 100))] + [(without, 0, 380)]
-    of = [(cell_of(case_of("sst2", "EP", seed), row.method, row.candidates[0]), asr) for row, seed, asr in ran]
+    of = [(point_of(case_of("sst2", "EP", seed), row.method, row.candidates[0]), asr) for row, seed, asr in ran]
     results.write_text("".join(line(point, BEFORE, purified=scores(890, asr)) for point, asr in of), encoding="utf-8")
     # Not the +18.0 of the two means
     assert "EP not distinguishable (seed 0: ASR -2.0 [-100.0, +100.0], CACC +0.0 [" in printed(results, "table4")
@@ -314,7 +314,7 @@ def test_an_ablation_is_held_against_the_full_method_on_the_same_suspects(tmp_pa
 
 def test_the_attacks_are_held_to_their_bars(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    good, weak = (cell_of(tables.attack_case(attack, 0), NONE, {}) for attack in ("sentence", "syntactic"))
+    good, weak = (point_of(tables.attack_case(attack, 0), NONE, {}) for attack in ("sentence", "syntactic"))
     results.write_text(
         line(good, scores(890, 950), clean=scores(900, 90)) + line(weak, scores(870, 600), clean=scores(900, 90)),
         encoding="utf-8",
@@ -339,7 +339,7 @@ def test_figure_3_prints_each_augmenters_loss_beside_the_papers(tmp_path: Path) 
         }
         outside = {name: {"outside": 0.05, "outside_hits": 50, "outside_n": 1000} for name in ("clean", "ts", "aeda")}
         text += line(
-            cell_of(case_of("sst2", "BadNets", seed), FIGURE3, {}),
+            point_of(case_of("sst2", "BadNets", seed), FIGURE3, {}),
             BEFORE,
             texts=6228,
             loss=loss,

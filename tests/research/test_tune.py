@@ -31,7 +31,7 @@ def line(point: tune.GridPoint, **figures: object) -> str:
 
 
 @pytest.mark.parametrize(("name", "shipped"), [("RECIPE", "scan"), ("PAPER", "paper")])
-def test_what_the_cells_call_a_recipe_is_what_is_shipped(name: str, shipped: str) -> None:
+def test_what_the_points_call_a_recipe_is_what_is_shipped(name: str, shipped: str) -> None:
     values = {".".join(s.path): s.default for s in settings(RECIPES[shipped])}
     assert {key: values[key] for key in getattr(tune, name)} == getattr(tune, name)
     assert RECIPES["scan"] == PurifyConfig()
@@ -59,7 +59,7 @@ def test_rivals_have_as_many_steps_as_the_recipe_at_its_rate() -> None:
     )
 
 
-def test_every_cell_has_settings_that_its_method_knows() -> None:
+def test_every_point_has_settings_that_its_method_knows() -> None:
     points = [*tune.development(), *tune.report()]
     assert len({point.key for point in points}) == len(points)
     for point in points:
@@ -68,7 +68,7 @@ def test_every_cell_has_settings_that_its_method_knows() -> None:
 
 def test_means_and_spreads_are_those_of_the_rows(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    first, second, _ = (tune._report_cell("BadNets", "CFT", seed) for seed in (0, 1, 2))
+    first, second, _ = (tune._report_point("BadNets", "CFT", seed) for seed in (0, 1, 2))
     results.write_text(
         line(first, purified=scores(0.80, 0.50, 0.10), seconds=100)
         + line(second, purified=scores(0.90, 0.70, 0.20), seconds=300),
@@ -82,18 +82,18 @@ def test_means_and_spreads_are_those_of_the_rows(tmp_path: Path) -> None:
     assert f"Left out: {left} rows of which nothing is run yet. `mbtsad-research tune --data DIR` runs them." in page
 
 
-def test_a_sweep_has_a_line_for_each_value_with_the_figures_of_its_cells(tmp_path: Path) -> None:
+def test_a_sweep_has_a_line_for_each_value_with_the_figures_of_its_points(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     case, others = tune.SWEPT[0], ["-"] * (len(tune.SWEPT) - 1)
-    point = tune.development_cell(case, tune.Try((case,), tune.RECIPE | {"found_tokens": 2}))
+    point = tune.development_point(case, tune.Try((case,), tune.RECIPE | {"found_tokens": 2}))
     results.write_text(line(point, purified=scores(0.851, 0.171, 0.168)), encoding="utf-8")
     page = tune.page(results, None).splitlines()
-    assert page.count(" | ".join(["| found tokens a text | 2", "85.1 / 17.1 / 16.8", *others]) + " |") == 1
+    assert page.count(" | ".join(["| found tokens put into a text | 2", "85.1 / 17.1 / 16.8", *others]) + " |") == 1
     swept = sum(len(values) for values in tune.SWEEPS.values())
     assert sum(line.startswith(f"Left out: {swept - 1} rows") for line in page) == 1
 
 
-def test_a_cell_that_diverged_says_so(tmp_path: Path) -> None:
+def test_a_point_that_diverged_says_so(tmp_path: Path) -> None:
     results, point = tmp_path / "results.jsonl", tune.development()[0]
     results.write_text(line(point, diverged="The loss is nan.", seconds=3), encoding="utf-8")
     assert "| 90.0 / 100.0 / 10.0 | the recipe | diverged | diverged | diverged |" in tune.page(results, None)
