@@ -196,16 +196,23 @@ def _is_starting(job: Job) -> bool:
     return job.pid is None and job.heartbeat is not None and time.time() - job.heartbeat < START
 
 
+WORKER = (sys.executable, "-P", "-m", "mbtsad_core.service.worker")
+
+
 class DetachedRunner:
-    """Jobs run in child processes that outlive this one, each in a `sandbox`; a thread starts them, watches them, and
-    ends them."""
+    """Jobs run in child processes that outlive this one, each of the `program` in a `sandbox`; a thread starts them,
+    watches them, and ends them."""
 
     detached = True
 
     def __init__(
-        self, root: Path, config: JobsConfig = JobsConfig(), sandbox: SandboxConfig = SandboxesConfig().run
+        self,
+        root: Path,
+        config: JobsConfig = JobsConfig(),
+        sandbox: SandboxConfig = SandboxesConfig().run,
+        program: Sequence[str] = WORKER,
     ) -> None:
-        self.store, self.config, self.sandbox = Store(root), config, sandbox
+        self.store, self.config, self.sandbox, self.program = Store(root), config, sandbox, program
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
@@ -311,7 +318,7 @@ class DetachedRunner:
         if wordnet := find_wordnet():  # perhaps in the home that the worker does not have
             more["WNSEARCHDIR"] = str(wordnet.absolute())
         env = environment(home, threads=self.config.threads or max(1, (os.cpu_count() or 2) - 1), more=more)
-        command = [sys.executable, "-P", "-m", "mbtsad_core.service.worker", str(self.store.root), job.id]
+        command = [*self.program, str(self.store.root), job.id]
         with open(self.store.directory(job.id) / LOG, "ab") as log:
             self._children[job.id] = start(command, home, self.sandbox, env, outlives=True, stdout=log, stderr=log)
 

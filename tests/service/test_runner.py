@@ -1,34 +1,37 @@
-"""DetachedRunner: real worker processes, real kills."""
+"""DetachedRunner: real worker processes, real kills. One run trains; where only the processes are looked at, the workers
+count (counting_worker.py)."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from counting_worker import CHECKPOINT, PLACES, PROGRAM, digest
 from example import tiny_request, undisturbed, until, weights
 
 from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
 from mbtsad_core.errors import QueueFull, UnknownJob
 from mbtsad_core.service.purification import Request
-from mbtsad_core.service.runner import AttachedRunner, DetachedRunner, Runner, seconds_left
+from mbtsad_core.service.runner import WORKER, AttachedRunner, DetachedRunner, Runner, seconds_left
 from mbtsad_core.service.store import State, Store, is_held
 from mbtsad_core.service.worker import LOG
 
 CONFIG = JobsConfig(threads=1, nice=3, queue_size=2, grace=20.0)
-EPOCHS = 20
+EPOCHS = 6
 STEPS = [("measure", 1), *((stage, step) for stage in ("retrain", "distil") for step in range(1, 12 * EPOCHS + 1))]
 MINUTES = 120.0  # seconds that a machine under load may take for what takes it some on others
 
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
-    # Some seconds: the store hears of a run three times a second
+    # A second or more: the store hears of a run three times a second
     return tiny_request(tmp_path_factory.mktemp("example"), EPOCHS)
 
 
@@ -43,8 +46,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., DetachedRunner]]:
     """Runners on one directory, closed in the end."""
     runners = []
 
-    def new(sandbox: SandboxConfig = SandboxesConfig().run, **changes: object) -> DetachedRunner:
-        runners.append(DetachedRunner(tmp_path / "jobs", dataclasses.replace(CONFIG, **changes), sandbox))
+    def new(
+        sandbox: SandboxConfig = SandboxesConfig().run, program: Sequence[str] = PROGRAM, **changes: object
+    ) -> DetachedRunner:
+        runners.append(DetachedRunner(tmp_path / "jobs", dataclasses.replace(CONFIG, **changes), sandbox, program))
         return runners[-1]
 
     yield new
@@ -67,15 +72,20 @@ def pid_of(runner: Runner, id: str, other_than: int | None = None) -> int:
     return until(lambda: (pid := runner.job(id).pid) != other_than and pid, MINUTES) or 0
 
 
-def assert_done(runner: Runner, id: str, expected: str) -> None:
+def assert_done(runner: Runner, id: str, steps: list[tuple[str, int]]) -> None:
     assert (
         until(lambda: (state := runner.status(id).state) not in (State.QUEUED, State.RUNNING) and state, MINUTES)
         is State.DONE
     )
-    assert weights(runner.output(id)) == expected
     found = runner.events(id)
-    assert [r.sequence for r in found] == list(range(1, len(STEPS) + 1))
-    assert [(r.event.stage, r.event.step) for r in found] == STEPS
+    assert [r.sequence for r in found] == list(range(1, len(steps) + 1))
+    assert [(r.event.stage, r.event.step) for r in found] == steps
+
+
+def assert_counted(runner: Runner, id: str) -> None:
+    """Every step once, and none left out, whoever did it."""
+    assert_done(runner, id, [(stage, step) for stage, step, _ in PLACES])
+    assert runner.job(id).result == {"digest": digest(len(PLACES))}
 
 
 def is_gone(pid: int) -> bool:
@@ -88,7 +98,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_jobs_run_one_after_the_other_in_clean_processes(
-    start: Callable[..., DetachedRunner], request_: Request, expected: str, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., DetachedRunner], request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     runner = start(nice=5)
@@ -113,19 +123,8 @@ def test_jobs_run_one_after_the_other_in_clean_processes(
     until(at_step(runner, first, "retrain", 10), MINUTES)
     left = until(lambda: runner.status(first).seconds_left, MINUTES)
     assert left > 0
-    assert runner.measure(first, ["mn"], "positive") == 1
-    assert_done(runner, first, expected)
-    assert [m.step is not None for m in runner.measures(first)] == [True]
+    assert_counted(runner, first)
     assert runner.job(first).attempts == 1
-    assert (runner.job(first).result or {})["purified"]["cacc_n"] == 40
-    assert sorted(p.name for p in runner.output(first).iterdir()) == [
-        "events.jsonl",
-        "model",
-        "report.html",
-        "report.json",
-        "run.json",
-        "teacher",
-    ]
     assert (runner.store.directory(first) / LOG).read_text() == ""
     until(lambda: not runner._children)  # none is left behind as a zombie
 
@@ -133,14 +132,29 @@ def test_jobs_run_one_after_the_other_in_clean_processes(
 def test_a_killed_worker_is_started_again_from_its_checkpoint(
     start: Callable[..., DetachedRunner], request_: Request, expected: str
 ) -> None:
-    runner = start()
-    id = runner.submit(request_)
+    """One that trains: its weights are those of a run that nothing disturbed."""
+    runner = start(program=WORKER)
+    id = runner.submit(request_, "anna")
+    until(at_step(runner, id, "retrain", 1), MINUTES)
+    assert runner.measure(id, ["mn"], "positive") == 1
     until(at_step(runner, id, "distil", 15), MINUTES)
     pid = pid_of(runner, id)
     os.kill(pid, signal.SIGKILL)
     assert pid_of(runner, id, other_than=pid) != pid
-    assert_done(runner, id, expected)
+    assert_done(runner, id, STEPS)
+    assert weights(runner.output(id)) == expected
     assert runner.job(id).attempts == 2
+    assert [m.step is not None for m in runner.measures(id)] == [True]
+    assert (runner.job(id).result or {})["purified"]["cacc_n"] == 40
+    assert sorted(p.name for p in runner.output(id).iterdir()) == [
+        "events.jsonl",
+        "model",
+        "report.html",
+        "report.json",
+        "run.json",
+        "teacher",
+    ]
+    assert (runner.store.directory(id) / LOG).read_text() == ""
 
 
 SERVER = """
@@ -148,19 +162,19 @@ import sys, threading
 from pathlib import Path
 from mbtsad_core.config import JobsConfig
 from mbtsad_core.service.runner import DetachedRunner
-with DetachedRunner(Path(sys.argv[1]), JobsConfig(threads=1)):
+with DetachedRunner(Path(sys.argv[1]), JobsConfig(threads=1), program=sys.argv[2:]):
     threading.Event().wait()
 """
 
 
 def test_jobs_outlive_a_killed_server_and_its_worker(
-    start: Callable[..., DetachedRunner], request_: Request, expected: str, tmp_path: Path
+    start: Callable[..., DetachedRunner], request_: Request, tmp_path: Path
 ) -> None:
     with Store(tmp_path / "jobs") as store:
         id = store.create(request_.to_dict())
         waiting = store.create({"no": "purification"})
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        server = subprocess.Popen([sys.executable, "-P", "-c", SERVER, str(store.root)], env=environment)
+        server = subprocess.Popen([sys.executable, "-P", "-c", SERVER, str(store.root), *PROGRAM], env=environment)
         until(lambda: (job := store.get(id)).stage == "retrain" and job.step >= 10, MINUTES)
         server.kill()
         server.wait()
@@ -175,13 +189,13 @@ def test_jobs_outlive_a_killed_server_and_its_worker(
         assert runner.status(waiting).position == 1  # so the next one waits
         os.kill(pid, signal.SIGKILL)
         assert pid_of(runner, id, other_than=pid) != pid
-        assert_done(runner, id, expected)
+        assert_counted(runner, id)
         assert runner.job(id).attempts == 2
         until(lambda: runner.status(waiting).state is State.FAILED, MINUTES)
 
 
 def test_a_closed_server_stops_its_worker_in_good_order(
-    start: Callable[..., DetachedRunner], request_: Request, expected: str
+    start: Callable[..., DetachedRunner], request_: Request
 ) -> None:
     runner = start()
     id = runner.submit(request_)
@@ -191,7 +205,7 @@ def test_a_closed_server_stops_its_worker_in_good_order(
     assert is_gone(pid)
     runner = start()
     assert pid_of(runner, id, other_than=pid) != pid
-    assert_done(runner, id, expected)
+    assert_counted(runner, id)
     assert runner.job(id).attempts == 1  # being closed is nobody's failure
 
 
@@ -202,7 +216,7 @@ def test_cancel_stops_a_worker_politely(start: Callable[..., DetachedRunner], re
     pid = pid_of(runner, id)
     runner.cancel(id)
     until(lambda: runner.status(id).state is State.CANCELLED, 30)
-    assert (runner.output(id) / "checkpoint.safetensors").exists()
+    assert json.loads((runner.output(id) / CHECKPOINT).read_text())["steps"] >= runner.status(id).step
     until(lambda: is_gone(pid))
 
 
