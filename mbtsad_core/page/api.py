@@ -178,8 +178,7 @@ def add_api(site: Site) -> None:
         """Load a text classifier, without running any code of its own, and describe it.
 
         Args:
-            suspect: "demo", "hub:OWNER/NAME[@REVISION]", or "job:ID" for the purified model of a finished run, or
-            "upload:..." that upload_model returned.
+            suspect: "demo", "hub:OWNER/NAME[@REVISION]", "job:ID" of a finished run, or "upload:..." of upload_model.
         Returns:
             description, labels, layers, heads, parameters.
         """
@@ -223,10 +222,10 @@ def add_api(site: Site) -> None:
         """Measure a classifier: CACC and, with a trigger, ASR with its floor, counts and 95 % intervals.
 
         Args:
-            suspect: "demo", "hub:OWNER/NAME[@REVISION]", "job:ID" for the purified model of a finished run, or
-            "upload:..." that upload_model returned. test: labelled texts: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or
-            "upload:..." that upload_texts returned. trigger: a word, a phrase, "cf+bb" for both words, "cf | mn" for
-            one of them; empty for CACC alone. target: the class that the trigger sends texts to.
+            suspect: "demo", "hub:OWNER/NAME[@REVISION]", "job:ID" of a finished run, or "upload:..." of upload_model.
+            test: labelled texts: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." of upload_texts.
+            trigger: a word, a phrase, "cf+bb" for both words, "cf | mn" for one of them; empty for CACC alone.
+            target: the class that the trigger sends texts to.
         Returns:
             cacc, asr, asr_floor in [0, 1], each with _hits, _n and _interval; confusion; notes, what is to be known of
             labels and table.
@@ -255,9 +254,9 @@ def add_api(site: Site) -> None:
         """Start a purification in the background.
 
         Args:
-            suspect: "demo", "hub:OWNER/NAME[@REVISION]", or "upload:..." that upload_model returned.
-            clean: the clean labelled sample: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that
-            upload_texts returned. trigger: measured while it trains, and used for nothing else; empty for CACC alone.
+            suspect: "demo", "hub:OWNER/NAME[@REVISION]", or "upload:..." of upload_model.
+            clean: the clean labelled sample: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:...".
+            trigger: measured while it trains, and used for nothing else; empty for CACC alone.
             target: the class that the trigger sends texts to.
             clean_amount: how many of the clean texts to use; 0 for all.
             settings: settings of MBTSAD by dotted name, such as {"seed": 1, "retrain.epochs": 2}.

@@ -307,24 +307,22 @@ def gather(
     notes += cut_notes(suspect, request.config.max_length, {"clean texts": clean, "texts to measure on": test})
     effect = _effect(suspect, clean, split, seed, besides) if split else None
     notes += effect.notes(split) if effect and split else ()
-    if shared := shared_texts(clean, test):
-        stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
-        text = f"{stand} in both the clean sample and the test set, so CACC may be too high"
-        notes.append(Note("shared", text, quoted=shared[0][:60]))
+    notes += _shared_notes(clean, test)
+    triggered: Sequence[TriggeredText] = ()
     if target is None:
         notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
-        return Inputs(suspect, tuple(clean), tuple(test), (), None, tuple(notes), effect, used)
-    trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
-    return Inputs(
-        suspect,
-        tuple(clean),
-        tuple(test),
-        tuple(triggered_test_set(test, trigger, seed)),
-        target,
-        tuple(notes),
-        effect,
-        used,
-    )
+    else:
+        trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
+        triggered = triggered_test_set(test, trigger, seed)
+    return Inputs(suspect, tuple(clean), tuple(test), tuple(triggered), target, tuple(notes), effect, used)
+
+
+def _shared_notes(clean: Sequence[LabelledText], test: Sequence[LabelledText]) -> list[Note]:
+    """A sentence where texts to measure on are among those to purify with."""
+    shared = shared_texts(clean, test)
+    stand = "1 text stands" if len(shared) == 1 else f"{len(shared)} texts stand"
+    text = f"{stand} in both the clean sample and the test set, so CACC may be too high"
+    return [Note("shared", text, quoted=shared[0][:60])] if shared else []
 
 
 def _noted(data: Dataset, notes: list[Note]) -> tuple[LabelledText, ...]:
@@ -410,7 +408,7 @@ def execute(
     """
     started = time.monotonic()
     join(cpu=request.runtime.device == "cpu")
-    first, processes = this_of_all()[0] == 0, this_of_all()[1]
+    first = this_of_all()[0] == 0
     if out is not None and resume and of_first(first and _killed_before_start(out)):
         resume = False
     with new_output(out) if out is not None and first and not resume else contextlib.nullcontext():
@@ -426,46 +424,64 @@ def execute(
     if told is not None:
         told(inputs)
     measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
-    save = None if out is None else _saver(out, started - before)
-    if (
-        out is not None
-    ):  # written whole before it is added to: a kill in between loses none of the events before the checkpoint
-        write_whole(out / EVENTS, "".join(map(_line, events)))
-    record = open(out / EVENTS, "a", encoding="utf-8") if out else None  # noqa: SIM115 (closed below)
+    models = yield from _trained(request.config, inputs, measure, state, events, out, started - before)
+    result = _measured(request, inputs, models, events, started - before)
+    if out is not None:
+        result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
+    return dataclasses.replace(result, models=models) if keep_models else result
+
+
+def _trained(
+    config: PurifyConfig,
+    inputs: Inputs,
+    measure: Observe,
+    state: TrainState | None,
+    events: list[Event],
+    out: Path | None,
+    started: float,
+) -> Steps[Purified]:
+    """The three models, as they are saved; its events are added to `events` and, as they come, to the file in `out`."""
+    save = None if out is None else _saver(out, started)
+    steps = purify(inputs.suspect, inputs.clean, config, observe=measure, resume=state, save=save)
+    steps = steps if events else _after_baseline(inputs, steps)
     try:
-        steps = purify(inputs.suspect, inputs.clean, request.config, observe=measure, resume=state, save=save)
-        models = yield from _record(steps if events else _after_baseline(inputs, steps), events, record)
+        with contextlib.ExitStack() as opened:
+            record = None
+            if out is not None:
+                # Whole before it is added to: a kill in between loses none of the events before the checkpoint
+                write_whole(out / EVENTS, "".join(map(_line, events)))
+                record = opened.enter_context(open(out / EVENTS, "a", encoding="utf-8"))
+            models = yield from _record(steps, events, record)
     except Diverged as error:
         raise _diverged(error, out) from error
-    finally:
-        if record:
-            record.close()
-
     # What is measured is what is taken home
-    models = dataclasses.replace(models, teacher=as_saved(models.teacher), student=as_saved(models.student))
+    return dataclasses.replace(models, teacher=as_saved(models.teacher), student=as_saved(models.student))
 
-    def score(classifier: Classifier) -> Scores:
-        return evaluate(classifier, inputs.test, inputs.triggered, inputs.target)
 
-    alone = score(models.suspect)
-    result = Result(
+def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequence[Event], started: float) -> Result:
+    """The report's value: the three models on all texts, and all that a reader is to know beside it."""
+    config, suspect, processes = request.config, inputs.suspect, this_of_all()[1]
+    trained_on = augment(inputs.clean, config.split, config.seed)
+    alone, teacher, purified = (
+        evaluate(model, inputs.test, inputs.triggered, inputs.target)
+        for model in (models.suspect, models.teacher, models.student)
+    )
+    return Result(
         suspect=alone,
-        teacher=score(models.teacher),
-        purified=score(models.student),
+        teacher=teacher,
+        purified=purified,
         request=request,
-        description=inputs.suspect.describe(),
-        labels=inputs.suspect.labels,
-        device=str(inputs.suspect.device),
-        precision=inputs.suspect.precision,
-        attention=choose(
-            inputs.suspect, request.config.distil, augment(inputs.clean, request.config.split, request.config.seed)
-        ).name,
+        description=suspect.describe(),
+        labels=suspect.labels,
+        device=str(suspect.device),
+        precision=suspect.precision,
+        attention=choose(suspect, config.distil, trained_on).name,
         clean_texts=len(inputs.clean),
-        seconds=before + time.monotonic() - started,
+        seconds=time.monotonic() - started,
         notes=(
-            *label_notes(alone, inputs.suspect.labels),
+            *label_notes(alone, suspect.labels),
             *inputs.notes,
-            *precision_notes(inputs.suspect),
+            *precision_notes(suspect),
             *([Note("processes", f"Each batch was divided among {processes} processes.")] if processes > 1 else []),
             *memory_notes(events),
         ),
@@ -473,11 +489,7 @@ def execute(
         found=_found_tokens(models),
         splits=inputs.splits,
         used={"inputs": dict(inputs.used), "versions": versions(), "date": now()},
-        models=models if keep_models else None,
     )
-    if out is not None:
-        result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
-    return result
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:

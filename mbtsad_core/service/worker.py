@@ -90,18 +90,15 @@ def _go_on(
 ) -> Generator[Event, None, State]:
     from mbtsad_core.service.comparison import is_comparison
     from mbtsad_core.service.planting import is_planting
-    from mbtsad_core.service.purification import memory_notes, read_events, remove_checkpoint
+    from mbtsad_core.service.purification import memory_notes, read_events
 
     out = store.directory(job.id) / RUN
     # Without checkpoints no attempt goes on from the one before, and slices would never come to the end.
     anew = is_comparison(job.request) or is_planting(job.request)
     if job.state is State.CANCELLING:
         return store.release(job.id)
-    if (out / "report.json").exists():  # killed between the end of the run and its word to the store
-        remove_checkpoint(out)
-        store.append(job.id, read_events(out), replace=True)
-        store.finish(job.id, json.loads((out / "report.json").read_text(encoding="utf-8")))
-        return State.DONE
+    if (out / "report.json").exists():
+        return _was_done(store, job, out)
 
     started = time.monotonic()
     steps = _asked_for(store, job, out)
@@ -146,6 +143,16 @@ def _go_on(
             if over:
                 break
     return store.release(job.id)
+
+
+def _was_done(store: Store, job: Job, out: Path) -> State:
+    """A run that was killed between its end and its word to the store."""
+    from mbtsad_core.service.purification import read_events, remove_checkpoint
+
+    remove_checkpoint(out)
+    store.append(job.id, read_events(out), replace=True)
+    store.finish(job.id, json.loads((out / "report.json").read_text(encoding="utf-8")))
+    return State.DONE
 
 
 def _asked_for(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -270,10 +270,7 @@ def match(
                 )
             _check_tensor(stored, tensor, plan.shapes[name], path)
             found[name] = Weight(path, stored, tensor.dtype)
-    is_classifier = any(
-        "ForSequenceClassification" in name for name in kept.get("architectures") or ["ForSequenceClassification"]
-    )
-    if missing := [name for name in plan.shapes if name not in found and (is_classifier or _is_of_encoder(name, plan))]:
+    if missing := _missing(plan, found, kept):
         file = next(iter(files))
         if beside:  # the weights of another architecture, by their names
             raise _unknown(beside[0], file, kept)
@@ -282,20 +279,24 @@ def match(
             f"Refused: the model has no weights for {missing[0]!r}{more}: {INCOMPLETE}", "weights.missing", file.name
         )
     wrapped = [part for part in (COMPILED if any(COMPILED in name for name in names) else "", prefix) if part]
-    notes = (
-        [
-            f"The names of the weights were read without {' and '.join(map(repr, wrapped))}, as what wraps a model "
-            "calls them."
-        ]
-        if wrapped
-        else []
-    )
+    return Match(found, left, _notes(wrapped, beside))
+
+
+def _missing(plan: Blueprint, found: Collection[str], kept: dict[str, Any]) -> list[str]:
+    """The weights that the model cannot be without and that were not found."""
+    named = kept.get("architectures") or ["ForSequenceClassification"]
+    is_classifier = any("ForSequenceClassification" in name for name in named)
+    return [name for name in plan.shapes if name not in found and (is_classifier or _is_of_encoder(name, plan))]
+
+
+def _notes(wrapped: Sequence[str], beside: Sequence[str]) -> list[str]:
+    """What was taken off the names, and what stands beside the model."""
+    names = " and ".join(map(repr, wrapped))
+    notes = [f"The names of the weights were read without {names}, as what wraps a model calls them."] * bool(wrapped)
     if beside:
-        notes.append(
-            f"The weights hold {beside[0][:100]!r}{f' and {len(beside) - 1} more tensors' if beside[1:] else ''} "
-            "beside the model: not read."
-        )
-    return Match(found, left, notes)
+        more = f" and {len(beside) - 1} more tensors" if beside[1:] else ""
+        notes.append(f"The weights hold {beside[0][:100]!r}{more} beside the model: not read.")
+    return notes
 
 
 def _check_memory(plan: Blueprint, limits: VettingConfig) -> None:

@@ -267,19 +267,21 @@ def _common(limits: VettingConfig) -> dict[str, Check]:
     }
 
 
+SHARE, ACTIVATION = real(0.0, 0.999), one_of(*ACTIVATIONS)
+
+
 def _architectures(limits: VettingConfig) -> dict[str, dict[str, Check]]:
     """The keys of each architecture, beside those of all."""
-    width, share = whole(1, limits.hidden), real(0.0, 0.999)
+    width = whole(1, limits.hidden)
     layers, heads, inner = whole(1, limits.layers), whole(1, limits.heads), whole(1, 4 * limits.hidden)
-    activation = one_of(*ACTIVATIONS)
     encoder: dict[str, Check] = {
         "hidden_size": width,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": inner,
-        "hidden_act": activation,
-        "hidden_dropout_prob": share,
-        "attention_probs_dropout_prob": share,
+        "hidden_act": ACTIVATION,
+        "hidden_dropout_prob": SHARE,
+        "attention_probs_dropout_prob": SHARE,
         "layer_norm_eps": real(1e-20, 1.0),
     }
     bert = encoder | {"type_vocab_size": whole(1, 64), "classifier_dropout": real(0.0, 0.999, none=True)}
@@ -288,31 +290,9 @@ def _architectures(limits: VettingConfig) -> dict[str, dict[str, Check]]:
         "summary_type": one_of("first", "last", "mean"),
         "summary_use_proj": flag,
         "summary_activation": one_of(None, *ACTIVATIONS),
-        "summary_last_dropout": share,
-        "summary_first_dropout": share,
+        "summary_last_dropout": SHARE,
+        "summary_first_dropout": SHARE,
         "summary_proj_to_labels": flag,
-    }
-    part = one_of("c2p", "p2c", "p2p")
-    deberta = encoder | {
-        "type_vocab_size": whole(0, 64),
-        "relative_attention": flag,
-        "max_relative_positions": whole(-1, limits.positions),
-        "position_buckets": whole(-1, limits.positions),
-        "position_biased_input": flag,
-        "pos_att_type": either(one_of(None, "c2p", "p2c", "c2p|p2c", "p2c|c2p"), list_of(part, 3)),
-        "share_att_key": flag,
-        "norm_rel_ebd": one_of("none", "layer_norm"),
-        "pooler_dropout": share,
-        "pooler_hidden_act": activation,
-        "pooler_hidden_size": width,
-        "cls_dropout": real(0.0, 0.999, none=True),
-        "embedding_size": width,
-        "attention_head_size": width,
-        "conv_kernel_size": whole(0, 15),
-        "conv_groups": one_of(1),
-        "conv_act": activation,
-        "talking_head": one_of(False),
-        "legacy": flag,
     }
     return {
         "bert": bert,
@@ -321,28 +301,59 @@ def _architectures(limits: VettingConfig) -> dict[str, dict[str, Check]]:
         "camembert": bert,
         "electra": bert | summary,
         "mpnet": encoder | {"relative_attention_num_buckets": whole(2, 1024)},
-        "distilbert": {
-            "dim": width,
-            "n_layers": layers,
-            "n_heads": heads,
-            "hidden_dim": inner,
-            "dropout": share,
-            "attention_dropout": share,
-            "activation": activation,
-            "sinusoidal_pos_embds": flag,
-            "qa_dropout": share,
-            "seq_classif_dropout": share,
-        },
+        "distilbert": _distilbert(limits),
         "albert": encoder
         | {
             "type_vocab_size": whole(1, 64),
             "embedding_size": width,
             "num_hidden_groups": layers,
             "inner_group_num": whole(1, 16),
-            "classifier_dropout_prob": share,
+            "classifier_dropout_prob": SHARE,
         },
-        "deberta": deberta,
-        "deberta-v2": deberta,
+        "deberta": encoder | _deberta(limits),
+        "deberta-v2": encoder | _deberta(limits),
+    }
+
+
+def _distilbert(limits: VettingConfig) -> dict[str, Check]:
+    """DistilBERT has names of its own for everything."""
+    return {
+        "dim": whole(1, limits.hidden),
+        "n_layers": whole(1, limits.layers),
+        "n_heads": whole(1, limits.heads),
+        "hidden_dim": whole(1, 4 * limits.hidden),
+        "dropout": SHARE,
+        "attention_dropout": SHARE,
+        "activation": ACTIVATION,
+        "sinusoidal_pos_embds": flag,
+        "qa_dropout": SHARE,
+        "seq_classif_dropout": SHARE,
+    }
+
+
+def _deberta(limits: VettingConfig) -> dict[str, Check]:
+    """What DeBERTa has beside any encoder."""
+    part = one_of("c2p", "p2c", "p2p")
+    return {
+        "type_vocab_size": whole(0, 64),
+        "relative_attention": flag,
+        "max_relative_positions": whole(-1, limits.positions),
+        "position_buckets": whole(-1, limits.positions),
+        "position_biased_input": flag,
+        "pos_att_type": either(one_of(None, "c2p", "p2c", "c2p|p2c", "p2c|c2p"), list_of(part, 3)),
+        "share_att_key": flag,
+        "norm_rel_ebd": one_of("none", "layer_norm"),
+        "pooler_dropout": SHARE,
+        "pooler_hidden_act": ACTIVATION,
+        "pooler_hidden_size": whole(1, limits.hidden),
+        "cls_dropout": real(0.0, 0.999, none=True),
+        "embedding_size": whole(1, limits.hidden),
+        "attention_head_size": whole(1, limits.hidden),
+        "conv_kernel_size": whole(0, 15),
+        "conv_groups": one_of(1),
+        "conv_act": ACTIVATION,
+        "talking_head": one_of(False),
+        "legacy": flag,
     }
 
 

@@ -255,7 +255,15 @@ def training_curves(
             showarrow=False,
             font={"color": grey},
         )
+    _draw_axes(figure, course, right)
+    if not _steps(events):
+        figure.update_yaxes(range=[0, 1], row=3, col=1)
+        figure.update_xaxes(showticklabels=False)
+    _lay_out(figure, *_title(course, whole), names=min(len(course.since) - 1, 2) * ROW)
+    return figure
 
+
+def _draw_axes(figure: go.Figure, course: Course, right: int) -> None:
     shares = {"tickvals": [0, 25, 50, 75, 100], "range": [-2, 102], "fixedrange": True}
     figure.update_yaxes(title_text="ASR, %", row=1, col=1, **shares)
     figure.update_yaxes(title_text="CACC, %", range=_tight(course), nticks=5, fixedrange=True, row=2, col=1)
@@ -263,11 +271,10 @@ def training_curves(
     figure.update_yaxes(title_standoff=6, zeroline=False)
     figure.update_xaxes(range=[-0.01 * right, 1.01 * right], zeroline=False, nticks=8)
     figure.update_xaxes(title_text="optimiser step", title_standoff=6, row=3, col=1)
-    if not _steps(events):
-        figure.update_yaxes(range=[0, 1], row=3, col=1)
-        figure.update_xaxes(showticklabels=False)
-    names = min(len(course.since) - 1, 2) * ROW
-    title, about = _title(course, whole)
+
+
+def _lay_out(figure: go.Figure, title: str, about: str, *, names: int) -> None:
+    """Title above, legend below; `names` is the height of the triggers' names above the plots, in pixels."""
     figure.update_layout(
         title={
             "text": title,
@@ -295,12 +302,43 @@ def training_curves(
         },
         uirevision="run",  # a figure that is drawn anew keeps the reader's zoom
     )
-    return figure
 
 
 def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], right: int, grey: str) -> None:
     """A line a stage and trigger with its interval; the suspect's ASR and the floor as levels, each where its trigger
     holds."""
+    _draw_levels(figure, course, right, grey)
+    named = set[str]()
+    for stage, stage_start in course.starts.items():
+        label, colour = _stage(stage)
+        in_stage = [r for r in course.readings if r.stage == stage]
+        numbers = list(dict.fromkeys(r.trigger for r in in_stage)) or [next(reversed(course.since))]
+        for number in numbers:
+            points = [(r.x, r.asr, r.asr_n) for r in in_stage if r.trigger == number and r.asr is not None]
+            said = course.before.get(number)
+            if number == numbers[0] and said and said.asr is not None:  # both stages start from the suspect
+                points.insert(0, (stage_start, said.asr, said.n))
+            if not points:
+                continue
+            rates = [_rate(share, n) for _, share, n in points]
+            _draw_band(figure, stage, [(x, r) for (x, _, _), r in zip(points, rates, strict=True) if r])
+            about = f"{label}, trigger {plain(_name(measures, number), LONGEST_NAME)}" if number else label
+            figure.add_scatter(
+                x=[x for x, _, _ in points],
+                y=[100 * share for _, share, _ in points],
+                text=[rate(r) if r else percent(share) for (_, share, _), r in zip(points, rates, strict=True)],
+                hovertemplate=f"step %{{x}}<br>ASR %{{text}}<extra>{about}</extra>",
+                name=label,
+                showlegend=label not in named,
+                **_line(stage, colour, len(points)),
+                row=1,
+                col=1,
+            )
+            named.add(label)
+
+
+def _draw_levels(figure: go.Figure, course: Course, right: int, grey: str) -> None:
+    """What the suspect does with each trigger and without it, where that trigger holds."""
     ends = [*list(course.since.values())[1:], right]
     for (number, start), end in zip(course.since.items(), ends, strict=True):
         if (said := course.before.get(number)) and (end > start or end == right):
@@ -321,48 +359,27 @@ def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], ri
                     showarrow=False,
                     font={"size": 11, "color": grey},
                 )
-    named = set[str]()
-    for stage, stage_start in course.starts.items():
-        label, colour = _stage(stage)
-        in_stage = [r for r in course.readings if r.stage == stage]
-        numbers = list(dict.fromkeys(r.trigger for r in in_stage)) or [next(reversed(course.since))]
-        for number in numbers:
-            points = [(r.x, r.asr, r.asr_n) for r in in_stage if r.trigger == number and r.asr is not None]
-            said = course.before.get(number)
-            if number == numbers[0] and said and said.asr is not None:  # both stages start from the suspect
-                points.insert(0, (stage_start, said.asr, said.n))
-            if not points:
-                continue
-            rates = [_rate(share, n) for _, share, n in points]
-            banded = [(x, r) for (x, _, _), r in zip(points, rates, strict=True) if r]
-            if len(banded) > 1:
-                figure.add_scatter(
-                    x=[x for x, _ in banded] + [x for x, _ in reversed(banded)],
-                    y=[100 * r.high for _, r in banded] + [100 * r.low for _, r in reversed(banded)],
-                    mode="lines",
-                    line={"width": 0},
-                    fill="toself",
-                    fillcolor=_faint(colour),
-                    name=f"{label}, 95 % interval",
-                    legendgroup=stage,
-                    showlegend=False,
-                    hoverinfo="skip",
-                    row=1,
-                    col=1,
-                )
-            about = f"{label}, trigger {plain(_name(measures, number), LONGEST_NAME)}" if number else label
-            figure.add_scatter(
-                x=[x for x, _, _ in points],
-                y=[100 * share for _, share, _ in points],
-                text=[rate(r) if r else percent(share) for (_, share, _), r in zip(points, rates, strict=True)],
-                hovertemplate=f"step %{{x}}<br>ASR %{{text}}<extra>{about}</extra>",
-                name=label,
-                showlegend=label not in named,
-                **_line(stage, colour, len(points)),
-                row=1,
-                col=1,
-            )
-            named.add(label)
+
+
+def _draw_band(figure: go.Figure, stage: str, points: Sequence[tuple[int, Rate]]) -> None:
+    """The 95 % interval along a line, where two points at least have one."""
+    if len(points) < 2:
+        return
+    label, colour = _stage(stage)
+    figure.add_scatter(
+        x=[x for x, _ in points] + [x for x, _ in reversed(points)],
+        y=[100 * r.high for _, r in points] + [100 * r.low for _, r in reversed(points)],
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=_faint(colour),
+        name=f"{label}, 95 % interval",
+        legendgroup=stage,
+        showlegend=False,
+        hoverinfo="skip",
+        row=1,
+        col=1,
+    )
 
 
 def _draw_cacc(figure: go.Figure, course: Course, right: int) -> None:

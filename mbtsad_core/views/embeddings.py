@@ -71,34 +71,35 @@ def projection_figure(
     sets.sort(key=lambda name: (name != "clean") + (name == "triggered"))  # clean below, triggered on top
     symbols = [list(SYMBOLS)[i % len(SYMBOLS)] for i in range(len(classes))]
     colours = set_colours(sets)
+    members: dict[tuple[str, str], list[int]] = {}
+    for i, pair in enumerate(zip(points.sets, points.classes, strict=True)):
+        members.setdefault(pair, []).append(i)
     for column, plane in enumerate(planes, 1):
-        for name in sets:
-            named = False
-            for c in classes:
-                mine = [
-                    i for i, (s, k) in enumerate(zip(points.sets, points.classes, strict=True)) if (s, k) == (name, c)
-                ]
-                if mine:
-                    figure.add_scatter(
-                        x=plane[mine, 0].tolist(),
-                        y=plane[mine, 1].tolist(),
-                        mode="markers",
-                        name=plain(name, 60),
-                        legendgroup=name,
-                        showlegend=column == 1 and not named,
-                        marker={
-                            "color": colours[name],
-                            "symbol": symbols[classes.index(c)],
-                            "size": 7,
-                            "opacity": 0.75,
-                        },
-                        customdata=[(i, _wrapped(points.texts[i]), plain(f"{name}, {c}", 80)) for i in mine],
-                        hovertemplate="%{customdata[1]}<br><i>%{customdata[2]}</i><extra></extra>",
-                        row=1,
-                        col=column,
-                    )
-                    named = True
+        named = set[str]()
+        for name, c in ((name, c) for name in sets for c in classes if (name, c) in members):
+            mine = members[name, c]
+            figure.add_scatter(
+                x=plane[mine, 0].tolist(),
+                y=plane[mine, 1].tolist(),
+                mode="markers",
+                name=plain(name, 60),
+                legendgroup=name,
+                showlegend=column == 1 and name not in named,
+                marker={"color": colours[name], "symbol": symbols[classes.index(c)], "size": 7, "opacity": 0.75},
+                customdata=[(i, _wrapped(points.texts[i]), plain(f"{name}, {c}", 80)) for i in mine],
+                hovertemplate="%{customdata[1]}<br><i>%{customdata[2]}</i><extra></extra>",
+                row=1,
+                col=column,
+            )
+            named.add(name)
     themed(figure, dark)
+    key = "  ".join(f"{SYMBOLS[symbol]} {plain(c, 30)}" for symbol, c in zip(symbols, classes, strict=True))
+    _lay_out(figure, projection, key, height, both=bool(names[1]))
+    return figure
+
+
+def _lay_out(figure: go.Figure, projection: Projection, key: str, height: int, *, both: bool) -> None:
+    """Axes, title and legend; `key` says which symbol is which class."""
     axes = ("", "")
     if projection.explained:
         axes = tuple(
@@ -107,12 +108,11 @@ def projection_figure(
     figure.update_xaxes(title_text=axes[0], showticklabels=projection.explained is not None)
     figure.update_yaxes(showticklabels=projection.explained is not None)
     figure.update_yaxes(title_text=axes[1], row=1, col=1)
-    basis = "one basis for both; " if names[1] else ""
+    basis = "one basis for both; " if both else ""
     title = (
         f"{METHODS.get(projection.method, plain(projection.method))}, {basis}trustworthiness "
         f"{projection.trustworthiness:.2f}"
     )
-    key = "  ".join(f"{SYMBOLS[symbol]} {plain(c, 30)}" for symbol, c in zip(symbols, classes, strict=True))
     figure.update_layout(
         title={
             "text": title,
@@ -125,7 +125,6 @@ def projection_figure(
         margin={"l": 50, "r": 10, "t": 90, "b": 100},
         legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0, "itemsizing": "constant"},
     )
-    return figure
 
 
 def _wrapped(text: str, width: int = 60, lines: int = 4) -> str:

@@ -441,7 +441,7 @@ def test_notes_count_the_texts_that_stand_in_both_sets(request_: Request, tmp_pa
     (note,) = prepare(replace(request_, clean=str(clean), test=str(test))).notes
     assert note.code == "shared"
     assert note.text.startswith("2 texts stand in both the clean sample and the test set")
-    assert "a film that I KNOW." in note.text
+    assert "a film that I KNOW." in str(note)
 
 
 def test_a_run_about_which_there_is_nothing_to_say_has_no_notes(request_: Request) -> None:
