@@ -11,20 +11,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mbtsad_core.attacks import ATTACKS
     from mbtsad_core.attacks.badnets import badnets
     from mbtsad_core.attacks.embedding_poisoning import embedding_poisoning
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+    from mbtsad_core.augment import AUGMENTERS
     from mbtsad_core.augment.token_splitting import split_tokens
     from mbtsad_core.config import PurifyConfig, RuntimeConfig
     from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
+    from mbtsad_core.defenses import DEFENSES
     from mbtsad_core.defenses.mbtsad import Purified, purify
+    from mbtsad_core.detectors import DETECTORS
     from mbtsad_core.errors import MBTSADError
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
     from mbtsad_core.steps import drain
     from mbtsad_core.types import Event, LabelledText, Rate, Scores
+    from mbtsad_core.vetting.judgment import vet
 
 _HOMES = {
+    "mbtsad_core.attacks": ("ATTACKS",),
+    "mbtsad_core.augment": ("AUGMENTERS",),
+    "mbtsad_core.defenses": ("DEFENSES",),
+    "mbtsad_core.detectors": ("DETECTORS",),
+    "mbtsad_core.vetting.judgment": ("vet",),
     "mbtsad_core.attacks.badnets": ("badnets",),
     "mbtsad_core.attacks.embedding_poisoning": ("embedding_poisoning",),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
@@ -46,7 +56,8 @@ __all__ = [  # noqa: RUF022 (by topic)
     "split_tokens",
     "purify", "Purified", "PurifyConfig", "RuntimeConfig", "Event", "drain",
     "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
-    "evaluate", "Rate", "Scores",
+    "evaluate", "Rate", "Scores", "vet",
+    "ATTACKS", "AUGMENTERS", "DEFENSES", "DETECTORS",
     "MBTSADError",
 ]  # fmt: skip
 

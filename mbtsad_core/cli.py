@@ -621,13 +621,13 @@ def vet_command(args: argparse.Namespace) -> int:
     Exit codes: 0 clean, 1 refused (malformed, cut off and incomplete models too), 2 could not tell, which is never
     clean. A clean model may have a backdoor."""
     from mbtsad_core.service import preflight
-    from mbtsad_core.vetting.judgment import judge
+    from mbtsad_core.vetting.judgment import vet
     from mbtsad_core.vetting.uploads import PolicyReport
     from mbtsad_core.views.policy import policy_dict, policy_sarif, policy_text
 
     limits, sandbox = read_settings(args, VettingConfig()), read_settings(args, SandboxConfig())
     try:
-        report = preflight.judge(args.path, limits, sandbox) if args.sandbox else judge(args.path, limits=limits)
+        report = preflight.vet(args.path, limits, sandbox) if args.sandbox else vet(args.path, limits=limits)
     except Exception as error:  # a defect of ours: said as one, since an exit code of 1 would call the model refused
         from mbtsad_core.service.faults import fault_words, keep
 

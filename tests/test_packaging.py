@@ -88,7 +88,8 @@ def test_the_build_backend_is_pinned_within_its_range() -> None:
 
 @pytest.mark.parametrize("name", mbtsad_core.__all__)
 def test_a_public_name_resolves(name: str) -> None:
-    assert getattr(mbtsad_core, name).__name__ == name
+    found = getattr(mbtsad_core, name)
+    assert found if name.isupper() else found.__name__ == name
 
 
 def test_no_public_name_is_that_of_a_submodule() -> None:

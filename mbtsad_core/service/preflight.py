@@ -1,7 +1,7 @@
 """The first look at a stranger's model: it is judged, loaded and asked once, in a sandbox, before the server's own
 process opens it.
 
-`receive` does that with an upload, `attempt` with a folder or a model of the Hub; `judge` gives the verdict of `mbtsad
+`receive` does that with an upload, `attempt` with a folder or a model of the Hub; `vet` gives the verdict of `mbtsad
 vet` from there. The sandboxed process is this module's `main`: it reads what is asked from standard input and answers
 in JSON. The answer is a stranger's too: what is taken from it are words, which are shown.
 """
@@ -77,17 +77,15 @@ def attempt(
         _ask({"source": _anywhere(source), "limits": to_dict(limits)}, own, sandbox)
 
 
-def judge(
-    source: str, limits: VettingConfig = VettingConfig(), sandbox: SandboxConfig = SandboxConfig()
-) -> PolicyReport:
-    """`models.judgment.judge` in a sandbox, where a whole model that is clean is also loaded and asked once: one that
+def vet(source: str, limits: VettingConfig = VettingConfig(), sandbox: SandboxConfig = SandboxConfig()) -> PolicyReport:
+    """`models.judgment.vet` in a sandbox, where a whole model that is clean is also loaded and asked once: one that
     ends the process, or reaches a limit, is inconclusive. Whether the method can treat it is no part of the verdict."""
     asked: dict[str, Any] = {"judge": _anywhere(source), "limits": to_dict(limits)}
     if Source(source).is_hub:
         try:
             asked["judge"] = Source(source).at(fetch_model(source, limits).commit)
         except (UnsafeModel, UnsuitableModel):  # nothing came that could be read
-            return judgment.judge(source, limits=limits)
+            return judgment.vet(source, limits=limits)
     with tempfile.TemporaryDirectory(prefix="mbtsad-sandbox-", ignore_cleanup_errors=True) as folder:
         try:
             return _ask(asked, Path(folder), sandbox)
@@ -212,7 +210,7 @@ def _look(asked: dict[str, Any]) -> PolicyReport:
     limits, report, source = from_dict(VettingConfig, asked["limits"]), TAKEN, asked.get("source")
     if "judge" in asked:
         source = Source(asked["judge"])
-        report = judgment.judge(source, limits=limits)
+        report = judgment.vet(source, limits=limits)
         if report.accepted and (source.is_hub or Path(source).is_dir() or source.lower().endswith(".zip")):
             with contextlib.suppress(UnsuitableModel):
                 check_suitable(load_classifier(source, limits=limits))

@@ -20,7 +20,7 @@ from mbtsad_core.vetting.uploads import unpack
 from mbtsad_core.vetting.verdicts import PolicyReport, faulted, undecided, weigh
 
 
-def judge(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
+def vet(source: str, limits: VettingConfig = VettingConfig()) -> PolicyReport:
     """The verdict on `source`: a folder, a .zip, a file of a model, or `hub:OWNER/NAME[@REVISION]`.
 
     Whatever stands there ends in a report; nothing of it is changed, loaded or kept. Of a file alone, the file is

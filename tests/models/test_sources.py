@@ -28,11 +28,11 @@ CHILD = """
 import contextlib, io, json, sys
 from mbtsad_core.cli import main
 from mbtsad_core.models.classifier import load_classifier
-from mbtsad_core.vetting.judgment import judge
+from mbtsad_core.vetting.judgment import vet
 
 answers = {}
 for source in json.loads(sys.argv[2]):
-    report = judge(source)
+    report = vet(source)
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(["evaluate", "--model", source, "--test", sys.argv[3], "--trigger", "film", "--target", "1"])
     read = sorted((f.name.rpartition("/")[2], f.reason, f.rule) for f in report.files if f.verdict == "accepted")

@@ -16,7 +16,7 @@ from conftest import mbtsad, tiny_bert
 from mbtsad_core.config import SandboxConfig, UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
-from mbtsad_core.service.preflight import _lacked_memory, _raised, _read, _take, _why, attempt, judge, receive
+from mbtsad_core.service.preflight import _lacked_memory, _raised, _read, _take, _why, attempt, receive, vet
 from mbtsad_core.service.sandbox import Ended
 from mbtsad_core.vetting import judgment
 from mbtsad_core.views.policy import policy_dict
@@ -100,9 +100,9 @@ def vetted(path: Path, *more: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_verdict_from_the_sandbox_is_that_of_vet(saved_tiny: Path) -> None:
-    assert vetted(saved_tiny) == (0, policy_dict(judgment.judge(str(saved_tiny))))
+    assert vetted(saved_tiny) == (0, policy_dict(judgment.vet(str(saved_tiny))))
     (saved_tiny / "evil.py").write_text("")
-    assert vetted(saved_tiny) == (1, policy_dict(judgment.judge(str(saved_tiny))))
+    assert vetted(saved_tiny) == (1, policy_dict(judgment.vet(str(saved_tiny))))
 
 
 def test_what_the_method_cannot_treat_is_clean_all_the_same(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_limit_of_the_sandbox_is_a_flag_and_reaching_it_is_no_verdict(saved_ti
 
 
 def test_a_model_of_the_hub_that_does_not_come_is_not_judged() -> None:
-    assert judge("hub:nobody/nothing").rule == "vet.fetch"
+    assert vet("hub:nobody/nothing").rule == "vet.fetch"
 
 
 # ---------------------------------------------------------------- the words of a sandboxed process

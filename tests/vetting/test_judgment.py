@@ -21,7 +21,7 @@ from conftest import ROOT, VOCABULARY, mbtsad, tiny_bert
 from mbtsad_core.config import UploadConfig, VettingConfig
 from mbtsad_core.errors import CouldNotTell, UnsafeModel
 from mbtsad_core.models.classifier import load_classifier, weights_hash
-from mbtsad_core.vetting.judgment import judge
+from mbtsad_core.vetting.judgment import vet
 from mbtsad_core.vetting.model_folder import check_model_files, vet_model
 from mbtsad_core.vetting.rules import RULES, table
 from mbtsad_core.vetting.uploads import FileVerdict, PolicyReport, receive
@@ -139,7 +139,7 @@ def test_a_defect_of_vetting_is_no_refusal(saved_tiny: Path, monkeypatch: pytest
     def fail(source: str, limits: VettingConfig) -> PolicyReport:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr("mbtsad_core.vetting.judgment.judge", fail)
+    monkeypatch.setattr("mbtsad_core.vetting.judgment.vet", fail)
     code, report = vetted(saved_tiny)
     assert (code, report["verdict"], report["files"][0]["rule"]) == (2, "inconclusive", "vet.failure")
     assert "ZeroDivisionError: of ours" in report["files"][0]["reason"]
@@ -216,12 +216,12 @@ def test_a_folder_its_zip_and_its_files_get_one_verdict(
     saved_tiny: Path, tmp_path: Path, layout: str, within: str
 ) -> None:
     folder = laid_out(saved_tiny, layout, within)
-    verdict, rule, files = said(judge(str(folder)))
+    verdict, rule, files = said(vet(str(folder)))
     assert (verdict, rule) == ("refused" if LAYOUTS[layout][1] else "clean", LAYOUTS[layout][1])
     assert {name for name, word, _ in files if word == "accepted"} >= {
         f"{within}/{name}".lstrip("/") for name in MODEL if name != "model.safetensors"
     }
-    assert said(judge(shutil.make_archive(str(tmp_path / "made"), "zip", folder))) == (verdict, rule, files)
+    assert said(vet(shutil.make_archive(str(tmp_path / "made"), "zip", folder))) == (verdict, rule, files)
     sources = [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
     if "folder" not in layout:  # a browser sends no folders
         assert said(receive(sources, tmp_path / "received")) == (verdict, rule, files)
@@ -230,8 +230,8 @@ def test_a_folder_its_zip_and_its_files_get_one_verdict(
 def test_what_a_clone_of_git_holds_of_its_own_is_nothing_of_the_model(saved_tiny: Path, tmp_path: Path) -> None:
     (saved_tiny / ".git" / "hooks").mkdir(parents=True)
     (saved_tiny / ".git" / "hooks" / "post-merge.py").write_text("")
-    assert judge(str(saved_tiny)).accepted
-    assert judge(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)).accepted
+    assert vet(str(saved_tiny)).accepted
+    assert vet(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)).accepted
 
 
 def test_a_model_in_a_folder_of_a_folder_is_loaded_from_there(saved_tiny: Path) -> None:
@@ -248,8 +248,8 @@ def test_a_model_in_a_folder_of_a_folder_is_loaded_from_there(saved_tiny: Path) 
 def test_what_is_missing_is_said_in_the_same_words(saved_tiny: Path, tmp_path: Path, lacking: str) -> None:
     (saved_tiny / lacking).unlink()
     (saved_tiny / "README.md").write_text("")
-    folder = judge(str(saved_tiny))
-    zipped = judge(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny))
+    folder = vet(str(saved_tiny))
+    zipped = vet(shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny))
     assert said(folder) == said(zipped)
     assert folder.problem.replace(str(saved_tiny), "The upload") == zipped.problem
 
@@ -258,11 +258,11 @@ def test_a_zip_is_vetted_by_the_limits_of_its_folder(saved_tiny: Path, tmp_path:
     for number in range(100):  # more than an upload of the page may have
         (saved_tiny / f"note{number}.md").write_text("")
     path = shutil.make_archive(str(tmp_path / "made"), "zip", saved_tiny)
-    assert judge(str(saved_tiny)).accepted
-    assert judge(path).accepted
+    assert vet(str(saved_tiny)).accepted
+    assert vet(path).accepted
     assert receive([("made.zip", Path(path))], tmp_path / "received").rule == "zip.entries"
     few = VettingConfig(files=50)
-    assert (judge(str(saved_tiny), few).rule, judge(path, few).rule) == ("folder.entries", "zip.entries")
+    assert (vet(str(saved_tiny), few).rule, vet(path, few).rule) == ("folder.entries", "zip.entries")
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "onnx/model.onnx", "scripts/train.py", "a/b/c/d.pkl"])
@@ -598,7 +598,7 @@ def test_no_value_of_another_type_ends_in_anything_but_a_report(saved_tiny: Path
     for place in places:
         for other in rng.sample(others, 4):
             (saved_tiny / name).write_text(json.dumps(put(tree, place, other)), encoding="utf-8")
-            report = judge(str(saved_tiny))
+            report = vet(str(saved_tiny))
             assert report.verdict in ("clean", "refused")
             verdicts.add(report.rule)
     assert len(verdicts) > 2
