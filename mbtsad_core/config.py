@@ -8,6 +8,7 @@ chosen on development data (docs/recipe.md).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass, field, fields
@@ -46,11 +47,16 @@ def text_length() -> Any:
     )
 
 
+types_of = functools.cache(
+    typing.get_type_hints
+)  # working them out takes longer than all else that is done with a config
+
+
 class Config:
     """Checks every field of a config dataclass against its type, its range and its choices."""
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints = types_of(type(self))  # type: ignore[arg-type]
         for f in fields(self):  # type: ignore[arg-type]
             value, kind = getattr(self, f.name), hints[f.name]
             if not _is_of(value, kind):
@@ -383,7 +389,7 @@ def flag_of(path: tuple[str, ...]) -> str:
 
 def settings(config: Config, prefix: tuple[str, ...] = ()) -> list[Setting]:
     """All leaves of a config, depth first, with the config's own values as defaults."""
-    hints = typing.get_type_hints(type(config))
+    hints = types_of(type(config))  # type: ignore[arg-type]
     found = []
     for f in fields(config):  # type: ignore[arg-type]
         value, path = getattr(config, f.name), (*prefix, f.name)

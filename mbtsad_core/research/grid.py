@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -106,7 +107,7 @@ class GridPoint:
     amount: float
     seed: int
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """A hash of all that decides the figures but the code and the inputs: every setting of the method and of the
         attack counts, named here or not."""
