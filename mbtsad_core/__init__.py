@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
     from mbtsad_core.augment import AUGMENTERS
     from mbtsad_core.augment.token_splitting import split_tokens
-    from mbtsad_core.config import PurifyConfig, RuntimeConfig
+    from mbtsad_core.config import RuntimeConfig
     from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
     from mbtsad_core.defenses import DEFENSES
     from mbtsad_core.defenses.mbtsad import Purified, purify
+    from mbtsad_core.defenses.mbtsad_method import PurifyConfig
     from mbtsad_core.detectors import DETECTORS
     from mbtsad_core.errors import MBTSADError
     from mbtsad_core.evaluation import evaluate
@@ -39,7 +40,8 @@ _HOMES = {
     "mbtsad_core.attacks.embedding_poisoning": ("embedding_poisoning",),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
     "mbtsad_core.augment.token_splitting": ("split_tokens",),
-    "mbtsad_core.config": ("PurifyConfig", "RuntimeConfig"),
+    "mbtsad_core.config": ("RuntimeConfig",),
+    "mbtsad_core.defenses.mbtsad_method": ("PurifyConfig",),
     "mbtsad_core.data": ("read_dataset", "stratified_split", "stratified_subset"),
     "mbtsad_core.defenses.mbtsad": ("Purified", "purify"),
     "mbtsad_core.errors": ("MBTSADError",),

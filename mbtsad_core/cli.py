@@ -18,17 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.config import (
-    RECIPES,
-    Config,
-    EvaluateConfig,
-    PurifyConfig,
-    RuntimeConfig,
-    SandboxConfig,
-    VettingConfig,
-    settings,
-)
+from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, SandboxConfig, VettingConfig, settings
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig, BadData, BadOutput
 from mbtsad_core.flags import MODEL_HELP, TEXTS_HELP, add_settings, read_settings

@@ -177,38 +177,6 @@ class DistilConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class PurifyConfig(Config):
-    """MBTSAD, Algorithm 1."""
-
-    split: SplitConfig = SplitConfig(copies=2, keep_originals=1)
-    found_tokens: int = setting(
-        1,
-        "tokens found by the trigger scan that are put into each text, their embeddings reset; 0: no scan, the "
-        "paper's method",
-        low=0,
-        high=100,
-        was="strays",
-    )
-    retrain: RetrainConfig = RetrainConfig()
-    distil: DistilConfig = DistilConfig()
-    max_length: int | None = text_length()
-    seed: int = setting(0, "seed of splits, batches and dropout", low=0, high=2**32 - 1)
-
-
-RECIPES: dict[str, PurifyConfig] = {
-    "scan": PurifyConfig(),
-    "paper": PurifyConfig(
-        split=SplitConfig(),
-        found_tokens=0,
-        retrain=RetrainConfig(learning_rate=3e-4),
-        distil=DistilConfig(learning_rate=3e-4),
-    ),
-}
-"""The default, a trigger scan before token splitting and distillation; and the paper's method, tuned on the same
-development data (docs/recipe.md)."""
-
-
-@dataclass(frozen=True)
 class EvaluateConfig(Config):
     """How a model is measured."""
 

@@ -17,7 +17,8 @@ import torch
 from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, Setting, TrainingConfig, settings
+from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, Setting, TrainingConfig, settings
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText

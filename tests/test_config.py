@@ -19,7 +19,6 @@ from mbtsad_core.config import (
     Config,
     DistilConfig,
     PoisonConfig,
-    PurifyConfig,
     RetrainConfig,
     RuntimeConfig,
     Setting,
@@ -31,6 +30,7 @@ from mbtsad_core.config import (
     to_dict,
 )
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.flags import add_settings, read_settings

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import PurifyConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
-from mbtsad_core.defenses.mbtsad_method import MBTSAD
+from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.scan.trigger_scan import scan_vocabulary

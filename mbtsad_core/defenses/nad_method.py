@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mbtsad_core.config import PurifyConfig, setting
+from mbtsad_core.config import setting
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.methods import Defense
 
 

@@ -23,11 +23,12 @@ from gradio.utils import get_function_description, get_upload_folder
 
 from mbtsad_core.attacks.triggers import PLACES, triggered_test_set, typed_trigger
 from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.config import PurifyConfig, SplitConfig, replace
+from mbtsad_core.config import SplitConfig, replace
 from mbtsad_core.config import settings as settings_of
 from mbtsad_core.data import Columns, class_index
 from mbtsad_core.data.columns import guess_columns
 from mbtsad_core.data.tables import FORMATS, read_table
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.evaluation import evaluate as evaluate_scores
 from mbtsad_core.evaluation import label_doubt

@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.config import PurifyConfig, Setting, replace, settings
+from mbtsad_core.config import Setting, replace, settings
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.page.clean_data import expected_time
 from mbtsad_core.page.compare import Compare, compare_part, update_compared

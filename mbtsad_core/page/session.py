@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbtsad_core.attacks.triggers import alternatives, names_file, read_variants
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.data import Columns
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier

@@ -31,7 +31,8 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, from_dict, to_dict
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig, from_dict, to_dict
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
 
 if TYPE_CHECKING:

@@ -25,12 +25,12 @@ from filelock import FileLock, Timeout
 from mbtsad_core.augment import AUGMENTERS, unavailable
 from mbtsad_core.augment.cwea import MODEL as MASKED_MODEL
 from mbtsad_core.augment.wordnet import find_wordnet
-from mbtsad_core.config import Config, EvaluateConfig, PurifyConfig, RuntimeConfig, replace
+from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, replace
 from mbtsad_core.data import stratified_subset
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.mbtsad import purify
-from mbtsad_core.defenses.mbtsad_method import MBTSAD
+from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
 from mbtsad_core.defenses.nad_method import NAD
 from mbtsad_core.defenses.token_split_fine_tuning import TS_FT, TokenSplitFineTuningConfig
 from mbtsad_core.detectors import DETECTORS

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.config import RECIPES, PurifyConfig, RuntimeConfig, from_dict, replace, to_dict
+from mbtsad_core.config import RuntimeConfig, from_dict, replace, to_dict
+from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.research.benchmark import (
     BERT_BASE,

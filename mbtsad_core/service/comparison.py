@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbtsad_core.config import Config, PurifyConfig, RuntimeConfig, SplitConfig, to_dict
+from mbtsad_core.config import Config, RuntimeConfig, SplitConfig, to_dict
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.detection import Detection
 from mbtsad_core.errors import BadData, UnknownMethod

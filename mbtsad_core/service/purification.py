@@ -32,7 +32,7 @@ from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, places, triggered_test_set
 from mbtsad_core.augment.split_effect import SplitEffect, split_effect
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import PurifyConfig, RuntimeConfig, SplitConfig, VettingConfig
+from mbtsad_core.config import RuntimeConfig, SplitConfig, VettingConfig
 from mbtsad_core.data import (
     Columns,
     Dataset,
@@ -43,6 +43,7 @@ from mbtsad_core.data import (
     stratified_subset,
 )
 from mbtsad_core.defenses.mbtsad import Purified, purify
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, label_doubt, observer, still_works
 from mbtsad_core.models import demo

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mbtsad_core.config import PurifyConfig, from_dict
+from mbtsad_core.config import from_dict
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
 from mbtsad_core.scan.probes import PROBES
 from mbtsad_core.scan.token_inversion import INVERSION_STEPS, LIKELIEST, NEAR, NEXT, STARTS

@@ -27,7 +27,7 @@ from mbtsad_core.steps import drain
 from mbtsad_core.types import Event, Observe, Steps
 
 if TYPE_CHECKING:
-    from mbtsad_core.config import PurifyConfig
+    from mbtsad_core.defenses.mbtsad_method import PurifyConfig
     from mbtsad_core.models.classifier import Classifier
     from mbtsad_core.service.planting import Planting
     from mbtsad_core.service.purification import Inputs, Request

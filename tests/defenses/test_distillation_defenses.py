@@ -9,10 +9,11 @@ import pytest
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.mbtsad import purify
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.defenses.nad_method import NADConfig
 from mbtsad_core.models.classifier import clone, weights_hash
 from mbtsad_core.training.distillation import distil

@@ -6,10 +6,11 @@ import torch
 from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.augment.token_splitting import augment
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.mbtsad import purify
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.defenses.token_split_fine_tuning import TokenSplitFineTuningConfig
 from mbtsad_core.models.classifier import predict, weights_hash
 from mbtsad_core.training.fine_tuning import fine_tune

@@ -17,8 +17,9 @@ from conftest import finish, tiny_bert, tiny_texts
 from mbtsad_core.attacks import badnets
 from mbtsad_core.attacks.badnets import BadNetsConfig
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import DistilConfig, PoisonConfig, PurifyConfig, RetrainConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import DistilConfig, PoisonConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import evaluate, observer
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, trace, weights_hash

@@ -17,7 +17,8 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from mbtsad_core.config import MOST_TOKENS, DistilConfig, PurifyConfig
+from mbtsad_core.config import MOST_TOKENS, DistilConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, encode, load_classifier, save_classifier
 from mbtsad_core.models.lengths import cut_notes, whole_lengths
 from mbtsad_core.training.attention_map import choose

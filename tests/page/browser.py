@@ -15,7 +15,8 @@ from conftest import tiny_texts
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
 from server import log_of
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import WrongState
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.store import ACTIVE, Job, State, Store

@@ -32,7 +32,8 @@ from playwright.sync_api import Browser, Page, expect
 from server import serving
 
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
-from mbtsad_core.config import PurifyConfig, RetrainConfig
+from mbtsad_core.config import RetrainConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.service.store import State, Store
 from mbtsad_core.service.worker import _explain
 

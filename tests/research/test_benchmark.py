@@ -18,7 +18,8 @@ import pytest
 import torch
 from conftest import ROOT, mbtsad, tiny_bert, tiny_texts
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
 from mbtsad_core.models.classifier import collate, encode, trace, weights_hash
 from mbtsad_core.research.benchmark import (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mbtsad_core.config import RECIPES, PurifyConfig, from_dict, settings
+from mbtsad_core.config import from_dict, settings
+from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.research import documents, tune
 from mbtsad_core.research.grid import PUBLISHED, read_results

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from conftest import tiny_bert, tiny_texts
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.service.purification import Request, execute
 from mbtsad_core.steps import drain

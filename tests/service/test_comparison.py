@@ -16,8 +16,9 @@ import pytest
 from conftest import finish, tiny_bert, tiny_texts
 from example import until, write_texts
 
-from mbtsad_core.config import JobsConfig, PurifyConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.config import JobsConfig, RetrainConfig, RuntimeConfig
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import UnknownMethod

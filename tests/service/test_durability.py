@@ -27,7 +27,8 @@ import pytest
 from conftest import ROOT
 from example import tiny_request
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.service.purification import Request, execute, read_events
 from mbtsad_core.service.store import ACTIVE, ENDED, Job, State, Store
 from mbtsad_core.service.worker import RUN

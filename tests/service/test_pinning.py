@@ -12,7 +12,8 @@ import pytest
 from conftest import finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from huggingface_hub import constants
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.service.purification import Request, execute
 

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from conftest import tiny_bert, tiny_texts, write_tsv
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.service.purification import (
     CHECKPOINT,

@@ -18,8 +18,9 @@ import pytest
 import torch
 from conftest import tiny_bert, tiny_texts, write_tsv
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.data import Columns
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadOutput, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models.classifier import Origin, load_classifier, save_classifier, weights_hash

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from conftest import tiny_bert, tiny_texts
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, SplitConfig, to_dict
+from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig, to_dict
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.service.runtime_estimate import (
     DISTIL_COST,
     FACTOR,

@@ -24,7 +24,8 @@ import torch
 from conftest import NEUTRAL, ROOT, ended, finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from torch import Tensor, distributed
 
-from mbtsad_core.config import DistilConfig, PurifyConfig, RetrainConfig, RuntimeConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig, TrainingConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, Cancelled
 from mbtsad_core.models.classifier import Batch, Classifier, load_classifier
 from mbtsad_core.service.purification import Request, execute

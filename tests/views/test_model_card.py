@@ -13,7 +13,8 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from mbtsad_core.config import PurifyConfig, settings
+from mbtsad_core.config import settings
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.service.purification import Request, Result
 from mbtsad_core.types import Note, Scores

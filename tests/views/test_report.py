@@ -9,7 +9,7 @@ from html import escape, unescape
 import pytest
 
 from mbtsad_core.augment.split_effect import SplitEffect
-from mbtsad_core.config import PurifyConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.service.purification import Request, Result
 from mbtsad_core.types import Event, Note, Scores
