@@ -153,25 +153,17 @@ class Attack(Method[C, Plants[C]]):
         """Whether what its trigger does to a text cannot be typed, so that the triggered texts are kept."""
         return bool(self.learns or self.measures)
 
-    def run(
-        self,
-        classifier: Classifier,
-        train: Sequence[LabelledText],
-        trigger: Trigger,
-        config: C | None = None,
-        *,
-        observe: Observe | None = None,
-    ) -> Steps[Classifier]:
-        """The suspect."""
-        return load(self.code)(classifier, train, trigger, config or self.config, observe=observe)
+    @property
+    def run(self) -> Plants[C]:
+        """What plants it."""
+        return load(self.code)
 
 
 @dataclass(frozen=True, eq=False)
 class Detector(Method[C, Detects[C]]):
     """A method that flags or corrects single texts at the time of use, and leaves the classifier as it is."""
 
-    def run(
-        self, classifier: Classifier, clean: Sequence[LabelledText], texts: Sequence[str], config: C | None = None
-    ) -> Steps[Detection]:
-        """A verdict on each of the texts."""
-        return load(self.code)(classifier, clean, texts, config or self.config)
+    @property
+    def run(self) -> Detects[C]:
+        """What judges texts."""
+        return load(self.code)

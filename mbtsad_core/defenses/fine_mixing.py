@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mbtsad_core.defenses.fine_mixing_method import FINE_MIXING, FineMixingConfig
 from mbtsad_core.defenses.held_out import hold_out
+from mbtsad_core.defenses.reserve_method import FINE_MIXING, FineMixingConfig
 from mbtsad_core.defenses.reserve_ratio import check_pretrained, encoder_weights, tune_with_least_reserve
 from mbtsad_core.models.classifier import Classifier, clone, encode
 from mbtsad_core.types import LabelledText, Observe, Steps

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.defenses.fine_purifying_method import FINE_PURIFYING, FinePurifyingConfig
 from mbtsad_core.defenses.held_out import hold_out
+from mbtsad_core.defenses.reserve_method import FINE_PURIFYING, FinePurifyingConfig
 from mbtsad_core.defenses.reserve_ratio import check_pretrained, encoder_weights, tune_with_least_reserve
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, logits_of
 from mbtsad_core.types import Event, LabelledText, Observe, Steps

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from mbtsad_core.defenses.held_out import accuracy
-from mbtsad_core.defenses.reserve_config import ReserveConfig
+from mbtsad_core.defenses.reserve_method import ReserveConfig
 from mbtsad_core.errors import UnsuitableModel
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.training.fine_tuning import fine_tune

@@ -25,13 +25,12 @@ from mbtsad_core.augment import AUGMENTER_NAMES
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.clean_fine_tuning import CFT
-from mbtsad_core.defenses.fine_mixing_method import FINE_MIXING
 from mbtsad_core.defenses.fine_pruning_method import FINE_PRUNING
-from mbtsad_core.defenses.fine_purifying_method import FINE_PURIFYING
 from mbtsad_core.defenses.mbtsad_method import CD, MBTSAD, NO_ATT, NO_HID
 from mbtsad_core.defenses.nad_method import NAD
 from mbtsad_core.defenses.pure_method import PURE
 from mbtsad_core.defenses.reinitialization_method import REINITIALIZATION
+from mbtsad_core.defenses.reserve_method import FINE_MIXING, FINE_PURIFYING
 from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion_method import ONION

@@ -96,7 +96,7 @@ def plant(
     check_planting(attack, specs)
     method = ATTACKS[attack]
     trigger = yield from make_trigger(method, classifier, train, target, specs, window=PLACES)
-    suspect = yield from method.run(classifier, train, trigger)
+    suspect = yield from method.run(classifier, train, trigger, method.config)
     if not method.rewrites:
         return suspect, []
     triggered = triggered_test_set(test, measured_trigger(method, suspect, trigger))

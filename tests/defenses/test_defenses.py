@@ -12,13 +12,12 @@ from families import FAMILIES, tiny_model
 from mbtsad_core.config import Config, DistilConfig, RetrainConfig, SplitConfig, TrainingConfig, replace
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
-from mbtsad_core.defenses.fine_mixing_method import FineMixingConfig
 from mbtsad_core.defenses.fine_pruning_method import FinePruningConfig
-from mbtsad_core.defenses.fine_purifying_method import FinePurifyingConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.defenses.nad_method import NADConfig
 from mbtsad_core.defenses.pure_method import PUREConfig
 from mbtsad_core.defenses.reinitialization_method import ReinitializationConfig
+from mbtsad_core.defenses.reserve_method import FineMixingConfig, FinePurifyingConfig
 from mbtsad_core.defenses.token_split_fine_tuning import TokenSplitFineTuningConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.methods import Need, load

@@ -16,10 +16,9 @@ from mbtsad_core.config import TrainingConfig
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.fine_mixing import embedding_suspicion, mix, purified_embeddings
-from mbtsad_core.defenses.fine_mixing_method import FineMixingConfig
 from mbtsad_core.defenses.fine_purifying import fisher_information, indicator, put_back
-from mbtsad_core.defenses.fine_purifying_method import FinePurifyingConfig
 from mbtsad_core.defenses.held_out import hold_out
+from mbtsad_core.defenses.reserve_method import FineMixingConfig, FinePurifyingConfig
 from mbtsad_core.defenses.reserve_ratio import RATIOS, encoder_weights
 from mbtsad_core.errors import UnsuitableModel
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
