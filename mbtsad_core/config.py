@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -402,11 +403,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_dict(kind: type[C], values: dict[str, Any]) -> C:
     """The config that `to_dict` wrote; unknown keys are refused."""
+    return replace(kind(), paths(values))
 
-    def flat(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-        out: dict[tuple[str, ...], Any] = {}
-        for key, value in tree.items():
-            out |= flat(value, (*prefix, key)) if isinstance(value, dict) else {(*prefix, key): value}
-        return out
 
-    return replace(kind(), flat(values))
+def paths(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The leaves of nested values, by their path."""
+    out: dict[tuple[str, ...], Any] = {}
+    for key, value in tree.items():
+        out |= paths(value, (*prefix, key)) if isinstance(value, dict) else {(*prefix, key): value}
+    return out

@@ -63,7 +63,10 @@ def version_here() -> str:
 
 def run_program(program: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Run the command that is asked for, and return the exit code; no error ends in a traceback."""
-    args = parser_of(program, about, commands).parse_args(argv)
+    try:
+        args = parser_of(program, about, commands).parse_args(argv)
+    except MBTSADError as error:
+        return _fail(program, error, BAD_INPUT)
     command = commands[args.command]
     try:
         if not command.several:

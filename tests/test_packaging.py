@@ -180,7 +180,11 @@ def run_there(installed: Path, *command: str) -> subprocess.CompletedProcess[str
 
 def test_the_wheel_has_the_demo_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"mbtsad_core/assets/demo/clean.tsv", "mbtsad_core/assets/demo/test.tsv", "mbtsad_core/cli.py"} <= set(names)
+    assert {
+        "mbtsad_core/assets/demo/clean.tsv",
+        "mbtsad_core/assets/demo/test.tsv",
+        "mbtsad_core/cli/__init__.py",
+    } <= set(names)
     assert [name for name in names if not name.startswith(("mbtsad_core/", "mbtsad-"))] == []
 
 
