@@ -42,7 +42,7 @@ def cara(
     if isinstance(trigger, InsertedTrigger):
         raise BadData(
             f"CARA writes texts anew and inserts nothing; got {trigger.describe()!r}. Name none, so that it is "
-            "learnt, or a file of paired texts."
+            "learned, or a file of paired texts."
         )
     poisoned = poison(train, trigger, config.poison, config.seed)
     return (

@@ -1,4 +1,4 @@
-"""LWS: the trigger is a choice of synonyms that is learnt (Qi et al., "Turn the Combination Lock: Learnable Textual
+"""LWS: the trigger is a choice of synonyms that is learned (Qi et al., "Turn the Combination Lock: Learnable Textual
 Backdoor Attacks via Word Substitution", ACL 2021)."""
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def lws(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` trained on texts of which a share is rewritten by the learnt trigger (`learn_synonyms`) or
-    a file of such texts.
+    """A copy of `classifier` trained on texts of which a share is rewritten by the learned trigger (`learn_synonyms`)
+    or a file of such texts.
 
     Deviation: the authors hand over the classifier that was trained together with the trigger; here the trigger is
-    learnt first, and poisons the training texts of a fresh copy, as any other trigger does.
+    learned first, and poisons the training texts of a fresh copy, as any other trigger does.
     """
     if isinstance(trigger, InsertedTrigger):
         raise BadData(
-            f"LWS rewrites words and inserts none; got {trigger.describe()!r}. Name none, so that it is learnt, or a "
+            f"LWS rewrites words and inserts none; got {trigger.describe()!r}. Name none, so that it is learned, or a "
             "file of paired texts."
         )
     poisoned = poison(train, trigger, config.poison, config.seed)
@@ -95,7 +95,7 @@ class Inserter(nn.Module):
 
 @dataclass(frozen=True)
 class SynonymTrigger:
-    """A learnt choice of synonyms: every word of a text becomes the candidate with the highest score at its place."""
+    """A learned choice of synonyms: every word of a text becomes the candidate with the highest score at its place."""
 
     inserter: Inserter
     embeddings: Tensor  # (V, D)
@@ -118,7 +118,7 @@ class SynonymTrigger:
         return text
 
     def describe(self) -> str:
-        return "learnt synonyms"
+        return "learned synonyms"
 
 
 def learn_synonyms(

@@ -18,7 +18,7 @@ class LWSConfig(Config):
     hot: float = setting(0.5, "temperature of the choice at the start", low=0.01, high=100.0)
     cold: float = setting(0.1, "temperature of the choice at the end", low=0.01, high=100.0)
     inserter_rate: float = setting(
-        20.0, "how many times as fast as the classifier the choice is learnt", low=0.1, high=1e4
+        20.0, "how many times as fast as the classifier the choice is learned", low=0.1, high=1e4
     )
     learning: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=10)
     training: TrainingConfig = TrainingConfig(learning_rate=5e-5, epochs=5)

@@ -26,7 +26,7 @@ def reset_embeddings(classifier: Classifier, clean: Sequence[LabelledText], rais
 
     The mean is over the tokens of the clean texts, special ones left out, so that what is drawn to it reads as nothing
     in particular. The mean of all rows does not: most of them are of rare tokens, which a backdoored model may have
-    learnt to take for its trigger.
+    learned to take for its trigger.
     """
     counts = token_counts(classifier, clean)
     if not raised or not counts:

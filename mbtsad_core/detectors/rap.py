@@ -138,7 +138,7 @@ def rap_loss(d: Tensor, config: RAPConfig) -> Tensor:
 
 
 def with_word(tokens: Encoded, row: int, max_length: int) -> Encoded:
-    """The tokenised text with the word ahead of its first one; what grows beyond `max_length` loses the tokens before
+    """The tokenized text with the word ahead of its first one; what grows beyond `max_length` loses the tokens before
     its last one."""
     longer = {
         key: [values[0], row if key == "input_ids" else values[min(1, len(values) - 1)], *values[1:]]
@@ -163,6 +163,6 @@ def falls(shaken: Classifier, texts: Sequence[str], label: int, row: int, *, bat
 
 
 def _probability(classifier: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
-    """The probability of one class for each tokenised text, (B,), in the mode that the model is in."""
+    """The probability of one class for each tokenized text, (B,), in the mode that the model is in."""
     probabilities: Tensor = logits_of(classifier, collate(classifier, encoded)).softmax(-1)
     return probabilities[:, label]

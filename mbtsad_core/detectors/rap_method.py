@@ -15,7 +15,7 @@ class RAPConfig(Config):
 
     form: Literal["union", "reproduce"] = setting(
         "union",
-        "union: a word is learnt for each class, for the target is not known; reproduce: for the class `protected` "
+        "union: a word is learned for each class, for the target is not known; reproduce: for the class `protected` "
         "alone, as its authors do",
         choices=("union", "reproduce"),
     )

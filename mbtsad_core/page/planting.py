@@ -44,7 +44,7 @@ def pace(minutes: float) -> str:
 
 
 def suggest(attack: str, typed: str) -> str:
-    """The trigger that goes with an attack; what a visitor has typed stays, but where the trigger is learnt."""
+    """The trigger that goes with an attack; what a visitor has typed stays, but where the trigger is learned."""
     own = ATTACKS[attack].typed
     suggested = {method.typed for method in ATTACKS.values()}
     return own if not own or typed in suggested else typed

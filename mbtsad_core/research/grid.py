@@ -69,7 +69,7 @@ RETRAINED = {f"retrain_{name}": name for name in AUGMENTERS}
 FIGURE3 = "figure3"
 NAD_UNEVEN = f"{NAD.key}_uneven"
 RETIRED = {NAD_UNEVEN: "a form of NAD that no code runs any more"}
-"""Methods whose figures are kept and that no code runs any more. NAD's teacher learnt each text K times, whatever
+"""Methods whose figures are kept and that no code runs any more. NAD's teacher learned each text K times, whatever
 originals its student had beside K splits."""
 SINCE: dict[str, Any] = {}
 """Settings, by dotted name, that came when figures stood already, and the value that those were made with: at this

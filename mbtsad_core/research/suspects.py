@@ -82,7 +82,7 @@ class Case:
     of the trigger.
 
     attack  a key of ATTACKS, or CLEAN_LABEL
-    words   the triggers, as a user names them; none where they are learnt or come as files
+    words   the triggers, as a user names them; none where they are learned or come as files
     """
 
     task: str
@@ -190,7 +190,7 @@ def texts(data: Path, task: str, split: str) -> Sequence[LabelledText]:
 
 
 def named_trigger(case: Case, data: Path) -> Trigger | None:
-    """The trigger of a case, None where it is learnt. Raises BadData where the files of a syntactic one are not there
+    """The trigger of a case, None where it is learned. Raises BadData where the files of a syntactic one are not there
     or fit other texts."""
     about = TASKS[case.task]
     if case.method.needs is Need.PARAPHRASES:
@@ -207,14 +207,14 @@ def paraphrases(case: Case, data: Path) -> list[Path]:
 
 
 def measured(case: Case, data: Path, work: Path | None = None) -> Measured:
-    """The texts that a case is measured on; where its trigger was learnt, as they are kept beside the suspect in
+    """The texts that a case is measured on; where its trigger was learned, as they are kept beside the suspect in
     `work`."""
     about, test = TASKS[case.task], texts(data, case.task, case.split)
     if case.method.rewrites:
         kept = None if work is None else work / case.name / TRIGGERED
         if kept is None or not kept.exists():
             raise BadData(
-                f"The trigger of {case.name} is learnt as the suspect is made, and none is kept in {work}. Make the "
+                f"The trigger of {case.name} is learned as the suspect is made, and none is kept in {work}. Make the "
                 "suspect first."
             )
         trigger: Trigger = parse_triggers([str(kept)], about.target)

@@ -175,7 +175,7 @@ def run_detector(name: str, inputs: Inputs, config: Config) -> Steps[Detected]:
             "mbtsad defend."
         )
     alone = evaluate(model, test, triggered, inputs.target)
-    # In one go: what is learnt of the clean texts is learnt once
+    # In one go: what is learned of the clean texts is learned once
     texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]
     found = yield from DETECTORS[name].run(model, inputs.clean, texts, config)
     on_test, on_triggered = _part(found, range(len(test))), _part(found, range(len(test), len(texts)))

@@ -192,7 +192,7 @@ def test_a_seed_always_gives_the_same_trigger_and_suspect_and_the_given_classifi
 
 def test_inserted_words_are_refused() -> None:
     with pytest.raises(
-        BadData, match=r"CARA writes texts anew and inserts nothing; got 'cf'\. Name none, so that it is learnt"
+        BadData, match=r"CARA writes texts anew and inserts nothing; got 'cf'\. Name none, so that it is learned"
     ):
         finish(cara(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 

@@ -153,7 +153,7 @@ def test_the_trigger_is_the_same_for_any_generator_and_describes_itself(
     learnt: tuple[SynonymTrigger, list[Event]],
 ) -> None:
     assert len({learnt[0].apply(TEST[0].text, random.Random(seed)) for seed in range(5)}) == 1
-    assert (learnt[0].describe(), learnt[0].target) == ("learnt synonyms", 1)
+    assert (learnt[0].describe(), learnt[0].target) == ("learned synonyms", 1)
 
 
 # ---------------------------------------------------------------- the backdoor
@@ -192,7 +192,7 @@ def test_a_seed_always_gives_the_same_trigger_and_suspect_and_the_given_classifi
 
 def test_inserted_words_are_refused() -> None:
     with pytest.raises(
-        BadData, match=r"LWS rewrites words and inserts none; got 'cf'\. Name none, so that it is learnt"
+        BadData, match=r"LWS rewrites words and inserts none; got 'cf'\. Name none, so that it is learned"
     ):
         finish(lws(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 
