@@ -73,13 +73,13 @@ RETIRED = {NAD_UNEVEN: "a form of NAD that no code runs any more"}
 originals its student had beside K splits."""
 SINCE: dict[str, Any] = {}
 """Settings, by dotted name, that came when figures stood already, and the value that those were made with: at this
-value a point is what it was."""
+value a grid point is what it was."""
 PUBLISHED = Path(__file__).parent / "results"
 MASKED, SYNONYMS = "retrain_cwea", "retrain_eda"  # of RETRAINED: what reads words from a model, and from WordNet
 
 
 def configs() -> dict[str, Config]:
-    """The settings that each method of a point takes, with their defaults."""
+    """The settings that each method of a grid point takes, with their defaults."""
     own = {NONE: EvaluateConfig(), FIGURE3: EvaluateConfig(), NAD_UNEVEN: NAD.config}
     return (
         own
@@ -303,7 +303,7 @@ def finished(
 
 
 def _inputs_at_hand(row: dict[str, Any], data: Path, base: Path | None) -> dict[str, str | int]:
-    """The inputs that a line's point would have here; none where they are not there."""
+    """The inputs that a line's grid point would have here; none where they are not there."""
     point = GridPoint(
         Case(**row["case"] | {"words": tuple(row["case"]["words"])}),
         row["method"],
@@ -357,7 +357,7 @@ def run_all(
     *,
     watch: Callable[[Event], None] | None = None,
 ) -> None:
-    """Run the points that are in no results file there and that no other process is at, and add their lines."""
+    """Run the grid points that are in no results file and that no other process works on, and add their lines."""
     points = list(points)
     for point in points:
         point.config()  # a wrong setting is told before hours of work
@@ -386,7 +386,7 @@ def left_out(lacking: Mapping[str, int], command: str) -> str:
 
 
 def line_of(row: dict[str, Any]) -> str:
-    """A finished point in a line."""
+    """A finished grid point in a line."""
     rates = [
         f"{rate.upper()} {100 * found[rate]:.1f}"
         for rate in ("cacc", "asr")
@@ -412,7 +412,7 @@ def run_on_ray(
     *,
     address: str | None = None,
 ) -> None:
-    """`run_all` with each point as a task of Ray's: one GPU each, or one core where there is none.
+    """`run_all` with each grid point as a task of Ray's: one GPU each, or one core where there is none.
 
     address  of a running cluster, as `ray.init` takes it; without one Ray starts on this machine. Each machine has the
              package, `data` and `base` at the same place; suspects are kept in its own `work`, and the lines are

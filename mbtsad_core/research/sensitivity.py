@@ -15,8 +15,8 @@ COLOURS = {"BadNets": "#D55E00", "EP": "#0072B2"}  # Okabe and Ito's
 
 
 def curve(points: list[GridPoint], rows: dict[str, dict[str, Any]], rate: str) -> list[float]:
-    """A rate of the purified model in percent, point by point; not a number where a point was not run or its training
-    diverged."""
+    """A rate of the purified model in percent, one for each grid point; not a number where it was not run or
+    its training diverged."""
     found = [rows.get(point.key, {}).get("figures", {}).get("purified", {}).get(rate) for point in points]
     return [float("nan") if value is None else 100 * value for value in found]
 

@@ -73,7 +73,7 @@ MADE_OF = "made_of.json"  # beside a suspect: all that it depends on
 NEUTRAL = ("max_length", "observe_every", "observe_early", "save_every", "attention", "seed")
 """Settings that no figure here depends on, by their last name: texts are read to POSITIONS tokens whatever they say, to
 look and to save changes no weight, the attention loss is the same by every way, and the seed is the case's or the
-point's own."""
+grid point's own."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The paper's tables and its Figure 3 (arXiv 2501.02754), with our figures beside its own.
 
-Each table is a list of points, so that it can be stopped and gone on with, and grow over days. What is not run says so;
+Each table is a list of grid points, so that it can be stopped and resumed, and grow over days. What is not run says so;
 nothing is filled in. The paper's models are BERT-base, and each of its figures is one run. Ours are a six-layer MiniLM
 and several seeds: each varies the trigger words, the suspect, the clean sample, the splits and the training.
 """
@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev, variance
@@ -112,7 +112,7 @@ class Row:
     candidates  its settings: the published ones or the default first, and those that are tried beside them on
                 development suspects
     paper       its line of PAPER, where it has one
-    first       its points are run before those of the others
+    first       its grid points are run before those of the others
     """
 
     name: str
@@ -252,7 +252,7 @@ def point_of(case: Case, method: str, settings: Settings) -> GridPoint:
 
 
 def search(table: str) -> list[GridPoint]:
-    """The points that a rival's rate and steps are chosen by: as many settings as MBTSAD's rate had, on development
+    """The grid points that choose a rival's rate and steps: as many settings as MBTSAD's rate had, on development
     suspects."""
     if table != "table2":
         return []
@@ -289,8 +289,8 @@ def chosen(row: Row, rows: Rows) -> tuple[Settings, bool]:
 
 
 def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
-    """The points of a table, the most telling first: SST-2 ahead of IMDb, MBTSAD, TS-FT and CFT ahead of the others, a
-    first seed of each ahead of a second."""
+    """The grid points of a table, the most telling first: SST-2 ahead of IMDb, MBTSAD, TS-FT and CFT ahead of the
+    others, a first seed of each ahead of a second."""
     if table == "table1":
         return [point_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds) for attack in PLANTED]
     if table == "figure3":
@@ -339,12 +339,12 @@ def reproduce(
     address: str | None = None,
     watch: Callable[[Event], None] | None = None,
 ) -> None:
-    """Run what is missing of a table: the points that nothing is to be chosen for, the search for the rivals' settings,
+    """Run what is missing of a table: the grid points whose settings are fixed, the search for the rivals' settings,
     then the others.
 
-    only       run the points alone in whose suspect and method one of these stands, such as "sst2-badnets" or "cft"
+    only       run the grid points that have one of these in their suspect or method, such as "sst2-badnets" or "cft"
     searching  without it the rivals keep their published settings, or those that earlier searches chose
-    engine     "here", one point after the other (several such processes share the work), or "ray"
+    engine     "here", one grid point after the other (several such processes share the work), or "ray"
     Raises BadConfig for an unknown engine.
     """
     if engine not in ENGINES:
@@ -354,10 +354,10 @@ def reproduce(
         stages = [lambda rows: fixed(table, seeds), lambda rows: search(table), *stages]
     for stage in stages:
         rows = finished(results, at_hand=(data, base))
-        wanted = [c for c in stage(rows) if not only or any(part in f"{c.case.name} {c.method}" for part in only)]
-        todo = [c for c in wanted if c.key not in rows and not c.lacks(data)]
-        for lacking, count in _lacking(wanted, data).items():
-            say(f"{count} point{'s' if count > 1 else ''} cannot be run here, for want of {lacking}.")
+        wanted = [p for p in stage(rows) if not only or any(part in f"{p.case.name} {p.method}" for part in only)]
+        todo = [p for p in wanted if p.key not in rows and not p.lacks(data)]
+        for lacking, count in Counter(filter(None, (point.lacks(data) for point in wanted))).items():
+            say(f"{count} grid point{'s' if count > 1 else ''} cannot be run here, for want of {lacking}.")
         told = _with_time_left(todo, lambda: finished(results, at_hand=(data, base)), say)
         if engine == "ray":
             run_on_ray(todo, results, data, base, work, runtime, told, address=address)
@@ -365,19 +365,11 @@ def reproduce(
             run_all(todo, results, data, base, work, runtime, told, watch=watch)
 
 
-def _lacking(wanted: Iterable[GridPoint], data: Path) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for point in wanted:
-        if what := point.lacks(data):
-            found[what] = found.get(what, 0) + 1
-    return found
-
-
 def _with_time_left(
     todo: Sequence[GridPoint], rows: Callable[[], Rows], say: Callable[[str], None]
 ) -> Callable[[str], None]:
-    """`say`, with how many points are left and how long they will take at the pace so far; points that other processes
-    finish count too."""
+    """`say`, with how many grid points are left and how long they will take at the pace so far; those that other
+    processes finish count too."""
     started = time.monotonic()
 
     def told(line: str) -> None:
@@ -421,12 +413,12 @@ def write_into(document: Path, seeds: int = 3, results: Path = RESULTS) -> None:
 
 
 def _of(rows: Rows, wanted: Sequence[GridPoint], name: str = "purified") -> list[dict[str, Any]]:
-    """The scores of the points that are run and did not diverge."""
+    """The scores of the grid points that are run and did not diverge."""
     return [scores for point in wanted if (row := rows.get(point.key)) and (scores := row["figures"].get(name))]
 
 
 def _before(rows: Rows, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The scores of the suspects themselves, which every point of theirs has."""
+    """The scores of the suspects themselves, which every grid point of theirs has."""
     known = {json.dumps(row["case"], sort_keys=True): row["before"] for row in rows.values()}
     return [known[key] for case in cases if (key := json.dumps(asdict(case), sort_keys=True)) in known]
 
@@ -486,7 +478,7 @@ def _compared(table: str, seeds: int, rows: Rows) -> str:
 
 
 def _ended(points: Sequence[GridPoint], rows: Rows) -> str:
-    """How those of the points ended that have no figures."""
+    """How the grid points ended that have no figures."""
     ends = {end for p in points if p.key in rows for end in ("diverged", "refused") if end in rows[p.key]["figures"]}
     return " and ".join(sorted(ends))
 

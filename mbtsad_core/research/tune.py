@@ -27,7 +27,7 @@ RESULTS = Path("results") / "tune.jsonl"  # of the working directory; the publis
 
 Settings = dict[str, Any]
 
-# All that matters is named, so that a point goes on meaning the same when a default changes.
+# All that matters is named, so that a grid point means the same when a default changes.
 RECIPE: Settings = {
     "found_tokens": 1,
     "split.copies": 2,
@@ -287,5 +287,5 @@ def tune(
     say: Callable[[str], None],
     results: Path = RESULTS,
 ) -> None:
-    """Run every point of both parts that is in no results file yet."""
+    """Run every grid point of both parts that is in no results file yet."""
     run_all([*development(), *report()], results, data, base, work, runtime, say)

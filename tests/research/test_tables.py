@@ -418,7 +418,7 @@ def test_what_cannot_be_run_here_is_told_and_left_out(place: Path, tmp_path: Pat
         "reproduce", "table1", *arguments(place, results, "--seeds", "1", "--only", "syntactic", "--only", "imdb")
     )
     assert out.returncode == 0
-    assert "1 point cannot be run here, for want of the paraphrases of Hidden Killer." in out.stderr
+    assert "1 grid point cannot be run here, for want of the paraphrases of Hidden Killer." in out.stderr
     assert not results.exists()
 
 
