@@ -203,12 +203,12 @@ class Visitor:
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
 
-    async def stay(self, until: float, pause: float = PAUSE) -> None:
-        """Come in, type, and look at attention now and then."""
+    async def stay(self, until: float, pause: float = PAUSE, least: int = 0) -> None:
+        """Come in, type, and look at attention at every sixth turn, `least` turns at least."""
         async with self.present():
             await self.come_in()
-            turn = self.rng.randrange(6)
-            while time.monotonic() < until:
+            turn = begun = self.rng.randrange(6)
+            while time.monotonic() < until or turn < begun + least:
                 await (self.look_inside() if turn % 6 == 0 else self.type())
                 turn += 1
                 await asyncio.sleep(pause * self.rng.uniform(0.5, 1.5))
@@ -217,7 +217,7 @@ class Visitor:
 def bare(answer: str) -> str:
     """Letters and digits of what is shown, without tags and weights, so that a word that was cut into pieces stands
     there again."""
-    text = answer.replace("\\u003c", "<")
+    text = answer.replace("\\u003c", "<").replace("\\n", " ")
     text = re.sub(r"<small>.*?</small>", "", text)
     text = html.unescape(re.sub(r"<[^>]*>", "", text))
     return re.sub(r"[^a-z0-9]", "", text.lower())
@@ -232,8 +232,10 @@ async def visits(
     first: int = 0,
     pause: float = PAUSE,
     newcomers: float = 0.0,
+    least: int = 0,
 ) -> None:
-    """So many visitors at once, for so long; beside them, one who comes and goes every `newcomers` seconds."""
+    """So many visitors at once, for so long, and so many turns of each at least; beside them, one who comes and goes
+    every `newcomers` seconds."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=4 * visitors)
     async with httpx.AsyncClient(timeout=60, limits=limits) as http:
         page = Page((await http.get(f"{url}config")).json())
@@ -248,7 +250,7 @@ async def visits(
                 number += 1
 
         await asyncio.gather(
-            passing(), *(Visitor(url, page, http, counts, first + n).stay(until, pause) for n in range(visitors))
+            passing(), *(Visitor(url, page, http, counts, first + n).stay(until, pause, least) for n in range(visitors))
         )
 
 

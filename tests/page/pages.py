@@ -12,6 +12,8 @@ from server import serving, until
 
 from mbtsad_core.service.store import State, Store
 
+MEGABYTES = 32  # of an upload, where little is allowed
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -24,6 +26,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """A server for all tests that ask nothing special of it: its address, and the directory of its jobs."""
     root = tmp_path_factory.mktemp("server") / "jobs"
     with serving(root, "--grace", "5") as url:
+        yield url, root
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server that allows little, for tests that ask it as programs do, and not always what they may: its address, and
+    the directory of its jobs. They are in the group "programs", so that one lane has it."""
+    root = tmp_path_factory.mktemp("asked") / "jobs"
+    with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2", "--nice", "0") as url:
         yield url, root
 
 

@@ -8,7 +8,6 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from conftest import ROOT, tiny_texts, write_tsv
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from server import log_of, serving, until
+from server import log_of, until
 
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
 from mbtsad_core.data import Columns
@@ -25,6 +24,8 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import load_classifier, weights_hash
 from mbtsad_core.service.purification import read_texts, scores_to_dict
 
+pytest_plugins = ["pages"]
+pytestmark = pytest.mark.xdist_group("programs")
 NAMED = ["/inspect", "/split", "/evaluate", "/purify_start", "/purify_status", "/purify_cancel", "/report"]
 SHORT = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "found_tokens": 0}
 ENDED = ("done", "failed", "cancelled", "expired")
@@ -32,14 +33,13 @@ SECRET_BYTES = 24  # 192 bits
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "jobs"
+def root(asked: tuple[str, Path]) -> Path:
+    return asked[1]
 
 
 @pytest.fixture(scope="module")
-def url(root: Path) -> Iterator[str]:
-    with serving(root) as address:
-        yield address
+def url(asked: tuple[str, Path]) -> str:
+    return asked[0]
 
 
 @pytest.fixture(scope="module")

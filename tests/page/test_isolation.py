@@ -24,8 +24,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
+from pages import MEGABYTES
 from playwright.sync_api import Browser, expect
-from server import serving, until
+from server import until
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -35,22 +36,21 @@ from mbtsad_core.page.page import VISITOR_BYTES
 from mbtsad_core.service.store import ID_BYTES, Store
 
 pytest_plugins = ["pages"]
+pytestmark = pytest.mark.xdist_group("programs")
 
 BITS = 128
 SECRET = "zqxsecretofanna"  # stands in anna's texts, trigger and run; nobody else may see it
 SHORT = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "found_tokens": 0}
-MEGABYTES = 32  # of an upload
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "jobs"
+def root(asked: tuple[str, Path]) -> Path:
+    return asked[1]
 
 
 @pytest.fixture(scope="module")
-def url(root: Path) -> Iterator[str]:
-    with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2", "--nice", "0") as address:
-        yield address
+def url(asked: tuple[str, Path]) -> str:
+    return asked[0]
 
 
 @pytest.fixture(scope="module")

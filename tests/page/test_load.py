@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
+import pytest
 from load import Counts, bare, server_of, slope, start_job, visits, watched
-from server import log_of, serving
+from server import log_of
 
-VISITORS, SECONDS = 5, 10.0
+pytest_plugins = ["pages"]
+pytestmark = pytest.mark.xdist_group("programs")
+VISITORS, SECONDS = 5, 5.0
 
 
-def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(tmp_path: Path) -> None:
-    root, counts = tmp_path / "jobs", Counts()
-    with serving(root) as url:
-        client, id = start_job(url)
-        samples = asyncio.run(
-            watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=4.0), every=1.0)
-        )
-        assert client.predict(id, api_name="/purify_status")["state"] == "running"
-        client.predict(id, api_name="/purify_cancel")
+def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(asked: tuple[str, Path]) -> None:
+    (url, root), counts = asked, Counts()
+    before = log_of(root).stat().st_size
+    client, id = start_job(url)
+    samples = asyncio.run(
+        watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=2.0, least=6), every=0.5)
+    )
+    assert client.predict(id, api_name="/purify_status")["state"] == "running"
+    client.predict(id, api_name="/purify_cancel")
     assert (counts.errors, counts.leaks, counts.empty) == ([], [], [])
     assert len(counts.milliseconds["typed"]) >= VISITORS
     assert len(counts.milliseconds["attention"]) >= VISITORS / 2
     assert len(samples) > 3
-    assert "Traceback" not in log_of(root).read_text(encoding="utf-8", errors="replace")
+    assert b"Traceback" not in log_of(root).read_bytes()[before:]
 
 
 def test_a_secret_is_found_in_any_dress() -> None:
@@ -33,6 +37,7 @@ def test_a_secret_is_found_in_any_dress() -> None:
         '{"tokens": ["[CLS]", "zq", "##0017", "##qz"]}',
         '"\\u003cb>zq0017qz\\u003c/b>"',
         "ZQ0017QZ",
+        json.dumps("<b>zq</b>\n<b>##0017</b>\n<b>##qz</b>"),
     ):
         assert "zq0017qz" in bare(answer), answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,21 +11,22 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ListToolsResult
-from server import log_of, serving
+from server import log_of
 
+pytest_plugins = ["pages"]
+pytestmark = pytest.mark.xdist_group("programs")
 T = TypeVar("T")
 NAMED = ["inspect", "split", "evaluate", "purify_start", "purify_status", "purify_cancel", "report"]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server") / "jobs"
+def root(asked: tuple[str, Path]) -> Path:
+    return asked[1]
 
 
 @pytest.fixture(scope="module")
-def url(root: Path) -> Iterator[str]:
-    with serving(root) as address:
-        yield address
+def url(asked: tuple[str, Path]) -> str:
+    return asked[0]
 
 
 def ask(url: str, question: Callable[[ClientSession], Awaitable[T]]) -> T:

@@ -94,6 +94,7 @@ def renumbered(classifier: Classifier, word: str, number: int) -> Classifier:
 
 
 @pytest.mark.parametrize("number", [58, 90, 300])
+@pytest.mark.parametrize("weighing", [0], indirect=True)
 def test_a_trigger_whose_number_is_beyond_how_many_tokens_there_are_is_found(weighing: Classifier, number: int) -> None:
     hidden = renumbered(weighing, "cf", number)
     assert number > len(hidden.tokenizer)
@@ -101,6 +102,7 @@ def test_a_trigger_whose_number_is_beyond_how_many_tokens_there_are_is_found(wei
     assert max(raised, key=lambda piece: raised[piece]) == number
 
 
+@pytest.mark.parametrize("weighing", [0], indirect=True)
 def test_a_trigger_that_a_file_calls_a_special_token_is_found(weighing: Classifier) -> None:
     hidden = dataclasses.replace(weighing, tokenizer=copy.deepcopy(weighing.tokenizer))
     hidden.tokenizer.add_special_tokens({"additional_special_tokens": ["cf"]})

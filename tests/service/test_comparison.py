@@ -172,41 +172,35 @@ def test_the_floor_behind_a_detector_is_counted_on_the_same_texts_without_the_tr
 # ---------------------------------------------------------------- as jobs
 
 
-def test_worker_processes_write_the_figures_of_the_command_line(
-    request_: Request, suspect_dir: Path, tmp_path: Path
+def test_worker_processes_write_the_figures_of_the_command_line_and_a_killed_one_begins_anew(
+    request_: Request, long: Request, suspect_dir: Path, tmp_path: Path
 ) -> None:
     kept = {path.name: path.read_bytes() for path in suspect_dir.iterdir()}
     with DetachedRunner(tmp_path / "jobs", JobsConfig(threads=1, nice=0)) as runner:
-        ids = {method: runner.submit(Comparison(request_, method), "anna") for method in ("cft", "strip")}
+        asked = {"cft": long, "strip": request_}
+        ids = {method: runner.submit(Comparison(request, method), "anna") for method, request in asked.items()}
+        until(lambda: runner.status(ids["cft"]).step >= 3, MINUTES)
+        pid = runner.job(ids["cft"]).pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
         for method, id in ids.items():
             assert wait(runner, id) is State.DONE, runner.status(id).message
             result = runner.job(id).result or {}
-            assert (result["suspect"], result["result"]) == figures(request_, method)
+            assert (result["suspect"], result["result"]) == figures(asked[method], method)
             assert (result["method"], result["kind"], result["clean_texts"]) == (
                 method,
                 "defense" if method in DEFENSES else "detector",
-                96,
+                2000 if method == "cft" else 96,
             )
             assert result["seconds"] > 0
             assert [path.name for path in runner.output(id).iterdir()] == ["report.json"]  # no model
             assert json.loads((runner.output(id) / "report.json").read_text()) == result
         assert {"frr", "far", "asr_floor"} <= (runner.job(ids["strip"]).result or {})["result"].keys()
         assert [job.id for job in runner.jobs("anna")] == [ids["strip"], ids["cft"]]
-    assert {path.name: path.read_bytes() for path in suspect_dir.iterdir()} == kept
-
-
-def test_a_killed_worker_begins_anew(long: Request, tmp_path: Path) -> None:
-    with DetachedRunner(tmp_path / "jobs", JobsConfig(threads=1, nice=0)) as runner:
-        id = runner.submit(Comparison(long, "cft"))
-        until(lambda: runner.status(id).step >= 3, MINUTES)
-        pid = runner.job(id).pid
-        assert pid
-        os.kill(pid, signal.SIGKILL)
-        assert wait(runner, id) is State.DONE
-        assert runner.job(id).attempts == 2
+        assert runner.job(ids["cft"]).attempts == 2
         # None of the first attempt's
-        assert [(r.sequence, r.event.step) for r in runner.events(id)] == [(n, n) for n in range(1, 190)]
-        assert (runner.job(id).result or {})["result"] == figures(long, "cft")[1]
+        assert [(r.sequence, r.event.step) for r in runner.events(ids["cft"])] == [(n, n) for n in range(1, 190)]
+    assert {path.name: path.read_bytes() for path in suspect_dir.iterdir()} == kept
 
 
 def test_a_stopped_one_ends_between_two_steps_and_leaves_nothing(long: Request, runner: AttachedRunner) -> None:

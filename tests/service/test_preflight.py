@@ -99,15 +99,15 @@ def vetted(path: Path, *more: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_verdict_from_the_sandbox_is_that_of_vet(saved_tiny: Path) -> None:
-    assert vetted(saved_tiny) == (0, policy_dict(judgment.vet(str(saved_tiny))))
-    (saved_tiny / "evil.py").write_text("")
-    assert vetted(saved_tiny) == (1, policy_dict(judgment.vet(str(saved_tiny))))
-
-
-def test_what_the_method_cannot_treat_is_clean_all_the_same(tmp_path: Path) -> None:
-    save_classifier(tiny_bert(classes=1), tmp_path / "one")
-    assert vetted(tmp_path / "one")[1]["verdict"] == "clean"
+def test_a_verdict_from_the_sandbox_is_that_of_vet(tmp_path: Path) -> None:
+    """What the method cannot treat is clean all the same."""
+    model = tmp_path / "one"
+    save_classifier(tiny_bert(classes=1), model)
+    code, said = vetted(model)
+    assert (code, said) == (0, policy_dict(judgment.vet(str(model))))
+    assert said["verdict"] == "clean"
+    (model / "evil.py").write_text("")
+    assert vetted(model) == (1, policy_dict(judgment.vet(str(model))))
 
 
 def test_a_limit_of_the_sandbox_is_a_flag_and_reaching_it_is_no_verdict(saved_tiny: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import pickle
 import random
 import re
+import resource
 import shutil
 import stat
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -944,31 +944,25 @@ def test_a_directory_that_exists_is_left_alone(house: House, model: Files) -> No
     assert (house.target / "config.json").read_text() == "mine"
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from mbtsad_core.vetting.uploads import receive
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-print(receive([(name, Path(path)) for name, path in (a.split("=", 1) for a in sys.argv[3:])], Path(sys.argv[2])).problem)
-"""
-
-
 def limited(house: House, sources: Sequence[tuple[str, Path]], size: int) -> str:
     """The problem of an upload in a process that may write files of `size` bytes at most: its writes fail beyond, as on
     a full disk."""
+    fork = multiprocessing.get_context("fork")  # which has PyTorch loaded
+    answer, said = fork.Pipe(duplex=False)
+
+    def upload() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        said.send(receive(sources, house.target).problem)
+
     before = house.everything()
-    command = [
-        sys.executable,
-        "-c",
-        LIMITED,
-        str(size),
-        str(house.target),
-        *(f"{name}={path}" for name, path in sources),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    if done.stdout.strip():
+    process = fork.Process(target=upload)
+    process.start()
+    process.join(120)
+    assert answer.poll(), process.exitcode
+    problem = str(answer.recv())
+    if problem:
         assert house.everything() == before
-    return done.stdout.strip()
+    return problem
 
 
 @pytest.mark.parametrize("pack", [False, True])
