@@ -18,7 +18,9 @@ from conftest import BAD, GOOD, NEUTRAL, ended, finish, mbtsad, start_mbtsad, ti
 
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, Setting, TrainingConfig, settings
+from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText
@@ -607,33 +609,28 @@ def test_an_attack_leaves_the_clean_model_as_it_was(attacked: tuple[Run, Path, b
 # ---------------------------------------------------------------- help
 
 
-HELP: list[tuple[tuple[str, ...], Config]] = [
-    (("purify",), PurifyConfig()),
-    (("purify",), RuntimeConfig()),
-    (("evaluate",), EvaluateConfig()),
-    (("evaluate",), RuntimeConfig()),
-    *((("attack", name), method.config) for name, method in ATTACKS.items()),
-    *((("attack", name), RuntimeConfig()) for name in ATTACKS),
-]
+MACHINE, MEASUREMENT = RuntimeConfig(), EvaluateConfig()
+HELP: dict[tuple[str, ...], tuple[Config, ...]] = {
+    ("purify",): (PurifyConfig(), MACHINE),
+    ("evaluate",): (MEASUREMENT, MACHINE),
+    **{("attack", name): (method.config, MACHINE) for name, method in ATTACKS.items()},
+    **{("defend", name): (method.config, MACHINE, MEASUREMENT) for name, method in DEFENSES.items()},
+    **{("detect", name): (method.config, MACHINE, MEASUREMENT) for name, method in DETECTORS.items()},
+}
 
 
-@pytest.mark.parametrize(
-    ("command", "setting"),
-    [
-        pytest.param(command, s, id=f"{' '.join(command)} {s.flag}")
-        for command, config in HELP
-        for s in settings(config)
-    ],
-)
-def test_help_shows_every_setting_with_its_default(
-    command: tuple[str, ...], setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_shows_every_setting_with_its_default(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
     run = mbtsad(*command, "--help")
     assert run.returncode == 0
-    (entry,) = re.findall(rf"^  {setting.flag}[ ,].*\n(?:   .*\n)*", run.stdout, re.MULTILINE)
-    assert setting.help in entry
-    assert f"default {setting.default})" in entry
+    shown: dict[str, Setting] = {}  # of two with one flag the method's own, which stands first here
+    for config in HELP[command]:
+        shown = {s.flag: s for s in settings(config)} | shown
+    for flag, setting in shown.items():
+        (entry,) = re.findall(rf"^  {flag}[ ,].*\n(?:   .*\n)*", run.stdout, re.MULTILINE)
+        assert setting.help in entry, flag
+        assert f"default {setting.default})" in entry, flag
 
 
 def test_help_of_the_program_names_every_command() -> None:

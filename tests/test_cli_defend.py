@@ -17,7 +17,7 @@ import torch
 from conftest import VOCABULARY, finish, mbtsad, tiny_bert, tiny_texts, write_tsv
 from transformers import BertModel, FNetConfig, FNetForSequenceClassification
 
-from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, Setting, replace, settings, to_dict
+from mbtsad_core.config import Config, RuntimeConfig, replace, to_dict
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.models.classifier import Classifier, load_classifier, save_classifier, weights_hash
 from mbtsad_core.types import LabelledText
@@ -284,21 +284,6 @@ def test_the_demo_needs_no_arguments(tmp_path: Path) -> None:
     figures = json.loads(run.stdout)
     assert figures["suspect"]["asr"] >= 0.99
     assert figures["purified"]["cacc"] >= 0.8
-
-
-# ---------------------------------------------------------------- help
-
-
-@pytest.mark.parametrize("method", DEFENSES)
-def test_help_shows_every_setting_with_its_default(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
-    text = mbtsad("defend", method, "--help").stdout
-    own: list[Setting] = settings(DEFENSES[method].config)
-    rest = [s for s in (*settings(RuntimeConfig()), *settings(EvaluateConfig())) if s.flag not in {o.flag for o in own}]
-    for s in (*own, *rest):
-        (entry,) = re.findall(rf"^  {s.flag}[ ,].*\n(?:   .*\n)*", text, re.MULTILINE)
-        assert s.help in entry
-        assert f"default {s.default})" in entry
 
 
 # ---------------------------------------------------------------- bad input

@@ -16,7 +16,7 @@ from conftest import VOCABULARY, finish, mbtsad, tiny_bert, tiny_texts, write_ts
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import EvaluateConfig, RuntimeConfig, replace, settings, to_dict
+from mbtsad_core.config import RuntimeConfig, replace, to_dict
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.evaluation import wilson
@@ -195,21 +195,6 @@ def test_the_demo_needs_no_arguments() -> None:
     figures = json.loads(run.stdout)
     assert figures["alone"]["asr"] >= 0.99
     assert figures["behind_detector"]["frr"] <= 0.05
-
-
-# ---------------------------------------------------------------- help
-
-
-@pytest.mark.parametrize("method", DETECTORS)
-def test_help_shows_every_setting_with_its_default(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")  # one line a flag
-    text = mbtsad("detect", method, "--help").stdout
-    own = settings(DETECTORS[method].config)
-    rest = [s for s in (*settings(RuntimeConfig()), *settings(EvaluateConfig())) if s.flag not in {o.flag for o in own}]
-    for s in (*own, *rest):
-        (entry,) = re.findall(rf"^  {s.flag}[ ,].*\n(?:   .*\n)*", text, re.MULTILINE)
-        assert s.help in entry
-        assert f"default {s.default})" in entry
 
 
 # ---------------------------------------------------------------- bad input
