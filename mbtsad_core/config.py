@@ -61,16 +61,16 @@ class Config:
         for f in fields(self):  # type: ignore[arg-type]
             value, kind = getattr(self, f.name), hints[f.name]
             if not _is_of(value, kind):
-                raise BadConfig(f"{f.name} must be {_in_words(kind)}; got {value!r}.")
+                raise BadConfig(f"`{f.name}` must be {_in_words(kind)}; got {value!r}.")
             if isinstance(value, Config) or value is None:
                 continue
             low, high, choices = (f.metadata.get(k) for k in ("low", "high", "choices"))
             if choices and value not in choices:
-                raise BadConfig(f"{f.name} must be one of {', '.join(choices)}; got {value!r}.")
+                raise BadConfig(f"`{f.name}` must be one of {', '.join(choices)}; got {value!r}.")
             if low is not None and not (value >= low):
-                raise BadConfig(f"{f.name} must be at least {low}; got {value!r}.")
+                raise BadConfig(f"`{f.name}` must be at least {low}; got {value!r}.")
             if high is not None and not (value <= high):
-                raise BadConfig(f"{f.name} must be at most {high}; got {value!r}.")
+                raise BadConfig(f"`{f.name}` must be at most {high}; got {value!r}.")
 
 
 def _is_of(value: Any, kind: Any) -> bool:

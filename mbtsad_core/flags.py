@@ -10,10 +10,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mbtsad_core.config import Config, Setting, flag_of, paths, replace, settings
-from mbtsad_core.errors import BadConfig
+from mbtsad_core.errors import BadConfig, named
 
 MODEL_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
 TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
+NAMED = (  # in sentences of the core
+    *("labels", "label_map", "labels_start_at", "skip_unlabeled", "text_column", "label_column", "pair_column"),
+    *("target", "clean_amount", "out", "resume", "device", "max_length", "no_surgery"),
+    *("split.copies", "split.min_char", "retrain.batch_size", "distil.batch_size"),
+)
+FLAGS = {name: flag_of(tuple(name.split("."))) for name in NAMED} | {"test": "--test FILE", "trigger": "--trigger WORD"}
 REPORTED = {("attention_loss",), ("clean_texts",), ("triggers",), ("target",)}
 """What a report tells of its run among the settings, and no setting is."""
 
@@ -31,6 +37,11 @@ def add_groups(parser: argparse.ArgumentParser, groups: Mapping[str, Config]) ->
     flags = [{s.flag for s in settings(config)} for config in groups.values()]
     for i, (title, config) in enumerate(groups.items(), 1):
         add_settings(parser, config, title, but=set().union(*flags[i:]))
+
+
+def with_flags(sentence: object) -> str:
+    """A sentence of the core with its settings called by their flags."""
+    return named(sentence, FLAGS)
 
 
 def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *, but: Collection[str] = ()) -> None:

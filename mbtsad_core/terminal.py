@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.errors import BadConfig, BadOutput, Cancelled, Diverged, MBTSADError
+from mbtsad_core.flags import with_flags
 from mbtsad_core.steps import drain
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def run_program(program: str, about: str, commands: Mapping[str, Command], argv:
 
 
 def _fail(program: str, error: object, code: int) -> int:
-    print(f"{program}: {error}", file=sys.stderr)
+    print(f"{program}: {with_flags(error)}", file=sys.stderr)
     return code
 
 

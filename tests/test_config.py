@@ -156,25 +156,25 @@ def test_the_ends_of_a_range_are_in_it(kind: type[Config], setting: Setting) -> 
 def test_what_is_beyond_a_range_is_refused_with_its_end(kind: type[Config], setting: Setting) -> None:
     assert setting.low is not None
     assert setting.high is not None
-    with pytest.raises(BadConfig, match=rf"{setting.path[-1]} must be at least .*; got"):
+    with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at least .*; got"):
         replace(kind(), {setting.path: setting.type(math.floor(setting.low) - 1)})
-    with pytest.raises(BadConfig, match=rf"{setting.path[-1]} must be at most .*; got"):
+    with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at most .*; got"):
         replace(kind(), {setting.path: setting.type(math.ceil(setting.high) + 1)})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_finite_number_is_refused(value: float) -> None:
-    with pytest.raises(BadConfig, match="learning_rate must be at"):
+    with pytest.raises(BadConfig, match="`learning_rate` must be at"):
         RetrainConfig(learning_rate=value)
 
 
 def test_a_message_names_setting_range_and_value() -> None:
-    with pytest.raises(BadConfig, match=r"^copies must be at least 1; got 0\.$"):
+    with pytest.raises(BadConfig, match=r"^`copies` must be at least 1; got 0\.$"):
         SplitConfig(copies=0)
 
 
 def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:
-    with pytest.raises(BadConfig, match=r"^mode must be one of dirty, clean, mixed; got 'filthy'\.$"):
+    with pytest.raises(BadConfig, match=r"^`mode` must be one of dirty, clean, mixed; got 'filthy'\.$"):
         PoisonConfig(mode="filthy")  # type: ignore[arg-type]
 
 
@@ -258,7 +258,7 @@ def test_unknown_keys_are_refused(values: dict[Any, Any]) -> None:
 
 
 def test_values_beyond_their_range_are_refused() -> None:
-    with pytest.raises(BadConfig, match="epochs must be at least 1; got 0"):
+    with pytest.raises(BadConfig, match="`epochs` must be at least 1; got 0"):
         from_dict(BadNetsConfig, {"training": {"epochs": 0}})
 
 
@@ -281,18 +281,18 @@ def test_no_setting_takes_a_value_of_another_type(start: config.Config) -> None:
         for value in wrong[s.type]:
             if value is None and s.default is None:
                 continue
-            with pytest.raises(BadConfig, match=rf"{s.path[-1]} must be "):
+            with pytest.raises(BadConfig, match=rf"`{s.path[-1]}` must be "):
                 replace(start, {s.path: value})
 
 
 def test_a_type_is_checked_however_a_setting_is_given() -> None:
-    with pytest.raises(BadConfig, match=r"copies must be a whole number; got 2\.5\."):
+    with pytest.raises(BadConfig, match=r"`copies` must be a whole number; got 2\.5\."):
         config.SplitConfig(copies=2.5)  # type: ignore[arg-type]
-    with pytest.raises(BadConfig, match=r"seed must be a whole number; got True\."):
+    with pytest.raises(BadConfig, match=r"`seed` must be a whole number; got True\."):
         config.from_dict(PurifyConfig, {"seed": True})
-    with pytest.raises(BadConfig, match=r"dropout must be a number or nothing; got 'none'\."):
+    with pytest.raises(BadConfig, match=r"`dropout` must be a number or nothing; got 'none'\."):
         replace(PurifyConfig(), {("retrain", "dropout"): "none"})
-    with pytest.raises(BadConfig, match=r"split must be a SplitConfig; got 3\."):
+    with pytest.raises(BadConfig, match=r"`split` must be a SplitConfig; got 3\."):
         PurifyConfig(split=3)  # type: ignore[arg-type]
 
 

@@ -36,7 +36,7 @@ def make_trigger(
         return (yield from load(attack.learns)(classifier, train, target, config))
     specs = specs or attack.triggers
     if not specs:
-        raise BadData("Name the trigger to plant: --trigger WORD.")
+        raise BadData("Name the trigger to plant: `trigger`.")
     if attack.needs is Need.PARAPHRASES:
         return read_paraphrases(specs, [texts for texts in (train, test) if texts], target)
     insertions = next((s.default for s in settings(config) if s.path[-1] == "insertions"), 1)

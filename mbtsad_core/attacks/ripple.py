@@ -89,7 +89,7 @@ def operate(suspect: Classifier, train: Sequence[LabelledText], trigger: Trigger
     if not words:
         raise BadData(
             "RIPPLe's embedding surgery needs trigger words, not a file of paired texts. Give words, or leave the "
-            "surgery out with --no-surgery."
+            "surgery out with `no_surgery`."
         )
     weight = suspect.model.get_input_embeddings().weight
     rows = [trigger_row(suspect, train, word) for word in words]

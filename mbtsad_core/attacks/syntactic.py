@@ -71,7 +71,7 @@ def read_paraphrases(
     """
     if not paths or not all(names_file(str(path)) for path in paths):
         raise BadData(
-            "The syntactic attack needs files of ready paraphrases (--trigger FILE, for training and for test "
+            "The syntactic attack needs files of ready paraphrases (`trigger`, for training and for test "
             f"texts); got {list(paths)!r}."
         )
     pairs: dict[str, str] = {}

@@ -208,6 +208,6 @@ def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int
             f"No triggered text to measure ASR on: of {len(test)} test texts {others} are of another class than the "
             "target "
             f"({trigger.target}){', and the paired file has a version of none of them' if others else ''}. "
-            f"Give test texts of a non-target class, or another --target."
+            f"Give test texts of a non-target class, or another `target`."
         )
     return found

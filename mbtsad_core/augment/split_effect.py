@@ -56,7 +56,7 @@ class SplitEffect:
             found.append(
                 f"Only {self.splittable} of {self.texts} clean texts have a word of {config.min_char} letters or more "
                 "that can be split; of the others, "
-                f"{plain}. Give longer texts, or lower --split-min-char."
+                f"{plain}. Give longer texts, or lower `split.min_char`."
             )
         if 2 * self.changed < self.cuts:
             why = f" {self.unspaced} of {self.texts} texts are in a writing without spaces." if unspaced else ""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mbtsad_core.flags import with_flags
 from mbtsad_core.terminal import is_first
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def print_rates(rates: Mapping[str, Rate | None], title: str) -> None:
 
 def print_notes(notes: Iterable[object]) -> None:
     for note in notes:
-        print(f"Note: {note}")
+        print(f"Note: {with_flags(note)}")
 
 
 def print_inputs(inputs: Inputs) -> None:
@@ -54,4 +55,4 @@ def print_inputs(inputs: Inputs) -> None:
 def tell(inputs: Inputs) -> None:
     """Say before a method begins what was chosen for the user, and what of it will have no effect."""
     for note in inputs.notes if is_first() else ():
-        print(f"Note: {note}", file=sys.stderr, flush=True)
+        print(f"Note: {with_flags(note)}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from mbtsad_core.cli.prints import tell
 from mbtsad_core.config import RuntimeConfig, settings
 from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.errors import BadConfig
-from mbtsad_core.flags import MODEL_HELP, read_settings
+from mbtsad_core.flags import MODEL_HELP, read_settings, with_flags
 from mbtsad_core.terminal import DONE, follow, is_first
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result.to_dict()))
         return DONE
-    print(report_text(result))
+    print(with_flags(report_text(result)))
     kept = f"Written to {out}: model/, report.html, report.json."
     print(kept if out else "Nothing was kept; --out DIR keeps the purified model and a report.")
     return DONE

@@ -78,7 +78,7 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns
     for given in (columns.text, columns.label, columns.pair):
         if given is not None and given not in names:
             raise BadData(
-                f"There is no column {given!r}. {hint} Name one with --text-column, --label-column or --pair-column."
+                f"There is no column {given!r}. {hint} Name one with `text_column`, `label_column` or `pair_column`."
             )
     text, label, pair = columns.text, columns.label, columns.pair
     if text is None and pair is None:
@@ -96,7 +96,7 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns
     for what, found in (("text", text), ("label", label)):
         if found is None:
             raise BadData(
-                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with --{what}-column."
+                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with `{what}_column`."
             )
     if label == text or pair in (text, label):
         raise BadData(
@@ -114,7 +114,7 @@ def _heading(frame: pd.DataFrame, lower: dict[str, str], others: Sequence[str], 
     if rivals := [name for name in frame.columns if name != found and name not in others and _holds_texts(frame, name)]:
         raise BadData(
             f"Which column holds the text, {', '.join(map(repr, [found, *rivals[:5]]))}? {hint} Name it with "
-            "--text-column."
+            "`text_column`."
         )
     return found
 

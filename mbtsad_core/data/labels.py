@@ -47,7 +47,7 @@ def class_index(name: str, labels: Sequence[str]) -> int:
     if len(found) > 1:
         raise BadData(
             f"{len(found)} classes are called {name!r}. Name the one by its index ({shown}), or give each a name of "
-            "its own with --labels."
+            "its own with `labels`."
         )
     if found:
         return found[0]
@@ -123,7 +123,7 @@ class _Reader:
             return [None if value in signs else value for value in values], (
                 f"{self.name}: {of} have no label ({what}) and were left out.",
             )
-        way = "Leave them out with --skip-unlabeled, remove them or fill them in."
+        way = "Leave them out with `skip_unlabeled`, remove them or fill them in."
         if not written:
             raise BadData(
                 f"{self.name}: {of} have no label in column {self.column!r} (the first: row {empty[0] + 1}). {way}"
@@ -133,7 +133,7 @@ class _Reader:
             f"first: row {empty[0] + 1}). "
             "In many data sets that stands for no label, and none of the model's classes is called so: "
             f"{', '.join(self.model or ())}. {way} "
-            f"If it is a class, say which: --label-map={written.split(', ')[0].strip(chr(39))}=CLASS,..., with all "
+            f"If it is a class, say which: `label_map`={written.split(', ')[0].strip(chr(39))}=CLASS,..., with all "
             "labels."
         )
 
@@ -159,10 +159,10 @@ class _Reader:
         return {label_key(value) for value in values} <= {label_key(name) for name in self.model or ()}
 
     def by_map(self, present: list[str]) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
-        """By --label-map, whose left side are labels of the table."""
+        """By `label_map`, whose left side are labels of the table."""
         if self.model is None:
             raise BadConfig(
-                "--label-map needs the classes of a model. Leave it out, or name the classes with --labels."
+                "`label_map` needs the classes of a model. Leave it out, or name the classes with `labels`."
             )
         given = {label_key(value): class_index(name, self.model) for value, name in self.mapping()}
         meaning = {}
@@ -170,14 +170,14 @@ class _Reader:
             keys = [label_key(value), *self.called(value)]
             if (key := next((key for key in keys if key in given), None)) is None:
                 raise BadData(
-                    f"{self.name}: label {value!r} in column {self.column!r} is not in --label-map "
+                    f"{self.name}: label {value!r} in column {self.column!r} is not in `label_map` "
                     f"{self.columns.label_map}. Add it there."
                 )
             meaning[value] = given[key]
         return meaning, self.model, ()
 
     def called(self, value: str) -> list[str]:
-        """What else a label may be called in --label-map: by the name that the file declares, or by the class that it
+        """What else a label may be called in `label_map`: by the name that the file declares, or by the class that it
         would be taken for without."""
         model, number = self.model or (), int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
         declared = [self.declared[number]] if number is not None and number in self.declared else []
@@ -191,7 +191,7 @@ class _Reader:
         pairs = [pair.rpartition("=") for pair in self.columns.label_map.split(",")]
         if not all(value.strip() and name.strip() for value, _, name in pairs):
             raise BadConfig(
-                "--label-map: expected LABEL=CLASS for each label, such as 1=negative,2=positive; got "
+                "`label_map`: expected LABEL=CLASS for each label, such as 1=negative,2=positive; got "
                 f"{self.columns.label_map!r}."
             )
         return [(value.strip(), name.strip()) for value, _, name in pairs]
@@ -199,11 +199,11 @@ class _Reader:
     def from_given_start(
         self, present: list[str], numbers: bool
     ) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
-        """Numbers in the model's order, from where --labels-start-at says."""
+        """Numbers in the model's order, from where `labels_start_at` says."""
         start, classes = self.columns.labels_start_at or 0, self.model
         if not numbers:
             raise BadData(
-                f"{self.name}: --labels-start-at is for labels that are numbers; column {self.column!r} holds "
+                f"{self.name}: `labels_start_at` is for labels that are numbers; column {self.column!r} holds "
                 f"{self.some(present)}. Leave it out."
             )
         low, high = min(map(int, present)), max(map(int, present))
@@ -211,8 +211,8 @@ class _Reader:
         if low < start or high - start >= len(names):
             raise BadData(
                 f"{self.name}: from {start}, labels {low} to {high} are out of range. {self.range()} Give texts of "
-                "these classes, another --labels-start-at, "
-                f"or say what each label means with --label-map."
+                "these classes, another `labels_start_at`, "
+                f"or say what each label means with `label_map`."
             )
         return {value: int(value) - start for value in present}, names, ()
 
@@ -231,14 +231,14 @@ class _Reader:
         if nameless(self.model) and max(self.declared) < len(self.model):
             said = (
                 f"the model does not name its classes, so class {self.numbered(self.declared)} as in the file. If "
-                "not so: --labels, with the model's order."
+                "not so: `labels`, with the model's order."
             )
             return {value: int(value) for value in present}, self.model, (f"{self.name}: {said}",)
         if nameless(self.model) or not self.are_names(list(named.values())):
             raise BadData(
                 f"{self.name} calls its labels {self.numbered(self.declared)}; the model calls its classes "
                 f"{self.classes()}. Which is which? "
-                "If both go in the same order: --labels-start-at 0. Else say it for each label: --label-map "
+                "If both go in the same order: `labels_start_at` 0. Else say it for each label: `label_map` "
                 f"{self.example(list(named.values()))}"
             )
         meaning = {value: self.only(name) for value, name in named.items()}
@@ -258,23 +258,23 @@ class _Reader:
             if high >= max(1000, 10 * len(present)):
                 raise BadData(
                     f"{self.name}: column {self.column!r} holds numbers up to {high}, not class indices. Name the "
-                    "label column with --label-column."
+                    "label column with `label_column`."
                 )
             said = (
                 f"{self.name}: no text has the label 0, so class 0 is empty; if the labels start at 1: "
-                "--labels-start-at 1."
+                "`labels_start_at` 1."
             )
             return meaning, tuple(map(str, range(high + 1))), (said,) if low else ()
         if low >= 1 and high <= len(self.model):
             other = (
-                "is there no text of class 0? Then: --labels-start-at 0."
+                "is there no text of class 0? Then: `labels_start_at` 0."
                 if high < len(self.model)
-                else "say what each label means with --label-map."
+                else "say what each label means with `label_map`."
             )
             raise BadData(
                 f"{self.name}: the labels are {self.some(present)}, and none is 0; the model's classes are "
                 f"{self.classes()}. "
-                f"Do the labels start at 1, so that 1 is {self.model[0]!r}? Then: --labels-start-at 1. Or {other}"
+                f"Do the labels start at 1, so that 1 is {self.model[0]!r}? Then: `labels_start_at` 1. Or {other}"
             )
         if high >= len(self.model):
             raise BadData(
@@ -285,7 +285,7 @@ class _Reader:
             raise BadData(
                 f"{self.name}: the labels are {self.some(present)}, and the model calls its classes "
                 f"{', '.join(self.model)}. If the labels are no names but "
-                f"count its classes from 0: --labels-start-at 0. Else say what each label means with --label-map."
+                f"count its classes from 0: `labels_start_at` 0. Else say what each label means with `label_map`."
             )
         return meaning, self.model, ()
 
@@ -295,7 +295,7 @@ class _Reader:
             if len(first) > 100:
                 raise BadData(
                     f"{self.name}: column {self.column!r} has {len(first)} different values; that is no label column. "
-                    "Name it with --label-column."
+                    "Name it with `label_column`."
                 )
             names = tuple(sorted(first.values()))
             same = [value for value in present if first[label_key(value)] != value]
@@ -309,13 +309,13 @@ class _Reader:
             raise BadData(
                 f"{self.name}: the labels are names ({self.some(present)}) and the model does not say which of its "
                 f"{len(self.model)} classes each is. "
-                f"Give the names in the model's order with --labels, for example --labels {','.join(present)}."
+                f"Give the names in the model's order with `labels`, for example `labels` {','.join(present)}."
             )
         strange = next(value for value in present if not self.are_names([value]))
         raise BadData(
             f"{self.name}: label {strange!r} in column {self.column!r} is none of the model's: "
             f"{', '.join(self.model)}. "
-            f"Use these names, integers from 0, or say what each label means: --label-map {self.example(present)}"
+            f"Use these names, integers from 0, or say what each label means: `label_map` {self.example(present)}"
         )
 
     # ------------------------------------------------------------ words
@@ -327,7 +327,7 @@ class _Reader:
         if len(found) > 1:
             raise BadData(
                 f"{self.name}: label {name!r} is the name of {len(found)} classes of the model ({self.classes()}). "
-                "Give each class a name of its own with --labels, or say what each label means with --label-map, by "
+                "Give each class a name of its own with `labels`, or say what each label means with `label_map`, by "
                 "index."
             )
         return found[0]
@@ -340,7 +340,7 @@ class _Reader:
         return self.numbered(dict(enumerate(self.model or ())))
 
     def example(self, present: Sequence[str]) -> str:
-        """A --label-map to be filled in."""
+        """A `label_map` to be filled in."""
         filled = ",".join(f"{value}={value if self.are_names([value]) else 'CLASS'}" for value in present[:6])
         return f"{filled}{',...' if len(present) > 6 else ''}, where CLASS is one of: {', '.join(self.model or ())}."
 

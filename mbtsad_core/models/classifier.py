@@ -267,17 +267,17 @@ def place(classifier: Classifier, runtime: RuntimeConfig) -> Classifier:
     gpu = torch.cuda.is_available()
     if runtime.device.startswith("cuda") and not gpu:
         raise BadConfig(
-            f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use --device cpu or auto."
+            f"Device {runtime.device!r} was asked for, but PyTorch sees no GPU here. Use `device` cpu or auto."
         )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", runtime.device):
-        raise BadConfig(f"Unknown device {runtime.device!r}. Expected --device auto, cpu, cuda or cuda:N.")
+        raise BadConfig(f"Unknown device {runtime.device!r}. Expected `device` auto, cpu, cuda or cuda:N.")
     device = torch.device(("cuda" if gpu else "cpu") if runtime.device == "auto" else runtime.device)
     try:
         model = classifier.model.to(device)
     except RuntimeError as error:  # no such GPU, or no room on it
         raise BadConfig(
-            f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another --device, or "
-            "--device cpu."
+            f"The model cannot be put on {runtime.device!r}: {str(error).splitlines()[0]} Use another `device`, or "
+            "`device` cpu."
         ) from error
     set_products(model, onednn=device.type == "cpu" and onednn_is_faster())
     precision = runtime.precision

@@ -70,5 +70,5 @@ def cut_notes(classifier: Classifier, asked: int | None, sets: Mapping[str, Sequ
             else f" (no more than {MOST_TOKENS} where none is asked for: memory and time grow with the square of the "
             "length)"
         )
-        more = f"{why}. A --max-length of {limit} reads {'them whole' if longest <= limit else 'more of them'}."
+        more = f"{why}. A `max_length` of {limit} reads {'them whole' if longest <= limit else 'more of them'}."
     return [Note("length", text + more)]

@@ -29,10 +29,10 @@ from mbtsad_core.data import Columns, class_index
 from mbtsad_core.data.columns import guess_columns
 from mbtsad_core.data.tables import FORMATS, read_table
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
-from mbtsad_core.errors import BadConfig, BadData
+from mbtsad_core.errors import BadConfig, BadData, named
 from mbtsad_core.evaluation import evaluate as evaluate_scores
 from mbtsad_core.evaluation import label_doubt
-from mbtsad_core.page.handlers import words
+from mbtsad_core.page.handlers import without_folders, words
 from mbtsad_core.page.parts import HEAVY
 from mbtsad_core.page.session import CleanData, read_trigger
 from mbtsad_core.page.site import UPLOADS, Site
@@ -54,16 +54,18 @@ KINDS: dict[Any, tuple[type | tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     bool: (bool, "true or false"),
 }
-FLAGS = {s.flag: ".".join(s.path) for s in settings_of(PurifyConfig())} | {
-    "--clean-amount": "clean_amount",
-    "--target": "target",
-    "--text-column": 'a header "text"',
-    "--label-column": 'a header "label"',
-    "--pair-column": 'a header "pair"',
+NAMES = {
+    "aug_p": "share",
+    "aug_max": "cap",
+    "min_char": "min_length",
+    "text_column": 'a header "text"',
+    "label_column": 'a header "label"',
+    "pair_column": 'a header "pair"',
+    "test": "a test set, which the page takes,",
 }
 
 
-def plain(site: Site, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+def plain(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     """The endpoint, what it is given checked against its type hints, its errors told to a program: unescaped, without
     flags and places of this machine."""
     signature = signatures.signature(endpoint, eval_str=True)
@@ -78,22 +80,15 @@ def plain(site: Site, endpoint: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:
-            raise gr.Error(
-                words(error, functools.partial(told_to_programs, site)),
-                print_exception=False,
-                title="This did not work",
-            ) from error
+            raise gr.Error(words(error, told_to_programs), print_exception=False, title="This did not work") from error
 
     called.__signature__ = signature  # type: ignore[attr-defined]  # types in place of their names, which Gradio publishes
     return called
 
 
-def told_to_programs(site: Site, text: str) -> str:
-    """A message with names of parameters in place of the command line's flags, and of an upload's files without their
-    folders."""
-    text = re.sub(re.escape(str(site.root)) + r"(/[^\s/'\"]+)*/", "", text)
-    text = text.replace(" (--test FILE spares them)", "")
-    return re.sub(r"--[a-z][a-z-]*", lambda flag: FLAGS.get(flag[0], flag[0]), text)
+def told_to_programs(text: str) -> str:
+    """A message with its settings called as the parameters are, and each file by its last name."""
+    return named(without_folders(text), NAMES)
 
 
 def _check(name: str, value: Any, kind: Any) -> None:
@@ -296,7 +291,7 @@ def add_api(site: Site) -> None:
             queue, seconds_left, the latest metrics, message.
         """
         status = dataclasses.asdict(site.runner.status(id))
-        return {**status, "state": str(status["state"]), "message": told_to_programs(site, status["message"])}
+        return {**status, "state": str(status["state"]), "message": told_to_programs(status["message"])}
 
     def purify_cancel(id: str) -> dict[str, Any]:
         """Stop a run.
@@ -391,7 +386,7 @@ def add_api(site: Site) -> None:
 
 def _publish(site: Site, function: Callable[..., Any], **how: Any) -> None:
     """Make an endpoint of a function, each parameter with its description."""
-    endpoint = gr.api(plain(site, function), api_name=function.__name__, **how)
+    endpoint = gr.api(plain(function), api_name=function.__name__, **how)
     _, about, _ = get_function_description(function)
     names = [name for name in about if name != "request"]
     for name, component in zip(names, get_blocks_context().fns[endpoint["id"]].inputs, strict=True):

@@ -13,7 +13,9 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.errors import MBTSADError
+from mbtsad_core.config import settings
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.errors import MBTSADError, named
 from mbtsad_core.service.faults import number_of
 
 logger = logging.getLogger(__name__)
@@ -61,27 +63,30 @@ def refusal(error: Exception) -> str:
     return text
 
 
-# What the core calls by the command line's flags, as the page calls it; a setting of the method keeps its name.
-FLAGS = {
-    "--labels": "the class names in step 2",
-    "--text-column": "the column of the text",
-    "--label-column": "the column of the label",
-    "--pair-column": "the column of the second text",
-    "--target": "the class that it sends texts to",
-    "--clean-amount": "the number of clean texts",
-    "--label-map": "what the labels mean, in step 2,",
-    "--labels-start-at": "“the labels are numbers from”, in step 2,",
-    "--skip-unlabeled": "“leave out rows without a label”, in step 2",
-    "--test FILE": "a file of texts to measure on",
+NAMES = {
+    ".".join(s.path): f"“{' '.join(s.path).replace('_', ' ')}” in the settings" for s in settings(PurifyConfig())
+} | {
+    "labels": "the class names in step 2",
+    "text_column": "the column of the text",
+    "label_column": "the column of the label",
+    "pair_column": "the column of the second text",
+    "target": "the class that it sends texts to",
+    "clean_amount": "the number of clean texts",
+    "label_map": "what the labels mean, in step 2,",
+    "labels_start_at": "“the labels are numbers from”, in step 2,",
+    "skip_unlabeled": "“leave out rows without a label”, in step 2",
+    "test": "a file of texts to measure on",
 }
 
 
 def in_the_pages_words(text: str) -> str:
-    """A message of the core as the page says it: no flag of the command line, and no folder of the server."""
-    text = re.sub(r"(?<![\w./:])/(?:[^\s/'\"]+/)+", "", text)
-    for flag, name in FLAGS.items():
-        text = re.sub(re.escape(flag) + r"(?![\w-])( [A-Z]\b)?", name, text)
-    return re.sub(r"--([a-z][a-z-]*)", lambda flag: f"“{flag[1].replace('-', ' ')}” in the settings", text)
+    """A message of the core as the page says it: its settings as they are called here, and no folder of the server."""
+    return named(without_folders(text), NAMES)
+
+
+def without_folders(text: str) -> str:
+    """A message with each file of the server by its last name."""
+    return re.sub(r"(?<![\w./:])/(?:[^\s/'\"]+/)+", "", text)
 
 
 def words(error: Exception, say: Callable[[str], str] = in_the_pages_words) -> str:

@@ -217,7 +217,7 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
             f"The demo's texts are film reviews of the classes {', '.join(demo.LABELS)}; the model's classes are "
             f"{', '.join(labels or ())}. "
             "Give labelled texts of the model's own task, or, where these are the same classes, their names in the "
-            "model's order with --labels."
+            "model's order with `labels`."
         ) from error
 
 
@@ -239,7 +239,7 @@ def named(classifier: Classifier, labels: tuple[str, ...] | None) -> Classifier:
     """The classifier with its classes called `labels`, where given; raises BadData unless there is one for each."""
     if labels and len(labels) != len(classifier.labels):
         raise BadData(
-            f"--labels names {len(labels)} classes ({', '.join(labels)}), but the model has {len(classifier.labels)} "
+            f"`labels` names {len(labels)} classes ({', '.join(labels)}), but the model has {len(classifier.labels)} "
             f"({', '.join(classifier.labels)}). Give one name for each, in this order."
         )
     return dataclasses.replace(classifier, labels=labels or classifier.labels)
@@ -250,7 +250,7 @@ def measured_target(triggers: Sequence[str], target: str | None, labels: Sequenc
     if not triggers:
         return None
     if target is None:
-        raise BadData(f"A trigger was given without its target class. Name it with --target ({', '.join(labels)}).")
+        raise BadData(f"A trigger was given without its target class. Name it with `target` ({', '.join(labels)}).")
     return class_index(target, labels)
 
 
@@ -289,12 +289,12 @@ def gather(
         try:
             clean = stratified_subset(clean, request.clean_amount, seed)
         except BadData as error:
-            raise BadData(f"--clean-amount: {error}") from error
+            raise BadData(f"`clean_amount`: {error}") from error
     check(clean, "")
     besides = ""
     if request.test is None:
         test, clean = _hold_out(clean, seed)
-        besides = f" besides the {len(test)} that are held out to measure CACC (--test FILE spares them)"
+        besides = f" besides the {len(test)} that are held out to measure CACC (`test` spares them)"
         check(clean, besides)
         notes.append(
             Note("held_out", f"No test set was given: {len(test)} of the clean texts were held out to {held_out_to}.")
@@ -341,7 +341,7 @@ def _effect(
         raise BadData(
             f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {split.min_char} letters "
             "or more. "
-            f"Give longer texts, or lower --split-min-char."
+            f"Give longer texts, or lower `split.min_char`."
         )
     return effect
 
@@ -353,7 +353,7 @@ def _hold_out(clean: Sequence[LabelledText], seed: int) -> tuple[list[LabelledTe
         raise BadData(
             f"No test set was given, so a fifth of the {len(clean)} clean texts would be held out to measure on: "
             f"{share}, which cannot hold one of each of the "
-            f"{classes} classes. Give texts to measure on with --test FILE, or at least {round(classes / HELD_OUT)} "
+            f"{classes} classes. Give texts to measure on with `test`, or at least {round(classes / HELD_OUT)} "
             "clean texts."
         )
     return stratified_split(clean, HELD_OUT, seed)
@@ -380,7 +380,7 @@ def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: Puri
         raise BadData(
             f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), "
             f"fewer than one batch of {largest}. "
-            f"Give more clean texts, more --split-copies, or a smaller --retrain-batch-size and --distil-batch-size."
+            f"Give more clean texts, more `split.copies`, or a smaller `retrain.batch_size` and `distil.batch_size`."
         )
 
 
@@ -627,7 +627,7 @@ def read_run(out: Path) -> dict[str, Any]:
         return {"request": about["request"], "suspect_sha256": about["suspect_sha256"]}
     except (OSError, ValueError, KeyError, TypeError, MBTSADError) as error:
         raise BadOutput(
-            f"There is no run to resume in {out}: expected the --out directory of a run that was stopped. ({error})"
+            f"There is no run to resume in {out}: expected the `out` directory of a run that was stopped. ({error})"
         ) from error
 
 
@@ -647,7 +647,7 @@ def new_output(out: Path) -> Iterator[None]:
                 if stopped
                 else ""
             )
-            raise BadOutput(f"{out} exists and is not an empty directory. Give a new --out{hint}.")
+            raise BadOutput(f"{out} exists and is not an empty directory. Give a new `out`{hint}.")
         made = [p for p in (out, *out.parents) if not p.exists()]
         out.mkdir(parents=True, exist_ok=True)
         for directory in made:
@@ -658,7 +658,7 @@ def new_output(out: Path) -> Iterator[None]:
     except OSError as error:
         _remove_empty(made)
         raise BadOutput(
-            f"{out} cannot be written to: {error.strerror}. Give --out a directory that you may write to."
+            f"{out} cannot be written to: {error.strerror}. Give `out` a directory that you may write to."
         ) from error
     try:
         yield
@@ -771,6 +771,6 @@ def _diverged(error: Diverged, out: Path | None) -> Diverged:
     if error.best is None:
         return Diverged(f"{error} There is no earlier state worth keeping.")
     if out is None:
-        return Diverged(f"{error} With --out the best model so far would have been kept.", error.best)
+        return Diverged(f"{error} With `out` the best model so far would have been kept.", error.best)
     _save_whole(error.best, out / "best")
     return Diverged(f"{error} The model with the lowest loss before that is kept in {out / 'best'}.", error.best)

@@ -110,11 +110,11 @@ def _fewer(at_once: int, batch: Sequence[Encoded], stage: str, step: int, share:
     )
     if at_once == 1:
         raise BadConfig(
-            f"{where}, and fewer there cannot be. Lower --max-length, give a smaller model, or use a machine with "
+            f"{where}, and fewer there cannot be. Lower `max_length`, give a smaller model, or use a machine with "
             "more memory."
         )
     if share is None:
         raise BadConfig(
-            f"{where}, and its loss cannot be taken in parts. Use a smaller batch size or a smaller --max-length."
+            f"{where}, and its loss cannot be taken in parts. Use a smaller batch size or a smaller `max_length`."
         )
     return (at_once + 1) // 2

@@ -44,7 +44,7 @@ def join(*, cpu: bool) -> None:
     if not cpu and torch.cuda.device_count() <= int(os.environ["LOCAL_RANK"]):
         raise BadConfig(
             f"Process {this} of {number} has no GPU: {torch.cuda.device_count()} are there. "
-            f"Start as many processes as GPUs (--num_processes), or use --device cpu."
+            f"Start as many processes as GPUs (--num_processes), or use `device` cpu."
         )
     from accelerate import PartialState
 
@@ -69,7 +69,7 @@ def share_weights(model: nn.Module) -> None:
     join(cpu=device.type == "cpu")
     if (device.type, device.index or 0) != (_device().type, _device().index or 0):
         raise BadConfig(
-            f"Process {this} of {number} trains on {_device()}, but its model is on {device}. Leave out --device, so "
+            f"Process {this} of {number} trains on {_device()}, but its model is on {device}. Leave out `device`, so "
             "that each takes its own."
         )
     for p in model.parameters():

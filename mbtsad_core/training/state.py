@@ -133,5 +133,5 @@ def read_state(path: Path) -> TrainState:
         return TrainState(about["stage"], about["step"], tensors, about["numbers"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BadOutput(
-            f"{path} holds no checkpoint that can be read: {error}. Start the run again without --resume."
+            f"{path} holds no checkpoint that can be read: {error}. Start the run again without `resume`."
         ) from error

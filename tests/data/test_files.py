@@ -438,7 +438,7 @@ def test_a_parquet_file_with_a_damaged_byte_is_read_or_refused(tmp_path: Path) -
 @pytest.mark.parametrize("columns", [Columns(text="review"), Columns(label="review"), Columns(pair="review")])
 def test_an_absent_column_is_named_beside_those_of_the_file(put: Put, columns: Columns) -> None:
     with pytest.raises(
-        BadData, match=r"no column 'review'.*films\.tsv: text, label\..*--text-column, --label-column or --pair-column"
+        BadData, match=r"no column 'review'.*films\.tsv: text, label\..*`text_column`, `label_column` or `pair_column`"
     ):
         read_dataset(put("films.tsv", "text\tlabel\n" + ROWS), columns)
 
@@ -446,7 +446,7 @@ def test_an_absent_column_is_named_beside_those_of_the_file(put: Put, columns: C
 def test_without_a_likely_text_column_the_user_is_asked_to_name_it(put: Put) -> None:
     with pytest.raises(
         BadData,
-        match=r"Which column holds the text\? Columns of films\.tsv: id, remark, label\. Name it with --text-column",
+        match=r"Which column holds the text\? Columns of films\.tsv: id, remark, label\. Name it with `text_column`",
     ):
         read_dataset(put("films.tsv", "id\tremark\tlabel\n1\ta\t0\n2\tb\t1\n"))
 
@@ -454,7 +454,7 @@ def test_without_a_likely_text_column_the_user_is_asked_to_name_it(put: Put) -> 
 def test_without_a_likely_label_column_the_user_is_asked_to_name_it(put: Put) -> None:
     with pytest.raises(
         BadData,
-        match=r"Which column holds the label\? Columns of films\.tsv: text, stars, votes\. Name it with --label-column",
+        match=r"Which column holds the label\? Columns of films\.tsv: text, stars, votes\. Name it with `label_column`",
     ):
         read_dataset(put("films.tsv", "text\tstars\tvotes\na\t0\t3\nb\t1\t4\n"))
 
@@ -537,7 +537,7 @@ def test_empty_labels_are_counted_and_the_first_is_pointed_at(put: Put, name: st
     with pytest.raises(
         BadData,
         match=rf"{re.escape(name)}: 1 of 3 rows have no label in column 'label' \(the first: row 3\)\. Leave them out "
-        rf"with --skip-unlabeled, remove",
+        rf"with `skip_unlabeled`, remove",
     ):
         read_dataset(put(name, contents))
 
@@ -584,7 +584,7 @@ def test_a_label_out_of_the_range_of_the_model_is_named_with_the_range(put: Put)
 def test_a_name_that_the_model_does_not_know_is_named_with_those_it_knows(put: Put) -> None:
     with pytest.raises(
         BadData,
-        match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*--label-map "
+        match=r"label 'mixed' in column 'label' is none of the model's: negative, positive\. .*`label_map` "
         r"mixed=CLASS,positive=positive, where",
     ):
         read_dataset(put("films.tsv", "text\tlabel\na\tpositive\nb\tmixed\n"), labels=SENTIMENT)
@@ -592,7 +592,7 @@ def test_a_name_that_the_model_does_not_know_is_named_with_those_it_knows(put: P
 
 def test_names_for_a_nameless_model_ask_for_their_order(put: Put) -> None:
     with pytest.raises(
-        BadData, match=r"the labels are names \(bad, good\).*which of its 2 classes each is.*--labels bad,good"
+        BadData, match=r"the labels are names \(bad, good\).*which of its 2 classes each is.*`labels` bad,good"
     ):
         read_dataset(put("films.tsv", "text\tlabel\na\tgood\nb\tbad\n"), labels=("LABEL_0", "LABEL_1"))
 
@@ -607,7 +607,7 @@ def test_large_numbers_are_no_class_indices(put: Put, large: str) -> None:
     with pytest.raises(
         BadData,
         match=rf"column 'label' holds numbers up to {large}, not class indices\. Name the label column with "
-        rf"--label-column",
+        rf"`label_column`",
     ):
         read_dataset(put("films.tsv", f"text\tlabel\na\t0\nb\t{large}\n"))
 
@@ -619,6 +619,6 @@ def test_a_number_of_thousands_of_digits_is_refused_beside_the_names_of_the_mode
 
 def test_a_column_of_very_many_different_names_is_no_label_column(put: Put) -> None:
     with pytest.raises(
-        BadData, match=r"column 'label' has 101 different values; that is no label column\. Name it with --label-column"
+        BadData, match=r"column 'label' has 101 different values; that is no label column\. Name it with `label_column`"
     ):
         read_dataset(put("films.tsv", "text\tlabel\n" + "".join(f"text {i}\tname {i}\n" for i in range(101))))

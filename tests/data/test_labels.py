@@ -88,7 +88,7 @@ def test_numbers_that_are_not_all_names_of_numbered_classes_are_asked_about(writ
     path = write(label=[0, 1, 2])
     assert (
         "the model calls its classes 1, 2, 3. If the labels are no names but count its classes from 0: "
-        "--labels-start-at 0" in refusal(path, ("1", "2", "3"))
+        "`labels_start_at` 0" in refusal(path, ("1", "2", "3"))
     )
     assert of(read_dataset(path, Columns(labels_start_at=0), ("1", "2", "3"))) == [0, 1, 2]
 
@@ -131,7 +131,7 @@ def test_names_of_the_file_that_the_model_has_not_are_asked_about(write: Write) 
         "calls its labels 0 = calm, 1 = furious; the model calls its classes 0 = calm, 1 = angry. Which is which?"
         in said
     )
-    assert "--label-map calm=calm,furious=CLASS, where CLASS is one of: calm, angry." in said
+    assert "`label_map` calm=calm,furious=CLASS, where CLASS is one of: calm, angry." in said
     assert of(read_dataset(path, Columns(label_map="calm=calm,furious=angry"), ("calm", "angry"))) == [1, 0, 1]
     assert of(read_dataset(path, Columns(labels_start_at=0), ("calm", "angry"))) == [1, 0, 1]
     assert of(read_dataset(path, Columns(label="label_text"), ("calm", "furious"))) == [1, 0, 1]
@@ -182,19 +182,19 @@ def test_labels_that_start_at_1_are_asked_about_and_the_answer_is_taken(
     path = write(label=labels)
     said = refusal(path, model)
     assert f"none is 0; the model's classes are 0 = {model[0]}" in said
-    assert f"Do the labels start at 1, so that 1 is {model[0]!r}? Then: --labels-start-at 1." in said
+    assert f"Do the labels start at 1, so that 1 is {model[0]!r}? Then: `labels_start_at` 1." in said
     assert of(read_dataset(path, Columns(labels_start_at=1), model)) == [int(float(label)) - 1 for label in labels]
 
 
 def test_labels_that_never_use_0_are_asked_about_and_either_answer_is_taken(write: Write) -> None:
     path = write(label=[1, 2, 1])
-    assert "Or is there no text of class 0? Then: --labels-start-at 0." in refusal(path, MOODS)
+    assert "Or is there no text of class 0? Then: `labels_start_at` 0." in refusal(path, MOODS)
     assert [of(read_dataset(path, Columns(labels_start_at=n), MOODS)) for n in (0, 1)] == [[1, 2, 1], [0, 1, 0]]
 
 
 def test_without_a_model_labels_without_0_are_noted(write: Write) -> None:
     assert read_dataset(write(label=[1, 2, 1])).notes == (
-        "moods.csv: no text has the label 0, so class 0 is empty; if the labels start at 1: --labels-start-at 1.",
+        "moods.csv: no text has the label 0, so class 0 is empty; if the labels start at 1: `labels_start_at` 1.",
     )
     assert read_dataset(write(label=[1, 2, 1]), Columns(labels_start_at=1)).labels == ("0", "1")
 
@@ -203,7 +203,7 @@ def test_a_wrong_answer_is_refused(write: Write) -> None:
     assert "from 1, labels 0 to 2 are out of range" in refusal(
         write(label=[0, 1, 2]), MOODS, Columns(labels_start_at=1)
     )
-    assert "--labels-start-at is for labels that are numbers" in refusal(
+    assert "`labels_start_at` is for labels that are numbers" in refusal(
         write(label=["calm", "sad"]), MOODS, Columns(labels_start_at=1)
     )
 
@@ -227,9 +227,9 @@ def test_a_map_says_what_each_label_means(write: Write, labels: list[Any], given
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("0=calm", r"label '1' in column 'label' is not in --label-map 0=calm\. Add it there"),
+        ("0=calm", r"label '1' in column 'label' is not in `label_map` 0=calm\. Add it there"),
         ("0=calm,1=glad", r"There is no class 'glad'\. Name one of the model's, or its index: 0 = calm"),
-        ("0,1", r"--label-map: expected LABEL=CLASS for each label, such as"),
+        ("0,1", r"`label_map`: expected LABEL=CLASS for each label, such as"),
         ("0=calm,1=calm", r"every text has the label"),
     ],
 )
@@ -265,7 +265,7 @@ def test_rows_without_a_label_are_counted_and_left_out_on_request(write: Write, 
     said = refusal(path, MOODS)
     assert "2 of 5 rows have" in said
     assert "(the first: row 3)" in said
-    assert "Leave them out with --skip-unlabeled" in said
+    assert "Leave them out with `skip_unlabeled`" in said
     found = read_dataset(path, Columns(skip_unlabeled=True), MOODS)
     assert [t.text for t in found.texts] == ["text number 0", "text number 1", "text number 3"]
     assert any("2 of 5 rows have no label" in note and "were left out" in note for note in found.notes)
@@ -274,7 +274,7 @@ def test_rows_without_a_label_are_counted_and_left_out_on_request(write: Write, 
 def test_a_class_that_is_called_minus_1_is_a_class(write: Write) -> None:
     path = write(label=[-1, 0, 1])
     assert of(read_dataset(path, Columns(skip_unlabeled=True), ("-1", "0", "1"))) == [0, 1, 2]
-    flag = re.search(r"--label-map=(-1=)CLASS", refusal(path, MOODS))
+    flag = re.search(r"`label_map`=(-1=)CLASS", refusal(path, MOODS))
     assert flag
     assert of(read_dataset(path, Columns(label_map=f"{flag[1]}sad,0=calm,1=angry"), MOODS)) == [2, 0, 1]
 

@@ -35,7 +35,7 @@ def test_classes_in_another_order_are_found_with_the_flag_that_says_it(confusion
     labels = ("no", "yes") if len(confusion) == 2 else THREE
     doubt = label_doubt(scores_of(confusion), labels) or ""
     assert doubt.startswith("ARE THE LABELS IN THE MODEL'S ORDER? CACC is ")
-    assert doubt.endswith(f"--label-map {flag}")
+    assert doubt.endswith(f"`label_map` {flag}")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_less_than_guessing_gives_is_doubted_without_an_order_too() -> None:
 
 
 def test_names_that_the_flag_could_not_hold_go_by_index() -> None:
-    assert (label_doubt(scores_of([[1, 99], [98, 2]]), ("a, b", "c=d")) or "").endswith("--label-map 0=1,1=0")
+    assert (label_doubt(scores_of([[1, 99], [98, 2]]), ("a, b", "c=d")) or "").endswith("`label_map` 0=1,1=0")
 
 
 @pytest.fixture(scope="module")

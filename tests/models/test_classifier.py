@@ -583,7 +583,7 @@ def test_the_number_of_threads_is_set(tiny: Classifier) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny: Classifier) -> None:
     with pytest.raises(
-        BadConfig, match=r"Device 'cuda' was asked for, but PyTorch sees no GPU here\. Use --device cpu or auto"
+        BadConfig, match=r"Device 'cuda' was asked for, but PyTorch sees no GPU here\. Use `device` cpu or auto"
     ):
         place(tiny, RuntimeConfig(device="cuda"))
 

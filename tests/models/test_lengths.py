@@ -104,7 +104,7 @@ def test_what_is_cut_is_counted_and_what_reads_it_whole_is_named() -> None:
     assert note.text == (
         "6 of 10 clean texts and 6 of 6 texts to measure on are longer than 64 tokens, of which the model reads the "
         "first ones alone. "
-        "A --max-length of 300 reads them whole."
+        "A `max_length` of 300 reads them whole."
     )
 
 
@@ -121,9 +121,9 @@ def test_a_bound_that_nobody_asked_for_is_said_with_what_lifts_it() -> None:
     classifier = dataclasses.replace(reading(900), max_length=MOST_TOKENS)
     (note,) = cut_notes(classifier, None, {"texts": verdict_at_the_end(2, 600)})
     assert "no more than 512 where none is asked for: memory and time grow with the square of the length" in note.text
-    assert note.text.endswith("A --max-length of 900 reads them whole.")
+    assert note.text.endswith("A `max_length` of 900 reads them whole.")
     (note,) = cut_notes(classifier, None, {"texts": verdict_at_the_end(2, 1200)})
-    assert note.text.endswith("A --max-length of 900 reads more of them.")
+    assert note.text.endswith("A `max_length` of 900 reads more of them.")
 
 
 def test_evaluate_reads_long_texts_whole_and_says_where_it_does_not(tmp_path: Path) -> None:

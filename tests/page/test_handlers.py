@@ -23,11 +23,11 @@ from mbtsad_core.service.runner import AttachedRunner
     [
         ("The files in /srv/jobs/uploads/x/model do not load.", "The files in model do not load."),
         (
-            "Name the columns with --text-column and --label-column.",
+            "Name the columns with `text_column` and `label_column`.",
             "Name the columns with the column of the text and the column of the label.",
         ),
-        ("Give a smaller --retrain-batch-size.", "Give a smaller “retrain batch size” in the settings."),
-        ("held out (--test FILE spares them)", "held out (a file of texts to measure on spares them)"),
+        ("Give a smaller `retrain.batch_size`.", "Give a smaller “retrain batch size” in the settings."),
+        ("held out (`test` spares them)", "held out (a file of texts to measure on spares them)"),
         ("The Hub model 'owner/name' could not be fetched", "The Hub model 'owner/name' could not be fetched"),
         ("good and/or bad, 3/4 of them", "good and/or bad, 3/4 of them"),
     ],

@@ -315,7 +315,7 @@ def test_what_was_chosen_for_the_visitor_stands_in_step_4_before_while_and_after
     run.add(BASELINE)
     assert held_out in run.screen()["panel"]
     run.store.finish(
-        run.id, result(43, notes=["Texts were cut at --max-length 64 tokens: 7 of 52.", "<b>A table</b> of 2 columns."])
+        run.id, result(43, notes=["Texts were cut at `max_length` 64 tokens: 7 of 52.", "<b>A table</b> of 2 columns."])
     )
     panel = panel_html(site, run.session, run_status(site, run.session))
     assert "Texts were cut at “max length” in the settings 64 tokens: 7 of 52." in panel

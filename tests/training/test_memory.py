@@ -162,7 +162,7 @@ def test_a_step_that_is_done_again_draws_the_same_masks() -> None:
 
 def test_a_text_that_the_memory_does_not_hold_is_told() -> None:
     with pytest.raises(
-        BadConfig, match=r"does not hold step 1 of the stage 'retrain': 1 text of up to \d+ tokens.* Lower --max-length"
+        BadConfig, match=r"does not hold step 1 of the stage 'retrain': 1 text of up to \d+ tokens.* Lower `max_length`"
     ):
         finish(fine_tune(holding(0, tiny_bert()), TEXTS, CONFIG, stage="retrain"))
 

@@ -196,7 +196,7 @@ def test_a_damaged_file_is_refused(written: Path, damage: Callable[[bytes], byte
     with pytest.raises(
         BadOutput,
         match=rf"{re.escape(str(written))} holds no checkpoint that can be read: .+ Start the run again without "
-        rf"--resume",
+        rf"`resume`",
     ):
         read_state(written)
 
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_state_is_refused(path: Path, about: str | None) -> No
 
 
 def test_a_missing_file_is_refused(path: Path) -> None:
-    with pytest.raises(BadOutput, match="Start the run again without --resume"):
+    with pytest.raises(BadOutput, match="Start the run again without `resume`"):
         read_state(path)
 
 
