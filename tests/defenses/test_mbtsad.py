@@ -14,8 +14,7 @@ import pytest
 import torch
 from conftest import finish, tiny_bert, tiny_texts
 
-from mbtsad_core.attacks import badnets
-from mbtsad_core.attacks.badnets import BadNetsConfig
+from mbtsad_core.attacks.badnets import BadNetsConfig, badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
 from mbtsad_core.config import DistilConfig, PoisonConfig, RetrainConfig, SplitConfig, TrainingConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify

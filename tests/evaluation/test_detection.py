@@ -9,7 +9,7 @@ from conftest import tiny_bert
 from test_scores import keyword_classifier
 
 from mbtsad_core.attacks.triggers import TriggeredText
-from mbtsad_core.detectors import Detection
+from mbtsad_core.detectors.detection import Detection
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.evaluation.detection import evaluate_detector
