@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from mbtsad_core.views import document
 from mbtsad_core.views.attention import ATTENTION_SCRIPT, AttentionView
 from mbtsad_core.views.document import PLOT_CONTROLS
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PLOTLY_ROUTE = "/mbtsad/plotly.min.js"
+TEMPLATES = Path(__file__).with_name("templates")
 FIGURE_SCRIPT = (
     Path(__file__)
     .with_name("figure.js")
@@ -44,6 +46,11 @@ element.addEventListener("click", (event) => {
   if (button) trigger("pick", {...button.dataset});
 });
 """
+
+
+def render(template: str, **values: Any) -> str:
+    """One of the page's own templates."""
+    return document.render(template, TEMPLATES, **values)
 
 
 def html(value: str = "", *, elem_id: str | None = None) -> gr.HTML:

@@ -3,11 +3,12 @@ API."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
@@ -16,6 +17,7 @@ import gradio as gr
 from mbtsad_core.config import settings
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import MBTSADError, named
+from mbtsad_core.page.method_settings import in_words
 from mbtsad_core.service.faults import number_of
 
 logger = logging.getLogger(__name__)
@@ -25,34 +27,36 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LIGHT: dict[str, Any] = {**QUIET, "queue": False}  # answers in milliseconds, so it need not wait in line
 
 
-def told(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, its errors shown to the visitor: ours in their own words, any other by a number that is in the log
-    beside the traceback."""
+def told(handler: Callable[..., Any], *given: Any) -> Callable[..., Any]:
+    """The handler as a listener calls it: its first arguments are given, and its errors are shown to the visitor. Ours
+    in their own words, any other by a number that is in the log beside the traceback."""
     if inspect.isgeneratorfunction(handler):
 
-        @functools.wraps(handler)
-        def steps(*args: Any, **kwargs: Any) -> Any:
-            try:
-                yield from handler(*args, **kwargs)
-            except Exception as error:
-                raise _shown(error) from error
+        def called(*args: Any) -> Any:
+            with _errors_shown():
+                yield from handler(*given, *args)
+    else:
 
-        return steps
+        def called(*args: Any) -> Any:
+            with _errors_shown():
+                return handler(*given, *args)
 
-    @functools.wraps(handler)
-    def once(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return handler(*args, **kwargs)
-        except Exception as error:
-            raise _shown(error) from error
-
-    return once
+    functools.update_wrapper(called, handler)
+    signature = inspect.signature(handler)  # Gradio reads it, for gr.Request and gr.EventData
+    called.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=list(signature.parameters.values())[len(given) :]
+    )
+    return called
 
 
-def _shown(error: Exception) -> gr.Error:
-    if isinstance(error, gr.Error):
-        return error
-    return gr.Error(escape(words(error)), duration=15, print_exception=False, title="This did not work")
+@contextlib.contextmanager
+def _errors_shown() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        raise gr.Error(escape(words(error)), duration=15, print_exception=False, title="This did not work") from error
 
 
 def refusal(error: Exception) -> str:
@@ -63,14 +67,12 @@ def refusal(error: Exception) -> str:
     return text
 
 
-NAMES = {
-    ".".join(s.path): f"“{' '.join(s.path).replace('_', ' ')}” in the settings" for s in settings(PurifyConfig())
-} | {
+NAMES = {".".join(s.path): f"{in_words(s)} in the settings" for s in settings(PurifyConfig())} | {
     "labels": "the class names in step 2",
     "text_column": "the column of the text",
     "label_column": "the column of the label",
     "pair_column": "the column of the second text",
-    "target": "the class that it sends texts to",
+    "target": "the target class",
     "clean_amount": "the number of clean texts",
     "label_map": "what the labels mean, in step 2,",
     "labels_start_at": "“the labels are numbers from”, in step 2,",
@@ -96,6 +98,6 @@ def words(error: Exception, say: Callable[[str], str] = in_the_pages_words) -> s
     number = number_of(error)
     logger.error("Error %s in the page", number, exc_info=error)
     return (
-        "Unknown error: this was not foreseen. Nothing of yours was lost; try again, and if it stays, report the "
-        f"number {number}: the server's log has the details."
+        "Unknown error: this was not foreseen. Nothing of yours was lost. Try again; if it stays, report the number "
+        f"{number}, which the server's log explains."
     )

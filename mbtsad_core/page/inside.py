@@ -4,7 +4,8 @@ of sets of texts."""
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -17,11 +18,11 @@ from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
 from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
-from mbtsad_core.models.classifier import encode
+from mbtsad_core.models.classifier import Classifier, encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import attention, drawing, figure, html, maps, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, refusal, told
-from mbtsad_core.page.parts import HEAVY, Parts, empty, leads_to, lede
+from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
 from mbtsad_core.page.session import Session, read_trigger, typed_form
 from mbtsad_core.page.site import Site
 from mbtsad_core.types import LabelledText
@@ -36,11 +37,27 @@ LAST = 10**6  # a layer that no model has: the last one that it has
 WAITING = "The attention maps are being read …"
 
 
-def inside_step(parts: Parts) -> None:
-    site = parts.site
+SCROLL = "() => document.querySelector('#attention-text')?.scrollIntoView({behavior: 'smooth', block: 'center'})"
+At = tuple[int, int | None]  # layer and head that are shown; no head: the sum over all
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The components of the step. `at` is the layer and head that are shown, `texts` those of the points."""
+
+    text: gr.Textbox
+    trigger: gr.Textbox
+    plain: gr.HTML
+    triggered: gr.HTML
+    space: gr.HTML
+    table: gr.HTML
+    at: gr.State
+    texts: gr.State
+
+
+def inside_step(parts: Parts) -> Inside:
     lede(
-        "Where do the models look, and where do texts lie in their space? The same text before and after, with and "
-        "without the trigger."
+        "See where the models look, and where texts lie in their space: before and after, with and without the trigger."
     )
     with gr.Row():
         text = gr.Textbox(
@@ -49,40 +66,21 @@ def inside_step(parts: Parts) -> None:
             max_lines=6,
             scale=6,
             elem_id="attention-text",
-            info="Any text; the trigger goes in at its middle",
+            info="Any text; the trigger goes into its middle",
         )
         trigger = gr.Textbox(label="Trigger", scale=2, elem_id="attention-trigger", info="Empty: the text as it is")
         look = gr.Button("Show", variant="primary", scale=1, elem_id="attention-show")
-    at = gr.State((LAST, None))  # layer and head that are shown
-    html('<h3 class="mbtsad">Without the trigger</h3>')
+    heading("Without the trigger")
     plain = attention(elem_id="attention-plain", empty=WAITING)
-    html('<h3 class="mbtsad">With the trigger</h3>')
+    heading("With the trigger")
     triggered = attention(elem_id="attention-triggered", empty=WAITING)
-    with gr.Accordion("BertViz: all heads as lines", open=False, elem_id="bertviz") as bertviz:
-        with gr.Row():
-            whose = gr.Radio(
-                ["suspect", "teacher", "purified"], value="suspect", label="Model", elem_id="bertviz-model"
-            )
-            draw_lines = gr.Button("Draw", size="sm", elem_classes="narrow", elem_id="bertviz-draw")
-        lines = html(elem_id="bertviz-frame")
-    html('<h3 class="mbtsad">Where texts lie: [CLS] vectors before and after</h3>')
+    at = gr.State((LAST, None))
+    _bertviz(parts, [text, trigger, at])
+    heading("Where texts lie: [CLS] vectors before and after")
     with gr.Row():
-        method = gr.Radio(
-            [(name, key) for key, name in METHODS.items()],
-            value="pca",
-            label="Projection",
-            info="PCA at once; UMAP and t-SNE take some seconds",
-            elem_id="projection-method",
-        )
-        sets = gr.CheckboxGroup(
-            [(AUGMENTER_NAMES.get(name, name), name) for name in available() if name != "ts"],
-            value=[],
-            label="More augmenters",
-            info="Besides clean, triggered and token-split texts",
-            elem_id="projection-sets",
-        )
+        method, sets = _projection_choices()
     if absent := lacking_words():
-        html(f'<p class="mbtsad muted" id="sets-lacking">Not on this server: {escape(absent)}.</p>')
+        hint(f"Not on this server: {escape(absent)}.", "sets-lacking")
     space = figure(
         "[CLS] vectors, before and after",
         elem_id="projection",
@@ -90,161 +88,174 @@ def inside_step(parts: Parts) -> None:
         wide=True,
         empty="The vectors are being computed …",
     )
-    html(
-        '<p class="mbtsad muted">Hover a point for its text; click it to open the text in the attention view above.</p>'
-    )
-    table = html(elem_id="outlying")
+    hint("Hover over a point to read its text. Click it to open the text in the attention view above.")
+    step = Inside(text, trigger, plain, triggered, space, html(elem_id="outlying"), at, gr.State(()))
     leads_to(parts, "Next: try triggers", "triggers")
-    texts = gr.State(())  # of the points that are drawn
+    showing = _listen(parts, step, look)
+    projecting = (told(show_space, parts.site, step), [parts.session, method, sets], [space, step.table, step.texts])
+    for choice in (method, sets):
+        choice.input(*projecting, **PRIVATE, **HEAVY)
+    starting = (told(start_text, parts.site, step), [parts.session, text, trigger], [text, trigger])
+    parts.opened["inside"] = [starting, showing, projecting]
+    return step
 
-    def read(session: Session, text: str) -> dict[str, AttentionMaps]:
-        found = {}
-        for name, classifier in site.models(session).items():
 
-            def trace(classifier: Any = classifier) -> AttentionMaps:
-                with site.tracing:
-                    return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
-
-            found[name] = site.remembered(
-                ("attention", session.suspect, session.job, name, session.config.max_length, text), trace
-            )
-        return found
-
-    def views(session: Session, text: str, trigger: str, at: tuple[int, int | None]) -> tuple[Any, Any, Any]:
-        text = text.strip()
-        if not text:
-            raise BadData("Type a text to look at.")
-        without = read(session, text)
-        layer, head = _within(at, next(iter(without.values())))
-        first, *_, last = [*without.values(), next(reversed(without.values()))]
-        overview = (
-            ("How much of each head’s attention moved from suspect to purified, in %", moved(first, last))
-            if len(without) > 1
-            else None
-        )
-        parts_of = _trigger_words(trigger)
-        if not parts_of:
-            plain_view = attention_view(without, layer, head, overview=overview)
-            return maps(plain_view), nothing("Type a trigger above to see the same text with it."), (layer, head)
-        suspect = site.suspect(session)
-        with_it = _inserted(text, parts_of)
-        found = read(session, with_it)
-        (encoded,) = encode(suspect, [with_it])
-        marked = word_positions(suspect, encoded, [word for part in parts_of for word in part.split()])
-        if overview is None:
-            overview = (
-                "How much of each head’s attention the trigger moves in the suspect, in %",
-                moved_by_trigger(first, found["suspect"]),
-            )
-            own = overview
-        else:
-            own = (
-                "How much of each head’s attention moved from suspect to purified on this text, in %",
-                moved(found["suspect"], list(found.values())[-1]),
-            )
-        return (
-            maps(attention_view(without, layer, head, overview=overview)),
-            maps(attention_view(found, layer, head, marked=marked, overview=own)),
-            (layer, head),
-        )
-
-    shown = [plain, triggered, at]
-
-    @told
-    def show(session: Session, text: str, trigger: str, at: tuple[int, int | None]) -> tuple[Any, Any, Any]:
-        return views(session, text, trigger, at)
-
-    @told
-    def pick_head(session: Session, text: str, trigger: str, event: gr.EventData) -> tuple[Any, Any, Any]:
-        layer, head = event._data["layer"], event._data["head"]
-        return views(session, text, trigger, (int(layer), None if head is None else int(head)))
-
-    @told
-    def start_text(session: Session, text: str, trigger: str) -> tuple[str, str]:
-        """A text to begin with: a short one of the test set that the trigger would turn."""
-        if text.strip():
-            return text, trigger
-        inputs = site.inputs(session)
-        others = [t.text for t in inputs.test if t.label != inputs.target]
-        short = [t for t in others if 6 <= len(t.split()) <= 14] or others
-        return short[0], typed_form(session.triggers[:1])
-
-    @told
-    def draw_bertviz(session: Session, text: str, trigger: str, name: str, at: tuple[int, int | None]) -> str:
-        shown_text = _inserted(text, _trigger_words(trigger)) if _trigger_words(trigger) else text
-        found = read(session, shown_text)
-        if name not in found:
-            raise BadData(
-                f"There is no {name} model yet: it comes with a finished run. Choose the suspect, or run step 4."
-            )
-        return bertviz_frame(found[name], at[0], f"BertViz head view: {name}")
-
-    @told
-    def show_space(session: Session, method: str, extra: list[str]) -> tuple[Any, str, Any]:
-        points, labels = _points(site, session, tuple(extra))
-        models = site.models(session)
-        names = list(models)
-        before_name, after_name = names[0], names[-1]
-
-        def vectors(name: str) -> Vectors:
-            def make() -> Vectors:
-                with site.busy:
-                    return cls_vectors(models[name], list(points.texts))
-
-            return site.remembered(
-                ("vectors", session.suspect, session.job if name != "suspect" else "", name, points.texts), make
-            )
-
-        before = vectors(before_name)
-        after = vectors(after_name) if len(names) > 1 else before
-        projection = site.project(session, before, after, method)
-        scores = {name: _outlying(v, points, labels) for name, v in {before_name: before, after_name: after}.items()}
-        shown_names = (before_name, after_name if len(names) > 1 else "")
-        outside = "; ".join(
-            f"{name}: " + ", ".join(f"{o.name} {100 * o.outside.share:.0f} %" for o in found)
-            for name, found in scores.items()
-        )
-        said = f"{len(points.texts)} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
-        note = (
-            ""
-            if len(names) > 1
-            else empty(
-                "This is the suspect alone; the purified model appears beside it when the run of step 4 is done."
-            )
-        )
-        return (
-            drawing(projection_figure(projection, points, names=shown_names), said),
-            note + outlying_html(scores),
-            points.texts,
-        )
-
-    @told
-    def open_point(texts: tuple[str, ...], event: gr.EventData) -> tuple[str, str]:
-        index = event._data["index"]
-        return texts[int(index)], ""
-
-    inputs = [parts.session, text, trigger, at]
-    look.click(show, inputs, shown, **PRIVATE)
-    text.submit(show, inputs, shown, **PRIVATE)
-    trigger.submit(show, inputs, shown, **PRIVATE)
-    for view in (plain, triggered):
-        view.cell(pick_head, inputs[:3], shown, **QUIET)
-    draw_lines.click(draw_bertviz, [parts.session, text, trigger, whose, at], lines, **PRIVATE)
-    bertviz.expand(draw_bertviz, [parts.session, text, trigger, whose, at], lines, **QUIET)
-    space_inputs, space_outputs = [parts.session, method, sets], [space, table, texts]
-    method.input(show_space, space_inputs, space_outputs, **PRIVATE, **HEAVY)
-    sets.input(show_space, space_inputs, space_outputs, **PRIVATE, **HEAVY)
-    space.click(open_point, texts, [text, trigger], **QUIET).then(show, inputs, shown, **PRIVATE).then(
-        None,
-        None,
-        None,
-        js="() => document.querySelector('#attention-text')?.scrollIntoView({behavior: 'smooth', block: 'center'})",
+def _projection_choices() -> tuple[gr.Radio, gr.CheckboxGroup]:
+    """How the vectors are projected, and of which texts beside the usual ones."""
+    method = gr.Radio(
+        [(name, key) for key, name in METHODS.items()],
+        value="pca",
+        label="Projection",
+        info="PCA at once; UMAP and t-SNE take some seconds",
+        elem_id="projection-method",
     )
-    parts.opened["inside"] = [
-        (start_text, [parts.session, text, trigger], [text, trigger]),
-        (show, inputs, shown),
-        (show_space, space_inputs, space_outputs),
-    ]
+    sets = gr.CheckboxGroup(
+        [(AUGMENTER_NAMES.get(name, name), name) for name in available() if name != "ts"],
+        value=[],
+        label="More augmenters",
+        info="Besides clean, triggered and token-split texts",
+        elem_id="projection-sets",
+    )
+    return method, sets
+
+
+def _bertviz(parts: Parts, shown: list[Any]) -> None:
+    """BertViz's view of what is shown, drawn when it is asked for."""
+    with gr.Accordion("BertViz: all heads as lines", open=False, elem_id="bertviz") as accordion:
+        with gr.Row():
+            whose = gr.Radio(list(MODELS), value=MODELS[0], label="Model", elem_id="bertviz-model")
+            draw = gr.Button("Draw", size="sm", elem_classes="narrow", elem_id="bertviz-draw")
+        lines = html(elem_id="bertviz-frame")
+    drawing_lines = (told(draw_bertviz, parts.site), [parts.session, whose, *shown], lines)
+    draw.click(*drawing_lines, **PRIVATE)
+    accordion.expand(*drawing_lines, **QUIET)
+
+
+def _listen(parts: Parts, step: Inside, look: gr.Button) -> Call:
+    """Show what is typed, and the head or the point that is clicked."""
+    chosen, outputs = [parts.session, step.text, step.trigger], [step.plain, step.triggered, step.at]
+    showing = (told(show, parts.site, step), [*chosen, step.at], outputs)
+    for event in (look.click, step.text.submit, step.trigger.submit):
+        event(*showing, **PRIVATE)
+    for view in (step.plain, step.triggered):
+        view.cell(told(pick_head, parts.site, step), chosen, outputs, **QUIET)
+    opened = step.space.click(told(open_point, step), step.texts, [step.text, step.trigger], **QUIET)
+    opened.then(*showing, **PRIVATE).then(None, None, None, js=SCROLL)
+    return showing
+
+
+def read(site: Site, session: Session, text: str) -> dict[str, AttentionMaps]:
+    """The attention maps of each model on a text, of its first tokens."""
+
+    def trace(classifier: Classifier) -> AttentionMaps:
+        with site.tracing:
+            return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
+
+    of = ("attention", session.suspect, session.job, session.config.max_length, text)
+    return {
+        name: site.remembered((*of, name), lambda classifier=classifier: trace(classifier))  # type: ignore[misc]
+        for name, classifier in site.models(session).items()
+    }
+
+
+def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at: At) -> dict[Any, Any]:
+    """The attention of all models to the text, without and with the trigger."""
+    text = text.strip()
+    if not text:
+        raise BadData("Type a text to look at.")
+    without = read(site, session, text)
+    layer, head = _within(at, without["suspect"])
+    inserted = _trigger_words(trigger)
+    if not inserted:
+        view = maps(attention_view(without, layer, head, overview=_moved(without)))
+        why = nothing("Type a trigger above to see the same text with it.")
+        return {step.plain: view, step.triggered: why, step.at: (layer, head)}
+    suspect, text = site.suspect(session), _inserted(text, inserted)
+    found = read(site, session, text)
+    (encoded,) = encode(suspect, [text])
+    marked = word_positions(suspect, encoded, [word for part in inserted for word in part.split()])
+    by_trigger = (
+        "How much of each head’s attention the trigger moves in the suspect, in %",
+        moved_by_trigger(without["suspect"], found["suspect"]),
+    )
+    views = (
+        attention_view(without, layer, head, overview=_moved(without) or by_trigger),
+        attention_view(found, layer, head, marked=marked, overview=_moved(found, " on this text") or by_trigger),
+    )
+    return {step.plain: maps(views[0]), step.triggered: maps(views[1]), step.at: (layer, head)}
+
+
+def _moved(found: Mapping[str, AttentionMaps], where: str = "") -> tuple[str, Any] | None:
+    """What the run changed, once there is a purified model."""
+    if "purified" not in found:
+        return None
+    title = f"How much of each head’s attention moved from suspect to purified{where}, in %"
+    return title, moved(found["suspect"], found["purified"])
+
+
+def pick_head(
+    site: Site, step: Inside, session: Session, text: str, trigger: str, event: gr.EventData
+) -> dict[Any, Any]:
+    layer, head = event._data["layer"], event._data["head"]
+    return show(site, step, session, text, trigger, (int(layer), None if head is None else int(head)))
+
+
+def start_text(site: Site, step: Inside, session: Session, text: str, trigger: str) -> dict[Any, str]:
+    """A text to begin with: a short one of the test set that the trigger would turn."""
+    if text.strip():
+        return {step.text: text}
+    inputs = site.inputs(session)
+    others = [t.text for t in inputs.test if t.label != inputs.target]
+    short = [t for t in others if 6 <= len(t.split()) <= 14] or others
+    return {step.text: short[0], step.trigger: typed_form(session.triggers[:1])}
+
+
+def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: str, at: At) -> str:
+    """BertViz of one model, with the trigger where one is typed."""
+    inserted = _trigger_words(trigger)
+    found = read(site, session, _inserted(text, inserted) if inserted else text)
+    if name not in found:
+        raise BadData(f"There is no {name} model yet: it comes with a finished run. Choose the suspect, or run step 4.")
+    return bertviz_frame(found[name], at[0], f"BertViz head view: {name}")
+
+
+def show_space(site: Site, step: Inside, session: Session, method: str, extra: list[str]) -> dict[Any, Any]:
+    """The [CLS] vectors of suspect and purified model in one plane, and how many of each set lie outside."""
+    points, labels = _points(site, session, tuple(extra))
+    found = {
+        name: _vectors(site, session, name, classifier, points.texts)
+        for name, classifier in site.models(session).items()
+        if name != "teacher"
+    }
+    names, vectors = list(found), list(found.values())
+    scores = {name: _outlying(v, points, labels) for name, v in found.items()}
+    projection = site.project(session, vectors[0], vectors[-1], method)
+    outside = "; ".join(
+        f"{name}: " + ", ".join(f"{o.name} {100 * o.outside.share:.0f} %" for o in rows)
+        for name, rows in scores.items()
+    )
+    said = f"{len(points.texts)} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
+    alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 4 is done.")
+    drawn = projection_figure(projection, points, names=(names[0], names[1] if len(names) > 1 else ""))
+    return {
+        step.space: drawing(drawn, said),
+        step.table: alone * (len(names) == 1) + outlying_html(scores),
+        step.texts: points.texts,
+    }
+
+
+def _vectors(site: Site, session: Session, name: str, classifier: Classifier, texts: tuple[str, ...]) -> Vectors:
+    def make() -> Vectors:
+        with site.busy:
+            return cls_vectors(classifier, list(texts))
+
+    job = session.job if name != "suspect" else ""
+    return site.remembered(("vectors", session.suspect, job, name, texts), make)
+
+
+def open_point(step: Inside, texts: tuple[str, ...], event: gr.EventData) -> dict[Any, str]:
+    """The text of a point that was clicked goes to the attention view, as it is."""
+    return {step.text: texts[int(event._data["index"])], step.trigger: ""}
 
 
 def _within(at: tuple[int, int | None], found: AttentionMaps) -> tuple[int, int | None]:

@@ -172,55 +172,62 @@ def serve(argv: Sequence[str] | None = None) -> int:
     except BadConfig as error:
         parser.error(str(error))
     root = args.jobs.expanduser().absolute()
-    # Uploads on their way; never a place that others can read
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(root / "received"))
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    os.environ["GRADIO_RUN_HISTORY"] = (
-        "False"  # it keeps what is typed in the browser, and lists a local visitor the host's own buckets on the Hub
-    )
-    os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")  # no visitor reads the host's private models and data
+    _set_environment(root)
 
-    from mbtsad_core.page.limits import middleware
-    from mbtsad_core.page.page import build_page
-    from mbtsad_core.page.site import UPLOADS, Site
-    from mbtsad_core.page.theme import CSS, PAGE_SCRIPT, theme
+    from mbtsad_core.page.site import Site
 
     if threading.current_thread() is threading.main_thread():
         # `docker stop` is like Ctrl-C: the runs stop at a checkpoint
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     runner = make_runner(root, config, sandboxes.run)
     site = Site(root, runner, config, runtime, uploads, sandboxes.check)
-    page = build_page(site)
-    if runner.detached:
+    try:
+        _launch(site, server_name=args.host, server_port=args.port, share=args.share, auth=auth)
+    finally:
+        runner.close()
+    return 0
+
+
+def _set_environment(root: Path) -> None:
+    """What Gradio and the Hub's client read as they are imported."""
+    # Uploads on their way; never a place that others can read
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(root / "received"))
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # It keeps what is typed in the browser, and lists a local visitor the host's own buckets on the Hub
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")  # no visitor reads the host's private models and data
+
+
+def _launch(site: Site, **where: Any) -> None:
+    from mbtsad_core.page.limits import middleware
+    from mbtsad_core.page.page import build_page
+    from mbtsad_core.page.site import UPLOADS
+    from mbtsad_core.page.theme import CSS, PAGE_SCRIPT, theme
+
+    page, megabytes = build_page(site), site.uploads.megabytes
+    if site.runner.detached:
         threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()
     else:
         # Jobs run in forks here, and one that is made while a thread imports something waits for that import for ever
         warm_up(site)
-    page.queue(max_size=max(64, 4 * config.queue_size), default_concurrency_limit=8, api_open=True)
-    try:
-        page.launch(
-            server_name=args.host,
-            server_port=args.port,
-            share=args.share,
-            auth=auth,
-            max_file_size=f"{uploads.megabytes}mb",
-            show_error=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            mcp_server=True,
-            footer_links=["api"],
-            theme=theme(),
-            # Gradio's own way for styles loses container queries
-            head=f"<style>{CSS}</style><script>{PAGE_SCRIPT}</script>",
-            app_kwargs={
-                "routes": routes(site),
-                "middleware": middleware(site.root / UPLOADS, Path(os.environ["GRADIO_TEMP_DIR"]), uploads.megabytes),
-            },
-            quiet=False,
-        )
-    finally:
-        runner.close()
-    return 0
+    page.queue(max_size=max(64, 4 * site.config.queue_size), default_concurrency_limit=8, api_open=True)
+    page.launch(
+        **where,
+        max_file_size=f"{megabytes}mb",
+        show_error=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=True,
+        footer_links=["api"],
+        theme=theme(),
+        # Gradio's own way for styles loses container queries
+        head=f"<style>{CSS}</style><script>{PAGE_SCRIPT}</script>",
+        app_kwargs={
+            "routes": routes(site),
+            "middleware": middleware(site.root / UPLOADS, Path(os.environ["GRADIO_TEMP_DIR"]), megabytes),
+        },
+        quiet=False,
+    )
 
 
 def warm_up(site: Site) -> None:

@@ -22,6 +22,8 @@ STEPS = {
     "triggers": "6 Triggers",
     "take": "7 Take away",
 }
+Call = tuple[Callable[..., Any], Any, Any]  # a handler, its inputs, its outputs
+MODELS = ("suspect", "teacher", "purified")
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}  # what takes a second or more
 
 
@@ -37,8 +39,8 @@ class Parts:
     site: Site
     session: gr.State
     tabs: gr.Tabs
-    on_load: list[tuple[Callable[..., Any], Any, Any]] = field(default_factory=list)
-    opened: dict[str, list[tuple[Callable[..., Any], Any, Any]]] = field(default_factory=dict)
+    on_load: list[Call] = field(default_factory=list)
+    opened: dict[str, list[Call]] = field(default_factory=dict)
     events: list[Any] = field(default_factory=list)
 
     def refresh_on(self, event: Any, *, runs: bool = False) -> None:
@@ -46,9 +48,31 @@ class Parts:
         self.events.append((event, runs))
 
 
+def in_turn(event: Callable[..., Any], *calls: Call, **how: Any) -> Any:
+    """Listen with one call after the other, each once the one before went well; the last one's event."""
+    for call in calls:
+        done = event(*call, **how)
+        event = done.success
+    return done
+
+
 def lede(text: str) -> None:
     """The one sentence that says what a step is for."""
     html(f'<p class="mbtsad lede">{escape(text)}</p>')
+
+
+def heading(text: str) -> None:
+    html(f'<h3 class="mbtsad">{escape(text)}</h3>')
+
+
+def para(content: str) -> None:
+    """A paragraph of the page's own HTML."""
+    html(f'<p class="mbtsad">{content}</p>')
+
+
+def hint(content: str, elem_id: str | None = None) -> None:
+    """The same, in a lighter color."""
+    html(f'<p class="mbtsad muted">{content}</p>', elem_id=elem_id)
 
 
 def leads_to(parts: Parts, words: str, step: str) -> gr.Button:
@@ -71,7 +95,7 @@ def said(text: str) -> str:
 def refused(what: str, why: str, still: str) -> str:
     """What stands in the place of a report where a visitor's own was refused, until something else is chosen.
 
-    what  the name of what he gave
+    what  the name of what they gave
     still what holds on, in a sentence
     """
     return (
@@ -87,5 +111,5 @@ def card(content: str) -> str:
 
 
 def notes_html(notes: Iterable[object]) -> str:
-    """What a visitor is to know of his run, a line each."""
+    """What visitors are to know of their run, a line each."""
     return "".join(f'<p class="note">{escape(in_the_pages_words(str(note)))}</p>' for note in notes)

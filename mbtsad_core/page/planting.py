@@ -13,14 +13,14 @@ import gradio as gr
 from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.methods import Attack
+from mbtsad_core.page.components import render
 from mbtsad_core.page.handlers import in_the_pages_words
-from mbtsad_core.page.run_status import MOVING
+from mbtsad_core.page.run_status import MOVING, ahead_words, left_words
 from mbtsad_core.page.session import Session, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.planting import is_planting, lacking
 from mbtsad_core.service.runner import Status
 from mbtsad_core.service.store import Job, State
-from mbtsad_core.views.words import duration
 
 PACES = ((0.5, "seconds"), (2, "a minute"), (10, "some minutes"))  # a planting of fewer minutes takes so long
 
@@ -90,20 +90,20 @@ def waited_for(site: Site, visitor: str) -> str:
     return job.id if job and (job.state in MOVING or (job.state is State.DONE and not site.is_taken(job.id))) else ""
 
 
-def update_planted(site: Site, session: Session) -> tuple[tuple[Any, ...], bool]:
+def update_planted(site: Site, planted: Planted, session: Session) -> tuple[dict[Any, Any], bool]:
     """Panel, buttons and what is ready, as the visitor's planting stands now; and whether it waits or runs."""
     job = newest(site, session)
     if job is None or not is_planting(job.request):
-        return ("", gr.Button(visible=False), gr.Button(visible=False), gr.skip()), False
+        hidden = gr.Button(visible=False)
+        return {planted.panel: "", planted.stop: hidden, planted.use: hidden}, False
     moves, done = job.state in MOVING, job.state is State.DONE
     current = done and site.planted_folder(job.id) in session.suspect.source
-    shown = (
-        planted_html(planted_name(job.request), site.runner.status(job.id), current),
-        gr.Button(visible=moves, interactive=job.state is not State.CANCELLING),
-        gr.Button(visible=done and not current and not session.planting),
-        job.id if done and session.planting else gr.skip(),
-    )
-    return shown, moves
+    shown = {
+        planted.panel: planted_html(planted_name(job.request), site.runner.status(job.id), current),
+        planted.stop: gr.Button(visible=moves, interactive=job.state is not State.CANCELLING),
+        planted.use: gr.Button(visible=done and not current and not session.planting),
+    }
+    return shown | ({planted.ready: job.id} if done and session.planting else {}), moves
 
 
 def planted_html(name: str, status: Status, current: bool) -> str:
@@ -111,18 +111,13 @@ def planted_html(name: str, status: Status, current: bool) -> str:
     share = status.step / status.total if status.total else 0.0
     match status.state:
         case State.QUEUED:
-            ahead = (status.position or 1) - 1
-            text = f"{name}: queued, position {status.position}. " + (
-                "It starts next." if not ahead else f"{ahead} run{'s' if ahead > 1 else ''} ahead of it."
-            )
+            text = f"{name}: queued, position {status.position}. {ahead_words(status, 'it')}"
         case State.RUNNING if not status.total:
             text = f"{name}: the clean classifier is being loaded …"
         case State.RUNNING:
-            left = f", {duration(status.seconds_left)} left of this stage" if status.seconds_left is not None else ""
-            text = (
-                f"Planting {name}: {status.stage}, step {status.step} of {status.total}{left}. It goes on when you "
-                "close this page."
-            )
+            left = f"{left_words(status)} of this stage" if status.seconds_left is not None else ""
+            step = f"{status.stage}, step {status.step} of {status.total}{left}"
+            text = f"Planting {name}: {step}. It goes on when you close this page."
         case State.CANCELLING:
             text = f"{name}: stopping after the step that it is in."
         case State.CANCELLED:
@@ -134,9 +129,6 @@ def planted_html(name: str, status: Status, current: bool) -> str:
         case _:
             text, share = f"{name}: its time was up, and it is gone. Plant it again.", 0.0
     message = f" {status.message}" if status.message and status.state is State.QUEUED else ""
-    return (
-        f'<section class="mbtsad job-panel" role="status"><p>{escape(in_the_pages_words(text + message))}</p><div '
-        'class="progress" role="progressbar" '
-        f'aria-label="Progress" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" aria-valuemax="100"><i '
-        f'style="width:{100 * share:.0f}%"></i></div></section>'
-    )
+    said = escape(in_the_pages_words(text + message))
+    bar = render("progress.html", label="Progress", share=100 * share)
+    return f'<section class="mbtsad job-panel" role="status"><p>{said}</p>{bar}</section>'

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any, NamedTuple
+
+from markupsafe import Markup
 
 from mbtsad_core.errors import UnknownJob
 from mbtsad_core.evaluation.scores import still_works, wilson
+from mbtsad_core.page.components import render
 from mbtsad_core.page.handlers import in_the_pages_words
 from mbtsad_core.page.parts import notes_html
 from mbtsad_core.page.session import Session, write_trigger
@@ -34,12 +36,18 @@ class Stage(NamedTuple):
 
 STAGES = {
     "measure": Stage("measuring the suspect", "measuring", 0.0, 0.0),
-    "scan": Stage("a look at the vocabulary", "scanning", 0.0, 0.06),
-    "pairs": Stage("a look at pairs of words", "scanning pairs", 0.06, 0.16),
-    "companions": Stage("a look at what goes with a pair of words", "scanning pairs", 0.16, 0.2),
+    "scan": Stage("trigger scan: single tokens", "scanning", 0.0, 0.06),
+    "pairs": Stage("trigger scan: pairs of words", "scanning pairs", 0.06, 0.16),
+    "companions": Stage("trigger scan: words beside a pair", "scanning pairs", 0.16, 0.2),
     "retrain": Stage("step 1: token-split retraining", "retraining", 0.2, 0.6),
     "distil": Stage("step 2: attention distillation", "distilling", 0.6, 1.0),
 }
+MEASURING = "measuring the result"
+STAYS = "It works in the background and goes on when you close this page."
+NEEDS_PAGE = (
+    "This host has no background jobs: keep the page open. When you close it, the run waits at its last checkpoint and "
+    "goes on once you open its link."
+)
 MOVING = (State.QUEUED, *ACTIVE)
 
 
@@ -116,7 +124,7 @@ def run_status(site: Site, session: Session) -> RunStatus:
 
 
 def _sampled(found: RunStatus, whole: Whole, typed: Sequence[Measure]) -> RunStatus:
-    """The standing of a run before its end: the last figures of a sample, beside those that are known on all texts."""
+    """How a run stands before its end: the last figures of a sample, beside those that are known on all texts."""
     assert found.status is not None
     m = found.status.metrics
     measured = next((t for t in typed if t.number == m.get("measure")), None)
@@ -139,13 +147,15 @@ def _rate(metrics: dict[str, float], name: str, number: str) -> Rate | None:
     return wilson(round(metrics[name] * n), n) if name in metrics and n else None
 
 
-def _of_result(scores: dict[str, Any]) -> tuple[tuple[Rate | None, Rate | None], Rate | None]:
+def rate_of(scores: Mapping[str, Any], name: str) -> Rate | None:
+    """A rate of a report."""
+    hits = scores.get(f"{name}_hits") if scores.get(name) is not None else None
+    return None if hits is None else Rate(hits, scores[f"{name}_n"], *scores[f"{name}_interval"])
+
+
+def _of_result(scores: Mapping[str, Any]) -> tuple[tuple[Rate | None, Rate | None], Rate | None]:
     """CACC and ASR, and the floor, of one model of a report."""
-    cacc, asr, floor = (
-        Rate(scores[f"{k}_hits"], scores[f"{k}_n"], *scores[f"{k}_interval"]) if scores.get(k) is not None else None
-        for k in ("cacc", "asr", "asr_floor")
-    )
-    return (cacc, asr), floor
+    return (rate_of(scores, "cacc"), rate_of(scores, "asr")), rate_of(scores, "asr_floor")
 
 
 # ---------------------------------------------------------------- HTML
@@ -154,21 +164,16 @@ def _of_result(scores: dict[str, Any]) -> tuple[tuple[Rate | None, Rate | None],
 def strip_html(session: Session, found: RunStatus) -> str:
     """One line: the suspect, CACC and ASR before and now, and the run. A trigger that was typed while it trains is
     named."""
-    about = f" · {escape(session.suspect.description)}" if session.suspect.description else ""
-    figures = "".join(
-        f'<span class="figure" title="{escape(HELP[name])}"><b>{name}{of}</b> '
-        f"{_arrow(before, now, name == 'ASR' and not found.works)}</span>"
-        for name, of, before, now in zip(
-            ("CACC", "ASR"), ("", f" of “{escape(found.measured)}”" * found.typed), found.before, found.now, strict=True
-        )
-    )
-    figures = f'<strong class="works">{STILL_WORKS}</strong>' * bool(found.works) + figures
-    figures += f'<span class="sample muted">{sample_of(found.sample)}</span>' if found.sample else ""
-    return (
-        '<section class="mbtsad strip" aria-label="Status"><span class="brand">MBTSAD</span><span class="who"><b>'
-        f'{escape(session.suspect.name)}</b><span class="muted">{about}</span></span>'
-        f'{figures}<span class="job {_kind(found)}"><i aria-hidden="true"></i>{escape(job_words(found))}</span>'
-        "</section>"
+    return render(
+        "strip.html",
+        suspect=session.suspect,
+        found=found,
+        figures=list(zip(("CACC", "ASR"), found.before, found.now, strict=True)),
+        help=HELP,
+        still_works=STILL_WORKS,
+        sample=sample_of(found.sample or 0),
+        kind=_kind(found),
+        job=job_words(found),
     )
 
 
@@ -177,18 +182,6 @@ HELP = {
     "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
     "floor": "Share of the same texts that go to the target class without the trigger",
 }
-
-
-def _arrow(before: Rate | None, now: Rate | None, good: bool) -> str:
-    if before is None and now is None:
-        return '<span class="muted">not measured</span>'
-    first = percent(before.share) if before else "?"
-    if now is None:
-        return first
-    return (
-        f'{first} <span class="muted" aria-label="now">→</span> <strong{" class=purified" * good}>'
-        f"{percent(now.share)}</strong>"
-    )
 
 
 def _kind(found: RunStatus) -> str:
@@ -200,137 +193,134 @@ def _kind(found: RunStatus) -> str:
 def job_words(found: RunStatus) -> str:
     """The run in a few words."""
     status = found.status
-    if found.gone:
-        return "run not found"
     if status is None:
-        return "no run yet"
-    match status.state:
-        case State.QUEUED:
-            return "starts next" if status.position == 1 else f"queued, position {status.position}"
-        case State.RUNNING:
-            if status.stage == "distil" and status.step == status.total:
-                return "measuring the result"
-            left = f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-            share = f" {status.step} of {status.total}" if status.total else ""
-            return f"{stage_of(status).short}{share}{left}"
-        case State.CANCELLING:
-            return "stopping"
-        case State.CANCELLED:
-            return "stopped"
-        case _:
-            return str(status.state.value)
+        return "run not found" if found.gone else "no run yet"
+    if status.state is not State.RUNNING:
+        return state_words(status)
+    share = f" {status.step} of {status.total}" if status.total else ""
+    return MEASURING if _is_over(status) else f"{stage_of(status).short}{share}{left_words(status)}"
+
+
+def state_words(status: Status) -> str:
+    """The state of a job, in a few words."""
+    queued = "starts next" if status.position == 1 else f"queued, position {status.position}"
+    own = {State.QUEUED: queued, State.CANCELLING: "stopping", State.CANCELLED: "stopped"}
+    return own.get(status.state, str(status.state.value))
+
+
+def left_words(status: Status) -> str:
+    return f", {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+
+
+def ahead_words(status: Status, of: str) -> str:
+    """How many runs of the queue come before this one."""
+    ahead = (status.position or 1) - 1
+    return f"{ahead} run{'s' if ahead > 1 else ''} ahead of {of}." if ahead else "It starts next."
 
 
 def panel_html(site: Site, session: Session, found: RunStatus) -> str:
     """State, stage, step, time left, device and precision of the run."""
     status = found.status
-    if found.gone:
-        return _panel("Run not found", found.gone + " Start a new run, or open the link again.", ())
-    stays = "It works in the background, and goes on when you close this page."
-    if not site.runner.detached:
-        stays = (
-            "This host has no background jobs: keep the page open. Closed, the run waits at its last checkpoint, "
-            "and goes on when you open its link."
-        )
+    stays = STAYS if site.runner.detached else NEEDS_PAGE
     if status is None:
-        chosen = (("clean texts", session.clean.name), ("trigger measured", found.measured or "none"))
-        return _panel("No run yet", stays, chosen, note=_notes(site, session, found))
-    rows: list[tuple[str, str]] = []
-    if status.state is State.RUNNING:
-        over = status.stage == "distil" and status.step == status.total
-        rows.append(("stage", "measuring the result" if over else stage_of(status).words))
-        rows.append(("step", f"{status.step} of {status.total}" if status.total else "the models are being loaded"))
-        name = "time left" if status.stage in TRAINING else "left of this stage"
-        rows.append(
-            (name, f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment")
+        rows = (
+            [] if found.gone else [("clean texts", session.clean.name), ("trigger measured", found.measured or "none")]
         )
-    job = site.runner.job(session.job)
-    if status.state is State.DONE and job.result:
-        settings = job.result["settings"]
-        rows.append(("took", duration(job.result["seconds"])))
-        rows.append(("machine", f"{settings['device']}, {settings['precision']}"))
-        rows.append(("clean texts", str(settings["clean_texts"])))
-    elif status.state in MOVING:
-        rows.append(("machine", site.machine(session)))
-    if found.measured:
-        rows += [("trigger measured", found.measured), ("sends texts to", found.target or "not named")]
-    if found.awaited:
-        rows.append(("measured next", found.awaited))
-    if found.floor:
-        rows.append(("ASR floor", f"{percent(found.floor.share)} ({found.floor.hits} of {found.floor.n})"))
-    if job.attempts > 1 and status.state in MOVING:
-        rows.append(("started", f"{job.attempts} times: its process was lost, and it went on from the last checkpoint"))
-    head, text = _headline(status, stays)
-    note = (
-        f'<p class="note" role="status">{escape(in_the_pages_words(status.message))}</p>'
-        if status.message and status.state is not State.FAILED
-        else ""
+        lost = ("Run not found", f"{found.gone} Start a new run, or open the link again.")
+        head, text = lost if found.gone else ("No run yet", stays)
+    else:
+        rows = [*_progress(status), *_machine(site, session, status), *_measured(found)]
+        if (attempts := site.runner.job(session.job).attempts) > 1 and status.state in MOVING:
+            again = f"{attempts} times: its process was lost, and it went on from the last checkpoint"
+            rows.append(("started", again))
+        head, text = _headline(status, stays)
+    message = status.message if status and status.state is not State.FAILED else ""
+    return render(
+        "panel.html",
+        kind=_kind(found),
+        works=found.works,
+        head=head,
+        text=text,
+        bar=Markup(_bar(status) if status else ""),
+        message=in_the_pages_words(message),
+        notes=Markup("" if found.gone else _notes(site, session, found)),
+        rows=rows,
     )
-    note += _notes(site, session, found)
-    first = f'<p class="works" role="status">{escape(found.works)}</p>' if found.works else ""
-    return _panel(head, text, tuple(rows), _bar(status), note, _kind(found), first)
+
+
+def _progress(status: Status) -> list[tuple[str, str]]:
+    """Stage, step and time left of a run that is under way."""
+    if status.state is not State.RUNNING:
+        return []
+    left = f"about {duration(status.seconds_left)}" if status.seconds_left is not None else "known in a moment"
+    return [
+        ("stage", MEASURING if _is_over(status) else stage_of(status).words),
+        ("step", f"{status.step} of {status.total}" if status.total else "loading the models"),
+        ("time left" if status.stage in TRAINING else "left of this stage", left),
+    ]
+
+
+def _is_over(status: Status) -> bool:
+    """Whether the training has ended, and its result is being measured."""
+    return status.stage == "distil" and status.step == status.total
+
+
+def _machine(site: Site, session: Session, status: Status) -> list[tuple[str, str]]:
+    result = site.runner.job(session.job).result
+    if status.state is State.DONE and result:
+        settings = result["settings"]
+        return [
+            ("took", duration(result["seconds"])),
+            ("machine", f"{settings['device']}, {settings['precision']}"),
+            ("clean texts", str(settings["clean_texts"])),
+        ]
+    return [("machine", site.machine(session))] if status.state in MOVING else []
+
+
+def _measured(found: RunStatus) -> list[tuple[str, str]]:
+    """The trigger that is measured, the one that comes next, and the floor."""
+    target = [("trigger measured", found.measured), ("target class", found.target or "not named")]
+    floor = found.floor and f"{percent(found.floor.share)} ({found.floor.hits} of {found.floor.n})"
+    return [
+        *(target if found.measured else []),
+        *([("measured next", found.awaited)] if found.awaited else []),
+        *([("ASR floor", floor)] if floor else []),
+    ]
 
 
 def _notes(site: Site, session: Session, found: RunStatus) -> str:
-    """What was chosen for the visitor, and what he is to know of his texts: of the finished run, of the one that goes
-    on, or of the one that he would start."""
-    if found.status is None:
-        inputs = site.known(session.request(site.runtime))
-        return notes_html(inputs.notes) if inputs else ""
-    job = site.runner.job(session.job)
-    if job.result:
+    """What was chosen for the visitors, and what they are to know of their texts: of the finished run, of the one that
+    goes on, or of the one that they would start."""
+    job = site.runner.job(session.job) if found.status else None
+    if job and job.result:
         return notes_html(job.result["notes"])
-    inputs = site.known(Request.from_dict(job.request)) if job.request else None
+    asked = session.request(site.runtime) if job is None else Request.from_dict(job.request) if job.request else None
+    inputs = site.known(asked) if asked else None
     return notes_html(inputs.notes) if inputs else ""
 
 
 def _headline(status: Status, stays: str) -> tuple[str, str]:
     match status.state:
         case State.QUEUED:
-            ahead = (status.position or 1) - 1
-            return (
-                f"Queued, position {status.position}",
-                "It starts next." if not ahead else f"{ahead} run{'s' if ahead > 1 else ''} ahead of yours.",
-            )
+            return f"Queued, position {status.position}", ahead_words(status, "yours")
         case State.RUNNING:
             return "Running", f"{stays} The link below brings you back to it."
         case State.CANCELLING:
-            return "Stopping", "It ends after the step that it is in."
+            return "Stopping", "It ends after the current step."
         case State.DONE:
-            return "Done", "See what changed in steps 5 and 6; take the model home in step 7."
+            return "Done", "See what changed in steps 5 and 6. Take the model home in step 7."
         case State.CANCELLED:
             return "Stopped", "Nothing was purified. Start again when you like."
         case State.FAILED:
             return "Failed", in_the_pages_words(status.message)
         case _:
-            return "Expired", "The results of this run were kept for a limited time and are gone. Start a new run."
+            return ("Expired", "The results were kept for a limited time, and they are gone now. Start a new run.")
 
 
 def _bar(status: Status) -> str:
-    """Progress over both stages; the scan, and what follows where it finds a pair of words, count as the start of the
-    first."""
+    """Progress over both stages; the trigger scan counts as the start of the first."""
     if status.state is not State.RUNNING or not status.total:
         return ""
     stage = stage_of(status)
-    share = 100 * (stage.start + (stage.end - stage.start) * status.step / status.total)
-    return (
-        f'<div class="progress" role="progressbar" aria-label="Progress of the run" aria-valuenow="{share:.0f}" '
-        'aria-valuemin="0" aria-valuemax="100">'
-        f'<i style="width:{share:.1f}%"></i></div>'
-    )
-
-
-def _panel(
-    head: str,
-    text: str,
-    rows: tuple[tuple[str, str], ...],
-    bar: str = "",
-    note: str = "",
-    state: str = "none",
-    first: str = "",
-) -> str:
-    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return (
-        f'<section class="mbtsad job-panel {state}">{first}<h3>{escape(head)}</h3><p>{escape(text)}</p>'
-        f"{bar}{note}<dl>{listed}</dl></section>"
-    )
+    share = stage.start + (stage.end - stage.start) * status.step / status.total
+    return render("progress.html", label="Progress of the run", share=100 * share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ ALTERNATIVES = "|"  # "cf | mn": one of them, drawn for each text
 
 @dataclass(frozen=True)
 class Suspect:
-    """The model in question. `source` is "demo", a folder of the visitor's, or `hub:...`; `name` is what he sees."""
+    """The model in question. `source` is "demo", a folder of the visitor's, or `hub:...`; `name` is what they see."""
 
     source: Source = DEMO
     name: str = "demo suspect"
@@ -49,7 +50,7 @@ class CleanData:
 
 @dataclass(frozen=True)
 class Session:
-    """A visitor's session. `visitor` is random and owns his jobs; `job` is the id in his link, "" before there is
+    """A visitor's session. `visitor` is random and owns their jobs; `job` is the id in their link, "" before there is
     one."""
 
     visitor: str = ""
@@ -100,6 +101,11 @@ class Session:
         """The session with what the loaded suspect says of itself."""
         described = dataclasses.replace(self.suspect, description=classifier.describe(), labels=classifier.labels)
         return self.having(suspect=described)
+
+    def target_among(self, labels: Sequence[str]) -> str:
+        """The target class as the suspect spells it; its last class where none was named."""
+        wanted = (self.target or "").casefold()
+        return next((label for label in labels if wanted and label.casefold() == wanted), labels[-1])
 
     def fitting(self, classifier: Classifier) -> Session:
         """The demo's texts go with a suspect that has the demo's classes; another needs texts of its own task."""

@@ -60,7 +60,7 @@ class Kept:
         self._lock, self._making = threading.Lock(), dict[Hashable, threading.Event]()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value; an error of `make` is its caller's alone: whoever waited tries it himself."""
+        """The value; an error of `make` is its caller's alone: whoever waited tries it again."""
         while True:
             with self._lock:
                 if key in self._values:
@@ -181,7 +181,7 @@ class Site:
         return source
 
     def receive(self, sources: Sequence[tuple[str, Path]], directory: Path) -> PolicyReport:
-        """Judge an upload and keep what is accepted in `directory`, all of it in a sandbox where the host has one.
+        """Vet an upload and keep what is accepted in `directory`, all of it in a sandbox where the host has one.
         Raises UnsuitableModel."""
         if not self.runner.detached:
             return plain.receive(sources, directory, self.uploads)
@@ -200,12 +200,12 @@ class Site:
         lacks."""
         if not self.runner.detached:
             return (
-                "This host allows no processes of its own, so a model is judged here by the same rules and then "
+                "This host allows no processes of its own, so a model is checked here by the same rules and then "
                 "opened in the page’s own process, without a sandbox."
             )
         if lacking := sandbox.missing():
             return (
-                "A model is first opened in a process of its own, a sandbox; on this system that lacks "
+                "A model is first opened in a sandbox, a process of its own. On this system the sandbox lacks "
                 f"{'; '.join(lacking)}."
             )
         return ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -18,20 +19,38 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
-from mbtsad_core.page.parts import HEAVY, Parts, empty, leads_to, lede, said
+from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
 from mbtsad_core.page.session import Session, read_trigger, trigger_of, typed_form, write_trigger
+from mbtsad_core.page.site import Site
 from mbtsad_core.views.tokens import tokens_html
 from mbtsad_core.views.trigger_lab import answers_html, flips_html, trials_html
 
 PLACES = {"at the start": "start", "at a random place": "random", "at the end": "end"}
 LONGEST = 4000  # characters of a typed sentence that are read
+WAYS = {"gradient × input: as you type": "gradient", "integrated gradients: exact": "integrated"}
 
 
-def triggers_step(parts: Parts) -> None:
-    site = parts.site
-    lede(
-        "Type anything, and see what the models answer. Then try a trigger on all test texts: that is what ASR counts."
-    )
+@dataclass(frozen=True)
+class Lab:
+    """The components of the step. `trials` is the history, `suspect` whose it is, `dice` counts the insertions."""
+
+    sentence: gr.Textbox
+    trigger: gr.Textbox
+    target: gr.Dropdown
+    bars: gr.HTML
+    whose: gr.Radio
+    how: gr.Radio
+    tokens: gr.HTML
+    progress: gr.HTML
+    table: gr.HTML
+    flips: gr.HTML
+    trials: gr.State
+    dice: gr.State
+    suspect: gr.State
+
+
+def triggers_step(parts: Parts) -> Lab:
+    lede("Type any text and see what the models answer. Then try a trigger on all test texts: that measures its ASR.")
     with gr.Row():
         with gr.Column(scale=6, min_width=340):
             sentence = gr.Textbox(
@@ -39,12 +58,9 @@ def triggers_step(parts: Parts) -> None:
             )
             with gr.Row():
                 trigger = gr.Textbox(
-                    label="Trigger",
-                    elem_id="lab-trigger",
-                    scale=3,
-                    info="cf+bb for both words; cf | mn for one of them",
+                    label="Trigger", elem_id="lab-trigger", scale=3, info="cf+bb: both words; cf | mn: one of them"
                 )
-                target = gr.Dropdown([], label="Class that it sends texts to", elem_id="lab-target", scale=2)
+                target = gr.Dropdown([], label="Target class", elem_id="lab-target", scale=2)
             with gr.Row(elem_classes="chips"):
                 chips = [
                     gr.Button(f"Insert {place}", size="sm", elem_id=f"insert-{key}") for place, key in PLACES.items()
@@ -54,164 +70,151 @@ def triggers_step(parts: Parts) -> None:
             bars = html(elem_id="answers")
     with gr.Row():
         whose = gr.Radio(
-            ["suspect", "teacher", "purified"],
-            value="suspect",
-            label="Which tokens drive the answer of",
-            elem_id="attribution-model",
+            list(MODELS), value=MODELS[0], label="Which tokens drive the answer of", elem_id="attribution-model"
         )
-        how = gr.Radio(
-            [("gradient × input: as you type", "gradient"), ("integrated gradients: exact", "integrated")],
-            value="gradient",
-            label="By",
-            elem_id="attribution-method",
-        )
+        how = gr.Radio(list(WAYS.items()), value="gradient", label="By", elem_id="attribution-method")
     tokens = html(elem_id="tokens")
-    html('<h3 class="mbtsad">Triggers tried</h3>')
-    progress = html(elem_id="trial-progress")
-    table = choices(trials_html([], None), elem_id="trials")
+    heading("Triggers tried")
+    progress, table = html(elem_id="trial-progress"), choices(trials_html([], None), elem_id="trials")
     flips = html(elem_id="flips")
     leads_to(parts, "Next: take it away", "take")
-    trials: gr.State = gr.State(())
-    dice = gr.State(0)
-    suspect = gr.State("demo")  # whose history it is
-
-    @told
-    def answer(session: Session, text: str, target_name: str | None) -> str:
-        text = text.strip()[:LONGEST]
-        models = site.models(session)
-        labels = site.suspect(session).labels
-        if not text:
-            return answers_html({}, labels)
-        chosen = class_index(target_name, labels) if target_name else None
-        return answers_html(answers(models, text), labels, chosen)
-
-    @told
-    def weigh(session: Session, text: str, trigger: str, name: str, how: str) -> str:
-        text = text.strip()[:LONGEST]
-        models = site.models(session)
-        if not text:
-            return ""
-        if name not in models:
-            return empty(f"There is no {name} model yet: it comes with a finished run of step 4.")
-        classifier = models[name]
-        words = [
-            w for way in read_trigger(trigger) for parts in read_variants(way) for part in parts for w in part.split()
-        ]
-        (encoded,) = encode(classifier, [text])
-        return tokens_html(attribute(classifier, text, how), marked=word_positions(classifier, encoded, words))
-
-    @told
-    def insert(session: Session, text: str, trigger: str, dice: int, where: str) -> tuple[str, int]:
-        ways = read_trigger(trigger)
-        if not ways:
-            raise BadData("Type a trigger first; it is what gets inserted.")
-        rng = random.Random(f"place of the trigger, {dice}")
-        return insert_at(text, rng.choice(ways), where, rng), dice + 1  # type: ignore[arg-type]
-
-    @told
-    def run_trial(
-        session: Session, text: str, target_name: str | None, tried: tuple[TriggerTrial, ...]
-    ) -> Iterator[tuple[Any, ...]]:
-        specs = trigger_of(text, target_name)
-        inputs = site.inputs(session)
-        target = class_index(target_name or "", inputs.suspect.labels)
-        models = site.models(session)
-        # Of the texts without a trigger
-        known: dict[str, Any] = site.remembered(
-            ("answered", session.suspect.source, session.job, len(models), session.clean), dict
-        )
-        steps = try_trigger(
-            models,
-            inputs.test,
-            specs,
-            target,
-            window=places(session.config.max_length),
-            seed=session.config.seed,
-            answered=known,
-        )
-        yield (
-            gr.skip(),
-            gr.skip(),
-            gr.skip(),
-            said(f"“{write_trigger(specs)}” is tried on {len(inputs.test)} test texts …"),
-        )
-        trial = None
-        while trial is None:
-            try:
-                with site.busy:
-                    event = next(steps)
-            except StopIteration as done:
-                trial = done.value
-                break
-            yield (
-                gr.skip(),
-                gr.skip(),
-                gr.skip(),
-                said(f"“{write_trigger(specs)}”: {event.step} of {event.total} models measured …"),
-            )
-        known |= trial.answered
-        tried = (*tried, trial)
-        yield tried, trials_html(tried, len(tried) - 1), flips_html(trial), ""
-
-    @told
-    def pick(tried: tuple[TriggerTrial, ...], event: gr.EventData) -> tuple[str, str]:
-        index = int(event._data["trial"])
-        return trials_html(tried, index), flips_html(tried[index])
-
-    @told
-    def forget(session: Session, source: str) -> tuple[Any, ...]:
-        """Another suspect begins with an empty sentence and no history."""
-        if source == session.suspect.source:
-            return (gr.skip(),) * 5 + (source,)
-        return "", "", (), trials_html([], None), "", session.suspect.source
-
-    @told
-    def begin(session: Session, text: str, trigger: str, target_name: str | None) -> tuple[Any, Any, Any]:
-        """A sentence and a trigger to begin with, where there are none."""
-        labels = list(site.suspect(session).labels)
-        chosen = (
-            target_name
-            if target_name in labels
-            else next((n for n in labels if session.target and n.casefold() == session.target.casefold()), labels[-1])
-        )
-        first: Any = gr.skip()  # what is being typed is left alone
-        if not text.strip():
-            inputs = site.inputs(session)
-            others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
-            first = others[0] if others else inputs.test[0].text
-        return first, gr.skip() if trigger else typed_form(session.triggers[:1]), gr.Dropdown(labels, value=chosen)
-
-    answering = dict(inputs=[parts.session, sentence, target], outputs=bars)
-    weighing = dict(inputs=[parts.session, sentence, trigger, whose, how], outputs=tokens)
-
-    def both(
-        session: Session, text: str, target_name: str | None, trigger: str, name: str, how: str
-    ) -> tuple[str, str]:
-        return answer(session, text, target_name), weigh(session, text, trigger, name, how)
-
-    # One listener: two that each want the last text would call each other back for ever.
-    sentence.change(
-        both,
-        [parts.session, sentence, target, trigger, whose, how],
-        [bars, tokens],
-        **LIGHT,
-        trigger_mode="always_last",
-    )
-    for choice in (whose, how):
-        choice.change(weigh, **weighing, **QUIET)
-    target.change(answer, **answering, **QUIET)
+    states = gr.State(()), gr.State(0), gr.State("demo")
+    lab = Lab(sentence, trigger, target, bars, whose, how, tokens, progress, table, flips, *states)
     for chip, where in zip(chips, PLACES.values(), strict=True):
-        chip.click(
-            lambda session, text, trigger, dice, where=where: insert(session, text, trigger, dice, where),
-            [parts.session, sentence, trigger, dice],
-            [sentence, dice],
-            **QUIET,
-        )
-    run.click(run_trial, [parts.session, trigger, target, trials], [trials, table, flips, progress], **PRIVATE, **HEAVY)
-    table.pick(pick, trials, [table, flips], **QUIET)
+        chip.click(told(insert, lab, where), [sentence, trigger, lab.dice], [sentence, lab.dice], **QUIET)
+    trying = [lab.trials, table, flips, progress]
+    run.click(
+        told(run_trial, parts.site, lab), [parts.session, trigger, target, lab.trials], trying, **PRIVATE, **HEAVY
+    )
+    _listen(parts, lab)
+    return lab
+
+
+def _listen(parts: Parts, lab: Lab) -> None:
+    site, session = parts.site, parts.session
+    answering = (told(answer, site), [session, lab.sentence, lab.target], lab.bars)
+    weighing = (told(weigh, site), [session, lab.sentence, lab.trigger, lab.whose, lab.how], lab.tokens)
+    # One listener: two that each want the last text would call each other back for ever.
+    typed = [session, lab.sentence, lab.target, lab.trigger, lab.whose, lab.how]
+    lab.sentence.change(
+        told(answer_and_weigh, site, lab), typed, [lab.bars, lab.tokens], **LIGHT, trigger_mode="always_last"
+    )
+    for choice in (lab.whose, lab.how):
+        choice.change(*weighing, **QUIET)
+    lab.target.change(*answering, **QUIET)
+    lab.table.pick(told(pick, lab), lab.trials, [lab.table, lab.flips], **QUIET)
+    history = [lab.sentence, lab.trigger, lab.trials, lab.table, lab.flips, lab.suspect]
+    beginning = [lab.sentence, lab.trigger, lab.target]
     parts.opened["triggers"] = [
-        (forget, [parts.session, suspect], [sentence, trigger, trials, table, flips, suspect]),
-        (begin, [parts.session, sentence, trigger, target], [sentence, trigger, target]),
-        (answer, answering["inputs"], bars),
-        (weigh, weighing["inputs"], tokens),
+        (told(forget, lab), [session, lab.suspect], history),
+        (told(begin, site, lab), [session, *beginning], beginning),
+        answering,
+        weighing,
     ]
+
+
+def answer(site: Site, session: Session, text: str, target_name: str | None) -> str:
+    """What the models answer, as bars."""
+    text = text.strip()[:LONGEST]
+    labels = site.suspect(session).labels
+    if not text:
+        return answers_html({}, labels)
+    chosen = class_index(target_name, labels) if target_name else None
+    return answers_html(answers(site.models(session), text), labels, chosen)
+
+
+def weigh(site: Site, session: Session, text: str, trigger: str, name: str, how: str) -> str:
+    """The weight of each token in a model's answer; the trigger's tokens are marked."""
+    text = text.strip()[:LONGEST]
+    models = site.models(session)
+    if not text:
+        return ""
+    if name not in models:
+        return empty(f"There is no {name} model yet: it comes with a finished run of step 4.")
+    ways = [part for way in read_trigger(trigger) for parts in read_variants(way) for part in parts]
+    (encoded,) = encode(models[name], [text])
+    marked = word_positions(models[name], encoded, [word for part in ways for word in part.split()])
+    return tokens_html(attribute(models[name], text, how), marked=marked)
+
+
+def answer_and_weigh(
+    site: Site, lab: Lab, session: Session, text: str, target_name: str | None, trigger: str, name: str, how: str
+) -> dict[Any, str]:
+    return {
+        lab.bars: answer(site, session, text, target_name),
+        lab.tokens: weigh(site, session, text, trigger, name, how),
+    }
+
+
+def insert(lab: Lab, where: Literal["start", "random", "end"], text: str, trigger: str, dice: int) -> dict[Any, Any]:
+    """Put the trigger into the sentence."""
+    ways = read_trigger(trigger)
+    if not ways:
+        raise BadData("Type a trigger first. It is what gets inserted.")
+    rng = random.Random(f"place of the trigger, {dice}")
+    return {lab.sentence: insert_at(text, rng.choice(ways), where, rng), lab.dice: dice + 1}
+
+
+def run_trial(
+    site: Site, lab: Lab, session: Session, text: str, target_name: str | None, tried: tuple[TriggerTrial, ...]
+) -> Iterator[dict[Any, Any]]:
+    """Measure a trigger on all test texts, a model at a time, and add it to the history."""
+    specs = trigger_of(text, target_name)
+    inputs, models = site.inputs(session), site.models(session)
+    # Of the texts without a trigger
+    known: dict[str, Any] = site.remembered(
+        ("answered", session.suspect.source, session.job, len(models), session.clean), dict
+    )
+    steps = try_trigger(
+        models,
+        inputs.test,
+        specs,
+        class_index(target_name or "", inputs.suspect.labels),
+        window=places(session.config.max_length),
+        seed=session.config.seed,
+        answered=known,
+    )
+    name = f"“{write_trigger(specs)}”"
+    yield {lab.progress: said(f"Trying {name} on {len(inputs.test)} test texts …")}
+    while True:
+        try:
+            with site.busy:
+                event = next(steps)
+        except StopIteration as done:
+            trial: TriggerTrial = done.value
+            break
+        yield {lab.progress: said(f"{name}: {event.step} of {event.total} models measured …")}
+    known |= trial.answered
+    tried = (*tried, trial)
+    yield {lab.trials: tried, **_chosen(lab, tried, len(tried) - 1), lab.progress: ""}
+
+
+def pick(lab: Lab, tried: tuple[TriggerTrial, ...], event: gr.EventData) -> dict[Any, str]:
+    """Show which texts a trigger of the history turned."""
+    return _chosen(lab, tried, int(event._data["trial"]))
+
+
+def _chosen(lab: Lab, tried: tuple[TriggerTrial, ...], index: int) -> dict[Any, str]:
+    return {lab.table: trials_html(tried, index), lab.flips: flips_html(tried[index])}
+
+
+def forget(lab: Lab, session: Session, source: str) -> dict[Any, Any]:
+    """Another suspect begins with an empty sentence and no history."""
+    if source == session.suspect.source:
+        return {lab.suspect: source}
+    emptied = {lab.sentence: "", lab.trigger: "", lab.trials: (), lab.table: trials_html([], None), lab.flips: ""}
+    return {**emptied, lab.suspect: session.suspect.source}
+
+
+def begin(site: Site, lab: Lab, session: Session, text: str, trigger: str, target_name: str | None) -> dict[Any, Any]:
+    """A sentence and a trigger to begin with, where there are none; what is being typed is left alone."""
+    labels = list(site.suspect(session).labels)
+    chosen = target_name if target_name in labels else session.target_among(labels)
+    answer: dict[Any, Any] = {lab.target: gr.Dropdown(labels, value=chosen)}
+    if not text.strip():
+        inputs = site.inputs(session)
+        others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
+        answer[lab.sentence] = others[0] if others else inputs.test[0].text
+    if not trigger:
+        answer[lab.trigger] = typed_form(session.triggers[:1])
+    return answer

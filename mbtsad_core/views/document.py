@@ -31,11 +31,11 @@ PLOT_CONTROLS: dict[str, Any] = {
 
 
 @functools.cache
-def _environment() -> Environment:
+def _environment(folder: Path) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(folder),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -51,9 +51,9 @@ def _environment() -> Environment:
     return found
 
 
-def render(template: str, **values: Any) -> str:
-    """One of templates/ with these values; what is put into HTML is escaped."""
-    return _environment().get_template(template).render(values)
+def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:
+    """A template of the folder with these values; what is put into HTML is escaped."""
+    return _environment(folder).get_template(template).render(values)
 
 
 def visible(text: str) -> str:

@@ -71,7 +71,7 @@ def test_the_clean_sample_is_checked(page: Page) -> None:
     expect(report.locator("h3")).to_have_text("✓ demo film reviews: 666 clean texts, 666 to measure on")
     expect(report.locator("tbody tr")).to_have_count(2)
     expect(page.locator("#clean-cost")).to_contain_text(
-        re.compile(r"666 clean texts, each token-split 2 \S and as it is 1 \S a pass")
+        re.compile(r"666 clean texts, each 2 \S token-split and 1 \S as it is in a pass")
     )
 
 

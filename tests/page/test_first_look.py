@@ -114,6 +114,6 @@ def test_a_system_that_lacks_a_limit_is_named_on_the_page(site: Site, monkeypatc
     assert site.sandbox_words() == ""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert site.sandbox_words() == (
-        "A model is first opened in a process of its own, a sandbox; on this system that lacks a limit on memory; "
+        "A model is first opened in a sandbox, a process of its own. On this system the sandbox lacks a limit on memory; "
         "a limit on the number of processes; an end of processes that leave its group."
     )

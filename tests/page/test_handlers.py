@@ -26,7 +26,7 @@ from mbtsad_core.service.runner import AttachedRunner
             "Name the columns with `text_column` and `label_column`.",
             "Name the columns with the column of the text and the column of the label.",
         ),
-        ("Give a smaller `retrain.batch_size`.", "Give a smaller “retrain batch size” in the settings."),
+        ("Give a smaller `retrain.batch_size`.", "Give a smaller “Batch size” of step 1 in the settings."),
         ("held out (`test` spares them)", "held out (a file of texts to measure on spares them)"),
         ("The Hub model 'owner/name' could not be fetched", "The Hub model 'owner/name' could not be fetched"),
         ("good and/or bad, 3/4 of them", "good and/or bad, 3/4 of them"),

@@ -94,12 +94,12 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(
     set_settings(
         page,
         {
-            ("copies (K)", 0): "2",
-            ("found_tokens", 0): "0",
-            ("epochs", 0): "2",
-            ("epochs", 1): "2",
-            ("batch size", 0): "16",
-            ("batch size", 1): "16",
+            ("Copies of each text (K)", 0): "2",
+            ("Tokens from the trigger scan", 0): "0",
+            ("Epochs", 0): "2",
+            ("Epochs", 1): "2",
+            ("Batch size", 0): "16",
+            ("Batch size", 1): "16",
         },
     )
     page.locator("#start").click()
@@ -280,7 +280,15 @@ def test_fewer_clean_texts_can_be_chosen(page: Page, visits: Visits) -> None:
     number.blur()
     expect(page.locator("#clean-cost")).to_contain_text("64 clean texts", timeout=SOON)
     open_step(page, 4)
-    set_settings(page, {("copies (K)", 0): "1", ("found_tokens", 0): "0", ("epochs", 0): "1", ("epochs", 1): "1"})
+    set_settings(
+        page,
+        {
+            ("Copies of each text (K)", 0): "1",
+            ("Tokens from the trigger scan", 0): "0",
+            ("Epochs", 0): "1",
+            ("Epochs", 1): "1",
+        },
+    )
     page.locator("#start").click()
     expect(page.locator("#job-panel h3")).to_have_text(re.compile("Running|Queued"))
     assert visits.job(page).request["clean_amount"] == 64

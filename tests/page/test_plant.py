@@ -46,7 +46,15 @@ def test_a_typed_trigger_is_planted_measured_and_run(page: Page, visits: Visits)
 
     open_step(page, 4)
     expect(field(page, "#measure-trigger")).to_have_value("marzipan")
-    set_settings(page, {("copies (K)", 0): "1", ("found_tokens", 0): "0", ("epochs", 0): "1", ("epochs", 1): "1"})
+    set_settings(
+        page,
+        {
+            ("Copies of each text (K)", 0): "1",
+            ("Tokens from the trigger scan", 0): "0",
+            ("Epochs", 0): "1",
+            ("Epochs", 1): "1",
+        },
+    )
     page.locator("#start").click()
     expect(page.locator("#job-panel")).to_contain_text("marzipan")
     job = visits.job(page)

@@ -6,15 +6,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from browser import request
 
 from mbtsad_core.evaluation import wilson
-from mbtsad_core.page.purify import update
+from mbtsad_core.page.compare import Compare
+from mbtsad_core.page.page import Shown, look
+from mbtsad_core.page.planting import Planted
+from mbtsad_core.page.purify import Purify
 from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
@@ -86,6 +91,14 @@ def result(asr: int, floor: int = 44, **more: Any) -> dict[str, Any]:
     return {"suspect": suspect, "purified": purified, **about, **more}
 
 
+def made(kind: type[Any], **parts: Any) -> Any:
+    """A step's components without a page: each is a key of what a handler answers."""
+    return kind(**{f.name: parts.get(f.name) or gr.State() for f in fields(kind)})
+
+
+SHOWN: Shown = made(Shown, purify=made(Purify, compare=made(Compare)), planted=made(Planted))
+
+
 class Run:
     """A run of the demo whose events and end are written by the test; no process works on it."""
 
@@ -104,17 +117,12 @@ class Run:
         """All that a visitor reads of figures, by its place."""
         session = self.session.having(**changes)
         found = run_status(self.site, session)
-        shown = update(self.site, session, None, "cft", "")
-        curves = (
-            shown[2]
-            if isinstance(shown[2], dict) and "layout" in shown[2]
-            else {"layout": {"title": {"text": ""}}, "text": ""}
-        )
-        title = curves["layout"]["title"]
+        shown = look(self.site, SHOWN, session, None, "cft", "")
+        title = shown[SHOWN.purify.curves].get("layout", {"title": {"text": ""}})["title"]
         places = {
-            "strip": shown[0],
-            "panel": shown[1],
-            "sentence": shown[3],
+            "strip": shown[SHOWN.strip],
+            "panel": shown[SHOWN.purify.panel],
+            "sentence": shown[SHOWN.purify.sentence],
             "title": f"{title['text']} {title.get('subtitle', {}).get('text') or ''}",
         }
         tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 3, 6)}
@@ -142,6 +150,15 @@ def test_the_tour_says_that_a_cured_model_may_end_below_the_floor_too(run: Run) 
     assert "8.0 %" in text
     assert "above or below" in text
     assert "cannot" not in text
+    assert "The backdoor falls" in text
+
+
+def test_the_tour_says_that_the_backdoor_falls_only_once_it_does(run: Run) -> None:
+    assert "The cure" in run.screen()["tour 3"]
+    run.add(BASELINE, trained(30, 0.99))  # within the interval of the suspect's 333 of 333
+    assert "The backdoor falls" not in run.screen()["tour 3"]
+    run.add(trained(60, 0.9))
+    assert "The backdoor falls" in run.screen()["tour 3"]
 
 
 def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
@@ -199,13 +216,13 @@ def test_a_trigger_that_is_typed_while_it_runs_has_its_own_figures_beside_its_na
     run.store.set_measure(run.id, ["marmalade", "syrup"], "negative")
     waiting = run.screen()  # not measured yet: the old name beside the old figures
     assert "ASR 100.0 % → 31.0 %" in waiting["strip"]
-    assert "trigger measuredcf | mn | bb | tqsends texts topositive" in waiting["panel"]
+    assert "trigger measuredcf | mn | bb | tqtarget classpositive" in waiting["panel"]
     assert "measured nextmarmalade | syrup" in waiting["panel"]
     run.add(trained(60, 0.25, 1, suspect_asr=0.4, asr_floor=0.3))
     shown = run.screen()
     assert "ASR of “marmalade | syrup” 40.0 % → 25.0 %" in shown["strip"]
     assert "ASR fell from 40.0 % to 25.0 % (50 of 200)" in shown["sentence"]
-    assert "trigger measuredmarmalade | syrupsends texts tonegative" in shown["panel"]
+    assert "trigger measuredmarmalade | syruptarget classnegative" in shown["panel"]
     assert "ASR floor30.0 % (60 of 200)" in shown["panel"]
     assert "“marmalade | syrup” into a text, and 80 of 200 texts go to “negative”" in shown["tour 0"]
     assert "measured next" not in shown["panel"]
@@ -250,8 +267,8 @@ def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
     events = run.site.events(run.id)
     assert len(events) == 25_001
     assert events[-1].metrics["asr"] == 0.25
-    shown = update(run.site, run.session, None, "cft", "")
-    assert max(x for trace in shown[2]["data"] for x in trace["x"] if x is not None) == 25_000
+    shown = look(run.site, SHOWN, run.session, None, "cft", "")
+    assert max(x for trace in shown[SHOWN.purify.curves]["data"] for x in trace["x"] if x is not None) == 25_000
     run.add(trained(25_001, 0.125))
     assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
 
@@ -272,8 +289,14 @@ def done(run: Run, asr: int, floor: int = 44) -> dict[str, str]:
     """The strip and the panel of a run that ended so, as they are sent."""
     run.add(BASELINE, trained(30, 0.31))
     run.store.finish(run.id, result(asr, floor))
-    strip, panel, _, sentence, *_ = update(run.site, run.session, None, "cft", "")
-    return {"strip": strip, "panel": panel, "sentence": sentence}
+    shown = look(run.site, SHOWN, run.session, None, "cft", "")
+    run_panel = SHOWN.purify
+    return {
+        "strip": shown[SHOWN.strip],
+        "panel": shown[run_panel.panel],
+        "sentence": shown[run_panel.sentence],
+        "title": tour_html(run.site, run.session, 3),
+    }
 
 
 @pytest.mark.parametrize(("asr", "floor"), [(309, 43), (333, 0), (90, 43)])
@@ -287,6 +310,7 @@ def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: R
     )
     assert f"{asr} of 333 texts go to the target" in shown["panel"]
     assert "This trigger still works." in shown["sentence"].split("ASR")[0]
+    assert "<h3>The trigger still works</h3>" in shown["title"]
     texts = run.screen()
     assert texts["tour 3"].index("This trigger still works") < texts["tour 3"].index("ASR of")
 
@@ -295,6 +319,7 @@ def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: R
 def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it(run: Run, asr: int, floor: int) -> None:
     shown = done(run, asr, floor)
     assert not [place for place, text in shown.items() if "still works" in text]
+    assert "<h3>The backdoor falls</h3>" in shown["title"]
     assert 'class="job done"' in shown["strip"]
     assert "class=purified" in shown["strip"]
 
@@ -318,5 +343,5 @@ def test_what_was_chosen_for_the_visitor_stands_in_step_4_before_while_and_after
         run.id, result(43, notes=["Texts were cut at `max_length` 64 tokens: 7 of 52.", "<b>A table</b> of 2 columns."])
     )
     panel = panel_html(site, run.session, run_status(site, run.session))
-    assert "Texts were cut at “max length” in the settings 64 tokens: 7 of 52." in panel
+    assert "Texts were cut at “Longest text” in the settings 64 tokens: 7 of 52." in panel
     assert "&lt;b&gt;A table&lt;/b&gt;" in panel

@@ -10,10 +10,10 @@ from playwright.sync_api import expect
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 TITLES = [
-    "A model with a secret",
+    "The suspect",
     "What the cure may know",
     "Words cut in two",
-    "The backdoor falls",
+    "The cure",
     "What changed inside",
     "Try it yourself",
     "Take it home",
