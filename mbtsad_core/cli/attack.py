@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from mbtsad_core.attacks.triggers import InsertedTrigger, places, triggered_test_set
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.models.classifier import save_classifier
-    from mbtsad_core.service.purification import new_output, read_model
+    from mbtsad_core.service.purification import read_model
+    from mbtsad_core.service.run_folder import new_output
 
     columns, labels = read_columns(args)
     method, out, quiet = ATTACKS[args.attack], Path(args.out), args.json

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from mbtsad_core.evaluation import label_doubt, observer
     from mbtsad_core.models.classifier import save_classifier
     from mbtsad_core.service.comparison import about_run, run_defense
-    from mbtsad_core.service.purification import new_output, scores_to_dict
+    from mbtsad_core.service.purification import scores_to_dict
+    from mbtsad_core.service.run_folder import new_output
     from mbtsad_core.views.report import warning
 
     name, out = args.defense, Path(args.out)

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure a model: CACC on the test texts and, with --trigger and --target, ASR with its floor."""
     from mbtsad_core.evaluation import label_doubt
     from mbtsad_core.models.lengths import cut_notes
-    from mbtsad_core.service.provenance import about_data, about_model, about_trigger, now, versions
+    from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
     from mbtsad_core.service.purification import read_model, read_texts, scores_to_dict
 
     columns, labels = read_columns(args)
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             "test": about_data(data, args.test or DEMO, len(data.texts)),
             "trigger": about_trigger(triggers, target),
         }
-        about = {"model": classifier.describe(), "inputs": used, "versions": versions(), "date": now(), "notes": notes}
+        about = {"model": classifier.describe(), **made_of(used), "notes": notes}
         print_json(scores_to_dict(scores), about)
         return DONE
     print_notes(notes)

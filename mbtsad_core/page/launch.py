@@ -112,7 +112,7 @@ def routes(site: Site) -> list[Any]:
 
     from mbtsad_core.page.components import PLOTLY_ROUTE
     from mbtsad_core.page.take_away import JOBS_ROUTE
-    from mbtsad_core.service.purification import model_zip
+    from mbtsad_core.service.run_folder import model_zip
     from mbtsad_core.service.store import State
 
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

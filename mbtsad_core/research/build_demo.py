@@ -34,7 +34,8 @@ from mbtsad_core.models.classifier import (
     predict,
     save_classifier,
 )
-from mbtsad_core.service.purification import scores_to_dict, write_json
+from mbtsad_core.service.purification import scores_to_dict
+from mbtsad_core.service.run_folder import write_json
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Steps
 

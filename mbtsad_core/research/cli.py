@@ -269,7 +269,7 @@ def run_build_language_model(args: argparse.Namespace) -> int:
 
 def _built(out: Path, steps: Steps[dict[str, Any]]) -> int:
     """Make what goes to `out`, and print its figures."""
-    from mbtsad_core.service.purification import new_output
+    from mbtsad_core.service.run_folder import new_output
 
     with new_output(out):
         figures = follow(steps)

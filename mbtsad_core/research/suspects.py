@@ -29,7 +29,8 @@ from mbtsad_core.methods import Attack, Need
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.research.build_demo import POSITIONS, encoder_folder, load_encoder
-from mbtsad_core.service.purification import scores_to_dict, write_json
+from mbtsad_core.service.purification import scores_to_dict
+from mbtsad_core.service.run_folder import write_json
 from mbtsad_core.training.fine_tuning import fine_tune, texts_hash
 from mbtsad_core.types import LabelledText, Steps, Trigger
 from mbtsad_core.vetting.model_folder import digest

@@ -24,7 +24,7 @@ from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector, 
 from mbtsad_core.methods import Need
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
-from mbtsad_core.service.provenance import now, versions
+from mbtsad_core.service.provenance import made_of
 from mbtsad_core.service.purification import (
     Inputs,
     Request,
@@ -35,8 +35,8 @@ from mbtsad_core.service.purification import (
     rates_to_dict,
     read_model,
     scores_to_dict,
-    write_json,
 )
+from mbtsad_core.service.run_folder import write_json
 from mbtsad_core.types import Observe, Rate, Scores, Steps
 
 
@@ -213,5 +213,5 @@ def about_run(name: str, config: Config, inputs: Inputs, alone: Scores) -> dict[
         "settings": to_dict(config),
     }
     about |= {"clean_texts": len(inputs.clean), "splits": inputs.splits and dataclasses.asdict(inputs.splits)}
-    about |= {"inputs": dict(inputs.used), "versions": versions(), "date": now()}
+    about |= made_of(inputs.used)
     return about | {"notes": [str(note) for note in (*label_notes(alone, model.labels), *inputs.notes)]}

@@ -108,7 +108,8 @@ def plant_suspect(planting: Planting, out: Path) -> Steps[dict[str, Any]]:
     checkpoint: one that was stopped or killed before is begun anew."""
     from mbtsad_core.data import Columns, class_index
     from mbtsad_core.models.classifier import save_classifier
-    from mbtsad_core.service.purification import read_model, read_texts, write_json
+    from mbtsad_core.service.purification import read_model, read_texts
+    from mbtsad_core.service.run_folder import write_json
 
     started = time.monotonic()
     classifier = read_model(DEMO, "clean", None, planting.runtime)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,6 +46,11 @@ def about_trigger(triggers: Sequence[str], target: str | None) -> dict[str, Any]
         "target": target,
     }
     return found | ({"sha256": hashlib.sha256(files[0].read_bytes()).hexdigest()} if files else {})
+
+
+def made_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a report beside its figures: the inputs (`about_...`), the versions, the day."""
+    return {"inputs": dict(inputs), "versions": versions(), "date": now()}
 
 
 def versions() -> dict[str, str]:

@@ -1,15 +1,6 @@
-"""One purification, from the sources that a user names to the files that he takes home; it can be stopped and resumed.
+"""One purification, from the sources that a user names to the files that they take home (`run_folder`).
 
-The command line and the page drive the same generator. In the output directory:
-
-    run.json                what was asked for, and the hash of the suspect
-    events.jsonl            the progress so far, one event a line
-    checkpoint.safetensors  the last saved state; gone once the run is done
-    model/                  the purified model, its tokenizer, and its model card
-    teacher/                the retrained teacher, where it was asked for
-    model.zip               model/ in one file, once someone wanted it (`model_zip`)
-    best/                   in its place where the run diverged: the model with the lowest loss before
-    report.json, report.html
+It can be stopped and resumed. The command line and the page drive the same generator.
 """
 
 from __future__ import annotations
@@ -17,13 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import secrets
-import shlex
-import shutil
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,20 +39,32 @@ from mbtsad_core.models.classifier import (
     check_suitable,
     load_classifier,
     read_source,
-    save_classifier,
     weights_hash,
 )
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
-from mbtsad_core.service.provenance import about_data, about_model, about_trigger, now, versions
+from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
+from mbtsad_core.service.run_folder import (
+    CHECKPOINT,
+    EVENTS,
+    RUN,
+    event_line,
+    killed_before_start,
+    new_output,
+    read_events,
+    remove_checkpoint,
+    save_whole,
+    saver,
+    write_json,
+    write_whole,
+)
 from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
-from mbtsad_core.training.state import TrainState, read_state, remove_unfinished, sync, write_state
+from mbtsad_core.training.state import TrainState, read_state
 from mbtsad_core.types import Event, LabelledText, Note, Observe, Rate, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
-CHECKPOINT, EVENTS, RUN = "checkpoint.safetensors", "events.jsonl", "run.json"
 
 
 @dataclass(frozen=True)
@@ -410,7 +408,7 @@ def execute(
     started = time.monotonic()
     join(cpu=request.runtime.device == "cpu")
     first = this_of_all()[0] == 0
-    if out is not None and resume and of_first(first and _killed_before_start(out)):
+    if out is not None and resume and of_first(first and killed_before_start(out)):
         resume = False
     with new_output(out) if out is not None and first and not resume else contextlib.nullcontext():
         inputs = prepare(request)
@@ -442,7 +440,7 @@ def _trained(
     started: float,
 ) -> Steps[Purified]:
     """The three models, as they are saved; its events are added to `events` and, as they come, to the file in `out`."""
-    save = None if out is None else _saver(out, started)
+    save = None if out is None else saver(out, started)
     steps = purify(inputs.suspect, inputs.clean, config, observe=measure, resume=state, save=save)
     steps = steps if events else _after_baseline(inputs, steps)
     try:
@@ -450,7 +448,7 @@ def _trained(
             record = None
             if out is not None:
                 # Whole before it is added to: a kill in between loses none of the events before the checkpoint
-                write_whole(out / EVENTS, "".join(map(_line, events)))
+                write_whole(out / EVENTS, "".join(map(event_line, events)))
                 record = opened.enter_context(open(out / EVENTS, "a", encoding="utf-8"))
             models = yield from _record(steps, events, record)
     except Diverged as error:
@@ -489,7 +487,7 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
         events=tuple(events),
         found=_found_tokens(models),
         splits=inputs.splits,
-        used={"inputs": dict(inputs.used), "versions": versions(), "date": now()},
+        used=made_of(inputs.used),
     )
 
 
@@ -547,27 +545,11 @@ def _record(steps: Steps[Purified], events: list[Event], record: Any) -> Steps[P
                 return done.value
             events.append(event)
             if record:
-                record.write(_line(event))
+                record.write(event_line(event))
                 record.flush()
             yield event
     finally:
         steps.close()
-
-
-def _line(event: Event) -> str:
-    return json.dumps(dataclasses.asdict(event)) + "\n"
-
-
-def _saver(out: Path, started: float) -> Callable[[TrainState], None]:
-    def save(state: TrainState) -> None:
-        with open(out / EVENTS, "rb") as events:
-            os.fsync(events.fileno())  # no checkpoint without the events before it
-        write_state(
-            dataclasses.replace(state, numbers=state.numbers | {"seconds": time.monotonic() - started}),
-            out / CHECKPOINT,
-        )
-
-    return save
 
 
 def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event], float]:
@@ -590,31 +572,6 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
     return state, recorded[: last + 1], state.numbers.get("seconds", 0.0)
 
 
-def read_events(out: Path) -> list[Event]:
-    """The events that a run has written so far; a line that a kill left unfinished is not among them, nor what follows
-    a damaged one."""
-    found = []
-    with contextlib.suppress(
-        ValueError, TypeError, FileNotFoundError
-    ):  # what comes after a line that a power cut damaged is no older than it
-        for line in (out / EVENTS).read_bytes().split(b"\n"):
-            if line.endswith(b"}}"):
-                found.append(Event(**json.loads(line)))
-    return found
-
-
-def _killed_before_start(out: Path) -> bool:
-    """Whether a run ended here before its run.json was written; takes away what it left."""
-    unfinished = {".write-test", RUN + ".new"}
-    if not out.exists():
-        return True
-    if not out.is_dir() or any(p.name not in unfinished for p in out.iterdir()):
-        return False
-    for name in unfinished:
-        (out / name).unlink(missing_ok=True)
-    return True
-
-
 def read_run(out: Path) -> dict[str, Any]:
     """The run.json of a run that can be resumed."""
     if (out / "report.json").exists():
@@ -631,68 +588,6 @@ def read_run(out: Path) -> dict[str, Any]:
         ) from error
 
 
-@contextlib.contextmanager
-def new_output(out: Path) -> Iterator[None]:
-    """Make the output directory, or accept an empty one; an error inside takes back what was made, unless it was
-    written to.
-
-    Raises BadOutput where there is something in it, or nothing can be written.
-    """
-    made: list[Path] = []
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            stopped = (out / RUN).exists() and not (out / "report.json").exists()
-            hint = (
-                f", or go on with the stopped run there: mbtsad purify --resume {shlex.quote(str(out))}"
-                if stopped
-                else ""
-            )
-            raise BadOutput(f"{out} exists and is not an empty directory. Give a new `out`{hint}.")
-        made = [p for p in (out, *out.parents) if not p.exists()]
-        out.mkdir(parents=True, exist_ok=True)
-        for directory in made:
-            sync(directory.parent)
-        probe = out / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        _remove_empty(made)
-        raise BadOutput(
-            f"{out} cannot be written to: {error.strerror}. Give `out` a directory that you may write to."
-        ) from error
-    try:
-        yield
-    except BaseException:
-        _remove_empty(made)
-        raise
-
-
-def _remove_empty(directories: Sequence[Path]) -> None:
-    """Remove these directories, the deepest first, up to one that holds something."""
-    with contextlib.suppress(OSError):
-        for directory in directories:
-            directory.rmdir()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write so that `path` holds the old text or the new one, whole, even where the power fails."""
-    new = path.with_name(path.name + ".new")
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON; `path` never holds half a file."""
-    write_whole(path, json.dumps(value, indent=2) + "\n")
-
-
 def write_results(result: Result, purified: Classifier, out: Path, teacher: Classifier | None = None) -> Result:
     """The model with its card, the teacher if given, report.html and, last, report.json: where that stands, the run is
     done.
@@ -702,68 +597,14 @@ def write_results(result: Result, purified: Classifier, out: Path, teacher: Clas
     from mbtsad_core.views.model_card import model_card
     from mbtsad_core.views.report import report_html
 
-    _save_whole(purified, out / "model", model_card(result))
+    save_whole(purified, out / "model", model_card(result))
     if teacher is not None:
-        _save_whole(teacher, out / "teacher")
+        save_whole(teacher, out / "teacher")
     result = dataclasses.replace(result, used={**result.used, "model_sha256": read_source(out / "model")[2].sha256})
     write_whole(out / "report.html", report_html(result))
     write_json(out / "report.json", result.to_dict())
     remove_checkpoint(out)
     return result
-
-
-def remove_checkpoint(out: Path) -> None:
-    """Take away what a run that is done needs no longer: its checkpoint, and what a kill left of another."""
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    remove_unfinished(out / CHECKPOINT)
-
-
-def _save_whole(classifier: Classifier, directory: Path, card: str | None = None) -> None:
-    """Write a model, and its card, so that `directory` never holds a part of it, even where the power fails."""
-    unfinished = directory.with_name(directory.name + ".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        save_classifier(classifier, unfinished)
-        if card is not None:
-            (unfinished / "README.md").write_text(card, encoding="utf-8")
-        for path in (*unfinished.iterdir(), unfinished):
-            sync(path)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(unfinished, directory)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)  # it takes room that is needed
-        raise
-    sync(directory.parent)
-
-
-def model_zip(out: Path) -> Path:
-    """`out`/model.zip with the folder model/ of a finished run; made where it is not there yet, whole or not at all.
-
-    Stored, not compressed: weights do not get smaller. Callers at the same time make the same bytes, and the last one's
-    stay. Raises BadOutput where the run is not done.
-    """
-    path, model = out / "model.zip", out / "model"
-    if not (out / "report.json").exists() or not model.is_dir():
-        raise BadOutput(
-            "There is no purified model to take away: the run is not done. Wait for its end, or go on with it where "
-            "it was stopped."
-        )
-    if path.exists():
-        return path
-    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    try:
-        with zipfile.ZipFile(new, "x", zipfile.ZIP_STORED) as archive:
-            for file in sorted(p for p in model.rglob("*") if p.is_file()):
-                # Dated 1980, whenever it is made
-                entry = zipfile.ZipInfo(f"model/{file.relative_to(model).as_posix()}")
-                entry.external_attr = 0o644 << 16
-                with open(file, "rb") as source, archive.open(entry, "w", force_zip64=True) as kept:
-                    shutil.copyfileobj(source, kept, 1 << 20)
-        sync(new)
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-    return path
 
 
 def _diverged(error: Diverged, out: Path | None) -> Diverged:
@@ -772,5 +613,5 @@ def _diverged(error: Diverged, out: Path | None) -> Diverged:
         return Diverged(f"{error} There is no earlier state worth keeping.")
     if out is None:
         return Diverged(f"{error} With `out` the best model so far would have been kept.", error.best)
-    _save_whole(error.best, out / "best")
+    save_whole(error.best, out / "best")
     return Diverged(f"{error} The model with the lowest loss before that is kept in {out / 'best'}.", error.best)

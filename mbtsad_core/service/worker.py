@@ -90,7 +90,8 @@ def _go_on(
 ) -> Generator[Event, None, State]:
     from mbtsad_core.service.comparison import is_comparison
     from mbtsad_core.service.planting import is_planting
-    from mbtsad_core.service.purification import memory_notes, read_events
+    from mbtsad_core.service.purification import memory_notes
+    from mbtsad_core.service.run_folder import read_events
 
     out = store.directory(job.id) / RUN
     # Without checkpoints no attempt goes on from the one before, and slices would never come to the end.
@@ -147,7 +148,7 @@ def _go_on(
 
 def _was_done(store: Store, job: Job, out: Path) -> State:
     """A run that was killed between its end and its word to the store."""
-    from mbtsad_core.service.purification import read_events, remove_checkpoint
+    from mbtsad_core.service.run_folder import read_events, remove_checkpoint
 
     remove_checkpoint(out)
     store.append(job.id, read_events(out), replace=True)

@@ -29,7 +29,8 @@ from example import tiny_request
 
 from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
-from mbtsad_core.service.purification import Request, execute, read_events
+from mbtsad_core.service.purification import Request, execute
+from mbtsad_core.service.run_folder import read_events
 from mbtsad_core.service.store import ACTIVE, ENDED, Job, State, Store
 from mbtsad_core.service.worker import RUN
 

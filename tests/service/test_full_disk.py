@@ -17,7 +17,8 @@ from example import tiny_request, undisturbed, weights, write_texts
 from mbtsad_core.config import JobsConfig
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.service import purification, worker
-from mbtsad_core.service.purification import CHECKPOINT, Request, memory_notes
+from mbtsad_core.service.purification import Request, memory_notes
+from mbtsad_core.service.run_folder import CHECKPOINT
 from mbtsad_core.service.runner import AttachedRunner
 from mbtsad_core.service.store import State
 from mbtsad_core.service.worker import NO_ROOM, STILL_NO_ROOM, work

@@ -22,16 +22,8 @@ from conftest import tiny_bert, tiny_texts, write_tsv
 from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import save_classifier
-from mbtsad_core.service.purification import (
-    CHECKPOINT,
-    EVENTS,
-    RUN,
-    Request,
-    execute,
-    model_zip,
-    read_events,
-    write_whole,
-)
+from mbtsad_core.service.purification import Request, execute
+from mbtsad_core.service.run_folder import CHECKPOINT, EVENTS, RUN, model_zip, read_events, write_whole
 from mbtsad_core.steps import drain
 from mbtsad_core.training.state import TrainState, read_state
 

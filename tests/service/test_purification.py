@@ -24,17 +24,8 @@ from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadOutput, MBTSADError
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models.classifier import Origin, load_classifier, save_classifier, weights_hash
-from mbtsad_core.service.purification import (
-    Request,
-    Result,
-    class_index,
-    execute,
-    model_zip,
-    new_output,
-    prepare,
-    read_texts,
-    write_json,
-)
+from mbtsad_core.service.purification import Request, Result, class_index, execute, prepare, read_texts
+from mbtsad_core.service.run_folder import model_zip, new_output, write_json
 from mbtsad_core.sources import Source
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -393,7 +384,7 @@ def test_many_who_want_the_zip_at_once_get_a_whole_one(finished: tuple[Path, Res
 SMALL_DISK = """
 import resource, sys
 from pathlib import Path
-from mbtsad_core.service.purification import model_zip
+from mbtsad_core.service.run_folder import model_zip
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 model_zip(Path(sys.argv[1]))
 """
