@@ -40,13 +40,7 @@ KINDS: list[type[Config]] = [
     k for k in vars(config).values() if isinstance(k, type) and issubclass(k, Config) and k is not Config
 ]
 KINDS += {type(method.config): None for method in METHODS if type(method.config) not in KINDS}
-LEAVES = [pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}") for kind in KINDS for s in settings(kind())]
-RANGED = [
-    pytest.param(kind, s, id=f"{kind.__name__}.{'.'.join(s.path)}")
-    for kind in KINDS
-    for s in settings(kind())
-    if s.low is not None
-]
+each_kind = pytest.mark.parametrize("kind", KINDS)  # one test for all settings of a config: there are some hundred
 CHANGED = replace(
     PurifyConfig(),
     {
@@ -63,26 +57,29 @@ CHANGED = replace(
 # ---------------------------------------------------------------- what every setting has
 
 
-@pytest.mark.parametrize(("kind", "setting"), LEAVES)
-def test_every_setting_has_a_help_text(kind: type[Config], setting: Setting) -> None:
-    assert len(setting.help) > 10
-    assert setting.help == setting.help.strip()
-    assert not setting.help.endswith(".")
+@each_kind
+def test_every_setting_has_a_help_text(kind: type[Config]) -> None:
+    for setting in settings(kind()):
+        assert len(setting.help) > 10, setting
+        assert setting.help == setting.help.strip(), setting
+        assert not setting.help.endswith("."), setting
 
 
-@pytest.mark.parametrize(("kind", "setting"), LEAVES)
-def test_every_number_has_a_range_and_every_word_its_choices(kind: type[Config], setting: Setting) -> None:
-    if setting.type in (int, float):
-        assert setting.low is not None
-        assert setting.high is not None
-        assert setting.low < setting.high
-    elif setting.path != ("device",):  # GPUs are counted
-        assert setting.type is bool or setting.choices
+@each_kind
+def test_every_number_has_a_range_and_every_word_its_choices(kind: type[Config]) -> None:
+    for setting in settings(kind()):
+        if setting.type in (int, float):
+            assert setting.low is not None, setting
+            assert setting.high is not None, setting
+            assert setting.low < setting.high, setting
+        elif setting.path != ("device",):  # GPUs are counted
+            assert setting.type is bool or setting.choices, setting
 
 
-@pytest.mark.parametrize(("kind", "setting"), LEAVES)
-def test_every_default_is_a_value_that_can_be_given(kind: type[Config], setting: Setting) -> None:
-    assert replace(kind(), {setting.path: setting.default}) == kind()
+@each_kind
+def test_every_default_is_a_value_that_can_be_given(kind: type[Config]) -> None:
+    for setting in settings(kind()):
+        assert replace(kind(), {setting.path: setting.default}) == kind(), setting
 
 
 def test_every_config_says_what_it_is_for() -> None:
@@ -144,22 +141,33 @@ def test_a_setting_knows_its_type(kind: type[Config], path: tuple[str, ...], typ
 # ---------------------------------------------------------------- ranges and choices
 
 
-@pytest.mark.parametrize(("kind", "setting"), RANGED)
-def test_the_ends_of_a_range_are_in_it(kind: type[Config], setting: Setting) -> None:
-    for end in (setting.low, setting.high):
-        assert end is not None
-        value = setting.type(end)
-        assert {s.path: s.default for s in settings(replace(kind(), {setting.path: value}))}[setting.path] == value
+def ranged(kind: type[Config]) -> list[Setting]:
+    return [setting for setting in settings(kind()) if setting.low is not None]
 
 
-@pytest.mark.parametrize(("kind", "setting"), RANGED)
-def test_what_is_beyond_a_range_is_refused_with_its_end(kind: type[Config], setting: Setting) -> None:
-    assert setting.low is not None
-    assert setting.high is not None
-    with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at least .*; got"):
-        replace(kind(), {setting.path: setting.type(math.floor(setting.low) - 1)})
-    with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at most .*; got"):
-        replace(kind(), {setting.path: setting.type(math.ceil(setting.high) + 1)})
+def test_most_settings_have_a_range() -> None:
+    assert sum(len(ranged(kind)) for kind in KINDS) > 400
+
+
+@each_kind
+def test_the_ends_of_a_range_are_in_it(kind: type[Config]) -> None:
+    for setting in ranged(kind):
+        for end in (setting.low, setting.high):
+            assert end is not None, setting
+            value = setting.type(end)
+            changed = settings(replace(kind(), {setting.path: value}))
+            assert {s.path: s.default for s in changed}[setting.path] == value, setting
+
+
+@each_kind
+def test_what_is_beyond_a_range_is_refused_with_its_end(kind: type[Config]) -> None:
+    for setting in ranged(kind):
+        assert setting.low is not None
+        assert setting.high is not None
+        with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at least .*; got"):
+            replace(kind(), {setting.path: setting.type(math.floor(setting.low) - 1)})
+        with pytest.raises(BadConfig, match=rf"`{setting.path[-1]}` must be at most .*; got"):
+            replace(kind(), {setting.path: setting.type(math.ceil(setting.high) + 1)})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

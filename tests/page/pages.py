@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 from browser import Visits, chromium, request
 from playwright.sync_api import Browser
-from server import serving, until
+from server import MEGABYTES, serving, until
 
 from mbtsad_core.service.store import State, Store
-
-MEGABYTES = 32  # of an upload, where little is allowed
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from typing import TypeVar
 from conftest import ROOT
 
 T = TypeVar("T")
+MEGABYTES = 32  # of an upload, where little is allowed
 
 
 def free_port() -> int:
@@ -73,10 +74,10 @@ def _answering(process: subprocess.Popen[bytes], url: str, root: Path, seconds: 
 
 
 def until(condition: Callable[[], T], seconds: float = 180.0) -> T:
-    """The first true value of the condition, asked a few times a second; fails after a while."""
+    """The first true value of the condition, asked ten times a second; fails after a while."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.2)
+        time.sleep(0.1)
     raise AssertionError(f"waited {seconds} seconds in vain")

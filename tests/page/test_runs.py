@@ -18,7 +18,9 @@ from mbtsad_core.steps import drain
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
-LONG = 40  # epochs: some hundred steps, of which a page sees many
+LONG = 24  # epochs: some hundred steps, of which a page sees many
+LONGER = 40
+STOPPED = 200  # of a run that is not to end by itself
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
 
 
@@ -43,9 +45,17 @@ def drawn(page: Page) -> None:
 
 
 def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
-    id = start(visits, suspect_dir, tmp_path)
+    """And measures a trigger that was typed while it ran, which changes nothing of what it ends with."""
+    id = start(visits, suspect_dir, tmp_path, LONGER)
     page = visits.visitor(f"?job={id}")
+    open_step(page, 4)
     state(page, TRAINS)
+    expect(field(page, "#measure-trigger")).to_have_value("cf")
+    field(page, "#measure-trigger").fill("mn")
+    page.locator("#measure").click()
+    expect(page.get_by_text("measured from the next measurement on")).to_be_visible()
+    expect(page.locator("#job-panel dd", has_text=re.compile("^mn$"))).to_be_visible()
+    expect(page.locator("#curves .annotation", has_text="mn")).to_be_visible()
     drawn(page)
     seen, job = readings(page), visits.store.get(id)
     page.close()
@@ -60,6 +70,12 @@ def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path
     drawn(again)
     assert readings(again) > seen
     expect(again.locator("#strip .figure").nth(1)).to_contain_text(re.compile(r"\d %.*\d %"))
+    assert [m.triggers for m in visits.store.measures(id)] == [("mn",)]
+
+    without = request(suspect_dir, tmp_path, epochs=LONGER, triggers=(), target=None)
+    drain(execute(without, tmp_path / "without"))
+    purified = weights_hash(load_classifier(visits.store.directory(id) / "run" / "model"))
+    assert purified == weights_hash(load_classifier(tmp_path / "without" / "model"))
 
 
 def test_a_killed_worker_is_started_again_and_the_visitor_is_told(
@@ -82,7 +98,7 @@ def test_a_killed_worker_is_started_again_and_the_visitor_is_told(
 
 
 def test_a_run_is_stopped_and_another_started(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
-    id = start(visits, suspect_dir, tmp_path)
+    id = start(visits, suspect_dir, tmp_path, STOPPED)
     page = visits.visitor(f"?job={id}")
     state(page, TRAINS)
     page.locator("#stop").click()
@@ -97,7 +113,7 @@ def test_a_run_is_stopped_and_another_started(visits: Visits, suspect_dir: Path,
 
 
 def test_a_run_that_waits_says_at_which_place(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
-    ids = [start(visits, suspect_dir, tmp_path) for _ in range(4)]
+    ids = [start(visits, suspect_dir, tmp_path, STOPPED) for _ in range(4)]
     page = visits.visitor(f"?job={ids[3]}")
     state(page, "queued, position 3")
     expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
@@ -150,25 +166,3 @@ def test_two_visitors_do_not_see_each_other(visits: Visits, suspect_dir: Path, t
     state(two, "stopped")
     state(one, re.compile(r"^(?!stop)"))
     assert visits.store.get(first.id).state is not State.CANCELLED
-
-
-def test_a_trigger_that_is_typed_while_it_runs_is_measured_and_changes_nothing(
-    visits: Visits, suspect_dir: Path, tmp_path: Path
-) -> None:
-    id = start(visits, suspect_dir, tmp_path)
-    page = visits.visitor(f"?job={id}")
-    open_step(page, 4)
-    state(page, TRAINS)
-    expect(field(page, "#measure-trigger")).to_have_value("cf")
-    field(page, "#measure-trigger").fill("mn")
-    page.locator("#measure").click()
-    expect(page.get_by_text("measured from the next measurement on")).to_be_visible()
-    expect(page.locator("#job-panel dd", has_text=re.compile("^mn$"))).to_be_visible()
-    expect(page.locator("#curves .annotation", has_text="mn")).to_be_visible()
-    state(page, "done")
-    assert [m.triggers for m in visits.store.measures(id)] == [("mn",)]
-
-    without = request(suspect_dir, tmp_path, epochs=LONG, triggers=(), target=None)
-    drain(execute(without, tmp_path / "without"))
-    purified = weights_hash(load_classifier(visits.store.directory(id) / "run" / "model"))
-    assert purified == weights_hash(load_classifier(tmp_path / "without" / "model"))
