@@ -21,7 +21,9 @@ SAID = "Give more `split.copies`, or say it with `label_map` 1=good (`test` spar
 def test_each_front_end_calls_a_setting_in_its_own_way() -> None:
     assert with_flags(SAID) == "Give more --split-copies, or say it with --label-map 1=good (--test FILE spares them)."
     page = in_the_pages_words(SAID)
-    assert page.startswith("Give more “split copies” in the settings, or say it with what the labels mean, in step 2,")
+    assert page.startswith(
+        "Give more “Copies of each text” in the settings, or say it with what the labels mean, in step 2,"
+    )
     assert told_to_programs(SAID).startswith("Give more split.copies, or say it with label_map 1=good (a test set")
 
 
