@@ -40,6 +40,7 @@ from mbtsad_core.service.worker import _explain
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 WIDTHS = (390, 1920)
+ALL_WAYS = ("empty", "before-2", "before-6", "finished", "after-5", "refused-upload")
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
 # No plot that is seen is wider than its box; plots follow the window with a delay.
 FITTED = """[...document.querySelectorAll('.plot .svg-container')].every((plot) =>
@@ -49,19 +50,19 @@ Look = Callable[[Page, str], None]
 
 @pytest.fixture
 def look() -> Look:
-    """Look at a page in both themes, on a telephone and on a large screen."""
+    """Look at a page in both themes, on a telephone and on a large screen: some states in all four ways."""
     folder = os.environ.get("MBTSAD_SCREENSHOTS")
 
     def look_at(page: Page, name: str) -> None:
-        for theme in ("light", "dark"):
+        for theme, widths in (("light", WIDTHS[:1]), ("dark", WIDTHS[1:])):
             assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
-            for width in WIDTHS:
+            for width in WIDTHS if folder or name in ALL_WAYS else widths:
                 page.set_viewport_size({"width": width, "height": 900})
                 page.wait_for_function(FITTED)
                 assert overflow(page) == 0, f"{name}: wider than the window of {width} px"
                 if folder:  # half a second each
                     page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-            page.locator("#dark").dispatch_event("click")  # a message may lie over it
+            page.locator("#dark").dispatch_event("click")  # a message may lie over it; in the end it is light again
 
     return look_at
 
@@ -83,15 +84,13 @@ def test_empty(visits: Visits, look: Look) -> None:
     expect(page.locator("#take-away")).to_contain_text("There is nothing to take away yet")
 
 
-@pytest.mark.parametrize("step", [2, 3, 5, 6])
-def test_before_a_run(visits: Visits, look: Look, step: int) -> None:
+def test_before_a_run(visits: Visits, look: Look) -> None:
     page = visits.visitor()
-    open_step(page, step)
-    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection .plot .point", 6: "#answers .one"}[
-        step
-    ]
-    expect(page.locator(shown).first).to_be_visible()
-    look(page, f"before-{step}")
+    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection .plot .point", 6: "#answers .one"}
+    for step, first in shown.items():
+        open_step(page, step)
+        expect(page.locator(first).first).to_be_visible()
+        look(page, f"before-{step}")
 
 
 def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visits) -> None:
@@ -154,20 +153,15 @@ def test_finished(visits: Visits, look: Look, finished: str) -> None:
     open_step(page, 7)
     expect(page.locator("#take-away a.download")).to_have_count(3)
     look(page, "finished-take-away")
-
-
-@pytest.mark.parametrize("step", [5, 6])
-def test_after_a_run(visits: Visits, look: Look, finished: str, step: int) -> None:
-    page = visits.visitor(f"?job={finished}")
-    open_step(page, step)
-    if step == 5:
-        expect(page.locator("#attention-triggered canvas")).to_have_count(4)
-        expect(page.locator("#projection .plot .point").first).to_be_visible()
-    else:
-        expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
-        page.locator("#try-trigger").click()
-        expect(page.locator("#trials td.rate")).to_have_count(3)
-    look(page, f"after-{step}")
+    open_step(page, 5)
+    expect(page.locator("#attention-triggered canvas")).to_have_count(4)
+    expect(page.locator("#projection .plot .point").first).to_be_visible()
+    look(page, "after-5")
+    open_step(page, 6)
+    expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
+    page.locator("#try-trigger").click()
+    expect(page.locator("#trials td.rate")).to_have_count(3)
+    look(page, "after-6")
 
 
 def test_stopped(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
@@ -263,7 +257,7 @@ def past(
             store.begin(id, os.getpid())
             store.fail(id, _explain(MemoryError()))
         store.expire()
-        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=60).to_dict())
+        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=24).to_dict())
     with serving(root) as url:
         visits = Visits(browser, url, root)
         page = visits.visitor(f"?job={ids['interrupted']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,24 +100,28 @@ opened = []
 sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
 from mbtsad_core.errors import UnsafeModel
 from mbtsad_core.models.classifier import load_classifier
-try:
-    load_classifier(pathlib.Path(sys.argv[1]))
-except UnsafeModel as error:
-    print(error.rule, [name for name in opened if name.startswith(sys.argv[1])])
+for folder in sys.argv[1:]:
+    try:
+        load_classifier(pathlib.Path(folder))
+    except UnsafeModel as error:
+        print(error.rule, [name for name in opened if name.startswith(folder)])
 """
 
 
-@pytest.mark.parametrize("place", ["pytorch_model.bin", "checkpoint-500/optimizer.pt", "a/b/weights.pkl"])
-@pytest.mark.parametrize("beside", [True, False])
-def test_a_pickle_is_refused_and_no_file_of_the_model_is_opened(saved_tiny: Path, place: str, beside: bool) -> None:
-    if not beside:
-        (saved_tiny / "model.safetensors").unlink()
-    (saved_tiny / place).parent.mkdir(parents=True, exist_ok=True)
-    (saved_tiny / place).write_bytes(PICKLE)
+def test_a_pickle_is_refused_and_no_file_of_the_model_is_opened(saved_tiny: Path, tmp_path: Path) -> None:
+    folders = []
+    for place in ("pytorch_model.bin", "checkpoint-500/optimizer.pt", "a/b/weights.pkl"):
+        for beside in (True, False):
+            folder = shutil.copytree(saved_tiny, tmp_path / f"model{len(folders)}")
+            if not beside:
+                (folder / "model.safetensors").unlink()
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_bytes(PICKLE)
+            folders.append(str(folder))
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(saved_tiny)], capture_output=True, text=True, cwd=ROOT, timeout=120, check=True
+        [sys.executable, "-c", READ, *folders], capture_output=True, text=True, cwd=ROOT, timeout=120, check=True
     )
-    assert done.stdout == "format.pickle []\n"
+    assert done.stdout == 6 * "format.pickle []\n"
 
 
 @pytest.mark.parametrize("shard", ["pytorch_model.bin", "../elsewhere.safetensors", "/tmp/elsewhere.safetensors", 3])
