@@ -42,8 +42,6 @@ from mbtsad_core.service.store import State
 from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.vetting.uploads import printable
 
-ENDPOINTS = ("inspect", "split", "evaluate", "purify_start", "purify_status", "purify_cancel", "report")
-UPLOAD_ENDPOINTS = ("upload_model", "upload_texts")
 MOST_TEXTS = 1000  # of one call
 MOST_CHARACTERS = 1_000_000  # of one call
 UPLOAD, JOB = "upload:", "job:"

@@ -90,15 +90,23 @@ def clean_step(parts: Parts) -> Clean:
     cost = html(elem_id="clean-cost")
     leads_to(parts, "Next: see the splits", "splits")
     step = Clean(parts.session, *picked, check, amount, cost, gr.State(""), gr.State(("", "")))
-    _listen_to_upload(parts, step, file)
-    columns = [step.text, step.label, step.pair, step.names]
-    _listen_to_choices(
-        parts,
-        step,
-        (choose_demo, told(demo_texts, step), []),
-        (step.use, told(use, parts.site, step), [step.picked, test_file, *columns, *options]),
-        (fetch, told(use_hub, parts.site, step), [hub, *options]),
-    )
+    site, session, chosen = parts.site, parts.session, [parts.session, step.problem]
+    showing: Call = (told(show, site, step), chosen, [check, amount, cost])
+    pickers = [step.preview, step.pickers, step.text, step.label, step.pair, step.names, step.use]
+    outputs = [step.picked, *pickers, step.problem]
+    file.upload(told(pick, site, step), [session, file], outputs, **PRIVATE).success(*showing, **QUIET)
+    file.clear(lambda: _nothing_picked(step), None, outputs, **QUIET).success(*showing, **QUIET)
+    columns = [step.picked, test_file, step.text, step.label, step.pair, step.names]
+    for event in (
+        choose_demo.click(told(demo_texts, step), session, chosen, **PRIVATE),
+        step.use.click(told(use, site, step), [session, *columns, *options], chosen, **PRIVATE),
+        fetch.click(told(use_hub, site, step), [session, hub, *options], chosen, **PRIVATE),
+    ):
+        parts.refresh_on(event.success(*showing, **PRIVATE))
+    released = amount.release(told(set_amount, site), [session, amount], session, **QUIET)
+    # Takes seconds, so it must not write a session
+    released.success(told(price, site), [session, amount], cost, **QUIET)
+    parts.opened["clean"] = [showing]
     return step
 
 
@@ -146,30 +154,6 @@ def _label_options() -> list[Any]:
         )
         skip = gr.Checkbox(label="Leave out rows without a label", elem_id="skip-unlabeled")
     return [meaning, start, skip]
-
-
-def _showing(parts: Parts, step: Clean) -> Call:
-    return told(show, parts.site, step), [step.session, step.problem], [step.check, step.amount, step.cost]
-
-
-def _listen_to_upload(parts: Parts, step: Clean, file: gr.File) -> None:
-    pickers = [step.preview, step.pickers, step.text, step.label, step.pair, step.names, step.use]
-    outputs = [step.picked, *pickers, step.problem]
-    uploaded = file.upload(told(pick, parts.site, step), [step.session, file], outputs, **PRIVATE)
-    cleared = file.clear(lambda: _nothing_picked(step), None, outputs, **QUIET)
-    for event in (uploaded, cleared):
-        event.success(*_showing(parts, step), **QUIET)
-
-
-def _listen_to_choices(parts: Parts, step: Clean, *choices: tuple[gr.Button, Callable[..., Any], list[Any]]) -> None:
-    """Each button with its handler and what that reads besides the session."""
-    for button, handler, inputs in choices:
-        chosen = button.click(handler, [step.session, *inputs], [step.session, step.problem], **PRIVATE)
-        parts.refresh_on(chosen.success(*_showing(parts, step), **PRIVATE))
-    released = step.amount.release(told(set_amount, parts.site), [step.session, step.amount], step.session, **QUIET)
-    # Takes seconds, so it must not write a session
-    released.success(told(price, parts.site), [step.session, step.amount], step.cost, **QUIET)
-    parts.opened["clean"] = [_showing(parts, step)]
 
 
 def show(site: Site, step: Clean, session: Session, problem: tuple[str, str]) -> dict[Any, Any]:

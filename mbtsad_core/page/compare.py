@@ -24,9 +24,9 @@ from mbtsad_core.methods import Method, Need
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.page.parts import Parts, empty, hint, said
-from mbtsad_core.page.run_status import MOVING, left_words, rate_of, stage_of, state_words
+from mbtsad_core.page.run_status import HELP, MOVING, left_words, rate_of, stage_of, state_words
 from mbtsad_core.page.session import Session, read_hub_id
-from mbtsad_core.page.site import Site
+from mbtsad_core.page.site import ATTACHED, Site
 from mbtsad_core.service.comparison import Comparison, is_comparison, subject
 from mbtsad_core.service.purification import Request, scores_to_dict
 from mbtsad_core.service.store import Job, State
@@ -34,25 +34,14 @@ from mbtsad_core.sources import Source
 from mbtsad_core.types import Rate
 from mbtsad_core.views.words import duration, percent
 
-ATTACHED = (
-    "This host lends its machine for less than a minute at a time, and these methods cannot be cut into such "
-    "pieces. Run them in the terminal."
-)
 NONE_YET = (
     "No other method has been run on this suspect, these texts and this trigger. Choose one and run it: its "
     "figures stand here, beside MBTSAD’s."
 )
 FIGURES = {
-    "cacc": (
-        "CACC",
-        "Share of clean test texts that are answered right; behind a detector a flagged text counts as wrong",
-    ),
-    "asr": (
-        "ASR",
-        "Share of triggered texts of the other classes that go to the target; behind a detector a flagged text counts "
-        "as not attacked",
-    ),
-    "asr_floor": ("floor", "Share of the same texts that go to the target without the trigger"),
+    "cacc": ("CACC", f"{HELP['CACC']}; behind a detector a flagged text counts as wrong"),
+    "asr": ("ASR", f"{HELP['ASR']}; behind a detector a flagged text counts as not attacked"),
+    "asr_floor": ("floor", HELP["floor"]),
 }
 ERRORS = ("frr", "far")  # of a detector
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from mbtsad_core.views import document
-from mbtsad_core.views.attention import ATTENTION_SCRIPT, AttentionView
+from mbtsad_core.views.attention import ATTENTION_SCRIPT
 from mbtsad_core.views.document import PLOT_CONTROLS
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def nothing(why: str) -> dict[str, Any]:
 
 
 def attention(*, elem_id: str, empty: str) -> gr.HTML:
-    """The attention view of views/attention.py; its value is made by `maps` or `nothing`. The event "cell" carries
-    {"layer", "head"} of the head that was chosen in the overview; head is None for the sum over heads."""
+    """The attention view of views/attention.py; its value is that view's JSON, or made by `nothing`. The event "cell"
+    carries {"layer", "head"} of the head that was chosen in the overview; head is None for the sum over heads."""
     return gr.HTML(
         nothing(empty),
         html_template='<div class="mbtsad attention-here"></div>',
@@ -96,11 +96,6 @@ def attention(*, elem_id: str, empty: str) -> gr.HTML:
         elem_id=elem_id,
         apply_default_css=False,
     )
-
-
-def maps(view: AttentionView) -> dict[str, Any]:
-    """The view as it is sent to the page."""
-    return view.to_json()
 
 
 def choices(value: str, *, elem_id: str) -> gr.HTML:

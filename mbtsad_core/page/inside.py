@@ -20,7 +20,7 @@ from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, move
 from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
 from mbtsad_core.models.classifier import Classifier, encode
 from mbtsad_core.models.subword_tokens import word_positions
-from mbtsad_core.page.components import attention, drawing, figure, html, maps, nothing
+from mbtsad_core.page.components import attention, drawing, figure, html, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, refusal, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
 from mbtsad_core.page.session import Session, read_trigger, typed_form
@@ -78,7 +78,20 @@ def inside_step(parts: Parts) -> Inside:
     _bertviz(parts, [text, trigger, at])
     heading("Where texts lie: [CLS] vectors before and after")
     with gr.Row():
-        method, sets = _projection_choices()
+        method = gr.Radio(
+            [(name, key) for key, name in METHODS.items()],
+            value="pca",
+            label="Projection",
+            info="PCA at once; UMAP and t-SNE take some seconds",
+            elem_id="projection-method",
+        )
+        sets = gr.CheckboxGroup(
+            [(AUGMENTER_NAMES.get(name, name), name) for name in available() if name != "ts"],
+            value=[],
+            label="More augmenters",
+            info="Besides clean, triggered and token-split texts",
+            elem_id="projection-sets",
+        )
     if absent := lacking_words():
         hint(f"Not on this server: {escape(absent)}.", "sets-lacking")
     space = figure(
@@ -98,25 +111,6 @@ def inside_step(parts: Parts) -> Inside:
     starting = (told(start_text, parts.site, step), [parts.session, text, trigger], [text, trigger])
     parts.opened["inside"] = [starting, showing, projecting]
     return step
-
-
-def _projection_choices() -> tuple[gr.Radio, gr.CheckboxGroup]:
-    """How the vectors are projected, and of which texts beside the usual ones."""
-    method = gr.Radio(
-        [(name, key) for key, name in METHODS.items()],
-        value="pca",
-        label="Projection",
-        info="PCA at once; UMAP and t-SNE take some seconds",
-        elem_id="projection-method",
-    )
-    sets = gr.CheckboxGroup(
-        [(AUGMENTER_NAMES.get(name, name), name) for name in available() if name != "ts"],
-        value=[],
-        label="More augmenters",
-        info="Besides clean, triggered and token-split texts",
-        elem_id="projection-sets",
-    )
-    return method, sets
 
 
 def _bertviz(parts: Parts, shown: list[Any]) -> None:
@@ -167,7 +161,7 @@ def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at
     layer, head = _within(at, without["suspect"])
     inserted = _trigger_words(trigger)
     if not inserted:
-        view = maps(attention_view(without, layer, head, overview=_moved(without)))
+        view = attention_view(without, layer, head, overview=_moved(without)).to_json()
         why = nothing("Type a trigger above to see the same text with it.")
         return {step.plain: view, step.triggered: why, step.at: (layer, head)}
     suspect, text = site.suspect(session), _inserted(text, inserted)
@@ -182,7 +176,7 @@ def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at
         attention_view(without, layer, head, overview=_moved(without) or by_trigger),
         attention_view(found, layer, head, marked=marked, overview=_moved(found, " on this text") or by_trigger),
     )
-    return {step.plain: maps(views[0]), step.triggered: maps(views[1]), step.at: (layer, head)}
+    return {step.plain: views[0].to_json(), step.triggered: views[1].to_json(), step.at: (layer, head)}
 
 
 def _moved(found: Mapping[str, AttentionMaps], where: str = "") -> tuple[str, Any] | None:

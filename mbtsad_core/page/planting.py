@@ -20,7 +20,7 @@ from mbtsad_core.page.session import Session, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.planting import is_planting, lacking
 from mbtsad_core.service.runner import Status
-from mbtsad_core.service.store import Job, State
+from mbtsad_core.service.store import ACTIVE, Job, State
 
 PACES = ((0.5, "seconds"), (2, "a minute"), (10, "some minutes"))  # a planting of fewer minutes takes so long
 
@@ -108,26 +108,20 @@ def update_planted(site: Site, planted: Planted, session: Session) -> tuple[dict
 
 def planted_html(name: str, status: Status, current: bool) -> str:
     """How a planting stands: its place in the queue, or stage, step and time left; or its end."""
-    share = status.step / status.total if status.total else 0.0
-    match status.state:
-        case State.QUEUED:
-            text = f"{name}: queued, position {status.position}. {ahead_words(status, 'it')}"
-        case State.RUNNING if not status.total:
-            text = f"{name}: the clean classifier is being loaded …"
-        case State.RUNNING:
-            left = f"{left_words(status)} of this stage" if status.seconds_left is not None else ""
-            step = f"{status.stage}, step {status.step} of {status.total}{left}"
-            text = f"Planting {name}: {step}. It goes on when you close this page."
-        case State.CANCELLING:
-            text = f"{name}: stopping after the step that it is in."
-        case State.CANCELLED:
-            text, share = f"{name}: stopped. Nothing was planted.", 0.0
-        case State.FAILED:
-            text, share = f"{name} was not planted. {status.message}", 0.0
-        case State.DONE:
-            text, share = f"{name}: planted. {'It is the suspect now.' if current else 'It is kept for you.'}", 1.0
-        case _:
-            text, share = f"{name}: its time was up, and it is gone. Plant it again.", 0.0
+    left = f"{left_words(status)} of this stage" if status.seconds_left is not None else ""
+    running = f"Planting {name}: {status.stage}, step {status.step} of {status.total}{left}. It goes on when you close "
+    texts = {
+        State.QUEUED: f"{name}: queued, position {status.position}. {ahead_words(status, 'it')}",
+        State.RUNNING: f"{running}this page." if status.total else f"{name}: loading the clean classifier …",
+        State.CANCELLING: f"{name}: stopping after the current step.",
+        State.CANCELLED: f"{name}: stopped. Nothing was planted.",
+        State.FAILED: f"{name} was not planted. {status.message}",
+        State.DONE: f"{name}: planted. {'It is the suspect now.' if current else 'It is kept for you.'}",
+        State.EXPIRED: f"{name}: its time was up, and it is gone. Plant it again.",
+    }
+    moves = status.state in (State.QUEUED, *ACTIVE) and status.total
+    share = status.step / status.total if moves and status.total else float(status.state is State.DONE)
+    text = texts[status.state]
     message = f" {status.message}" if status.message and status.state is State.QUEUED else ""
     said = escape(in_the_pages_words(text + message))
     bar = render("progress.html", label="Progress", share=100 * share)

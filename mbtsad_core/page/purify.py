@@ -31,9 +31,10 @@ NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the los
 
 @dataclass(frozen=True)
 class Purify:
-    """The components that show a run.
+    """The components that show a run, and what it is asked for.
 
     drawn   what the curves show, so that they are sent anew only where that changed
+    chosen  what trigger, class and settings were set from
     """
 
     panel: gr.HTML
@@ -43,21 +44,15 @@ class Purify:
     start: gr.Button
     stop: gr.Button
     drawn: gr.State
+    trigger: gr.Textbox
+    target: gr.Dropdown
+    controls: list[Any]
+    chosen: gr.State
     compare: Compare
 
     @property
     def shown(self) -> list[Any]:
         return [self.panel, self.curves, self.sentence, self.link, self.start, self.stop, self.drawn]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a run is asked for; `chosen` is what trigger, class and settings were set from."""
-
-    trigger: gr.Textbox
-    target: gr.Dropdown
-    controls: list[Any]
-    chosen: gr.State
 
 
 def purify_step(parts: Parts) -> Purify:
@@ -83,13 +78,14 @@ def purify_step(parts: Parts) -> Purify:
     leads_to(parts, "Next: what changed inside", "inside")
     parts.refresh_on(start.click(told(parts.site.submit), parts.session, parts.session, **PRIVATE), runs=True)
     parts.refresh_on(stop.click(told(cancel, parts.site), parts.session, None, **PRIVATE))
-    asked = Asked(trigger, target, controls, gr.State(None))
-    outputs = [trigger, target, *controls, asked.chosen]
+    states = gr.State(None), gr.State(None)
+    step = Purify(panel, curves, sentence, link, start, stop, states[0], trigger, target, controls, states[1], compare)
+    outputs = [trigger, target, *controls, step.chosen]
     parts.opened["purify"] += [
         (told(price, parts.site), parts.session, cost),
-        (told(show_chosen, parts.site, asked), [parts.session, asked.chosen], outputs),
+        (told(show_chosen, parts.site, step), [parts.session, step.chosen], outputs),
     ]
-    return Purify(panel, curves, sentence, link, start, stop, gr.State(None), compare)
+    return step
 
 
 def _trigger_to_measure(parts: Parts) -> tuple[gr.Textbox, gr.Dropdown]:
@@ -180,19 +176,19 @@ def price(site: Site, session: Session) -> str:
     return "" if time is None else said(f"{time[0].upper()}{time[1:]} ({site.suspect(session).device}).")
 
 
-def show_chosen(site: Site, asked: Asked, session: Session, chosen: Any) -> dict[Any, Any]:
+def show_chosen(site: Site, step: Purify, session: Session, chosen: Any) -> dict[Any, Any]:
     """Trigger, class and settings as the session has them; what a visitor has typed since is left alone where the
     session did not change."""
     now = (session.suspect.source, session.triggers, session.target, session.config)
     if now == chosen:
-        return {asked.chosen: now}
+        return {step.chosen: now}
     labels = list(site.suspect(session).labels)
     values = [method_settings.written(s.default) for s in settings(session.config)]
     return {
-        asked.trigger: typed_form(session.triggers),
-        asked.target: gr.Dropdown(labels, value=session.target_among(labels)),
-        **dict(zip(asked.controls, values, strict=True)),
-        asked.chosen: now,
+        step.trigger: typed_form(session.triggers),
+        step.target: gr.Dropdown(labels, value=session.target_among(labels)),
+        **dict(zip(step.controls, values, strict=True)),
+        step.chosen: now,
     }
 
 

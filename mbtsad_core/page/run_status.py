@@ -24,6 +24,12 @@ from mbtsad_core.types import Rate
 from mbtsad_core.views.curves import Whole
 from mbtsad_core.views.words import STILL_WORKS, duration, percent, sample_of, still_works_words
 
+HELP = {
+    "CACC": "Share of clean test texts that are answered right",
+    "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
+    "floor": "Share of the same texts that go to the target class without the trigger",
+}
+
 
 class Stage(NamedTuple):
     """How the page speaks of a stage, in full and in a word, and its part of the progress bar, from 0 to 1."""
@@ -43,7 +49,7 @@ STAGES = {
     "distil": Stage("step 2: attention distillation", "distilling", 0.6, 1.0),
 }
 MEASURING = "measuring the result"
-STAYS = "It works in the background and goes on when you close this page."
+STAYS = "A run works in the background and goes on when you close this page."
 NEEDS_PAGE = (
     "This host has no background jobs: keep the page open. When you close it, the run waits at its last checkpoint and "
     "goes on once you open its link."
@@ -177,13 +183,6 @@ def strip_html(session: Session, found: RunStatus) -> str:
     )
 
 
-HELP = {
-    "CACC": "Share of clean test texts that are answered right",
-    "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
-    "floor": "Share of the same texts that go to the target class without the trigger",
-}
-
-
 def _kind(found: RunStatus) -> str:
     if found.works:
         return "works"
@@ -300,21 +299,16 @@ def _notes(site: Site, session: Session, found: RunStatus) -> str:
 
 
 def _headline(status: Status, stays: str) -> tuple[str, str]:
-    match status.state:
-        case State.QUEUED:
-            return f"Queued, position {status.position}", ahead_words(status, "yours")
-        case State.RUNNING:
-            return "Running", f"{stays} The link below brings you back to it."
-        case State.CANCELLING:
-            return "Stopping", "It ends after the current step."
-        case State.DONE:
-            return "Done", "See what changed in steps 5 and 6. Take the model home in step 7."
-        case State.CANCELLED:
-            return "Stopped", "Nothing was purified. Start again when you like."
-        case State.FAILED:
-            return "Failed", in_the_pages_words(status.message)
-        case _:
-            return ("Expired", "The results were kept for a limited time, and they are gone now. Start a new run.")
+    headlines = {
+        State.QUEUED: (f"Queued, position {status.position}", ahead_words(status, "yours")),
+        State.RUNNING: ("Running", f"{stays} The link below brings you back to it."),
+        State.CANCELLING: ("Stopping", "It ends after the current step."),
+        State.DONE: ("Done", "See what changed in steps 5 and 6. Take the model home in step 7."),
+        State.CANCELLED: ("Stopped", "Nothing was purified. Start again when you like."),
+        State.FAILED: ("Failed", in_the_pages_words(status.message)),
+        State.EXPIRED: ("Expired", "The results were kept for a limited time, and they are gone now. Start a new run."),
+    }
+    return headlines[status.state]
 
 
 def _bar(status: Status) -> str:

@@ -49,6 +49,10 @@ MODEL_BYTES = 4 << 30  # of loaded models, together; the one used longest ago go
 RESULTS = 256  # measurements and vectors that are remembered
 EVENTS = 500_000  # of runs that are looked at, remembered so that each is read once
 UPLOADS = "uploads"
+ATTACHED = (
+    "This host lends its machine for less than a minute at a time, and these methods cannot be cut into such pieces. "
+    "Run them in the terminal."
+)
 
 
 class Kept:
@@ -114,14 +118,8 @@ class Site:
         uploads: UploadConfig = UploadConfig(),
         check: SandboxConfig = SandboxConfig(),
     ) -> None:
-        self.root, self.runner, self.config, self.runtime, self.uploads, self._check = (
-            root.absolute(),
-            runner,
-            config,
-            runtime,
-            uploads,
-            check,
-        )
+        self.root, self.runner, self.config = root.absolute(), runner, config
+        self.runtime, self.uploads, self._check = runtime, uploads, check
         # As float32, of files in float16; for models of the Hub, which are no uploads
         self._limits = VettingConfig(megabytes=2 * uploads.megabytes)
         # A GPU that is lent to calls is none for the page
@@ -360,10 +358,7 @@ class Site:
         """Put another method in the queue, on what the session's run uses; returns the job's id. Raises BadData where
         jobs run in slices, which a method without checkpoints would never come to the end of."""
         if not self.runner.detached:
-            raise BadData(
-                "Other methods cannot be run on this host, which lends its machine for less than a minute at a time. "
-                "Run them in the terminal."
-            )
+            raise BadData(ATTACHED)
         self.inputs(session)
         self.expire()
         request = replace(subject(session.request(self.runtime)), runtime=self.runtime)

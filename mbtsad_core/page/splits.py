@@ -4,7 +4,6 @@ augmenters."""
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -26,33 +25,21 @@ A_PAGE = 5  # texts shown at a time
 COMPARED = 96  # texts that the augmenters are compared on
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The components of the step. `page` counts the pages of texts, `seed` the draws."""
-
-    share: gr.Slider
-    cap: gr.Slider
-    shortest: gr.Slider
-    effect: gr.HTML
-    rows: gr.HTML
-    bars: gr.HTML
-    page: gr.State
-    seed: gr.State
-
-    @property
-    def sliders(self) -> list[gr.Slider]:
-        return [self.share, self.cap, self.shortest]
+SLIDERS = {  # a setting of SplitConfig: from, to, step; label and id
+    "aug_p": ((0.0, 1.0, 0.05), "Share of tokens", "split-share"),
+    "aug_max": ((1, 30, 1), "At most", "split-cap"),
+    "min_char": ((3, 12, 1), "Shortest word", "split-min-length"),
+}
 
 
-def splits_step(parts: Parts) -> Splits:
+def splits_step(parts: Parts) -> None:
+    site, session = parts.site, parts.session
     lede(
         "Cut random words in two. People still read them; the suspect has hardly seen such texts, so its shortcut from "
         "trigger to label fails on them."
     )
     with gr.Row():
-        share = _slider("aug_p", (0.0, 1.0, 0.05), "Share of tokens", "split-share")
-        cap = _slider("aug_max", (1, 30, 1), "At most", "split-cap")
-        shortest = _slider("min_char", (3, 12, 1), "Shortest word", "split-min-length")
+        sliders = make_sliders()
     effect, rows = html(elem_id="split-effect"), html(elem_id="split-rows")
     with gr.Row(elem_classes="pager"):
         before = gr.Button("← Previous texts", size="sm")
@@ -69,33 +56,29 @@ def splits_step(parts: Parts) -> Splits:
     if absent := lacking_words():
         hint(f"Not on this server: {escape(absent)}.", "augmenters-lacking")
     leads_to(parts, "Next: purify", "purify")
-    step = Splits(share, cap, shortest, effect, rows, bars, gr.State(0), gr.State(0))
-    _listen(parts, step)
-    for button, state, by in ((before, step.page, -1), (after, step.page, 1), (again, step.seed, 1)):
-        button.click(lambda n, by=by: max(0, n + by), state, state, **QUIET).then(*_drawing(parts, step), **QUIET)
-    return step
-
-
-def _listen(parts: Parts, step: Splits) -> None:
-    site, session, drawing_rows = parts.site, parts.session, _drawing(parts, step)
-    telling = (told(tell, site), session, step.effect)
-    comparing = (told(compare, site), session, step.bars)
-    for slider in step.sliders:
-        drawn = slider.release(*drawing_rows, **QUIET)
-        kept = drawn.then(told(keep), [session, *step.sliders], session, **QUIET)
+    page, seed = gr.State(0), gr.State(0)
+    redrawing: Call = (told(draw, site), [session, page, seed, *sliders.values()], rows)
+    telling: Call = (told(tell, site), session, effect)
+    comparing: Call = (told(compare, site), session, bars)
+    for button, state, by in ((before, page, -1), (after, page, 1), (again, seed, 1)):
+        button.click(lambda n, by=by: max(0, n + by), state, state, **QUIET).then(*redrawing, **QUIET)
+    for slider in sliders.values():
+        drawn = slider.release(*redrawing, **QUIET)
+        kept = drawn.then(told(keep), [session, *sliders.values()], session, **QUIET)
         kept.then(*telling, **QUIET).then(*comparing, **PRIVATE, **HEAVY)
-    parts.opened["splits"] = [(told(show_sliders, step), session, step.sliders), telling, drawing_rows, comparing]
+    showing: Call = (told(show_sliders, sliders), session, list(sliders.values()))
+    parts.opened["splits"] = [showing, telling, redrawing, comparing]
 
 
-def _drawing(parts: Parts, step: Splits) -> Call:
-    return told(draw, parts.site), [parts.session, step.page, step.seed, *step.sliders], step.rows
-
-
-def _slider(name: str, steps: tuple[float, float, float], label: str, elem_id: str) -> gr.Slider:
-    """The slider of a setting of SplitConfig: from, to, step."""
-    (about,) = (s for s in settings(SplitConfig()) if s.path == (name,))
-    low, high, step = steps
-    return gr.Slider(low, high, value=about.default, step=step, label=label, info=about.help, elem_id=elem_id)
+def make_sliders() -> dict[str, gr.Slider]:
+    """A slider for each of these settings, by its name."""
+    about = {s.path[0]: s for s in settings(SplitConfig())}
+    return {
+        name: gr.Slider(
+            low, high, value=about[name].default, step=step, label=label, info=about[name].help, elem_id=elem_id
+        )
+        for name, ((low, high, step), label, elem_id) in SLIDERS.items()
+    }
 
 
 def draw(site: Site, session: Session, page: int, seed: int, share: float, cap: float, shortest: float) -> str:
@@ -141,6 +124,5 @@ def compare(site: Site, session: Session) -> dict[str, Any]:
     return drawing(loss_bars(found, names=AUGMENTER_NAMES), f"Mean cross-entropy in nats under the suspect: {said}.")
 
 
-def show_sliders(step: Splits, session: Session) -> dict[Any, Any]:
-    split = session.config.split
-    return {step.share: split.aug_p, step.cap: split.aug_max, step.shortest: split.min_char}
+def show_sliders(sliders: dict[str, gr.Slider], session: Session) -> dict[Any, Any]:
+    return {slider: getattr(session.config.split, name) for name, slider in sliders.items()}

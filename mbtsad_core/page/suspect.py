@@ -17,7 +17,7 @@ from mbtsad_core.page.components import html, render
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, in_the_pages_words, refusal, told, words
 from mbtsad_core.page.parts import Parts, hint, leads_to, lede, para, refused
 from mbtsad_core.page.planting import Planted, newest, offered, planted_name, plants, suggest
-from mbtsad_core.page.run_status import MOVING
+from mbtsad_core.page.run_status import HELP, MOVING
 from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.comparison import subject
@@ -42,7 +42,9 @@ def suspect_step(parts: Parts) -> Planted:
     card = html(elem_id="suspect-card")
     with gr.Tabs(elem_id="sources", selected="demo") as sources:
         with gr.Tab("Demo", id="demo"):
-            chosen = [_demo_tab(parts)]
+            para("A 4-layer BERT with a BadNets backdoor, made for this page. It is the suspect as you come in.")
+            back = gr.Button("Choose the demo suspect", size="sm", elem_classes="narrow")
+            chosen = [back.click(told(choose_demo), parts.session, parts.session, **PRIVATE)]
         with gr.Tab("Upload", id="upload"):
             chosen += [_upload_tab(parts)]
         with gr.Tab("Hugging Face Hub", id="hub"):
@@ -63,12 +65,6 @@ def suspect_step(parts: Parts) -> Planted:
     opening = use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET)
     opening.then(None, None, None, js=SCROLL)
     return planted
-
-
-def _demo_tab(parts: Parts) -> Any:
-    para("A 4-layer BERT with a BadNets backdoor, made for this page. It is the suspect as you come in.")
-    back = gr.Button("Choose the demo suspect", size="sm", elem_classes="narrow")
-    return back.click(told(choose_demo), parts.session, parts.session, **PRIVATE)
 
 
 def _upload_tab(parts: Parts) -> Any:
@@ -256,6 +252,7 @@ def _card(session: Session, scores: Scores | None, problem: str) -> str:
         doubt=in_the_pages_words(str(doubt)) if doubt else "",
         trigger=write_trigger(session.triggers),
         target=session.target or "",
+        help=HELP,
     )
 
 

@@ -12,18 +12,7 @@ from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.store import State
 
-FILES = {
-    "model.zip": (
-        "Purified model",
-        "Weights as safetensors, tokenizer, and a model card with the measured figures; "
-        "AutoModelForSequenceClassification.from_pretrained loads the unpacked folder.",
-    ),
-    "report.html": (
-        "Report",
-        "One file with figures, curves and settings that needs nothing else; print it or send it.",
-    ),
-    "report.json": ("Figures as JSON", "Every figure, with counts and intervals, and every setting."),
-}
+FILES = ("model.zip", "report.html", "report.json")
 JOBS_ROUTE = "/mbtsad/jobs/{id}/{name}"
 
 
@@ -59,6 +48,5 @@ def _box(session: Session, result: dict[str, Any], keep: float, works: str = "")
         tokens=result.get("found", result.get("stumbled", ())),
         works=works,
         keep=keep,
-        files=FILES,
         route=JOBS_ROUTE,
     )

@@ -154,10 +154,10 @@ def test_fewer_clean_texts_are_kept_in_the_session_and_all_is_no_number(site: Si
 # ---------------------------------------------------------------- step 3
 
 
-def test_the_sliders_show_the_sessions_splits_and_hold_for_the_run(parts: Parts, session: Session) -> None:
-    step = splits.splits_step(parts)
+def test_the_sliders_show_the_sessions_splits_and_hold_for_the_run(session: Session) -> None:
+    sliders = splits.make_sliders()
     kept = splits.keep(session, 0.5, 3.0, 6.0)
-    assert splits.show_sliders(step, kept) == {step.share: 0.5, step.cap: 3, step.shortest: 6}
+    assert splits.show_sliders(sliders, kept) == dict(zip(sliders.values(), (0.5, 3, 6), strict=True))
     assert (kept.config.split.copies, kept.config.retrain) == (session.config.split.copies, session.config.retrain)
 
 
@@ -190,10 +190,10 @@ def test_while_it_runs_a_typed_trigger_is_measured_and_the_session_stays(parts: 
 
 
 def test_settings_are_shown_read_and_kept(parts: Parts, session: Session) -> None:
-    controls = purify._settings(parts)
-    asked = purify.Asked(gr.Textbox(), gr.Dropdown(), controls, gr.State())
-    shown = purify.show_chosen(parts.site, asked, session, None)
-    assert (shown[asked.trigger], shown[asked.target].value) == ("cf", "positive")
+    step = purify.purify_step(parts)
+    controls = step.controls
+    shown = purify.show_chosen(parts.site, step, session, None)
+    assert (shown[step.trigger], shown[step.target].value) == ("cf", "positive")
     values = [shown[control] for control in controls]
     assert purify.use_settings(session, *values).config == session.config
     labels = [control.label for control in controls]
@@ -202,7 +202,7 @@ def test_settings_are_shown_read_and_kept(parts: Parts, session: Session) -> Non
     values[labels.index("Batch size")] = "many"
     with pytest.raises(MBTSADError, match=r"`retrain\.batch_size`: expected a whole number, got 'many'"):
         purify.use_settings(session, *values)
-    assert purify.show_chosen(parts.site, asked, session, shown[asked.chosen]) == {asked.chosen: shown[asked.chosen]}
+    assert purify.show_chosen(parts.site, step, session, shown[step.chosen]) == {step.chosen: shown[step.chosen]}
     assert not [label for label in labels if "_" in label or label[0].islower()]
 
 
