@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 import pandas as pd
-from markupsafe import Markup
 
 from mbtsad_core.data import Columns
 from mbtsad_core.data.columns import guess_columns
@@ -328,7 +327,7 @@ def _report(session: Session, inputs: Inputs) -> str:
         inputs=inputs,
         counts=counts,
         lengths=sorted(len(t.text.split()) for t in inputs.clean),
-        notes=Markup(notes_html(notes)),
+        notes=notes_html(notes),
     )
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
 from mbtsad_core.errors import UnknownJob
 from mbtsad_core.evaluation.scores import still_works, wilson
 from mbtsad_core.page.components import render
@@ -240,9 +238,9 @@ def panel_html(site: Site, session: Session, found: RunStatus) -> str:
         works=found.works,
         head=head,
         text=text,
-        bar=Markup(_bar(status) if status else ""),
+        bar=_bar(status) if status else "",
         message=in_the_pages_words(message),
-        notes=Markup("" if found.gone else _notes(site, session, found)),
+        notes="" if found.gone else _notes(site, session, found),
         rows=rows,
     )
 
