@@ -59,10 +59,8 @@ LONGEST = ("page", "service", "research", "hosting", "training", "augment", "att
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several lanes (`-n 2 --dist loadgroup`) one takes a whole file, so that what a module shares is made once."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """The order in which lanes (`-n 2 --dist loadfile`) take files: a whole one each, for what a module shares is made
+    once."""
     ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
 

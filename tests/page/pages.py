@@ -30,7 +30,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 @pytest.fixture(scope="session")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A server that allows little, for tests that ask it as programs do, and not always what they may: its address, and
-    the directory of its jobs. They are in the group "programs", so that one lane has it."""
+    the directory of its jobs."""
     root = tmp_path_factory.mktemp("asked") / "jobs"
     with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2", "--nice", "0") as url:
         yield url, root

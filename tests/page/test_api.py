@@ -25,7 +25,6 @@ from mbtsad_core.models.classifier import load_classifier, weights_hash
 from mbtsad_core.service.purification import read_texts, scores_to_dict
 
 pytest_plugins = ["pages"]
-pytestmark = pytest.mark.xdist_group("programs")
 NAMED = ["/inspect", "/split", "/evaluate", "/purify_start", "/purify_status", "/purify_cancel", "/report"]
 SHORT = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "found_tokens": 0}
 ENDED = ("done", "failed", "cancelled", "expired")

@@ -36,7 +36,6 @@ from mbtsad_core.page.page import VISITOR_BYTES
 from mbtsad_core.service.store import ID_BYTES, Store
 
 pytest_plugins = ["pages"]
-pytestmark = pytest.mark.xdist_group("programs")
 
 BITS = 128
 SECRET = "zqxsecretofanna"  # stands in anna's texts, trigger and run; nobody else may see it

@@ -6,12 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
-import pytest
 from load import Counts, bare, server_of, slope, start_job, visits, watched
 from server import log_of
 
 pytest_plugins = ["pages"]
-pytestmark = pytest.mark.xdist_group("programs")
 VISITORS, SECONDS = 5, 5.0
 
 

@@ -14,7 +14,6 @@ from mcp.types import CallToolResult, ListToolsResult
 from server import log_of
 
 pytest_plugins = ["pages"]
-pytestmark = pytest.mark.xdist_group("programs")
 T = TypeVar("T")
 NAMED = ["inspect", "split", "evaluate", "purify_start", "purify_status", "purify_cancel", "report"]
 
