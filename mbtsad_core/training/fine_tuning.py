@@ -49,68 +49,93 @@ def fine_tune(
     """Train all weights of `classifier`, in place, and return it: AdamW, linear warm-up, linear decay.
 
     An Event follows every step. `save` gets the state every `config.save_every` seconds, and when the caller closes the
-    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Writing them takes a
-    tenth of the time, at most: where it is slow, they are further apart.
-
-    Where the memory does not hold a batch, the step is done again in parts of half as many texts, and so are those that
-    follow; events say so as metric "texts_at_once". The gradient is the same mean, `share` sees to that; with dropout
-    the masks differ. Without one (any `loss` but the default brings its own) what cannot be held cannot be trained.
+    generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Where the memory does
+    not hold a batch, its gradient is taken in parts, see `BatchGradient`; events say so as metric "texts_at_once".
 
     Several processes divide each batch likewise, see `several_processes`, or leave it to process 0 where the loss has
-    no `share`. All must call this with the same arguments, and close it after the same event, if at all; process 0
-    alone calls `save`.
+    no `share`. All must call this with the same arguments, and close it after the same event, if at all.
 
     Raises Diverged, with the best classifier so far, once the loss is not finite or no better than guessing; BadConfig
     where the memory does not hold one text; BadData where `resume` was saved while training on other texts.
     """
-    model = classifier.model
     data = TrainingTexts(classifier, texts if callable(texts) else (lambda epoch: texts), config, perturb, seed)
-    share_weights(model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    torch.manual_seed(seed)
-    gradient = BatchGradient(classifier, loss, share, config.batch_size, stage)
-    watch = DivergenceWatch(classifier, stage, data.steps, data.drawn(ANSWERED))
-    step = 0
-    if resume is not None:
-        data.check_same(resume)
-        restore(resume, model, optimizer)
-        step, gradient.at_once = resume.step, min(resume.numbers.get("texts_at_once", math.inf), config.batch_size)
-    if resume is None or not watch.resume(resume):
-        watch.first = of_first(mean_loss(classifier, watch.texts[:PROBED]))
-    set_dropout(model, config.dropout)
-    model.train()
-
-    def state() -> TrainState:
-        numbers = {"texts_sha256": data.sha256, "texts_at_once": gradient.at_once}
-        return watch.kept(dataclasses.replace(capture(stage, step, model, optimizer), numbers=numbers))
-
-    checkpoints = Checkpoints(save, state, config.save_every)
+    training = Training(classifier, data, config, loss, share, stage)
+    training.begin(resume)
+    checkpoints = Checkpoints(save, training.state, config.save_every)
     try:
-        for batch, labels in data.batches(step):
-            own_draws(seed, step)
-            terms = gradient(batch, labels, step + 1)
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(step, data.steps, config.warmup)
-            optimizer.step()
-            step += 1
-            metrics = {name: float(term.detach()) for name, term in terms.items()}
-            if gradient.at_once < config.batch_size:
-                metrics["texts_at_once"] = gradient.at_once
-            watch.check(metrics, step)
-            if observe is not None and _is_due(step, data.steps, config):
-                model.eval()
-                metrics |= observe(classifier)
-                model.train()
-            yield Event(stage, step, data.steps, metrics)
+        for batch, labels in data.batches(training.step):
+            metrics = training.take_step(batch, labels)
+            if observe is not None and _is_due(training.step, data.steps, config):
+                metrics |= training.observed(observe)
+            yield Event(stage, training.step, data.steps, metrics)
             checkpoints.save_if_due()  # after the event: who resumes here has it
     except GeneratorExit:  # the caller stops here, between two steps
         checkpoints.save()
         raise
-    model.eval()
+    classifier.model.eval()
     return classifier
+
+
+class Training:
+    """A classifier in training: its optimizer, how its gradients are taken, and what is watched."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        data: TrainingTexts,
+        config: TrainingConfig,
+        loss: Loss,
+        share: Share | None,
+        stage: str,
+    ) -> None:
+        self.classifier, self.data, self.config, self.stage, self.step = classifier, data, config, stage, 0
+        parameters, rate = classifier.model.parameters(), config.learning_rate
+        share_weights(classifier.model)
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=True)
+        torch.manual_seed(data.seed)
+        self.gradient = BatchGradient(classifier, loss, share, config.batch_size, stage)
+        self.watch = DivergenceWatch(classifier, stage, data.steps, data.drawn(ANSWERED))
+
+    def begin(self, resume: TrainState | None) -> None:
+        """Make ready for the first step, or for the one after a saved state."""
+        model = self.classifier.model
+        if resume is not None:
+            self.data.check_same(resume)
+            restore(resume, model, self.optimizer)
+            self.step = resume.step
+            self.gradient.at_once = min(resume.numbers.get("texts_at_once", math.inf), self.config.batch_size)
+        if resume is None or not self.watch.resume(resume):
+            self.watch.first = of_first(mean_loss(self.classifier, self.watch.texts[:PROBED]))
+        set_dropout(model, self.config.dropout)
+        model.train()
+
+    def take_step(self, batch: list[Encoded], labels: Tensor) -> dict[str, float]:
+        """One step of the optimizer; the terms of its loss. Raises Diverged."""
+        own_draws(self.data.seed, self.step)
+        terms = self.gradient(batch, labels, self.step + 1)
+        nn.utils.clip_grad_norm_(self.classifier.model.parameters(), self.config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * schedule(self.step, self.data.steps, self.config.warmup)
+        self.optimizer.step()
+        self.step += 1
+        metrics = {name: float(term.detach()) for name, term in terms.items()}
+        if self.gradient.at_once < self.config.batch_size:
+            metrics["texts_at_once"] = self.gradient.at_once
+        self.watch.check(metrics, self.step)
+        return metrics
+
+    def observed(self, observe: Observe) -> dict[str, float]:
+        """What `observe` measures, with dropout off."""
+        self.classifier.model.eval()
+        measured = observe(self.classifier)
+        self.classifier.model.train()
+        return measured
+
+    def state(self) -> TrainState:
+        """All that is needed to go on from here."""
+        numbers = {"texts_sha256": self.data.sha256, "texts_at_once": self.gradient.at_once}
+        captured = capture(self.stage, self.step, self.classifier.model, self.optimizer)
+        return self.watch.kept(dataclasses.replace(captured, numbers=numbers))
 
 
 class TrainingTexts:

@@ -1,7 +1,7 @@
 """Training over two real processes on the CPU ends with the weights of one; one of them writes, and all of them end,
 however it goes.
 
-`accelerate launch` starts this file as well, see `main`: one start serves many tests, for loading PyTorch twice takes
+torchrun starts this file as well, see `main`: one start serves many tests, for loading PyTorch twice takes
 longest.
 """
 
@@ -171,15 +171,13 @@ def told(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> tuple[l
     """What each of two processes says of `main`, and the folder that they worked in."""
     folder = tmp_path_factory.mktemp("two processes")
     (folder / "request.json").write_text(json.dumps(request_.to_dict()), encoding="utf-8")
-    run = ended(launched(*ACCELERATE, __file__, folder))
+    run = ended(launched(*TORCHRUN, __file__, folder))
     assert run.returncode == 0, run.stderr
     return [torch.load(folder / f"{this}.pt", weights_only=False) for this in range(2)], folder
 
 
 def main(folder: Path) -> None:
     """All that two processes are asked to do."""
-    from accelerate import PartialState
-
     this, _ = this_of_all()
     found: dict[str, Any] = {name: train() for name, train in TRAININGS.items()}
     found |= dict(zip(("uninterrupted", "resumed"), dropped_out(), strict=True))
@@ -195,10 +193,6 @@ def main(folder: Path) -> None:
     distributed.barrier()  # both have looked
     found["step"] = (state.stage, state.step)
     follow(execute(request, folder / "out", resume=True), quiet=True)
-    short = ["--recipe", "paper", "--retrain-epochs", "1", "--distil-epochs", "1", "--json"]
-    run = mbtsad("purify", *flags(request, folder / "printed"), *short)
-    found["printed"] = (run.returncode, run.stdout)
-    PartialState._reset_state()  # the command has taken leave of the other process; they meet again
     astray = [
         "--retrain-learning-rate",
         "1",
@@ -395,11 +389,12 @@ def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: R
 
 
 @needs_accelerate
-def test_a_run_over_two_processes_prints_its_result_once(told: tuple[list[dict[str, Any]], Path]) -> None:
-    (code, out), others = (found["printed"] for found in told[0])
-    assert code == 0
-    assert json.loads(out) == json.loads((told[1] / "printed" / "report.json").read_text())
-    assert others == (0, "")
+def test_a_run_over_two_processes_prints_its_result_once(request_: Request, tmp_path: Path) -> None:
+    short = ["--recipe", "paper", "--retrain-epochs", "1", "--distil-epochs", "1", "--json"]
+    program = ["-m", "mbtsad_core.cli", "purify", *flags(request_, tmp_path / "printed"), *short]
+    run = ended(launched(*ACCELERATE, *program))
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == json.loads((tmp_path / "printed" / "report.json").read_text())
 
 
 @pytest.fixture
