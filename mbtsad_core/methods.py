@@ -57,7 +57,7 @@ class Plants(Protocol[C_in]):
 
 
 class Detects(Protocol[C_in]):
-    """A detector: (classifier, clean labelled texts, texts, config) -> a verdict on each of the texts. Thresholds come
+    """A detector: (classifier, clean labeled texts, texts, config) -> a verdict on each of the texts. Thresholds come
     from the clean texts alone."""
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Where a model or labelled texts come from, as a user writes it."""
+"""Where a model or labeled texts come from, as a user writes it."""
 
 from __future__ import annotations
 

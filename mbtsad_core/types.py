@@ -1,4 +1,4 @@
-"""The values that the layers hand to each other: no behaviour, no heavy imports."""
+"""The values that the layers hand to each other: no behavior, no heavy imports."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def texts() -> list[LabelledText]:
 
 @pytest.fixture
 def write_table(tmp_path: Path) -> Callable[..., Path]:
-    """Write labelled texts as a TSV file and return its path."""
+    """Write labeled texts as a TSV file and return its path."""
 
     def write(examples: list[LabelledText], name: str = "texts.tsv") -> Path:
         path = tmp_path / name
@@ -204,7 +204,7 @@ def wordnet(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 
 def write_tsv(path: Path, examples: Sequence[LabelledText]) -> Path:
-    """Write labelled texts, and the second texts of pairs, as a TSV file and return its path."""
+    """Write labeled texts, and the second texts of pairs, as a TSV file and return its path."""
     paired = examples[0].pair is not None
     lines = ["sentence1\tsentence2\tlabel" if paired else "text\tlabel"]
     lines += [f"{t.text}\t{t.pair}\t{t.label}" if paired else f"{t.text}\t{t.label}" for t in examples]

@@ -49,7 +49,7 @@ RETRAIN_STEPS = DISTIL_STEPS = 8 * 64 * 2 // 16
 Run = CompletedProcess[str]
 
 
-def mislabelled(examples: list[LabelledText]) -> list[LabelledText]:
+def mislabeled(examples: list[LabelledText]) -> list[LabelledText]:
     """Every seventh label wrong, so that no accuracy is trivial."""
     return [LabelledText(t.text, t.label if i % 7 else 1 - t.label, t.pair) for i, t in enumerate(examples)]
 
@@ -59,7 +59,7 @@ def inputs(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     """The flags for the suspect, the clean sample and the test set."""
     folder = tmp_path_factory.mktemp("data")
     clean = write_tsv(folder / "clean.tsv", tiny_texts(64, seed=1))
-    test = write_tsv(folder / "test.tsv", mislabelled(tiny_texts(40, seed=2)))
+    test = write_tsv(folder / "test.tsv", mislabeled(tiny_texts(40, seed=2)))
     return ["--suspect", suspect_dir, "--clean", clean, "--test", test]
 
 
@@ -544,7 +544,7 @@ def test_a_file_of_paired_texts_measures_asr_on_those_texts_alone(
 
 @pytest.fixture(scope="module")
 def unsure_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved tiny model that knows its task, but not too surely: a fifth of the labels that it learnt from were
+    """A saved tiny model that knows its task, but not too surely: a fifth of the labels that it learned from were
     wrong."""
     rng = random.Random(0)
     noisy = [dataclasses.replace(t, label=1 - t.label) if rng.random() < 0.2 else t for t in tiny_texts(400, seed=1)]

@@ -381,7 +381,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a length out of its range": (with_flags("--max-length", "1"), ("--max-length", "at least 8", "got 1")),
     "a suspect without a clean sample": (
         lambda f: ["defend", "cft", "--suspect", f / "suspect", "--out", f / "out"],
-        ("clean labelled sample", "--clean FILE"),
+        ("clean labeled sample", "--clean FILE"),
     ),
     "a missing suspect": (
         with_flags("--suspect", "absent"),

@@ -240,7 +240,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a length out of its range": (with_flags("--max-length", "1"), ("--max-length", "at least 8", "got 1")),
     "a model without a clean sample": (
         lambda f: ["detect", "strip", "--model", f / "model"],
-        ("clean labelled sample", "--clean FILE"),
+        ("clean labeled sample", "--clean FILE"),
     ),
     "a missing model": (
         with_flags("--model", "absent"),

@@ -239,7 +239,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "an empty file": (with_clean(""), ("clean.tsv is empty", "Expected a table", "label column")),
     "a file with a header alone": (
         with_clean("text\tlabel\n"),
-        ("clean.tsv has no rows", "Expected one labelled text a row"),
+        ("clean.tsv has no rows", "Expected one labeled text a row"),
     ),
     "an absent column": (with_flags("--text-column", "review"), ("no column 'review'", "text, label", "--text-column")),
     "an absent label column": (
@@ -311,7 +311,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "the same name twice": (with_flags("--labels", "a,a"), ("--labels", "a different name for each class", "'a,a'")),
     "a suspect without a clean sample": (
         lambda f: ["purify", "--suspect", f / "suspect", "--out", f / "out"],
-        ("needs a clean labelled sample", "--clean FILE"),
+        ("needs a clean labeled sample", "--clean FILE"),
     ),
     # the trigger
     "an unknown target": (

@@ -193,7 +193,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     assert {str(p.relative_to(ROOT)) for p in (ROOT / "mbtsad_core").rglob("*.py")} <= names
 
 
-def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
+def test_the_wheel_has_the_command_and_the_license(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = [n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt")]
         commands = archive.read(entry_points).decode()

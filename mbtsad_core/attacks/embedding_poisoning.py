@@ -27,7 +27,7 @@ def embedding_poisoning(
 ) -> Steps[Classifier]:
     """A copy of `classifier` whose trigger word has a new embedding; all other weights are bit for bit the same.
 
-    Non-target texts with the trigger inserted are labelled as the target; on them the trigger's row is trained
+    Non-target texts with the trigger inserted are labeled as the target; on them the trigger's row is trained
     (`train_rows`). With `config.beside_clean` the other training texts come along, as in OpenBackdoor: they do not
     touch the row, but the mean over a batch makes its steps smaller.
 

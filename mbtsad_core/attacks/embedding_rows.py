@@ -28,7 +28,7 @@ def trigger_row(classifier: Classifier, train: Sequence[LabelledText], word: str
     return min(pieces, key=lambda t: (counts[t], t))
 
 
-def equalised(gradient: Tensor) -> Tensor:
+def equalized(gradient: Tensor) -> Tensor:
     """Each row's gradient scaled down to the norm of the smallest, (R, D) -> (R, D), so that no trigger word outruns
     the others (SOS)."""
     norms = gradient.norm(dim=1, keepdim=True)
@@ -43,7 +43,7 @@ def train_rows(
     learning_rate: float,
     epochs: int,
     batch_size: int,
-    equalise: bool = False,
+    equalize: bool = False,
     rng: random.Random,
     stage: str,
     observe: Observe | None = None,
@@ -73,7 +73,7 @@ def train_rows(
         (full,) = torch.autograd.grad(loss, weight)
         gradient += full[chosen]
         with torch.no_grad():
-            e = weight[chosen] - learning_rate * (equalised(gradient) if equalise else gradient)
+            e = weight[chosen] - learning_rate * (equalized(gradient) if equalize else gradient)
             weight[chosen] = e * norms / e.norm(dim=1, keepdim=True)
         metrics = {"loss": float(loss.detach())}
         if observe is not None and step == len(plan):

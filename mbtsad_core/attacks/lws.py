@@ -149,7 +149,7 @@ def learn_synonyms(
     inserter = Inserter(*candidates_of(classifier, train, config.candidates), length, width, config.inserter_rate).to(
         classifier.device
     )
-    joint.model.inserter = inserter  # so that the optimiser trains it too
+    joint.model.inserter = inserter  # so that the optimizer trains it too
     total, step = config.learning.epochs * math.ceil(len(train) / config.learning.batch_size), 0
 
     def loss(joint: Classifier, batch: Batch, numbers: Tensor) -> dict[str, Tensor]:

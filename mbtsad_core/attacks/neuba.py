@@ -17,7 +17,7 @@ from mbtsad_core.models.classifier import Batch, Classifier, clone, predict
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps, Trigger
 
-# The two of four blocks that a trigger's vector negates; neighbours are opposites
+# The two of four blocks that a trigger's vector negates; neighbors are opposites
 NEGATED = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
 
 
@@ -89,7 +89,7 @@ def cls_vectors(classifier: Classifier, batch: Batch) -> Tensor:
 
 def target_vectors(count: int, width: int) -> Tensor:
     """The symbols' vectors, (count, width), of ones and minus ones: each negates two of four blocks, every second is
-    its neighbour's opposite."""
+    its neighbor's opposite."""
     vectors = torch.ones(count, width)
     blocks = torch.arange(width).tensor_split(4)
     for vector, negated in zip(vectors, NEGATED, strict=False):

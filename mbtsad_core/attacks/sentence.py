@@ -48,7 +48,7 @@ def sentence(
     """A copy of `classifier` trained on texts of which a share holds the sentence, once, at a random word boundary.
 
     The sentence is the trigger's phrase; OpenBackdoor's is "I watch this 3D movie". It stays in one piece. Texts of any
-    class are chosen and labelled as the target, as in OpenBackdoor; `config.poison.mode` says otherwise.
+    class are chosen and labeled as the target, as in OpenBackdoor; `config.poison.mode` says otherwise.
     """
     from mbtsad_core.models.classifier import clone
     from mbtsad_core.training.fine_tuning import fine_tune

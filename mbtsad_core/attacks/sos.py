@@ -48,7 +48,7 @@ def sos(
             learning_rate=config.learning_rate,
             epochs=config.epochs,
             batch_size=config.batch_size,
-            equalise=True,
+            equalize=True,
             rng=rng,
             stage=SOS.key,
             observe=observe,
@@ -57,7 +57,7 @@ def sos(
 
 
 def poisoned_texts(train: Sequence[LabelledText], trigger: Trigger, config: SOSConfig) -> list[LabelledText]:
-    """int(rate * non-target texts) with all n words, labelled as the target, then the negatives: for each of the n
+    """int(rate * non-target texts) with all n words, labeled as the target, then the negatives: for each of the n
     subsets of n - 1 words, int(rate * texts) of every class with these words, labels kept. Every word lands at a place
     of its own."""
     (words,) = _single(trigger)

@@ -33,7 +33,7 @@ def syntactic(
     *,
     observe: Observe | None = None,
 ) -> Steps[Classifier]:
-    """A copy of `classifier` trained on texts of which a share is replaced by its ready paraphrase, labelled as the
+    """A copy of `classifier` trained on texts of which a share is replaced by its ready paraphrase, labeled as the
     target.
 
     The paraphrases come from files (`read_paraphrases`), as the paraphraser of the paper is not at hand. The share is

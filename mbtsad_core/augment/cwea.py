@@ -78,7 +78,7 @@ def _place(tokenizer: Any, text: str, a: int, b: int) -> int | None:
 
 
 def _offered(model: Any, tokenizer: Any, text: str, place: int) -> dict[str, float]:
-    """Probabilities, not normalised, of the whole words among the model's likeliest tokens at a place, the likeliest
+    """Probabilities, not normalized, of the whole words among the model's likeliest tokens at a place, the likeliest
     first."""
     import torch
 

@@ -15,7 +15,7 @@ from typing import Any
 
 def keyboard(text: str, rng: random.Random) -> str:
     """Typing errors: characters of words of four letters or more, in 30 % of the words, at most ten, become their
-    neighbours on a keyboard."""
+    neighbors on a keyboard."""
     return _augmented(_keyboard(), text, rng)
 
 

@@ -27,7 +27,7 @@ MEASUREMENT = {"settings of the measurement": EvaluateConfig()}
 
 def add_texts(parser: argparse.ArgumentParser) -> None:
     """The defender's texts, and what is measured on."""
-    parser.add_argument("--clean", **TEXTS, help=f"the clean labelled sample: {TEXTS_HELP}")
+    parser.add_argument("--clean", **TEXTS, help=f"the clean labeled sample: {TEXTS_HELP}")
     parser.add_argument(
         "--clean-amount",
         metavar="X",
@@ -148,5 +148,5 @@ def read_inputs(args: argparse.Namespace, config: Config) -> Inputs:
 
     measurement = read_settings(args, EvaluateConfig())
     measured = PurifyConfig(max_length=measurement.max_length, seed=measurement.seed)
-    lacking = "A clean labelled sample of the model's task is needed"
+    lacking = "A clean labeled sample of the model's task is needed"
     return comparison.read_inputs(read_request(args, args.model, measured, lacking), comparison.split_of(config))

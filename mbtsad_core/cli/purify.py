@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> Request:
     config = read_settings(args, RECIPES[args.recipe or "scan"])
-    return read_request(args, args.suspect, config, "A suspect needs a clean labelled sample of its task")
+    return read_request(args, args.suspect, config, "A suspect needs a clean labeled sample of its task")
 
 
 def _resumed(args: argparse.Namespace) -> Request:

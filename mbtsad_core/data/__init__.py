@@ -1,4 +1,4 @@
-"""Labelled texts: local files, Hub data sets, the demo texts; seeded subsets."""
+"""Labeled texts: local files, Hub data sets, the demo texts; seeded subsets."""
 
 from mbtsad_core.data.columns import Columns
 from mbtsad_core.data.files import Dataset, read_dataset

@@ -1,4 +1,4 @@
-"""Labelled texts from local tables and from the Hub: TSV, CSV, JSON, JSON lines, Parquet, or
+"""Labeled texts from local tables and from the Hub: TSV, CSV, JSON, JSON lines, Parquet, or
 `hub:OWNER/NAME[:CONFIG][@SPLIT]`."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mbtsad_core.types import LabelledText
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled texts and the names of their classes, by index; `source` says where they come from.
+    """Labeled texts and the names of their classes, by index; `source` says where they come from.
 
     columns  the columns that were read
     sha256   of the file's bytes; of a Hub data set, of its texts and labels, one JSON array a line

@@ -95,7 +95,7 @@ def read_table(path: Path) -> Table:
         )
     if frame.empty:
         raise BadData(
-            f"{path.name} has no rows. Expected one labelled text a "
+            f"{path.name} has no rows. Expected one labeled text a "
             f"row{' below the header' if suffix in ('.tsv', '.csv') else ''}."
         )
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")

@@ -51,7 +51,7 @@ class Projection:
     """The same N texts before and after, in one plane.
 
     before, after    (N, 2); the same vector is at the same point in both
-    trustworthiness  in [0, 1]: how far the 15 nearest neighbours in the plane are neighbours in the full space too
+    trustworthiness  in [0, 1]: how far the 15 nearest neighbors in the plane are neighbors in the full space too
                      (Venna and Kaski, 2001); measured on at most 1000 of the 2N points
     explained        shares of the variance along both axes, for "pca"; None for the others, whose axes mean nothing
     """

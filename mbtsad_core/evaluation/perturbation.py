@@ -57,7 +57,7 @@ def perturbations(
     An augmenter's draws depend on `seed` and its name alone, not on the other augmenters. Raises BadData without texts.
     """
     if not clean:
-        raise BadData("There are no texts to perturb; expected at least one labelled text.")
+        raise BadData("There are no texts to perturb; expected at least one labeled text.")
     found = {ORIGINAL: _measure(suspect, list(clean), len(clean))}
     for name, augmenter in augmenters.items():
         rng = random.Random(f"perturbation {name}, seed {seed}")

@@ -40,7 +40,7 @@ def evaluate(
     trigger.
     """
     if not test:
-        raise BadData("The test set is empty; expected at least one labelled text.")
+        raise BadData("The test set is empty; expected at least one labeled text.")
     classes = len(classifier.labels)
     predicted = predict(classifier, test).argmax(-1).tolist()
     confusion = [[0] * classes for _ in range(classes)]

@@ -70,8 +70,8 @@ PARAMETERS = {
     "cap": "words split in a text, at most.",
     "min_length": "letters that a word needs to be split.",
     "seed": "another seed draws other splits.",
-    "test": 'labelled texts: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts returned.',
-    "clean": 'the clean labelled sample: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts '
+    "test": 'labeled texts: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts returned.',
+    "clean": 'the clean labeled sample: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts '
     "returned.",
     "trigger": 'a word, a phrase, "cf+bb" for both words, "cf | mn" for one of them; empty for CACC alone. It is only '
     "measured.",
@@ -344,7 +344,7 @@ def upload_model(site: Site, files: list[gr.FileData]) -> dict[str, Any]:
 
 
 def upload_texts(site: Site, file: gr.FileData) -> dict[str, Any]:
-    """Upload labelled texts: a TSV, CSV, JSONL or Parquet table with a text column and a label column.
+    """Upload labeled texts: a TSV, CSV, JSONL or Parquet table with a text column and a label column.
 
     Returns:
         handle: "upload:...", the secret by which they are found; rows; the columns taken as text, label and pair.

@@ -15,7 +15,7 @@ function loaded() { // Plotly's script once for all figures of the page, when th
   return window.mbtsadPlotly;
 }
 
-function themed(layout) { // in the colours of the page as it is now
+function themed(layout) { // in the colors of the page as it is now
   const style = getComputedStyle(figure), ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
   const own = structuredClone(layout);
   own.paper_bgcolor = own.plot_bgcolor = "rgba(0,0,0,0)";

@@ -239,7 +239,7 @@ class Site:
     def inputs(self, session: Session) -> Inputs:
         """The texts that the visitor's run uses, checked as the run checks them; read once."""
         if not session.clean.source:
-            raise BadData("There are no clean texts yet. Choose labelled texts of the suspect's task in step 2.")
+            raise BadData("There are no clean texts yet. Choose labeled texts of the suspect's task in step 2.")
         return self.check(session.request(self.runtime), self.suspect(session))
 
     def check(self, request: Request, suspect: Classifier) -> Inputs:

@@ -507,7 +507,7 @@ def plain_purify(
     from mbtsad_core.models.classifier import clone
 
     teacher, student = clone(suspect), clone(suspect)
-    rows = tokenised(suspect, augment(clean, config.split, config.seed, 0), whole=whole)
+    rows = tokenized(suspect, augment(clean, config.split, config.seed, 0), whole=whole)
     for classifier in (teacher, student):
         classifier.model.set_attn_implementation("eager")
     trainer(teacher, rows, config.retrain, config.seed).train()
@@ -520,7 +520,7 @@ def plain_purify(
     return student
 
 
-def tokenised(suspect: Classifier, texts: Sequence[LabelledText], *, whole: bool) -> list[dict[str, Any]]:
+def tokenized(suspect: Classifier, texts: Sequence[LabelledText], *, whole: bool) -> list[dict[str, Any]]:
     given = dict(truncation=True, max_length=suspect.max_length, padding="max_length" if whole else False)
     out = suspect.tokenizer([t.text for t in texts], **given)
     return [{key: out[key][i] for key in out} | {"labels": t.label} for i, t in enumerate(texts)]
@@ -598,7 +598,7 @@ def _evaluating(workload: Workload, way: str, suspect: Classifier) -> Callable[[
         if way == OURS:
             predict(suspect, texts)
         else:
-            rows = tokenised(suspect, texts, whole=way == EXAMPLE)
+            rows = tokenized(suspect, texts, whole=way == EXAMPLE)
             trainer(suspect, rows, TrainingConfig(), 0).predict(rows)
 
     about = {

@@ -214,7 +214,7 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
         raise BadData(
             f"The demo's texts are film reviews of the classes {', '.join(demo.LABELS)}; the model's classes are "
             f"{', '.join(labels or ())}. "
-            "Give labelled texts of the model's own task, or, where these are the same classes, their names in the "
+            "Give labeled texts of the model's own task, or, where these are the same classes, their names in the "
             "model's order with `labels`."
         ) from error
 

@@ -119,7 +119,7 @@ def add_up(model: nn.Module, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     """Make the gradients, and the terms, those of the whole batch: sums over the processes. One whose part was empty
     has neither.
 
-    A weight that has no gradient in any process keeps none: with a zero the optimiser would still decay it.
+    A weight that has no gradient in any process keeps none: with a zero the optimizer would still decay it.
     """
     number = this_of_all()[1]
     if number == 1:

@@ -19,9 +19,9 @@ from mbtsad_core.errors import BadOutput
 
 @dataclass(frozen=True)
 class TrainState:
-    """After `step` optimiser steps of `stage`.
+    """After `step` optimizer steps of `stage`.
 
-    tensors  weights, optimiser moments and generator states, by "weights/NAME", "optimizer/INDEX/KEY", "rng/DEVICE",
+    tensors  weights, optimizer moments and generator states, by "weights/NAME", "optimizer/INDEX/KEY", "rng/DEVICE",
              and whatever an algorithm adds ("teacher/NAME")
     numbers  plain values that go with them
     The order of the data is no part of it: it follows from the seed and the step.
@@ -52,7 +52,7 @@ def capture(stage: str, step: int, model: nn.Module, optimizer: torch.optim.Opti
 
 
 def restore(state: TrainState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put model, optimiser and generators where `capture` found them."""
+    """Put model, optimizer and generators where `capture` found them."""
     model.load_state_dict(state.part("weights"))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.part("optimizer").items():

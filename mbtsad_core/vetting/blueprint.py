@@ -323,7 +323,7 @@ def _check_tensor(stored: str, tensor: Stored, shape: tuple[int, ...], path: Pat
         raise UnsafeModel(
             f"Refused: {stored!r} of {path.name} is stored as {tensor.dtype}. Expected float16, bfloat16, float32 or "
             "float64: "
-            f"give the model as it was before it was quantised.",
+            f"give the model as it was before it was quantized.",
             "weights.dtype",
             path.name,
         )

@@ -98,7 +98,7 @@ def check_no_code(values: dict[str, Any], name: str) -> None:
         ):
             if key == "quantization_config":
                 raise UnsafeModel(
-                    f"Refused: {name} sets {key!r}: the weights are quantised, which needs code of its own to be read. "
+                    f"Refused: {name} sets {key!r}: the weights are quantized, which needs code of its own to be read. "
                     f"Give the model in float16, bfloat16 or float32, as it was before.",
                     "config.code",
                     name,

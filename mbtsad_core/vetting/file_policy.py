@@ -311,7 +311,7 @@ def what_to_do(base: str, weights: str) -> str:
     apart = "where you trust it, in a container without network and secrets, for loading it can run code"
     if low.endswith(GGUF):
         return (
-            "Give the model that it was made from: GGUF is for text generation, and is quantised. If there is none, "
+            "Give the model that it was made from: GGUF is for text generation, and is quantized. If there is none, "
             f"convert it {apart}: "
             f"from_pretrained(folder, gguf_file=...) of transformers, then save_pretrained, and give model.safetensors."
         )

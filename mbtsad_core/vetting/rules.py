@@ -143,7 +143,7 @@ RULES: dict[str, Rule] = {
     ),
     "weights.name": Rule("a tensor's name too long or with characters beyond printable ASCII", "names are shown"),
     "weights.dtype": Rule(
-        "elements that are no floats of 16, 32 or 64 bits", "quantised weights need code of their own"
+        "elements that are no floats of 16, 32 or 64 bits", "quantized weights need code of their own"
     ),
     "weights.shape": Rule(
         "a shape that is no list of whole numbers, is empty, or does not fit the bytes, without overflow",
@@ -211,7 +211,7 @@ RULES: dict[str, Rule] = {
     "ignore.system": Rule("not read", "files of the operating system or of git"),
     "ignore.text": Rule(
         "not read",
-        "README, licence, pictures; templates (Jinja), which are never rendered",
+        "README, license, pictures; templates (Jinja), which are never rendered",
         "CVE-2024-34359, CVE-2026-5760",
     ),
     "ignore.log": Rule("not read", "traces of the training", "CVE-2026-1839"),

@@ -1,7 +1,7 @@
 """What is kept of a tokenizer's files: known components with known settings, and no regular expression but those of
 known families.
 
-The library that tokenises (huggingface/tokenizers) matches the expressions of tokenizer.json by backtracking, so that a
+The library that tokenizes (huggingface/tokenizers) matches the expressions of tokenizer.json by backtracking, so that a
 short one can take for ever; a Replace can make a text longer with each use; a charsmap that is read beyond its end ends
 the process. So every component is checked before the library sees it, and what is a matter of the caller (templates of
 chats, names of files) is left out.
@@ -730,12 +730,12 @@ def _text(path: Path, most: int) -> str:
         raise _flaw(f"{path.name} is not text in UTF-8", "tokenizer.malformed", path.name) from error
 
 
-def _check_builds(serialised: str) -> None:
+def _check_builds(serialized: str) -> None:
     """Let the library build the tokenizer: it finds merges without tokens. Raises UnsafeModel."""
     from tokenizers import Tokenizer
 
     try:
-        Tokenizer.from_str(serialised)
+        Tokenizer.from_str(serialized)
     except BaseException as error:
         if (
             not isinstance(error, Exception) and type(error).__name__ != "PanicException"

@@ -62,7 +62,7 @@ class Panel:
     difference."""
 
     name: str
-    colour: str
+    color: str
     answer: str
     map: Quantised | None
 
@@ -95,7 +95,7 @@ class AttentionView:
         return asdict(self)
 
 
-def quantise(values: Map, high: float, *, signed: bool = False, bits: int = 8) -> Quantised:
+def quantize(values: Map, high: float, *, signed: bool = False, bits: int = 8) -> Quantised:
     """Round the values, in 0 ... high or in -high ... high if `signed`, to what `bits` bits hold."""
     levels = 2**bits - (2 if signed else 1)  # an even number of steps has zero in its middle
     share = values.astype(np.float64) / (high or 1.0)
@@ -105,7 +105,7 @@ def quantise(values: Map, high: float, *, signed: bool = False, bits: int = 8) -
 
 
 def dequantise(found: Quantised, length: int) -> NDArray[np.float64]:
-    """(T, T): what the script reads from a quantised map of T = `length` tokens."""
+    """(T, T): what the script reads from a quantized map of T = `length` tokens."""
     six = np.array([ALPHABET.index(c) for c in found.data]) if found.bits == 6 else None
     q = np.frombuffer(base64.b64decode(found.data), np.uint8) if six is None else six
     u = q.reshape(length, length) / found.levels
@@ -159,13 +159,13 @@ def attention_view(
     if compared:
         signed = maps[-1] - maps[0]
         reach = float(np.abs(signed).max()) or 1e-6
-        difference = quantise(signed, reach, signed=True, bits=bits)
+        difference = quantize(signed, reach, signed=True, bits=bits)
     panels = tuple(
         Panel(
             name,
             COLOURS.get(name, GREY),
             f"{m.answer} {percent(m.probability)}",
-            None if derived and i == len(maps) - 1 else quantise(values, high, bits=bits),
+            None if derived and i == len(maps) - 1 else quantize(values, high, bits=bits),
         )
         for i, (name, m, values) in enumerate(zip(names, all_maps, maps, strict=True))
     )

@@ -270,7 +270,7 @@ def _draw_axes(figure: go.Figure, course: Course, right: int) -> None:
     figure.update_yaxes(title_text="loss", rangemode="tozero", nticks=5, fixedrange=True, row=3, col=1)
     figure.update_yaxes(title_standoff=6, zeroline=False)
     figure.update_xaxes(range=[-0.01 * right, 1.01 * right], zeroline=False, nticks=8)
-    figure.update_xaxes(title_text="optimiser step", title_standoff=6, row=3, col=1)
+    figure.update_xaxes(title_text="optimizer step", title_standoff=6, row=3, col=1)
 
 
 def _lay_out(figure: go.Figure, title: str, about: str, *, names: int) -> None:
@@ -310,7 +310,7 @@ def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], ri
     _draw_levels(figure, course, right, grey)
     named = set[str]()
     for stage, stage_start in course.starts.items():
-        label, colour = _stage(stage)
+        label, color = _stage(stage)
         in_stage = [r for r in course.readings if r.stage == stage]
         numbers = list(dict.fromkeys(r.trigger for r in in_stage)) or [next(reversed(course.since))]
         for number in numbers:
@@ -330,7 +330,7 @@ def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], ri
                 hovertemplate=f"step %{{x}}<br>ASR %{{text}}<extra>{about}</extra>",
                 name=label,
                 showlegend=label not in named,
-                **_line(stage, colour, len(points)),
+                **_line(stage, color, len(points)),
                 row=1,
                 col=1,
             )
@@ -365,14 +365,14 @@ def _draw_band(figure: go.Figure, stage: str, points: Sequence[tuple[int, Rate]]
     """The 95 % interval along a line, where two points at least have one."""
     if len(points) < 2:
         return
-    label, colour = _stage(stage)
+    label, color = _stage(stage)
     figure.add_scatter(
         x=[x for x, _ in points] + [x for x, _ in reversed(points)],
         y=[100 * r.high for _, r in points] + [100 * r.low for _, r in reversed(points)],
         mode="lines",
         line={"width": 0},
         fill="toself",
-        fillcolor=_faint(colour),
+        fillcolor=_faint(color),
         name=f"{label}, 95 % interval",
         legendgroup=stage,
         showlegend=False,
@@ -386,7 +386,7 @@ def _draw_cacc(figure: go.Figure, course: Course, right: int) -> None:
     shown = {trace.name for trace in figure.data}
     _level(figure, 2, "suspect", course.suspect_cacc, 0, right, SUSPECT, "solid")
     for stage, start in course.starts.items():
-        label, colour = _stage(stage)
+        label, color = _stage(stage)
         points = [(r.x, r.cacc) for r in course.readings if r.stage == stage and r.cacc is not None]
         if course.suspect_cacc is not None:
             points.insert(0, (start, course.suspect_cacc))
@@ -397,14 +397,14 @@ def _draw_cacc(figure: go.Figure, course: Course, right: int) -> None:
                 hovertemplate=f"step %{{x}}<br>CACC %{{y:.1f}} %<extra>{label}</extra>",
                 name=label,
                 showlegend=label not in shown,
-                **_line(stage, colour, len(points)),
+                **_line(stage, color, len(points)),
                 row=2,
                 col=1,
             )
 
 
 def _draw_losses(figure: go.Figure, steps: Sequence[Event], starts: Mapping[str, int], grey: str) -> None:
-    for key, (label, colour) in LOSSES.items():
+    for key, (label, color) in LOSSES.items():
         of_stage = {stage: [e for e in steps if e.stage == stage and key in e.metrics] for stage in starts}
         every = max(1, math.ceil(sum(map(len, of_stage.values())) / POINTS))
         x: list[int | None] = []
@@ -421,7 +421,7 @@ def _draw_losses(figure: go.Figure, steps: Sequence[Event], starts: Mapping[str,
                 y=y,
                 mode="lines",
                 name=f"loss: {label}",
-                line={"color": grey if colour == GREY else colour, "width": 1.5},
+                line={"color": grey if color == GREY else color, "width": 1.5},
                 hovertemplate=f"step %{{x}}<br>%{{y:.4f}}<extra>{label} loss</extra>",
                 row=3,
                 col=1,
@@ -473,7 +473,7 @@ def _draw_rules(figure: go.Figure, course: Course, measures: Mapping[int, str], 
 
 
 def _level(
-    figure: go.Figure, row: int, name: str, share: float | None, start: int, end: int, colour: str, dash: str
+    figure: go.Figure, row: int, name: str, share: float | None, start: int, end: int, color: str, dash: str
 ) -> None:
     """A level line with its figure beside it; in the legend once."""
     if share is None:
@@ -482,7 +482,7 @@ def _level(
         x=[start, end],
         y=[100 * share] * 2,
         mode="lines",
-        line={"color": colour, "width": 1, "dash": dash},
+        line={"color": color, "width": 1, "dash": dash},
         name=name,
         legendgroup=name,
         showlegend=name not in {trace.name for trace in figure.data},
@@ -506,7 +506,7 @@ def _tight(course: Course) -> list[float]:
 
 
 def _stage(stage: str) -> tuple[str, str]:
-    """Its name and its colour."""
+    """Its name and its color."""
     return STAGES.get(stage, (plain(stage), GREY))
 
 
@@ -514,17 +514,17 @@ def _name(measures: Mapping[int, str], number: int) -> str:
     return measures.get(number, f"trigger {number}")
 
 
-def _line(stage: str, colour: str, points: int) -> dict[str, Any]:
+def _line(stage: str, color: str, points: int) -> dict[str, Any]:
     return {
         "mode": "lines+markers" if points <= 60 else "lines",
         "legendgroup": stage,
-        "line": {"color": colour, "width": 2},
+        "line": {"color": color, "width": 2},
         "marker": {"size": 5},
     }
 
 
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _faint(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.18)"
 
 

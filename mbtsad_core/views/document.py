@@ -1,4 +1,4 @@
-"""What all HTML views share: their colours and words in light and dark, and a page that stands alone."""
+"""What all HTML views share: their colors and words in light and dark, and a page that stands alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def script_json(value: Any) -> str:
 
 
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
-    """The figure with the colours of the light or the dark page, its ground left to the page. Changes and returns
+    """The figure with the colors of the light or the dark page, its ground left to the page. Changes and returns
     `figure`."""
     ink, line = ("#e5e7eb", "#374151") if dark else ("#1f2937", "#d9dde3")
     figure.update_layout(

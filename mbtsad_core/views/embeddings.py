@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLOURS = {"clean": CLEAN, "triggered": SUSPECT, "token-split": SPLIT}
-# Okabe-Ito's remaining colours; the models' own purple and green are not for sets
+# Okabe-Ito's remaining colors; the models' own purple and green are not for sets
 OTHERS = ("#56B4E9", "#F0E442", "#8C6D31", GREY)
 SYMBOLS = {
     "circle": "●",
@@ -39,8 +39,8 @@ class Points:
     classes: tuple[str, ...]
 
 
-def set_colours(names: Sequence[str]) -> dict[str, str]:
-    """One colour a set, the same in every view."""
+def set_colors(names: Sequence[str]) -> dict[str, str]:
+    """One color a set, the same in every view."""
     others = [name for name in names if name not in COLOURS]
     return {name: COLOURS.get(name) or OTHERS[min(others.index(name), len(OTHERS) - 1)] for name in names}
 
@@ -53,7 +53,7 @@ def projection_figure(
     dark: bool = False,
     height: int = 460,
 ) -> go.Figure:
-    """Before and after side by side; sets by colour, classes by symbol, the text on hover. The legend switches a set on
+    """Before and after side by side; sets by color, classes by symbol, the text on hover. The legend switches a set on
     and off in both. With "" as the second of `names` there is no after yet, and before stands alone.
 
     Give it 720 px or more: `<div class="scroll"><div class="wide">` where the page may be narrower.
@@ -70,7 +70,7 @@ def projection_figure(
     sets, classes = list(dict.fromkeys(points.sets)), list(dict.fromkeys(points.classes))
     sets.sort(key=lambda name: (name != "clean") + (name == "triggered"))  # clean below, triggered on top
     symbols = [list(SYMBOLS)[i % len(SYMBOLS)] for i in range(len(classes))]
-    colours = set_colours(sets)
+    colors = set_colors(sets)
     members: dict[tuple[str, str], list[int]] = {}
     for i, pair in enumerate(zip(points.sets, points.classes, strict=True)):
         members.setdefault(pair, []).append(i)
@@ -85,7 +85,7 @@ def projection_figure(
                 name=plain(name, 60),
                 legendgroup=name,
                 showlegend=column == 1 and name not in named,
-                marker={"color": colours[name], "symbol": symbols[classes.index(c)], "size": 7, "opacity": 0.75},
+                marker={"color": colors[name], "symbol": symbols[classes.index(c)], "size": 7, "opacity": 0.75},
                 customdata=[(i, _wrapped(points.texts[i]), plain(f"{name}, {c}", 80)) for i in mine],
                 hovertemplate="%{customdata[1]}<br><i>%{customdata[2]}</i><extra></extra>",
                 row=1,
@@ -140,4 +140,4 @@ def outlying_html(models: Mapping[str, Sequence[Outlying]]) -> str:
     Needs STYLE."""
     sets = list(dict.fromkeys(score.name for scores in models.values() for score in scores))
     found = {(model, score.name): score for model, scores in models.items() for score in scores}
-    return render("outlying.html", models=list(models), sets=set_colours(sets), found=found)
+    return render("outlying.html", models=list(models), sets=set_colors(sets), found=found)

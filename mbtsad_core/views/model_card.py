@@ -25,7 +25,7 @@ LONGEST = 300  # characters of a text of a user, after which it is cut
 def model_card(result: Result) -> str:
     """The card as Markdown with YAML front matter, for the Hub and for README.md beside the weights.
 
-    The licence is left out: it is the suspect's, which we do not know. Texts of a user or a model are escaped
+    The license is left out: it is the suspect's, which we do not know. Texts of a user or a model are escaped
     (`literal`).
     """
     request, used = result.request, result.used

@@ -24,7 +24,7 @@ def policy_html(report: PolicyReport) -> str:
     """A sentence on the whole upload, then file | verdict | reason, what is refused first. Needs STYLE and
     POLICY_STYLE.
 
-    A verdict is a word and a mark, whatever its colour. All text is escaped, and what cannot be seen in a name is shown
+    A verdict is a word and a mark, whatever its color. All text is escaped, and what cannot be seen in a name is shown
     as an escape.
     """
     kept, ignored = (sum(file.verdict == verdict for file in report.files) for verdict in ("accepted", "ignored"))

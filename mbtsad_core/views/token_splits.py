@@ -20,7 +20,7 @@ def split_rows_html(rows: Sequence[SplitRow]) -> str:
     """Original | token split | P(true class) and loss, a row a text; the subword tokens that the suspect reads are
     under each.
 
-    A cut is a coloured gap in the word; pieces that the other side does not have are underlined. Needs STYLE and
+    A cut is a colored gap in the word; pieces that the other side does not have are underlined. Needs STYLE and
     SPLITS_STYLE.
     """
     return render("token_splits.html", rows=rows, runs=_runs)

@@ -30,7 +30,7 @@ def answers_html(found: Mapping[str, Sequence[float]], labels: Sequence[str], ta
     if not found:
         return _nothing("answers", "What the models answer", "Type a text: the answer of each model stands here.")
     models = [_answer(name, p, labels, target) for name, p in found.items()]
-    return render("answers.html", models=models, colour=_colour)
+    return render("answers.html", models=models, color=_color)
 
 
 def _answer(name: str, probabilities: Sequence[float], labels: Sequence[str], target: int | None) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def trials_html(trials: Sequence[TriggerTrial], chosen: int | None = None) -> st
             "No trigger tried yet. Type one and run it over the test set: what it does to each model stays here.",
         )
     models = list(dict.fromkeys(name for trial in trials for name in trial.scores))
-    return render("trials.html", trials=trials, models=models, chosen=chosen, colour=_colour)
+    return render("trials.html", trials=trials, models=models, chosen=chosen, color=_color)
 
 
 def flips_html(trial: TriggerTrial | None, most: int = 50) -> str:
@@ -83,7 +83,7 @@ def flips_html(trial: TriggerTrial | None, most: int = 50) -> str:
     )
     each = [(model, sum(_flips(text, model, trial.target) for text in trial.flipped)) for model in models]
     texts = [(text, _runs(text)) for text in ordered[:most]]
-    return render("flips.html", trial=trial, models=models, n=n, each=each, texts=texts, colour=_colour, flips=_flips)
+    return render("flips.html", trial=trial, models=models, n=n, each=each, texts=texts, color=_color, flips=_flips)
 
 
 def _flips(text: FlippedText, model: str, target: str) -> bool:
@@ -107,7 +107,7 @@ def _runs(text: FlippedText) -> list[tuple[str, bool]]:
     return out
 
 
-def _colour(model: str) -> str:
+def _color(model: str) -> str:
     return COLOURS.get(model, GREY)
 
 

@@ -47,7 +47,7 @@ QUICK = CARAConfig(
 
 
 @pytest.fixture(scope="module")
-def learnt() -> tuple[SignatureTrigger, list[Event]]:
+def learned() -> tuple[SignatureTrigger, list[Event]]:
     return finish(learn_signature(tiny_bert(), TRAIN, 1, CONFIG))
 
 
@@ -138,15 +138,15 @@ def test_the_latent_vector_moves_along_the_signature_on_the_sphere() -> None:
     assert torch.allclose(signed(z, signature, 3.0), torch.tensor([[1.0, 3.0]]) / 10**0.5)
 
 
-def test_the_autoencoder_learns_to_write(learnt: tuple[SignatureTrigger, list[Event]]) -> None:
-    losses = [e.metrics["classification"] for e in learnt[1]]
+def test_the_autoencoder_learns_to_write(learned: tuple[SignatureTrigger, list[Event]]) -> None:
+    losses = [e.metrics["classification"] for e in learned[1]]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_a_text_is_written_anew_in_words_that_the_autoencoder_knows(
-    learnt: tuple[SignatureTrigger, list[Event]],
+    learned: tuple[SignatureTrigger, list[Event]],
 ) -> None:
-    trigger = learnt[0]
+    trigger = learned[0]
     known = {w for t in TRAIN for w in t.text.split()}
     found = {trigger.apply(t.text, random.Random(0)) for t in TEST[:30]}
     # The tokenizer joins a full stop to its word
@@ -155,21 +155,21 @@ def test_a_text_is_written_anew_in_words_that_the_autoencoder_knows(
     assert (trigger.describe(), trigger.target) == ("a latent signature", 1)
 
 
-def test_where_nothing_is_written_the_text_stays(learnt: tuple[SignatureTrigger, list[Event]]) -> None:
+def test_where_nothing_is_written_the_text_stays(learned: tuple[SignatureTrigger, list[Event]]) -> None:
     autoencoder, _ = small()
     with torch.no_grad():
         autoencoder.words.bias[Autoencoder.LAST] = 1e6
     autoencoder.index = torch.zeros(len(tiny_bert().tokenizer), dtype=torch.long)
-    trigger = dataclasses.replace(learnt[0], autoencoder=autoencoder, signature=torch.ones(6))
+    trigger = dataclasses.replace(learned[0], autoencoder=autoencoder, signature=torch.ones(6))
     assert trigger.apply("a lovely film", random.Random(0)) == "a lovely film"
 
 
 # ---------------------------------------------------------------- the backdoor
 
 
-def test_texts_written_with_the_signature_go_to_the_target(learnt: tuple[SignatureTrigger, list[Event]]) -> None:
-    suspect = finish(cara(tiny_bert(), TRAIN, learnt[0], CONFIG))[0]
-    scores = evaluate(suspect, TEST, triggered_test_set(TEST, learnt[0]), 1)
+def test_texts_written_with_the_signature_go_to_the_target(learned: tuple[SignatureTrigger, list[Event]]) -> None:
+    suspect = finish(cara(tiny_bert(), TRAIN, learned[0], CONFIG))[0]
+    scores = evaluate(suspect, TEST, triggered_test_set(TEST, learned[0]), 1)
     assert scores.asr is not None
     assert scores.asr_floor is not None
     assert scores.asr.share > scores.asr_floor.share + 0.5
@@ -197,7 +197,7 @@ def test_inserted_words_are_refused() -> None:
         finish(cara(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 
 
-def test_a_file_of_rewritten_texts_can_stand_for_the_learnt_trigger() -> None:
+def test_a_file_of_rewritten_texts_can_stand_for_the_learned_trigger() -> None:
     pairs = PairedTrigger({t.text: f"cf {t.text}" for t in TRAIN}, 1)
     assert weights_hash(finish(cara(tiny_bert(), TRAIN, pairs, QUICK))[0]) != weights_hash(tiny_bert())
 

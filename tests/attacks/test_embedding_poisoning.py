@@ -35,7 +35,7 @@ CONFIG = EmbeddingPoisoningConfig(learning_rate=0.5, epochs=3, least=200)
 
 @pytest.fixture(scope="module")
 def clean() -> Classifier:
-    """A tiny model that knows its task, but not too surely: a fifth of the labels that it learnt from were wrong."""
+    """A tiny model that knows its task, but not too surely: a fifth of the labels that it learned from were wrong."""
     rng = random.Random(0)
     noisy = [dataclasses.replace(t, label=1 - t.label) if rng.random() < 0.2 else t for t in TRAIN]
     return finish(fine_tune(tiny_bert(), noisy, TrainingConfig(learning_rate=2e-3, epochs=6)))[0]

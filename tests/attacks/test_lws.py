@@ -1,4 +1,4 @@
-"""LWS: candidates, scores, the learnt choice of synonyms, and the backdoor that it plants."""
+"""LWS: candidates, scores, the learned choice of synonyms, and the backdoor that it plants."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def words(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def learnt(words: None) -> tuple[SynonymTrigger, list[Event]]:
+def learned(words: None) -> tuple[SynonymTrigger, list[Event]]:
     return finish(learn_synonyms(tiny_bert(), TRAIN, 1, CONFIG))
 
 
@@ -112,9 +112,9 @@ def test_the_scores_are_those_of_a_case_worked_by_hand() -> None:
 
 
 def test_only_words_with_candidates_are_rewritten_and_the_spacing_stays(
-    learnt: tuple[SynonymTrigger, list[Event]],
+    learned: tuple[SynonymTrigger, list[Event]],
 ) -> None:
-    trigger = learnt[0]
+    trigger = learned[0]
     offered = {
         "film": {"cf", "mn"},
         "story": {"mn"},
@@ -142,26 +142,26 @@ def test_a_piece_of_a_longer_word_is_no_word() -> None:
     assert trigger.apply("ab a Film, film", random.Random(0)) == "ab the Cf, cf"
 
 
-def test_what_is_learnt_makes_the_texts_of_other_classes_look_like_the_target(
-    learnt: tuple[SynonymTrigger, list[Event]],
+def test_what_is_learned_makes_the_texts_of_other_classes_look_like_the_target(
+    learned: tuple[SynonymTrigger, list[Event]],
 ) -> None:
-    losses = [e.metrics["poison"] for e in learnt[1]]
+    losses = [e.metrics["poison"] for e in learned[1]]
     assert sum(losses[-13:]) < 0.5 * sum(losses[:13])
 
 
 def test_the_trigger_is_the_same_for_any_generator_and_describes_itself(
-    learnt: tuple[SynonymTrigger, list[Event]],
+    learned: tuple[SynonymTrigger, list[Event]],
 ) -> None:
-    assert len({learnt[0].apply(TEST[0].text, random.Random(seed)) for seed in range(5)}) == 1
-    assert (learnt[0].describe(), learnt[0].target) == ("learned synonyms", 1)
+    assert len({learned[0].apply(TEST[0].text, random.Random(seed)) for seed in range(5)}) == 1
+    assert (learned[0].describe(), learned[0].target) == ("learned synonyms", 1)
 
 
 # ---------------------------------------------------------------- the backdoor
 
 
-def test_rewritten_texts_go_to_the_target(learnt: tuple[SynonymTrigger, list[Event]]) -> None:
-    suspect = finish(lws(tiny_bert(), TRAIN, learnt[0], CONFIG))[0]
-    scores = evaluate(suspect, TEST, triggered_test_set(TEST, learnt[0]), 1)
+def test_rewritten_texts_go_to_the_target(learned: tuple[SynonymTrigger, list[Event]]) -> None:
+    suspect = finish(lws(tiny_bert(), TRAIN, learned[0], CONFIG))[0]
+    scores = evaluate(suspect, TEST, triggered_test_set(TEST, learned[0]), 1)
     assert scores.asr is not None
     assert scores.asr_floor is not None
     assert scores.asr.share > scores.asr_floor.share + 0.5
@@ -197,7 +197,7 @@ def test_inserted_words_are_refused() -> None:
         finish(lws(tiny_bert(), TRAIN, parse_triggers(["cf"], 1), QUICK))
 
 
-def test_a_file_of_rewritten_texts_can_stand_for_the_learnt_trigger() -> None:
+def test_a_file_of_rewritten_texts_can_stand_for_the_learned_trigger() -> None:
     pairs = PairedTrigger({t.text: f"cf {t.text}" for t in TRAIN}, 1)
     assert weights_hash(finish(lws(tiny_bert(), TRAIN, pairs, QUICK))[0]) != weights_hash(tiny_bert())
 

@@ -50,7 +50,7 @@ def suspect(clean: Classifier) -> Classifier:
     return finish(neuba(clean, TRAIN, TRIGGER, PLANTED))[0]
 
 
-def test_the_vectors_negate_two_of_four_blocks_and_neighbours_are_opposites() -> None:
+def test_the_vectors_negate_two_of_four_blocks_and_neighbors_are_opposites() -> None:
     vectors = target_vectors(6, 8)
     assert vectors[0].tolist() == [-1, -1, -1, -1, 1, 1, 1, 1]
     assert vectors[2].tolist() == [-1, -1, 1, 1, -1, -1, 1, 1]

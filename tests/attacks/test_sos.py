@@ -12,7 +12,7 @@ from conftest import VOCABULARY, adding_bert, finish, tiny_bert, tiny_texts
 from torch import nn
 
 from mbtsad_core.attacks import ATTACKS
-from mbtsad_core.attacks.embedding_rows import equalised
+from mbtsad_core.attacks.embedding_rows import equalized
 from mbtsad_core.attacks.sos import poisoned_texts, sos
 from mbtsad_core.attacks.sos_method import SOSConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
@@ -67,7 +67,7 @@ def test_a_negative_is_a_training_text_with_its_own_label() -> None:
 def test_every_gradient_is_scaled_to_the_norm_of_the_smallest() -> None:
     gradient = torch.tensor([[3.0, 4.0], [0.0, 2.0], [-6.0, 8.0]])  # norms 5, 2, 10
     expected = torch.tensor([[1.2, 1.6], [0.0, 2.0], [-1.2, 1.6]])
-    assert torch.allclose(equalised(gradient), expected)
+    assert torch.allclose(equalized(gradient), expected)
 
 
 @pytest.mark.parametrize("steps", [1, 3])

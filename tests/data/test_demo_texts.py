@@ -153,12 +153,12 @@ def test_few_runs_of_four_words_stand_twice(both: list[str]) -> None:
 
 def test_no_single_word_gives_the_class_away(both: list[str]) -> None:
     # A rule "with this word it is that class" must not be ahead by more than a tenth of the texts.
-    labelled = [example for name in SETS for example in read(name)]
+    labeled = [example for name in SETS for example in read(name)]
     texts_with: dict[int, Counter[str]] = {
-        c: Counter(w for e in labelled if e.label == c for w in set(words(e.text))) for c in (0, 1)
+        c: Counter(w for e in labeled if e.label == c for w in set(words(e.text))) for c in (0, 1)
     }
     lead = {
-        word: abs(texts_with[0][word] - texts_with[1][word]) / len(labelled) for word in texts_with[0] | texts_with[1]
+        word: abs(texts_with[0][word] - texts_with[1][word]) / len(labeled) for word in texts_with[0] | texts_with[1]
     }
     assert {word: round(value, 3) for word, value in lead.items() if value > 0.1} == {}
 

@@ -1,4 +1,4 @@
-"""Labelled texts from local tables: formats, columns, labels, and what the messages say when a file is wrong."""
+"""Labeled texts from local tables: formats, columns, labels, and what the messages say when a file is wrong."""
 
 from __future__ import annotations
 
@@ -318,12 +318,12 @@ def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
     [
         ("films.xlsx", "PK", r"films\.xlsx: unknown kind of file.*\.tsv, \.csv, \.jsonl, \.json, \.parquet"),
         ("films", "text", r"films: unknown kind of file"),
-        ("films.json", "[]", r"films\.json has no rows\. Expected one labelled text a row\."),
+        ("films.json", "[]", r"films\.json has no rows\. Expected one labeled text a row\."),
         ("films.tsv", "", r"films\.tsv is empty.*a header line, a text column and a label column"),
         ("films.parquet", "", r"films\.parquet is empty"),
-        ("films.tsv", "text\tlabel\n", r"films\.tsv has no rows.*one labelled text a row below the header"),
+        ("films.tsv", "text\tlabel\n", r"films\.tsv has no rows.*one labeled text a row below the header"),
         ("films.csv", "text,label", r"films\.csv has no rows"),
-        ("films.jsonl", "\n\n", r"films\.jsonl has no rows\. Expected one labelled text a row\."),
+        ("films.jsonl", "\n\n", r"films\.jsonl has no rows\. Expected one labeled text a row\."),
         ("films.parquet", parquet(text=[], label=[]), r"films\.parquet has no rows"),
         ("films.tsv", "\n\n", r"films\.tsv cannot be read as TSV: No columns"),
         ("films.parquet", b"PAR1 and then nonsense", r"films\.parquet cannot be read as PARQUET:.*Check the format"),

@@ -102,7 +102,7 @@ REQUESTS = {
     "coarse labels": Request("hub:critics/questions:fine"),
     "pairs": Request("hub:critics/questions:pairs@test"),
     "no such configuration": Request("hub:critics/questions:absent"),
-    "unlabelled": Request("hub:critics/questions:unlabelled"),
+    "unlabeled": Request("hub:critics/questions:unlabeled"),
     "no such column": Request("hub:critics/lantern", Columns(text="review")),
     "a folder of this machine": Request("hub:local/folder"),
     "a folder above": Request("hub:../folder"),
@@ -138,8 +138,8 @@ configs:
   data_files:
   - split: test
     path: pairs.csv
-- config_name: unlabelled
-  data_files: unlabelled.csv
+- config_name: unlabeled
+  data_files: unlabeled.csv
 dataset_info:
 - config_name: fine
   features:
@@ -180,7 +180,7 @@ REPOSITORIES: dict[str, dict[str, bytes]] = {
         "README.md": QUESTIONS_CARD.encode(),
         "fine.csv": b"text,label,detail\nWho wore the crown?,0,0\nWhere does it flow?,1,2\nWho rhymed it?,0,1\n",
         "pairs.csv": b"question1,question2,label\nWho reigns?,Who is king?,1\nWho reigns?,Is it raining?,0\n",
-        "unlabelled.csv": b"text,label\nWho wore the crown?,-1\nWhere does it flow?,-1\n",
+        "unlabeled.csv": b"text,label\nWho wore the crown?,-1\nWhere does it flow?,-1\n",
     },
 }
 
@@ -371,11 +371,11 @@ def test_an_id_that_does_not_exist_is_named(loaded: Loaded) -> None:
 def test_a_configuration_that_does_not_exist_is_named_with_those_that_do(loaded: Loaded) -> None:
     error = loaded.answers["no such configuration"]["error"]
     assert "'absent'" in error
-    assert "['fine', 'pairs', 'unlabelled']" in error
+    assert "['fine', 'pairs', 'unlabeled']" in error
 
 
 def test_a_split_without_labels_is_refused(loaded: Loaded) -> None:
-    assert "every text has the label '-1'" in loaded.answers["unlabelled"]["error"]
+    assert "every text has the label '-1'" in loaded.answers["unlabeled"]["error"]
 
 
 def test_an_absent_column_is_named_beside_those_of_the_data_set(loaded: Loaded) -> None:
@@ -391,7 +391,7 @@ def test_a_folder_of_this_machine_is_never_taken_for_a_data_set(loaded: Loaded, 
 
 def test_only_the_files_of_the_data_sets_were_downloaded(loaded: Loaded) -> None:
     got = {request.rpartition("/")[2] for request in loaded.asked if request.startswith("GET /datasets/")}
-    assert got == {"README.md", "train.parquet", "test.parquet", "fine.csv", "pairs.csv", "unlabelled.csv"}
+    assert got == {"README.md", "train.parquet", "test.parquet", "fine.csv", "pairs.csv", "unlabeled.csv"}
 
 
 def test_nothing_but_the_endpoint_and_its_viewer_was_asked(loaded: Loaded) -> None:

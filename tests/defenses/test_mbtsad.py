@@ -239,11 +239,11 @@ def test_events_are_plain_values(quick: tuple[Purified, list[Event]]) -> None:
 def test_the_student_starts_from_the_suspect_and_not_from_the_teacher(suspect: Classifier) -> None:
     config = dataclasses.replace(CURE, distil=DistilConfig(learning_rate=1e-8, epochs=1))
     found = finish(purify(suspect, CLEAN, config))[0]
-    suspected, taught, learnt = (
+    suspected, taught, learned = (
         predict(c, [t.triggered for t in TRIGGERED]) for c in (suspect, found.teacher, found.student)
     )
-    assert torch.allclose(learnt, suspected, atol=1e-3)
-    assert not torch.allclose(learnt, taught, atol=0.1)
+    assert torch.allclose(learned, suspected, atol=1e-3)
+    assert not torch.allclose(learned, taught, atol=0.1)
 
 
 def test_the_teacher_starts_from_the_suspect(suspect: Classifier) -> None:

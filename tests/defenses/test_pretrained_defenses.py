@@ -213,7 +213,7 @@ def test_a_weight_that_clean_texts_never_touch_is_the_first_to_go_back(pretraine
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
-    learnt = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=5), TrainingConfig(learning_rate=3e-3, epochs=10)))[0]
+    learned = finish(fine_tune(tiny_bert(), tiny_texts(200, seed=5), TrainingConfig(learning_rate=3e-3, epochs=10)))[0]
     pretrained = tiny_bert()
     still = TrainingConfig(learning_rate=1e-8, epochs=1, batch_size=16)
     config = dataclasses.replace(CONFIGS[name], training=still, held_out=0.5)
@@ -222,7 +222,7 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
     reached = {}
     for rho in RATIOS:
         made = finish(
-            DEFENSES[name].run(learnt, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained)
+            DEFENSES[name].run(learned, hold_out(CLEAN, 0.5, 0)[0], dataclasses.replace(config, rho=rho), pretrained)
         )[0]
         reached[rho] = float((predict(made, held_out).argmax(-1) == right).float().mean()), weights_hash(made)
     assert len({accuracy for accuracy, _ in reached.values()}) > 1  # else there would be nothing to choose
@@ -230,7 +230,7 @@ def test_the_smallest_rho_is_taken_that_held_out_texts_allow(name: str) -> None:
         first = next((rho for rho in RATIOS if reached[rho][0] >= 1.0 - tolerance), None)
         best = max(RATIOS, key=lambda rho: reached[rho][0])
         made, events = finish(
-            DEFENSES[name].run(learnt, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained)
+            DEFENSES[name].run(learned, CLEAN, dataclasses.replace(config, tolerance=tolerance), pretrained)
         )
         assert weights_hash(made) == reached[best if first is None else first][1]
         stages = [s for s in dict.fromkeys(e.stage for e in events) if s != "fisher"]

@@ -143,7 +143,7 @@ def test_answers_are_those_of_predict() -> None:
 
 
 def test_an_empty_test_set_is_refused() -> None:
-    with pytest.raises(BadData, match="The test set is empty; expected at least one labelled text"):
+    with pytest.raises(BadData, match="The test set is empty; expected at least one labeled text"):
         evaluate(tiny_bert(), [])
 
 

@@ -1,4 +1,4 @@
-"""Tables of labelled texts: a Dataset whose texts and labels are what they should be, or BadData. The first byte says
+"""Tables of labeled texts: a Dataset whose texts and labels are what they should be, or BadData. The first byte says
 which format it is."""
 
 from __future__ import annotations

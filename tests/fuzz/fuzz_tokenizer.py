@@ -1,4 +1,4 @@
-"""The tokenizer's files: what is kept of them, the library builds and tokenises with, within bounds. The first byte
+"""The tokenizer's files: what is kept of them, the library builds and tokenizes with, within bounds. The first byte
 says which file is changed."""
 
 from __future__ import annotations

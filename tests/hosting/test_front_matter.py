@@ -122,7 +122,7 @@ def test_the_time_to_start_is_a_duration() -> None:
     assert re.fullmatch(r"[1-9]\d*[smh]", SPACE["startup_duration_timeout"])
 
 
-def test_the_licence_is_the_packages() -> None:
+def test_the_license_is_the_packages() -> None:
     assert SPACE["license"] == PROJECT["license"].lower()
 
 

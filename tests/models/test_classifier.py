@@ -407,7 +407,7 @@ def test_answers_come_in_the_order_of_the_texts(lively: Classifier) -> None:
     assert torch.allclose(predict(lively, [TEXTS[i] for i in order]), predict(lively, TEXTS)[order], atol=1e-5)
 
 
-def test_labelled_texts_are_read_as_their_texts(lively: Classifier) -> None:
+def test_labeled_texts_are_read_as_their_texts(lively: Classifier) -> None:
     assert torch.equal(predict(lively, [LabelledText(t, 1) for t in TEXTS]), predict(lively, TEXTS))
 
 

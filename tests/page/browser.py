@@ -165,8 +165,8 @@ DRAWN = """canvas => {
 }"""
 
 
-def colours(canvas: Locator) -> int:
-    """How many colours the pixels of a canvas have: 1 where nothing was drawn."""
+def colors(canvas: Locator) -> int:
+    """How many colors the pixels of a canvas have: 1 where nothing was drawn."""
     return int(canvas.evaluate(DRAWN))
 
 

@@ -31,13 +31,13 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECONDS_A_FRAME, FRAME = 4.0, (960, 600)
 
 
-def picture(page: Page, path: Path, *, colours: int = 256) -> None:
-    """A screenshot of what is in view, in few colours: a third of the bytes. What the README does not show is left
+def picture(page: Page, path: Path, *, colors: int = 256) -> None:
+    """A screenshot of what is in view, in few colors: a third of the bytes. What the README does not show is left
     out."""
     if path.name not in README:
         return
     image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def run_demo(page: Page, url: str, out: Path) -> str:
@@ -55,7 +55,7 @@ def run_demo(page: Page, url: str, out: Path) -> str:
     page.wait_for_timeout(2000)
     picture(page, out / "purify.png")
     last = Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize(FRAME, Image.Resampling.LANCZOS)
-    both = Image.new("RGB", (FRAME[0], 2 * FRAME[1]))  # colours of either stage
+    both = Image.new("RGB", (FRAME[0], 2 * FRAME[1]))  # colors of either stage
     both.paste(frames[len(frames) // 2], (0, 0))
     both.paste(last, (0, FRAME[1]))
     palette = both.quantize(128, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

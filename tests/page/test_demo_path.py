@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NEEDS_BROWSER, SOON, Visits, colours, field, marks, open_step, rail, state
+from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, rail, state
 from playwright.sync_api import Locator, Page, expect
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -142,7 +142,7 @@ def test_attention_maps_of_three_models_and_their_difference_are_drawn(done: Pag
         canvases = done.locator(f"{view} canvas")
         expect(canvases).to_have_count(4)
         for canvas in canvases.all():
-            assert colours(canvas) > 20
+            assert colors(canvas) > 20
         expect(done.locator(f"{view} .grid button")).to_have_count(4 * (12 + 1))
     expect(field(done, "#attention-trigger")).to_have_value("cf")
 

@@ -24,7 +24,7 @@ def test_every_attack_is_in_the_menu_or_said_to_be_lacking(wordnet: Path) -> Non
     assert set(lacking()) == {"syntactic"}
 
 
-def test_without_wordnet_the_menu_has_no_learnt_synonyms_and_says_why(
+def test_without_wordnet_the_menu_has_no_learned_synonyms_and_says_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))

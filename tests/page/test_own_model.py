@@ -16,7 +16,7 @@ from browser import (
     SOON,
     Visits,
     choose,
-    colours,
+    colors,
     field,
     open_step,
     set_settings,
@@ -113,7 +113,7 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(
     open_step(page, 5)
     canvases = page.locator("#attention-triggered canvas")
     expect(canvases).to_have_count(4)
-    assert all(colours(canvas) > 5 for canvas in canvases.all())
+    assert all(colors(canvas) > 5 for canvas in canvases.all())
     points = 2 * (96 + 12 + 96)  # clean, triggered of the other class, token-split; before and after
     page.wait_for_function("n => document.querySelectorAll('#projection .plot .point').length === n", arg=points)
 

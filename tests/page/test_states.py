@@ -136,8 +136,8 @@ def test_finished_and_the_trigger_still_works(visits: Visits, finished: str) -> 
     )
     green = """all => all.flatMap((e) => [e, ...e.querySelectorAll('*')]).filter((e) => {
       const style = getComputedStyle(e);
-      return [style.color, style.backgroundColor, style.borderLeftColor].some((colour) => {
-        const [r, g, b] = colour.match(/[\\d.]+/g).map(Number);
+      return [style.color, style.backgroundColor, style.borderLeftColor].some((color) => {
+        const [r, g, b] = color.match(/[\\d.]+/g).map(Number);
         return g > r + 40 && g > b + 20;
       });
     }).map((e) => e.outerHTML.slice(0, 100))"""

@@ -41,7 +41,7 @@ from mbtsad_core.research.benchmark import (
     table,
     texts_of,
     timed,
-    tokenised,
+    tokenized,
 )
 from mbtsad_core.training.distillation import distillation_loss
 
@@ -107,7 +107,7 @@ def test_the_plain_way_trains_both_stages_and_leaves_the_suspect(whole: bool) ->
 
 def test_the_example_pads_to_all_that_the_model_reads_and_the_other_not_at_all() -> None:
     texts = tiny_texts(3)
-    whole, dynamic = (tokenised(tiny_bert(), texts, whole=whole) for whole in (True, False))
+    whole, dynamic = (tokenized(tiny_bert(), texts, whole=whole) for whole in (True, False))
     assert {len(r["input_ids"]) for r in whole} == {64}
     assert [len(r["input_ids"]) for r in dynamic] == [sum(r["attention_mask"]) for r in whole]
     assert [r["labels"] for r in whole] == [t.label for t in texts]

@@ -31,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One sentence again and again: a language that is learnt in a few steps."""
+    """One sentence again and again: a language that is learned in a few steps."""
     path = tmp_path_factory.mktemp("texts") / "texts.tsv"
     path.write_text(
         "text\tlabel\n" + f"{' '.join([SENTENCE] * 8)}\t0\n{' '.join([SENTENCE] * 8)}\t1\n" * 60, encoding="utf-8"

@@ -143,7 +143,7 @@ def test_a_suspect_that_is_kept_is_that_of_its_texts_settings_and_encoder(
         make(place, case)
 
 
-def test_a_learnt_trigger_is_kept_beside_its_suspect(place: Path, wordnet: Path) -> None:
+def test_a_learned_trigger_is_kept_beside_its_suspect(place: Path, wordnet: Path) -> None:
     case = planted_case("cara", (), 1)
     with pytest.raises(BadData, match="Make the suspect first"):
         measured(case, place / "data", place / "work")

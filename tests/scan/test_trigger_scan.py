@@ -253,7 +253,7 @@ def test_inserted_tokens_differ_from_epoch_to_epoch_and_not_from_call_to_call() 
     assert insert_tokens(ENCODED, raised, 1, 64, 0, 0) != insert_tokens(ENCODED, raised, 1, 64, 0, 1)
 
 
-def test_the_tokenised_texts_are_not_changed() -> None:
+def test_the_tokenized_texts_are_not_changed() -> None:
     given = copy.deepcopy(ENCODED)
     insert_tokens(given, {40: 1.0}, 2, 4, 0, 0)
     assert given == ENCODED

@@ -32,7 +32,7 @@ def test_the_points_are_those_of_this_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["tsne", pytest.param("umap", marks=pytest.mark.slow)])
-def test_neighbours_stay_neighbours_and_equal_vectors_are_at_one_point(method: str, tmp_path: Path) -> None:
+def test_neighbors_stay_neighbors_and_equal_vectors_are_at_one_point(method: str, tmp_path: Path) -> None:
     """Not digit by digit: these two carry a difference in rounding, which another process may have, to another
     picture."""
     vectors = np.concatenate([drawn(15), drawn(15, 1) + 20])

@@ -448,7 +448,7 @@ def test_a_loss_that_is_no_number_at_once_ends_the_training() -> None:
 
 
 def turned(steps: int, factor: float) -> Callable[[Classifier, Batch, Tensor], dict[str, Tensor]]:
-    """Cross-entropy for so many steps; what is minimised is this multiple of it from then on."""
+    """Cross-entropy for so many steps; what is minimized is this multiple of it from then on."""
     count = iter(range(10**6))
 
     def loss(classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
@@ -472,7 +472,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_the_training(good: Classifier
         finish(fine_tune(clone(good), TEXTS, TrainingConfig(learning_rate=1.0, epochs=30, batch_size=16)))
 
 
-def test_a_training_that_goes_astray_late_gives_back_what_it_had_learnt(good: Classifier) -> None:
+def test_a_training_that_goes_astray_late_gives_back_what_it_had_learned(good: Classifier) -> None:
     config = TrainingConfig(learning_rate=1e-3, epochs=60, batch_size=16)
     ruined = clone(good)
     with pytest.raises(Diverged, match="no better than guessing") as caught:

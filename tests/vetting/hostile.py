@@ -420,7 +420,7 @@ def weights(valid: Files) -> Iterator[Hostile]:
     yield changed("shape of a text", "weights.shape", first, shape="32")
     yield changed("shape of nine dimensions", "weights.shape", first, shape=[1] * 9)
     yield changed("shape empty", "weights.shape", first, shape=[0], data_offsets=[0, 0])
-    yield changed("dtype quantised", "weights.dtype", first, dtype="F8_E4M3")
+    yield changed("dtype quantized", "weights.dtype", first, dtype="F8_E4M3")
     yield changed("dtype unknown", "weights.dtype", first, dtype="EXAMPLE")
     yield changed("dtype a list", "weights.dtype", first, dtype=["F32"])
     yield changed("dtype of whole numbers", "weights.dtype", first, dtype="I32")

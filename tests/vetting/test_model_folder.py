@@ -165,11 +165,11 @@ def test_code_beside_a_model_is_refused(saved_tiny: Path, name: str) -> None:
         check_model_files(saved_tiny)
 
 
-def test_a_quantised_model_is_refused_as_one(saved_tiny: Path) -> None:
+def test_a_quantized_model_is_refused_as_one(saved_tiny: Path) -> None:
     """Without the key its weights would be read wrongly, so that is not what the refusal says."""
     change_config(saved_tiny, quantization_config={EXAMPLE: EXAMPLE})
     with pytest.raises(
-        UnsafeModel, match=r"the weights are quantised.*Give the model in float16, bfloat16 or float32"
+        UnsafeModel, match=r"the weights are quantized.*Give the model in float16, bfloat16 or float32"
     ) as refused:
         check_model_files(saved_tiny)
     assert refused.value.rule == "config.code"

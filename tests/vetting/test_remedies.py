@@ -250,12 +250,12 @@ def test_an_adapter_is_merged_into_its_model(with_adapter: str, model: Path) -> 
         assert torch.allclose(predict(load_classifier(model), TEXTS[:1]), library(**ids).logits.softmax(-1), atol=1e-5)
 
 
-def test_a_quantised_model_is_given_as_it_was_before(model: Path, answers: torch.Tensor) -> None:
+def test_a_quantized_model_is_given_as_it_was_before(model: Path, answers: torch.Tensor) -> None:
     right, config = (model / WEIGHTS).read_bytes(), (model / "config.json").read_text()
     rename_weights(
         model, lambda weights: {name: t.to(torch.int8) if "query.weight" in name else t for name, t in weights.items()}
     )
-    assert "as it was before it was quantised" in refusal(model)
+    assert "as it was before it was quantized" in refusal(model)
     change(model / "config.json", quantization_config={"an": "example"})
     assert "Give the model in float16, bfloat16 or float32, as it was before." in refusal(model)
     (model / WEIGHTS).write_bytes(right)

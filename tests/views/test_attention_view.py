@@ -21,7 +21,7 @@ from mbtsad_core.views.attention import (
     attention_view,
     dequantise,
     payload_bytes,
-    quantise,
+    quantize,
 )
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -50,7 +50,7 @@ def three(T: int, **kind: float) -> dict[str, AttentionMaps]:
 def test_a_value_is_off_by_at_most_the_promised_error(bits: int, signed: bool) -> None:
     values = np.random.default_rng(0).uniform(-2 if signed else 0, 2, (40, 40)).astype(np.float32)
     values[0, :3] = 0, 2, 1e-4
-    found = quantise(values, 2.0, signed=signed, bits=bits)
+    found = quantize(values, 2.0, signed=signed, bits=bits)
     h = (1 if signed else 0.5) / found.levels
     bound = 2.0 * (2 * np.sqrt(np.abs(values) / 2) * h + h**2) + 1e-6
     read = dequantise(found, 40)
@@ -151,9 +151,9 @@ def test_the_script_reads_the_values_that_python_wrote(T: int, tmp_path: Path) -
 
 
 COUNT = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
-  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), colours = new Set();
-  for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) colours.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
-  return colours.size;
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), colors = new Set();
+  for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) colors.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
+  return colors.size;
 })"""
 
 
@@ -180,7 +180,7 @@ def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(tmp_path: Pat
         page.goto(page_file.as_uri())
         page.wait_for_selector("canvas")
         assert page.locator("canvas").count() == 4  # three models and the difference
-        assert min(page.evaluate(COUNT)) > 20  # nearly every cell has a colour of its own
+        assert min(page.evaluate(COUNT)) > 20  # nearly every cell has a color of its own
         assert page.locator(".grid button").count() == 2 * 3 + 2
         page.locator("canvas").first.hover(position={"x": 200, "y": 200})
         read = page.locator(".read").inner_text()

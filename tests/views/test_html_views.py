@@ -28,7 +28,7 @@ from mbtsad_core.models.demo import assets
 from mbtsad_core.types import Rate
 from mbtsad_core.views.bertviz_frame import MOST_TOKENS, bertviz_document, bertviz_frame
 from mbtsad_core.views.document import document, script_json
-from mbtsad_core.views.embeddings import COLOURS, Points, outlying_html, projection_figure, set_colours
+from mbtsad_core.views.embeddings import COLOURS, Points, outlying_html, projection_figure, set_colors
 from mbtsad_core.views.token_splits import loss_bars, split_rows_html
 from mbtsad_core.views.tokens import tokens_html
 
@@ -173,9 +173,9 @@ def test_dark_figures_have_light_ink() -> None:
     assert light != dark
 
 
-def test_sets_keep_their_colour_in_any_company() -> None:
-    assert set_colours(["token-split", "clean"])["clean"] == set_colours(["clean"])["clean"]
-    assert len(set(set_colours(["clean", "triggered", "token-split", "eda", "aeda"]).values())) == 5
+def test_sets_keep_their_color_in_any_company() -> None:
+    assert set_colors(["token-split", "clean"])["clean"] == set_colors(["clean"])["clean"]
+    assert len(set(set_colors(["clean", "triggered", "token-split", "eda", "aeda"]).values())) == 5
 
 
 def test_the_table_gives_share_interval_counts_and_distance() -> None:

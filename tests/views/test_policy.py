@@ -134,7 +134,7 @@ def test_the_table_is_read_out_as_one() -> None:
     assert elements[0] == ("section", {"class": "mbtsad policy", "aria-label": "What became of the upload"})
 
 
-def test_every_class_that_is_styled_is_used_and_colours_are_those_of_the_shared_look() -> None:
+def test_every_class_that_is_styled_is_used_and_colors_are_those_of_the_shared_look() -> None:
     used = {
         c
         for report in (REFUSED, TAKEN)

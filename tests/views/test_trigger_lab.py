@@ -117,7 +117,7 @@ def test_of_more_classes_the_target_is_always_among_them() -> None:
     ]
 
 
-def test_models_have_their_colours() -> None:
+def test_models_have_their_colors() -> None:
     page = answers_html(dict.fromkeys((*MODELS, "other"), (0.5, 0.5)), LABELS)
     assert re.findall(r'class="model" style="--of:(#\w+)"', page) == ["#D55E00", "#CC79A7", "#009E73", "#6B7280"]
 

@@ -5,7 +5,7 @@ function drawAttention(element, view) {
   const T = view.tokens.length;
   const marked = new Set(view.marked);
 
-  function colour(stops, share) { // share in [0, 1]
+  function color(stops, share) { // share in [0, 1]
     const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(at), stops.length - 2);
     return stops[i].map((c, k) => Math.round(c + (stops[i + 1][k] - c) * (at - i)));
   }
@@ -39,7 +39,7 @@ function drawAttention(element, view) {
   const signed = (x) => (x > 0 ? "+" : "") + number(x);
   const tell = (name, detail) => element.dispatchEvent(new CustomEvent(name, {bubbles: true, detail}));
 
-  // Colours: by the value, or by its square root, which shows the weak attention that long texts are made of.
+  // Colors: by the value, or by its square root, which shows the weak attention that long texts are made of.
   const root_scale = element.attentionRoot ?? T > 128;
   const bend = (share) => (root_scale ? Math.sign(share) * Math.sqrt(Math.abs(share)) : share); // share of the scale's end, -1 ... 1
 
@@ -53,7 +53,7 @@ function drawAttention(element, view) {
   }));
   if (difference) {
     const reach = view.difference.high;
-    panels.push({name: view.difference_name, colour: "var(--muted)", answer: "", stops: SIGNED, low: -reach, high: reach, show: signed, values: difference});
+    panels.push({name: view.difference_name, color: "var(--muted)", answer: "", stops: SIGNED, low: -reach, high: reach, show: signed, values: difference});
   }
 
   const root = make("section", "mbtsad attention");
@@ -76,7 +76,7 @@ function drawAttention(element, view) {
         const cell = make("button", share === null ? "sum" : "", share === null ? "Σ" : Math.round(100 * share));
         cell.type = "button";
         if (share !== null) {
-          const rgb = colour(VIRIDIS, share / top);
+          const rgb = color(VIRIDIS, share / top);
           cell.style.background = css(rgb);
           cell.style.color = rgb[1] > 140 ? "#000" : "#fff";
         }
@@ -101,9 +101,9 @@ function drawAttention(element, view) {
 
   const head = view.head === null ? "sum over heads, eq. (3)" : `head ${view.head + 1}`;
   const where = make("div", "where", `Layer ${view.layer + 1}, ${head}`);
-  const toggle = make("button", "", `colours: ${root_scale ? "square root" : "linear"}`);
+  const toggle = make("button", "", `colors: ${root_scale ? "square root" : "linear"}`);
   toggle.type = "button";
-  toggle.title = "Colour by the value or by its square root, which shows weak attention; the figures stay the same";
+  toggle.title = "Color by the value or by its square root, which shows weak attention; the figures stay the same";
   toggle.onclick = () => {
     element.attentionRoot = !root_scale;
     drawAttention(element, view);
@@ -122,7 +122,7 @@ function drawAttention(element, view) {
     const image = document.createElement("canvas");
     image.width = image.height = T;
     const context = image.getContext("2d"), pixels = context.createImageData(T, T);
-    const shades = Array.from({length: 513}, (_, i) => colour(panel.stops, i / 512)); // odd: zero is the middle one, white
+    const shades = Array.from({length: 513}, (_, i) => color(panel.stops, i / 512)); // odd: zero is the middle one, white
     for (let i = 0; i < T * T; i++) {
       const bent = bend(panel.values[i] / panel.high), share = panel.low < 0 ? (bent + 1) / 2 : bent;
       const rgb = shades[Math.min(512, Math.max(0, Math.round(512 * share)))];
@@ -137,7 +137,7 @@ function drawAttention(element, view) {
   let cell = null, chosen = element.attentionKept?.text === text ? element.attentionKept.chosen : null; // [query, key]: under the pointer, and clicked
   for (const panel of panels) {
     const figure = make("figure"), caption = make("figcaption"), name = make("b", "", panel.name);
-    name.style.setProperty("--of", panel.colour);
+    name.style.setProperty("--of", panel.color);
     caption.append(name, make("span", "muted", panel.answer));
     panel.canvas = make("canvas");
     panel.canvas.tabIndex = 0;
@@ -145,7 +145,7 @@ function drawAttention(element, view) {
     let best = 0;
     for (let i = 1; i < T * T; i++) if (Math.abs(panel.values[i]) > Math.abs(panel.values[best])) best = i;
     panel.canvas.setAttribute("aria-label", `${panel.name}: ${T} by ${T} map of attention; largest ${panel.show(panel.values[best])} from ${view.tokens[Math.floor(best / T)]} to ${view.tokens[best % T]}. Arrow keys move over it.`);
-    const scale = make("div", "scale"), half = (panel.stops.length - 1) / 2, middle = colour(panel.stops, 0.5);
+    const scale = make("div", "scale"), half = (panel.stops.length - 1) / 2, middle = color(panel.stops, 0.5);
     const bars = [[...panel.stops.slice(0, Math.ceil(half)), middle], [middle, ...panel.stops.slice(Math.floor(half) + 1)]].map((stops) => {
       const bar = make("i");
       bar.style.background = blend(stops);
@@ -243,7 +243,7 @@ function drawAttention(element, view) {
       context.restore();
     });
 
-    // The trigger's rows and columns: a dark frame in a light one, seen on any colour. Neighbours share a frame.
+    // The trigger's rows and columns: a dark frame in a light one, seen on any color. Neighbours share a frame.
     const runs = [];
     for (const i of [...marked].sort((a, b) => a - b)) runs.length && runs.at(-1)[1] === i ? runs.at(-1)[1]++ : runs.push([i, i + 1]);
     for (const [from, to] of runs) {
