@@ -59,9 +59,10 @@ def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *,
             kind = {"action": argparse.BooleanOptionalAction}
         elif s.choices:
             kind = {"choices": s.choices}
-        names = (s.flag, flag_of(s.old_path)) if s.was else (s.flag,)
-        text = f"{s.help} ({about})".replace("%", "%%")
-        group.add_argument(*names, dest="/".join(s.path), default=None, help=text, **kind)
+        kind |= {"dest": "/".join(s.path), "default": None}
+        group.add_argument(s.flag, help=f"{s.help} ({about})".replace("%", "%%"), **kind)
+        if s.was:  # read, and not shown
+            group.add_argument(flag_of(s.old_path), help=argparse.SUPPRESS, **kind)
 
 
 def read_settings(args: argparse.Namespace, config: Config) -> Any:

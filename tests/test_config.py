@@ -343,3 +343,6 @@ def test_a_script_may_use_the_flags_that_settings_had() -> None:
         parser.parse_args(new), PurifyConfig()
     )
     assert read_settings(parser.parse_args(old), PurifyConfig()) != PurifyConfig()
+    shown = parser.format_help()
+    assert all(flag in shown for flag in new[::2])
+    assert not any(flag in shown for flag in old[::2])

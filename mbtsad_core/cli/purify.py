@@ -38,8 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run MBTSAD: retrain a copy of the suspect on token-split clean texts, then distil its attention maps, hidden
-    states and labels into another copy. Without arguments: the demo, some minutes on two cores."""
+    """Run MBTSAD: scan for a trigger, retrain a copy of the suspect on token-split clean texts, then distil its
+    attention maps, hidden states and labels into another copy. Without arguments: the demo, some minutes on two
+    cores."""
     from mbtsad_core.service.purification import execute
     from mbtsad_core.views.report import report_text
 

@@ -26,10 +26,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
     parser.add_argument(
         "--sandbox",
-        "--cage",
         action="store_true",
         help="judge it in a process with limits, and load it and ask it once there if it is clean",
     )
+    parser.add_argument("--cage", dest="sandbox", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     add_settings(parser, VettingConfig(), "limits of a model")
     add_settings(parser, SandboxConfig(), "limits of the sandbox")
 
