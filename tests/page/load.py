@@ -130,7 +130,7 @@ class Visitor:
 
     async def type(self) -> None:
         data = [None, self._sentence(), "positive", "cf", "suspect", "gradient"]
-        await self._timed("typed", self.page.listener("both", "sentence-box"), data)
+        await self._timed("typed", self.page.listener("answer_and_weigh", "sentence-box"), data)
 
     async def look_inside(self) -> None:
         await self._timed(

@@ -298,7 +298,9 @@ def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
     assert visits.store.get(ids["expired"]).state is State.EXPIRED
     page = visits.visitor(f"?job={ids['expired']}")
     state(page, "expired")
-    expect(page.locator("#job-panel")).to_contain_text("were kept for a limited time and are gone. Start a new run.")
+    expect(page.locator("#job-panel")).to_contain_text(
+        "The results were kept for a limited time, and they are gone now. Start a new run."
+    )
     look(page, "expired")
     open_step(page, 7)
     expect(page.locator("#take-away")).to_contain_text("its files are gone: start a new one in step 4")
@@ -319,7 +321,7 @@ def test_hosting_without_background_jobs(
     root = tmp_path / "jobs"
     with serving(root) as url:
         visits = Visits(browser, url, root)
-        id = visits.store.create(request(suspect_dir, tmp_path, epochs=20).to_dict())
+        id = visits.store.create(request(suspect_dir, tmp_path, epochs=8).to_dict())
         page = visits.visitor(f"?job={id}")
         expect(page.locator("#job-panel h3")).to_have_text(re.compile("Running|Queued"))
         expect(page.locator("#job-panel")).to_contain_text("This host has no background jobs: keep the page open.")

@@ -123,7 +123,7 @@ def test_a_default_that_changes_makes_another_point_named_or_not(method: str, mo
                 other = grid.replace(default, {tuple(name.split(".")): value * 1.1 or 0.1})
                 family: dict[str, Any] = grid.DETECTORS if method in grid.DETECTORS else grid.DEFENSES
                 changed.setitem(family, method, dataclasses.replace(family[method], config=other))
-                assert point.key != key, name
+                assert GridPoint(CASE, method, {}, 64, 1).key != key, name
             assert GridPoint(CASE, method, {name: value}, 64, 1).key == key  # the same thing has one row
 
 

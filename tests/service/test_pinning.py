@@ -74,7 +74,7 @@ def test_report_and_card_name_the_commit(asked: Request, tmp_path: Path) -> None
     assert f"Purification of {SOURCE}@{FIRST}" in (out / "report.html").read_text(encoding="utf-8")
     card = (out / "model" / "README.md").read_text(encoding="utf-8")
     assert f"Commit of the suspect on the Hub: `{FIRST}`" in card
-    assert 'base_model: "critics/tiny"' in card
+    assert "base_model: critics/tiny\n" in card
 
 
 def test_a_run_of_an_older_version_without_a_commit_is_held_to_the_weights(
