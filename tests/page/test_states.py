@@ -29,7 +29,7 @@ from browser import (
 )
 from conftest import ROOT, tiny_texts
 from playwright.sync_api import Browser, Page, expect
-from server import serving
+from server import serving, until
 
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
 from mbtsad_core.config import RetrainConfig
@@ -257,12 +257,10 @@ def past(
             store.begin(id, os.getpid())
             store.fail(id, _explain(MemoryError()))
         store.expire()
-        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=24).to_dict())
+        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=40).to_dict())
     with serving(root) as url:
         visits = Visits(browser, url, root)
-        page = visits.visitor(f"?job={ids['interrupted']}")
-        state(page, TRAINS)
-        page.close()
+        until(lambda: visits.store.get(ids["interrupted"]).stage == "retrain")
         visits.store.close()
     with serving(root) as url:
         visits = Visits(browser, url, root)
@@ -303,7 +301,7 @@ def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
     )
     look(page, "expired")
     open_step(page, 7)
-    expect(page.locator("#take-away")).to_contain_text("its files are gone: start a new one in step 4")
+    expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 4.")
     visits.check()
 
 
