@@ -41,9 +41,9 @@ class SplitText:
 
 
 def split_tokens(text: str, rng: random.Random, config: SplitConfig = SplitConfig()) -> SplitText:
-    """Cut k random words of `text` in two, k = clip(ceil(share * tokens), least, cap).
+    """Cut k random words of `text` in two, k = clip(ceil(aug_p * tokens), aug_min, aug_max).
 
-    Tokens are words and punctuation marks; words of at least `min_length` letters, signs of vowels counted, can be cut,
+    Tokens are words and punctuation marks; words of at least `min_char` letters, signs of vowels counted, can be cut,
     at a point that is uniform over 1 ... length - 2, so that the second part has two of them or more, and that lies
     between two characters as a person reads them. A text without such words comes back unchanged, with no cuts.
     """

@@ -15,8 +15,8 @@ from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
-from mbtsad_core.training.stages import Save, Stage, run_stages
-from mbtsad_core.training.state import TrainState
+from mbtsad_core.training.stages import Stage, run_stages
+from mbtsad_core.training.state import Save, TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps
 
 

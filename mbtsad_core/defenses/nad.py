@@ -25,7 +25,6 @@ def nad(
 ) -> Steps[Classifier]:
     """A copy of the suspect, distilled towards a teacher that was fine-tuned on the clean texts as they are.
 
-
     The teacher learns each clean text as often in an epoch as its student has forms of it, K splits and the originals,
     so that both stages have as many steps as MBTSAD's; what is left between the two is what token splitting adds.
     Deviation: NAD's maps are those of three blocks of a convolutional network, compared by a mean square; here eqs. (1)

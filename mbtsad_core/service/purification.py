@@ -126,7 +126,7 @@ class Inputs:
 
 
 STANDS_OUT = 0.5  # nats
-NAMED = 8  # pieces, at most
+NAMED = 8  # tokens, at most
 
 
 @dataclass(frozen=True)
@@ -492,7 +492,7 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:
-    """The pieces that stand out, as they are read, the worst first."""
+    """The tokens that stand out, as they are read, the worst first."""
     worst = sorted((nats, token) for token, nats in models.found.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
     return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in worst)
 

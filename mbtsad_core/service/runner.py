@@ -196,32 +196,10 @@ def _is_starting(job: Job) -> bool:
     return job.pid is None and job.heartbeat is not None and time.time() - job.heartbeat < START
 
 
-WORKER = (sys.executable, "-P", "-m", "mbtsad_core.service.worker")
+class _StoreRunner:
+    """What a runner answers from the store alone, whoever does the work."""
 
-
-class DetachedRunner:
-    """Jobs run in child processes that outlive this one, each of the `program` in a `sandbox`; a thread starts them,
-    watches them, and ends them."""
-
-    detached = True
-
-    def __init__(
-        self,
-        root: Path,
-        config: JobsConfig = JobsConfig(),
-        sandbox: SandboxConfig = SandboxesConfig().run,
-        program: Sequence[str] = WORKER,
-    ) -> None:
-        self.store, self.config, self.sandbox, self.program = Store(root), config, sandbox, program
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._wake, self._closing = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
-        self._thread.start()
-
-    def submit(self, request: Asked, owner: str = "") -> str:
-        id = _submit(self.store, self.config, request, owner)
-        self._wake.set()
-        return id
+    store: Store
 
     def cancel(self, id: str) -> None:
         self.store.request_cancel(id)
@@ -249,6 +227,34 @@ class DetachedRunner:
 
     def output(self, id: str) -> Path:
         return self.store.directory(id) / RUN
+
+
+WORKER = (sys.executable, "-P", "-m", "mbtsad_core.service.worker")
+
+
+class DetachedRunner(_StoreRunner):
+    """Jobs run in child processes that outlive this one, each of the `program` in a `sandbox`; a thread starts them,
+    watches them, and ends them."""
+
+    detached = True
+
+    def __init__(
+        self,
+        root: Path,
+        config: JobsConfig = JobsConfig(),
+        sandbox: SandboxConfig = SandboxesConfig().run,
+        program: Sequence[str] = WORKER,
+    ) -> None:
+        self.store, self.config, self.sandbox, self.program = Store(root), config, sandbox, program
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Asked, owner: str = "") -> str:
+        id = _submit(self.store, self.config, request, owner)
+        self._wake.set()
+        return id
 
     def run(self, id: str) -> Iterator[Event]:
         return iter(())
@@ -374,7 +380,7 @@ def _how_it_ended(child: subprocess.Popen[bytes] | None) -> str:
     return "it ended without a word. The job's log on the server may have the details."
 
 
-class AttachedRunner:
+class AttachedRunner(_StoreRunner):
     """Jobs run in the caller of `run`, in slices of at most `seconds`: for hosts such as ZeroGPU, which lend a GPU to a
     call for a limited time and forbid child processes. Each slice ends at a checkpoint.
 
@@ -401,32 +407,8 @@ class AttachedRunner:
         return _submit(self.store, self.config, request, owner)
 
     def cancel(self, id: str) -> None:
-        self.store.request_cancel(id)
+        super().cancel(id)
         self._mend(id)
-
-    def measure(self, id: str, triggers: Sequence[str], target: str) -> int:
-        return self.store.set_measure(id, triggers, target)
-
-    def measures(self, id: str) -> list[Measure]:
-        return self.store.measures(id)
-
-    def status(self, id: str) -> Status:
-        return status(self.store, id)
-
-    def events(self, id: str, after: int = 0) -> list[Recorded]:
-        return self.store.events(id, after)
-
-    def job(self, id: str) -> Job:
-        return self.store.get(id)
-
-    def jobs(self, owner: str) -> list[Job]:
-        return self.store.of_owner(owner)
-
-    def unexpired(self) -> list[Job]:
-        return self.store.in_state(*(state for state in State if state is not State.EXPIRED))
-
-    def output(self, id: str) -> Path:
-        return self.store.directory(id) / RUN
 
     def run(self, id: str) -> Iterator[Event]:
         """Work on the job, slice after slice, until it ends or the caller closes this generator; nothing where another

@@ -23,8 +23,8 @@ from mbtsad_core.training.attention_map import (
     choose,
     distance_of_maps,
 )
-from mbtsad_core.training.fine_tuning import Epochs, Perturb, Save, fine_tune
-from mbtsad_core.training.state import TrainState
+from mbtsad_core.training.fine_tuning import Epochs, Perturb, fine_tune
+from mbtsad_core.training.state import Save, TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps, Trace
 
 __all__ = ["attention_energy", "attention_transfer", "distil", "distillation_loss", "hidden_state_loss"]

@@ -20,7 +20,7 @@ from mbtsad_core.training.batch_gradient import BatchGradient, Loss, Share, clas
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.divergence import ANSWERED, PROBED, DivergenceWatch, mean_loss
 from mbtsad_core.training.several_processes import of_first, own_draws, share_weights, this_of_all
-from mbtsad_core.training.state import TrainState, capture, restore
+from mbtsad_core.training.state import Save, TrainState, capture, restore
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 Epochs = Callable[[int], Sequence[LabelledText]]
@@ -28,8 +28,6 @@ Epochs = Callable[[int], Sequence[LabelledText]]
 
 Perturb = Callable[[list[Encoded], int], list[Encoded]]
 """(tokenized texts, epoch) -> what is trained on in their place."""
-
-Save = Callable[[TrainState], None]
 
 
 def fine_tune(

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from mbtsad_core.training.state import TrainState
+from mbtsad_core.training.state import Save, TrainState
 from mbtsad_core.types import Steps
 
 W = TypeVar("W")
-Save = Callable[[TrainState], None]
 
 
 @dataclass(frozen=True)

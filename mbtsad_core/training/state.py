@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ class TrainState:
         """This state with the weights of another model that it goes with, under `prefix/`."""
         weights = {f"{prefix}/{k}": v.detach().to("cpu", copy=True).contiguous() for k, v in model.state_dict().items()}
         return dataclasses.replace(self, tensors=self.tensors | weights)
+
+
+Save = Callable[[TrainState], None]
 
 
 def capture(stage: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
