@@ -38,7 +38,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run MBTSAD: scan for a trigger, retrain a copy of the suspect on token-split clean texts, then distil its
+    """Run MBTSAD: scan for a trigger, retrain a copy of the suspect on token-split clean texts, then distill its
     attention maps, hidden states and labels into another copy. Without arguments: the demo, some minutes on two
     cores."""
     from mbtsad_core.service.purification import execute

@@ -57,8 +57,8 @@ class Purify:
 
 def purify_step(parts: Parts) -> Purify:
     lede(
-        "Retrain a copy on the split texts, then distil its attention maps and hidden states into another copy of the "
-        "suspect. Watch the backdoor while it trains."
+        "Scan the vocabulary for a trigger, retrain a copy on the split texts, then distill its attention maps and "
+        "hidden states into another copy of the suspect. Watch the backdoor while it trains."
     )
     with gr.Row():
         with gr.Column(scale=7, min_width=340):
