@@ -75,9 +75,8 @@ def insert(text: str, parts: Sequence[str], rng: random.Random, window: int | No
     order = list(parts)
     rng.shuffle(order)
     drawn = [(rng.choice(places), part) for part in order]
-    for place, part in sorted(
-        drawn, key=lambda d: d[0], reverse=True
-    ):  # from the end, so that the places ahead stay true
+    for place, part in sorted(drawn, key=lambda d: d[0], reverse=True):
+        # From the end, so that the places ahead stay true
         padded = f"{padded[:place]}{part} {padded[place:]}"
     return padded[:-1]
 

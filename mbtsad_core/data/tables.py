@@ -85,9 +85,8 @@ def read_table(path: Path) -> Table:
             f"{path.name} cannot be read as {kind}: {_reason(error)}. Check the format and the encoding (UTF-8)."
         ) from error
     frame = table.frame
-    if suffix in (".tsv", ".csv") and not isinstance(
-        frame.index, pd.RangeIndex
-    ):  # pandas took the first fields for row names
+    if suffix in (".tsv", ".csv") and not isinstance(frame.index, pd.RangeIndex):
+        # Pandas took the first fields for row names
         raise BadData(
             f"{path.name}: the rows have more fields than the header has columns "
             f"({', '.join(map(str, frame.columns))}). "

@@ -77,9 +77,8 @@ def rare_word(classifier: Classifier, clean: Sequence[LabelledText], config: RAP
     has."""
     tokenizer = classifier.tokenizer
 
-    def tokens(
-        word: str,
-    ) -> list[int]:  # as it stands within a text: byte-level tokenizers have another token for it at the start
+    def tokens(word: str) -> list[int]:
+        # As it stands within a text: byte-level tokenizers have another token for it at the start
         return list(tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
 
     if config.word != "drawn":

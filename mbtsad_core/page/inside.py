@@ -293,9 +293,8 @@ def _points(site: Site, session: Session, extra: tuple[str, ...]) -> tuple[Point
             sets[AUGMENTER_NAMES[name]] = [
                 LabelledText(AUGMENTERS[name](t.text, rng), t.label, t.pair) for t in clean[:OTHER_TEXTS]
             ]
-        except (
-            MBTSADError
-        ) as error:  # what it needs has gone since it was offered: the other sets are drawn all the same
+        except MBTSADError as error:
+            # What it needs has gone since it was offered: the other sets are drawn all the same
             refusal(error)
     named = [(t, name) for name, texts in sets.items() for t in texts]
     labels = inputs.suspect.labels

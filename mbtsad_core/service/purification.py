@@ -372,9 +372,8 @@ def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: Puri
     """Raise BadData unless there is a text of every class, and a full batch."""
     check_classes(clean, suspect, besides)
     largest = max(config.retrain.batch_size, config.distil.batch_size)
-    if (
-        trained_on := len(clean) * config.split.texts
-    ) < largest:  # what `fine_tune` would say, before anything is trained
+    if (trained_on := len(clean) * config.split.texts) < largest:
+        # What `fine_tune` would say, before anything is trained
         raise BadData(
             f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), "
             f"fewer than one batch of {largest}. "
@@ -561,9 +560,8 @@ def _resume(out: Path, suspect_hash: str) -> tuple[TrainState | None, list[Event
             "new run."
         )
     recorded = read_events(out)
-    if not (
-        out / CHECKPOINT
-    ).exists():  # stopped before the first checkpoint: what was measured before any training still holds
+    if not (out / CHECKPOINT).exists():
+        # Stopped before the first checkpoint: what was measured before any training still holds
         return None, [e for e in recorded[:1] if e.stage == "measure"], 0.0
     state = read_state(out / CHECKPOINT)
     last = next(

@@ -53,9 +53,8 @@ def read_events(out: Path) -> list[Event]:
     """The events that a run has written so far; a line that a kill left unfinished is not among them, nor what follows
     a damaged one."""
     found = []
-    with contextlib.suppress(
-        ValueError, TypeError, FileNotFoundError
-    ):  # what comes after a line that a power cut damaged is no older than it
+    with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
+        # What comes after a line that a power cut damaged is no older than it
         for line in (out / EVENTS).read_bytes().split(b"\n"):
             if line.endswith(b"}}"):
                 found.append(Event(**json.loads(line)))

@@ -156,11 +156,8 @@ def run(
     program: Sequence[str], folder: Path, limits: SandboxConfig, env: Mapping[str, str], given: bytes = b""
 ) -> Ended:
     """Run a program in a sandbox to its end; it reads `given` from standard input."""
-    with (
-        tempfile.TemporaryFile() as source,
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-    ):  # files: a pipe may be left open
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        # Files: a pipe may be left open
         source.write(given)
         source.seek(0)
         keeper = start(program, folder, limits, env, stdin=source, stdout=out, stderr=err)

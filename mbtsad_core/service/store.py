@@ -513,9 +513,8 @@ class Store:
             ).rowcount
             for table in ("events", "measures"):
                 db.execute(f"DELETE FROM {table} WHERE job IN (SELECT number FROM jobs WHERE state = 'expired')")
-        for row in self._read(
-            "SELECT id FROM jobs WHERE state = 'expired'"
-        ):  # all: a kill may have kept us from it the last time
+        for row in self._read("SELECT id FROM jobs WHERE state = 'expired'"):
+            # All: a kill may have kept us from it the last time
             if (self.root / row["id"]).exists():
                 shutil.rmtree(self.root / row["id"], ignore_errors=True)
         with self._write() as db:

@@ -68,9 +68,8 @@ def work(
             except GeneratorExit:
                 store.release(id)
                 raise
-            except (
-                Exception
-            ) as error:  # a user's; or of a library, of the machine, or ours: the visitor is told, the log has the rest
+            except Exception as error:
+                # A user's; or of a library, of the machine, or ours: the visitor is told, the log has the rest
                 (store.directory(id) / RESERVE).unlink(missing_ok=True)
                 if lacks_room(error):
                     return store.postpone(id, NO_ROOM, STILL_NO_ROOM, attempts=ATTEMPTS, seconds=WAIT)

@@ -80,9 +80,8 @@ def distil(
             target = form.look(teacher, batch)
         return distillation_loss(target, form.look(student, batch), labels, config, form.distance)
 
-    def share(
-        terms: dict[str, Tensor], texts: float, tokens: float
-    ) -> dict[str, Tensor]:  # eq. (6) is a mean over tokens, the others over texts
+    def share(terms: dict[str, Tensor], texts: float, tokens: float) -> dict[str, Tensor]:
+        # eq. (6) is a mean over tokens, the others over texts
         attention, hidden, classification = (
             terms["attention"] * texts,
             terms["hidden"] * tokens,

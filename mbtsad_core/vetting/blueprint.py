@@ -131,9 +131,8 @@ def build_tokenizer(files: Mapping[str, str], config: Any) -> PreTrainedTokenize
     tokenizer.name_or_path = ""  # the folder is gone
     tokenizer.init_kwargs.pop("name_or_path", None)
     tokens = tokenizer.get_vocab()
-    if len(tokens) <= len(
-        tokenizer.all_special_tokens
-    ):  # the library makes up an empty one where it finds no vocabulary that it can use
+    if len(tokens) <= len(tokenizer.all_special_tokens):
+        # The library makes up an empty one where it finds no vocabulary that it can use
         raise _no_tokenizer("The tokenizer knows no words", "tokenizer.missing")
     highest = max(tokens, key=lambda token: tokens[token])
     if tokens[highest] >= config.vocab_size:

@@ -93,9 +93,8 @@ def content_of(head: bytes) -> Content | None:
 
 def content_of_file(path: Path) -> Content | None:
     """What a file is by its first bytes. Raises OSError where it cannot be read."""
-    with open(
-        path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)
-    ) as file:  # a pipe would never open
+    with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
+        # A pipe would never open
         return content_of(file.read(HEAD))
 
 

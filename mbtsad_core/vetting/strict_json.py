@@ -75,9 +75,8 @@ def read_bytes(path: Path, most: int) -> bytes:
     read."""
     name = path.name
     try:
-        with open(
-            path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)
-        ) as file:  # a pipe would never open
+        with open(path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK)) as file:
+            # A pipe would never open
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UnsafeModel(f"Refused: {name} is no regular file.", "file.special", name)
             data = file.read(most + 1)

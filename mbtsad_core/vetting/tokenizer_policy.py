@@ -737,9 +737,8 @@ def _check_builds(serialized: str) -> None:
     try:
         Tokenizer.from_str(serialized)
     except BaseException as error:
-        if (
-            not isinstance(error, Exception) and type(error).__name__ != "PanicException"
-        ):  # how a failure within the library comes to Python
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            # How a failure within the library comes to Python
             raise
         raise _flaw(f"{NAME} makes no tokenizer: {str(error)[:200]}", "tokenizer.malformed") from error
 

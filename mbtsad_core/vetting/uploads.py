@@ -310,10 +310,8 @@ def _entry_flaw(entry: zipfile.ZipInfo, overlapping: set[int]) -> Flaw | None:
         )
     if entry.flag_bits & ENCRYPTED:
         return Flaw("zip.encrypted", f"{shown} is encrypted. Zip the model's folder without a password.")
-    if entry.compress_type not in (
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    ):  # bzip2 and LZMA unpack a block at once, however large
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Bzip2 and LZMA unpack a block at once, however large
         return Flaw(
             "zip.method",
             f"{shown} is packed with another method than deflate. Zip the model's folder with the usual settings.",

@@ -45,9 +45,8 @@ def test_an_upload_is_loaded_once_it_has_been_in_the_sandbox(site: Site, saved_t
     assert report.verdict == "clean"
     site._check = TIGHT  # so a second time in the sandbox would fail
     assert weights_hash(site.model(str(folder / "model"))) == weights_hash(load_classifier(saved_tiny))
-    with pytest.raises(
-        CouldNotTell, match=r"at most 0\.1 seconds"
-    ):  # a server that has been started again knows nothing of it
+    with pytest.raises(CouldNotTell, match=r"at most 0\.1 seconds"):
+        # A server that has been started again knows nothing of it
         tightened(site).model(str(folder / "model"))
     assert sorted(path.name for path in (site.root / UPLOADS).iterdir()) == [folder.name]
 

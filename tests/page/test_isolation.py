@@ -250,10 +250,8 @@ def test_nothing_that_can_be_asked_without_an_id_tells_of_another(url: str, anna
                 with http.stream("GET", url + address, timeout=3) as answer:
                     for part in answer.iter_text():
                         told += part
-            except (
-                httpx.ReadTimeout,
-                httpx.RemoteProtocolError,
-            ):  # a stream of events that goes on, or breaks off where there is no such event
+            except (httpx.ReadTimeout, httpx.RemoteProtocolError):
+                # A stream of events that goes on, or breaks off where there is no such event
                 pass
             for sign in (SECRET, anna["id"], anna["handle"].removeprefix("upload:")):
                 assert sign not in told, address
@@ -354,9 +352,8 @@ def test_a_file_larger_than_allowed_is_refused_by_every_way(url: str, root: Path
         )
     assert (tmp_path / "big.zip").stat().st_size > MEGABYTES << 20
     (tmp_path / "packed.zip").write_bytes(b"")
-    with zipfile.ZipFile(
-        tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED
-    ) as archive:  # small, and large when it is unpacked
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        # Small, and large when it is unpacked
         archive.writestr(
             "model.safetensors",
             (struct.pack("<Q", 2) + b"{}" + random.Random(0).randbytes(20_000) + bytes(400_000)) * 200,

@@ -118,9 +118,8 @@ class Served:
 
     def kill_worker(self, job: Job) -> bool:
         process = Path(f"/proc/{job.pid}/cmdline")
-        if (
-            not process.exists() or job.id.encode() not in process.read_bytes()
-        ):  # it is dead, and its number another's by now
+        if not process.exists() or job.id.encode() not in process.read_bytes():
+            # It is dead, and its number another's by now
             return False
         assert job.pid
         os.kill(job.pid, signal.SIGKILL)

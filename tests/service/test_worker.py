@@ -164,9 +164,8 @@ def test_a_typed_trigger_leaves_every_weight_as_it_is(request_: Request, tmp_pat
     the same losses."""
 
     def run(name: str, typed: dict[int, tuple[list[str], str]]) -> tuple[list[dict[str, float]], dict[str, bytes]]:
-        with AttachedRunner(
-            tmp_path / name, around=lambda _: slices_of(13)
-        ) as runner:  # with hand-overs, after which a typed trigger is taken up again
+        with AttachedRunner(tmp_path / name, around=lambda _: slices_of(13)) as runner:
+            # With hand-overs, after which a typed trigger is taken up again
             id = runner.submit(request_)
             for n, _ in enumerate(runner.run(id), 1):
                 if n in typed:

@@ -92,9 +92,8 @@ def test_too_little_memory_ends_with_the_weights_of_enough(train: Any) -> None:
     assert little.model.refused == 2  # 16 and 8; then it is known
     assert {e.metrics["texts_at_once"] for e in events} == {4}
     for (name, a), b in zip(enough.model.state_dict().items(), little.model.state_dict().values(), strict=True):
-        if not name.endswith(
-            "key.bias"
-        ):  # softmax does not see it: its gradient is rounding alone, which Adam scales up to steps
+        if not name.endswith("key.bias"):
+            # Softmax does not see it: its gradient is rounding alone, which Adam scales up to steps
             assert torch.allclose(a, b, atol=2e-4), name
 
 

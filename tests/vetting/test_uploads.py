@@ -750,10 +750,8 @@ def test_a_header_cannot_talk_a_bomb_small(house: House, model: Files, claim: in
 @pytest.mark.parametrize("claim", [10 * MEGABYTE, 0xFFFFFFF0])
 def test_a_header_cannot_talk_the_packed_bytes_many(house: House, model: Files, claim: int) -> None:
     bomb = {"spare.safetensors": weights(4 * MEGABYTE)}
-    for files, rule in (
-        (bomb | model, "zip.overlap"),
-        (model | bomb, "zip.damaged"),
-    ):  # reaches into the next entry, or beyond the end
+    for files, rule in ((bomb | model, "zip.overlap"), (model | bomb, "zip.damaged")):
+        # Reaches into the next entry, or beyond the end
         lie = patched(zipped(files), "spare.safetensors", put(18, "<I", claim), put(20, "<I", claim))
         assert refusal(house.send_zip(lie)).rule == rule
 
