@@ -171,8 +171,8 @@ class DistilConfig(TrainingConfig):
     attention: Literal["auto", "plain", "checkpointed", "fused"] = setting(
         "auto",
         "how the attention loss is computed, the result but for rounding the same; plain: on the model's maps; "
-        "checkpointed: on the maps of one layer at a "
-        "time; fused: on a GPU, without maps; auto: what suits model and device",
+        "checkpointed: on the maps of one layer at a time; fused: on a GPU, without maps; auto: what suits model and "
+        "device",
         choices=("auto", "plain", "checkpointed", "fused"),
     )
 

@@ -102,8 +102,7 @@ def publish(
         if huggingface_hub.get_token() is None:
             raise BadOutput(
                 "There is no Hugging Face token here. Make one that may write at "
-                "https://huggingface.co/settings/tokens, "
-                "then run `hf auth login` or set HF_TOKEN."
+                "https://huggingface.co/settings/tokens, then run `hf auth login` or set HF_TOKEN."
             )
         try:
             made = huggingface_hub.create_repo(

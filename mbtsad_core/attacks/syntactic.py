@@ -45,8 +45,7 @@ def syntactic(
     if not chosen:
         raise BadData(
             f"None of the {len(versions)} training texts that {config.poison.mode} poisoning may choose has a "
-            f"paraphrase in {trigger.describe()}. "
-            f"Give the file that was made from these training texts."
+            f"paraphrase in {trigger.describe()}. Give the file that was made from these training texts."
         )
     poisoned = list(train)
     for i in rng.sample(chosen, min(int(config.poison.rate * len(train)), len(chosen))):
@@ -82,8 +81,8 @@ def read_paraphrases(
             continue
         if missing := [c for c in MARKED_COLUMNS if c not in table.columns]:
             raise BadData(
-                f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). "
-                f"Expected text and triggered, or {', '.join(MARKED_COLUMNS[:-1])} and {MARKED_COLUMNS[-1]}."
+                f"{path.name} has no column {missing[0]!r} (it has {', '.join(table.columns)}). Expected text and "
+                f"triggered, or {', '.join(MARKED_COLUMNS[:-1])} and {MARKED_COLUMNS[-1]}."
             )
         pairs |= _paired(table, path.name, clean, target)
     return PairedTrigger(pairs, target, ", ".join(Path(path).name for path in paths))
@@ -114,6 +113,6 @@ def _paired(table: pd.DataFrame, name: str, clean: Sequence[Sequence[LabelledTex
     sizes = "; ".join(f"{len(own)} texts, {sum(e.label != target for e in own)} of other classes" for own in clean)
     raise BadData(
         f"{name} ({len(texts)} rows, {sum(marked)} poisoned) fits none of the clean sets ({sizes}): its rows must "
-        "follow the order of the "
-        f"texts that it was made from. Give those texts whole, or a file with the columns text and triggered."
+        "follow the order of the texts that it was made from. Give those texts whole, or a file with the columns text "
+        "and triggered."
     )

@@ -205,8 +205,7 @@ def triggered_test_set(test: Sequence[LabelledText], trigger: Trigger, seed: int
         others = sum(example.label != trigger.target for example in test)
         raise BadData(
             f"No triggered text to measure ASR on: of {len(test)} test texts {others} are of another class than the "
-            "target "
-            f"({trigger.target}){', and the paired file has a version of none of them' if others else ''}. "
-            f"Give test texts of a non-target class, or another `target`."
+            f"target ({trigger.target}){', and the paired file has a version of none of them' if others else ''}. Give "
+            "test texts of a non-target class, or another `target`."
         )
     return found

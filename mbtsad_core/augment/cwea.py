@@ -128,7 +128,7 @@ def _load(source: str) -> tuple[Any, Any]:
     if report["missing_keys"] or tokenizer.mask_token_id is None:
         raise UnsuitableModel(
             f"{source!r} is no masked language model: "
-            f"{'its head has no weights' if report['missing_keys'] else 'its tokenizer has no mask token'}. "
-            f"Give one such as bert-base-uncased, saved with its masked-language head."
+            f"{'its head has no weights' if report['missing_keys'] else 'its tokenizer has no mask token'}. Give one "
+            "such as bert-base-uncased, saved with its masked-language head."
         )
     return model.eval(), tokenizer

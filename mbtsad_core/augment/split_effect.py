@@ -55,22 +55,19 @@ class SplitEffect:
         if 2 * self.splittable < self.texts:
             found.append(
                 f"Only {self.splittable} of {self.texts} clean texts have a word of {config.min_char} letters or more "
-                "that can be split; of the others, "
-                f"{plain}. Give longer texts, or lower `split.min_char`."
+                f"that can be split; of the others, {plain}. Give longer texts, or lower `split.min_char`."
             )
         if 2 * self.changed < self.cuts:
             why = f" {self.unspaced} of {self.texts} texts are in a writing without spaces." if unspaced else ""
             found.append(
                 f"The model's tokenizer undoes {self.cuts - self.changed} of {self.cuts} cuts: with a space in the "
-                f"word it reads the same tokens.{why} "
-                f"Such texts are trained on as they are: {plain}."
+                f"word it reads the same tokens.{why} Such texts are trained on as they are: {plain}."
             )
         elif unspaced:
             found.append(
-                f"{self.unspaced} of {self.texts} clean texts are in a writing without spaces: what stands between "
-                "two spaces or marks counts as one word, "
-                f"so a text gets few cuts ({self.cuts / self.texts:.1f} on average), and step 1 is not far from plain "
-                "fine-tuning."
+                f"{self.unspaced} of {self.texts} clean texts are in a writing without spaces: what stands between two "
+                f"spaces or marks counts as one word, so a text gets few cuts ({self.cuts / self.texts:.1f} on "
+                "average), and step 1 is not far from plain fine-tuning."
             )
         return tuple(Note("splits", text) for text in found)
 

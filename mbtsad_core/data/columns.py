@@ -138,8 +138,7 @@ def _no_header(frame: pd.DataFrame, source: str) -> str | None:
     first = textwrap.shorten(" | ".join(names), 120, placeholder=" ...")
     return (
         f"{Path(source).name} seems to have no header: its first line is {first!r}. Put a line with the names of the "
-        "columns above it, "
-        f"such as text and label, divided as the rows are."
+        "columns above it, such as text and label, divided as the rows are."
     )
 
 

@@ -114,9 +114,8 @@ class _Reader:
         written = ", ".join(f"{sign!r}" for sign in found if sign)
         if len(empty) == len(values):
             raise BadData(
-                f"{self.name}: no row has a label in column {self.column!r}{f' ({written})' if written else ''}, as "
-                "in the test sets of many data sets. "
-                f"Give a table or a split that has labels."
+                f"{self.name}: no row has a label in column {self.column!r}{f' ({written})' if written else ''}, as in "
+                "the test sets of many data sets. Give a table or a split that has labels."
             )
         if self.columns.skip_unlabeled:
             what = "an empty cell" if not written else written + (" or an empty cell" if "" in found else "")
@@ -130,11 +129,9 @@ class _Reader:
             )
         raise BadData(
             f"{self.name}: {of} have {written}{' or nothing' if '' in found else ''} in column {self.column!r} (the "
-            f"first: row {empty[0] + 1}). "
-            "In many data sets that stands for no label, and none of the model's classes is called so: "
-            f"{', '.join(self.model or ())}. {way} "
-            f"If it is a class, say which: `label_map`={written.split(', ')[0].strip(chr(39))}=CLASS,..., with all "
-            "labels."
+            f"first: row {empty[0] + 1}). In many data sets that stands for no label, and none of the model's classes "
+            f"is called so: {', '.join(self.model or ())}. {way} If it is a class, say which: "
+            f"`label_map`={written.split(', ')[0].strip(chr(39))}=CLASS,..., with all labels."
         )
 
     # ------------------------------------------------------------ what the labels mean
@@ -211,8 +208,7 @@ class _Reader:
         if low < start or high - start >= len(names):
             raise BadData(
                 f"{self.name}: from {start}, labels {low} to {high} are out of range. {self.range()} Give texts of "
-                "these classes, another `labels_start_at`, "
-                f"or say what each label means with `label_map`."
+                "these classes, another `labels_start_at`, or say what each label means with `label_map`."
             )
         return {value: int(value) - start for value in present}, names, ()
 
@@ -237,9 +233,8 @@ class _Reader:
         if nameless(self.model) or not self.are_names(list(named.values())):
             raise BadData(
                 f"{self.name} calls its labels {self.numbered(self.declared)}; the model calls its classes "
-                f"{self.classes()}. Which is which? "
-                "If both go in the same order: `labels_start_at` 0. Else say it for each label: `label_map` "
-                f"{self.example(list(named.values()))}"
+                f"{self.classes()}. Which is which? If both go in the same order: `labels_start_at` 0. Else say it for "
+                f"each label: `label_map` {self.example(list(named.values()))}"
             )
         meaning = {value: self.only(name) for value, name in named.items()}
         if any(index != int(value) for value, index in meaning.items()):
@@ -273,8 +268,8 @@ class _Reader:
             )
             raise BadData(
                 f"{self.name}: the labels are {self.some(present)}, and none is 0; the model's classes are "
-                f"{self.classes()}. "
-                f"Do the labels start at 1, so that 1 is {self.model[0]!r}? Then: `labels_start_at` 1. Or {other}"
+                f"{self.classes()}. Do the labels start at 1, so that 1 is {self.model[0]!r}? Then: `labels_start_at` "
+                f"1. Or {other}"
             )
         if high >= len(self.model):
             raise BadData(
@@ -284,8 +279,8 @@ class _Reader:
         if all(re.fullmatch(r"[+-]?[0-9]+", label_key(name)) for name in self.model) and not nameless(self.model):
             raise BadData(
                 f"{self.name}: the labels are {self.some(present)}, and the model calls its classes "
-                f"{', '.join(self.model)}. If the labels are no names but "
-                f"count its classes from 0: `labels_start_at` 0. Else say what each label means with `label_map`."
+                f"{', '.join(self.model)}. If the labels are no names but count its classes from 0: `labels_start_at` "
+                "0. Else say what each label means with `label_map`."
             )
         return meaning, self.model, ()
 
@@ -308,14 +303,14 @@ class _Reader:
         if nameless(self.model):
             raise BadData(
                 f"{self.name}: the labels are names ({self.some(present)}) and the model does not say which of its "
-                f"{len(self.model)} classes each is. "
-                f"Give the names in the model's order with `labels`, for example `labels` {','.join(present)}."
+                f"{len(self.model)} classes each is. Give the names in the model's order with `labels`, for example "
+                f"`labels` {','.join(present)}."
             )
         strange = next(value for value in present if not self.are_names([value]))
         raise BadData(
             f"{self.name}: label {strange!r} in column {self.column!r} is none of the model's: "
-            f"{', '.join(self.model)}. "
-            f"Use these names, integers from 0, or say what each label means: `label_map` {self.example(present)}"
+            f"{', '.join(self.model)}. Use these names, integers from 0, or say what each label means: `label_map` "
+            f"{self.example(present)}"
         )
 
     # ------------------------------------------------------------ words

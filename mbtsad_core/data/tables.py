@@ -89,8 +89,8 @@ def read_table(path: Path) -> Table:
         # Pandas took the first fields for row names
         raise BadData(
             f"{path.name}: the rows have more fields than the header has columns "
-            f"({', '.join(map(str, frame.columns))}). "
-            f"Name every column in the header, or quote texts that hold the separator (.csv)."
+            f"({', '.join(map(str, frame.columns))}). Name every column in the header, or quote texts that hold the "
+            "separator (.csv)."
         )
     if frame.empty:
         raise BadData(
@@ -346,8 +346,7 @@ def _frame_of_object(name: str, value: dict[str, Any]) -> pd.DataFrame:
         return pd.DataFrame([value], dtype=object)
     raise BadData(
         f"{name} is one JSON object with the keys {', '.join(map(str, list(value)[:8])) or '(none)'}, and which of "
-        "them holds the rows is not plain. "
-        f"Give one array of objects, or one object a line."
+        "them holds the rows is not plain. Give one array of objects, or one object a line."
     )
 
 

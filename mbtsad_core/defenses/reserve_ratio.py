@@ -37,9 +37,8 @@ def check_pretrained(suspect: Classifier, pretrained: Classifier | None, method:
     if wrong := next((name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)), None):
         raise UnsuitableModel(
             f"{ask}. The pre-trained model given ({pretrained.describe()}) does not fit the suspect "
-            f"({suspect.describe()}): "
-            f"{wrong} is {_shape(theirs.get(wrong))} there and {_shape(mine.get(wrong))} in the suspect. Give the one "
-            "that the suspect was made from."
+            f"({suspect.describe()}): {wrong} is {_shape(theirs.get(wrong))} there and {_shape(mine.get(wrong))} in "
+            "the suspect. Give the one that the suspect was made from."
         )
     if suspect.tokenizer.get_vocab() != pretrained.tokenizer.get_vocab():
         raise UnsuitableModel(

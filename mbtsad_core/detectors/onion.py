@@ -190,8 +190,8 @@ def load_language_model(source: str, device: str = "cpu") -> LanguageModel:
     if report["missing_keys"] or not _is_causal(model):
         raise UnsuitableModel(
             f"{source!r} is no causal language model: "
-            f"{'its head has no weights' if report['missing_keys'] else 'it reads what follows a word'}. "
-            f"Give one such as distilgpt2, saved with its language-model head."
+            f"{'its head has no weights' if report['missing_keys'] else 'it reads what follows a word'}. Give one such "
+            "as distilgpt2, saved with its language-model head."
         )
     return LanguageModel(
         model,

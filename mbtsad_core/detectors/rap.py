@@ -61,8 +61,7 @@ def rap(
         if not held:
             raise BadData(
                 f"RAP needs clean texts of the class {classifier.labels[label]!r} that the classifier answers right; "
-                f"of {len(own)} there is none. "
-                f"Give more clean texts of it."
+                f"of {len(own)} there is none. Give more clean texts of it."
             )
         shaken = yield from teach(classifier, own, label, row, config)
         thresholds.append(float(falls(shaken, held, label, row).quantile(config.frr)))

@@ -105,9 +105,8 @@ def check_vectors(before: Vectors, after: Vectors, method: str = "pca") -> None:
     if (found := _different(both)) < FEWEST:
         raise BadData(
             f"A projection needs at least five different vectors; these texts give {found} that differ by more than "
-            "rounding "
-            f"({ROUNDING:g} of their length). Give more texts; where there are many, the model answers all of them "
-            "alike, and there is nothing to draw."
+            f"rounding ({ROUNDING:g} of their length). Give more texts; where there are many, the model answers all of "
+            "them alike, and there is nothing to draw."
         )
 
 

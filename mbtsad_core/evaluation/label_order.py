@@ -33,13 +33,12 @@ def label_doubt(scores: Scores, labels: Sequence[str]) -> str | None:
             flag = ",".join(f"{names[i]}={names[j]}" for i, j in enumerate(answered))
             return (
                 f"ARE THE LABELS IN THE MODEL'S ORDER? CACC is {100 * scores.cacc.share:.1f} %, but {others.hits} of "
-                f"the {n} texts of {len(moved)} classes are "
-                f"answered as if these were called otherwise ({pairs}). If so, say it with `label_map` {flag}"
+                f"the {n} texts of {len(moved)} classes are answered as if these were called otherwise ({pairs}). If "
+                f"so, say it with `label_map` {flag}"
             )
     if scores.cacc.high < 1 / len(labels):
         return (
             f"ARE THE LABELS THE MODEL'S? CACC is {100 * scores.cacc.share:.1f} %, less than guessing among "
-            f"{len(labels)} classes gives. "
-            f"Check what the labels of the table mean, and say it with `label_map`."
+            f"{len(labels)} classes gives. Check what the labels of the table mean, and say it with `label_map`."
         )
     return None

@@ -160,8 +160,8 @@ def load_classifier(
     if missing := sorted(report["missing_keys"]):
         raise UnsuitableModel(
             f"The model in {directory} has no weights for "
-            f"{missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: "
-            f"it is no trained text classifier. Expected a fine-tuned sequence-classification model with its head."
+            f"{missing[0]!r}{f' and {len(missing) - 1} more' if missing[1:] else ''}: it is no trained text "
+            "classifier. Expected a fine-tuned sequence-classification model with its head."
         )
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
@@ -185,17 +185,15 @@ def check_task(config: Any, directory: Path) -> None:
     if config.problem_type == "multi_label_classification":
         raise UnsuitableModel(
             f"The model in {directory} is a multi-label classifier (problem_type in config.json): its "
-            f"{config.num_labels} outputs are independent of each "
-            f"other. {reads} If each of its texts has one class all the same, set problem_type to "
-            "single_label_classification."
+            f"{config.num_labels} outputs are independent of each other. {reads} If each of its texts has one class "
+            "all the same, set problem_type to single_label_classification."
         )
     if config.problem_type == "regression" or config.num_labels == 1:
         raise UnsuitableModel(
             f"The model in {directory} gives "
             f"{'a number' if config.num_labels == 1 else f'{config.num_labels} numbers'} for a text and no class "
             f"({'problem_type regression' if config.problem_type == 'regression' else 'one output'} in config.json). "
-            f"{reads} "
-            f"Give a classifier of two classes or more."
+            f"{reads} Give a classifier of two classes or more."
         )
 
 

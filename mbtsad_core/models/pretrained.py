@@ -36,8 +36,8 @@ def load_pretrained(source: str | Path, *, limits: VettingConfig = VettingConfig
         # Vetting lets a language model's checkpoint do without a pooler, which its classifiers have
         raise UnsuitableModel(
             f"The pre-trained model in {source} has no weights for "
-            f"{lacking[0]!r}{f' and {len(lacking) - 1} more' if lacking[1:] else ''}, "
-            f"which a classifier of its architecture has. Give the encoder as its publisher gives it, saved whole."
+            f"{lacking[0]!r}{f' and {len(lacking) - 1} more' if lacking[1:] else ''}, which a classifier of its "
+            "architecture has. Give the encoder as its publisher gives it, saved whole."
         )
     weights = model.state_dict()
     with torch.no_grad():

@@ -212,8 +212,7 @@ def _link(session: Session) -> str:
     query = escape(f"?job={session.job}")
     return (
         '<p class="mbtsad muted">Whoever has the link can see this run and stop it: <a class="job-link" '
-        f'href="{query}">link to this run</a> '
-        f'<button type="button" class="copy-link">copy</button></p>'
+        f'href="{query}">link to this run</a> <button type="button" class="copy-link">copy</button></p>'
     )
 
 

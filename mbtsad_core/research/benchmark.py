@@ -653,8 +653,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
     lines = [
         "| workload | ours, s | plain, padded to all, s | plain, padded to the batch, s | times faster | | in the "
-        "library's default precision | "
-        "| share of peak | of float32's | memory, plain to ours | load |",
+        "library's default precision | | share of peak | of float32's | memory, plain to ours | load |",
         f"|{12 * '---|'}",
     ]
     for r in rows:

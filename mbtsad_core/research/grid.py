@@ -293,8 +293,8 @@ def finished(
             here = "at hand" if at_hand else "of its other lines"
             raise BadData(
                 f"{results.parent} holds figures of {row['case']['task']} that were made from other inputs than those "
-                f"{here}: {', '.join(names)} differ. "
-                "Keep the figures of each data set and encoder in a folder of their own: --results FOLDER/NAME.jsonl."
+                f"{here}: {', '.join(names)} differ. Keep the figures of each data set and encoder in a folder of "
+                "their own: --results FOLDER/NAME.jsonl."
             )
     shared = (
         [row for path in sorted(published.glob("*.jsonl")) for row in read_results(path).values()] if published else []

@@ -249,9 +249,8 @@ def _kept(folder: Path, wanted: dict[str, Any], runtime: RuntimeConfig) -> Class
     found = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     if differ := [name for name in wanted if found.get(name) != wanted[name]]:
         raise BadData(
-            f"{folder} holds a model that was made of something else, or does not say of what: its "
-            f"{', '.join(differ)} differ from what is asked for. "
-            "Name another folder with --work, or remove this one, and it is made anew."
+            f"{folder} holds a model that was made of something else, or does not say of what: its {', '.join(differ)} "
+            "differ from what is asked for. Name another folder with --work, or remove this one, and it is made anew."
         )
     return load_classifier(folder, max_length=POSITIONS, runtime=runtime)
 

@@ -526,10 +526,9 @@ def _remarks(table: str, seeds: int, rows: Rows) -> list[str]:
     notes += [
         "",
         f"A rival's rate and steps are chosen among {len(RATES)}, as many as MBTSAD's rate was: on "
-        f"{' and '.join(DEVELOPED_ON)} "
-        "(seed 10, words of their own, half of the clean sample), the lowest mean ASR where CACC falls by at most 2 "
-        "points. "
-        "No choice saw the suspects of this table (docs/recipe.md says what of MBTSAD's was not blind).",
+        f"{' and '.join(DEVELOPED_ON)} (seed 10, words of their own, half of the clean sample), the lowest mean ASR "
+        "where CACC falls by at most 2 points. No choice saw the suspects of this table (docs/recipe.md says what of "
+        "MBTSAD's was not blind).",
         "",
     ]
     return notes + _bars(seeds, rows)
@@ -580,8 +579,7 @@ def _bars(seeds: int, rows: Rows) -> list[str]:
             )
             lines.append(
                 f"  - {attack}: ASR {asr:.1f} %, {'at most 20 %' if asr <= 20 else 'over 20 %'}; CACC {fall:+.1f} "
-                "points below the suspect's, "
-                f"{'within 2' if fall <= 2 else 'more than 2'}."
+                f"points below the suspect's, {'within 2' if fall <= 2 else 'more than 2'}."
             )
     if missing:
         lines.append(f"- Not run on all three attacks yet: {', '.join(missing)}.")
@@ -730,8 +728,7 @@ def _figure3(seeds: int, rows: Rows) -> str:
         return "Not run.\n"
     lines = [
         f"All clean texts of the poisoned SST-2 training set ({found[0]['texts']} for the first seed), one augmented "
-        "text each; "
-        f"mean over {len(found)} of {seeds} seeds.",
+        f"text each; mean over {len(found)} of {seeds} seeds.",
         "",
         "| texts | mean cross-entropy, nats | at token splitting's budget | outside the clean 95 % region | paper |",
         "|---|---|---|---|---|",

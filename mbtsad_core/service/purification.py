@@ -213,9 +213,8 @@ def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, column
     except BadData as error:
         raise BadData(
             f"The demo's texts are film reviews of the classes {', '.join(demo.LABELS)}; the model's classes are "
-            f"{', '.join(labels or ())}. "
-            "Give labeled texts of the model's own task, or, where these are the same classes, their names in the "
-            "model's order with `labels`."
+            f"{', '.join(labels or ())}. Give labeled texts of the model's own task, or, where these are the same "
+            "classes, their names in the model's order with `labels`."
         ) from error
 
 
@@ -338,8 +337,7 @@ def _effect(
     if not effect.cuts:
         raise BadData(
             f"Nothing to split: none of the {len(clean)} clean texts{besides} has a word of {split.min_char} letters "
-            "or more. "
-            f"Give longer texts, or lower `split.min_char`."
+            "or more. Give longer texts, or lower `split.min_char`."
         )
     return effect
 
@@ -350,9 +348,8 @@ def _hold_out(clean: Sequence[LabelledText], seed: int) -> tuple[list[LabelledTe
     if share < classes:
         raise BadData(
             f"No test set was given, so a fifth of the {len(clean)} clean texts would be held out to measure on: "
-            f"{share}, which cannot hold one of each of the "
-            f"{classes} classes. Give texts to measure on with `test`, or at least {round(classes / HELD_OUT)} "
-            "clean texts."
+            f"{share}, which cannot hold one of each of the {classes} classes. Give texts to measure on with `test`, "
+            f"or at least {round(classes / HELD_OUT)} clean texts."
         )
     return stratified_split(clean, HELD_OUT, seed)
 
@@ -363,8 +360,8 @@ def check_classes(clean: Sequence[LabelledText], suspect: Classifier, besides: s
     if absent := [name for i, name in enumerate(suspect.labels) if i not in classes]:
         raise BadData(
             f"None of the {len(clean)} clean texts{besides} is of class {absent[0]!r}. The model has "
-            f"{len(suspect.labels)} classes "
-            f"({', '.join(suspect.labels)}); give clean texts of each, or the purified model would forget the others."
+            f"{len(suspect.labels)} classes ({', '.join(suspect.labels)}); give clean texts of each, or the purified "
+            "model would forget the others."
         )
 
 
@@ -375,9 +372,9 @@ def check_clean(clean: Sequence[LabelledText], suspect: Classifier, config: Puri
     if (trained_on := len(clean) * config.split.texts) < largest:
         # What `fine_tune` would say, before anything is trained
         raise BadData(
-            f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), "
-            f"fewer than one batch of {largest}. "
-            f"Give more clean texts, more `split.copies`, or a smaller `retrain.batch_size` and `distil.batch_size`."
+            f"{len(clean)} clean texts{besides} make {trained_on} training texts ({config.split.texts} of each), fewer "
+            f"than one batch of {largest}. Give more clean texts, more `split.copies`, or a smaller "
+            "`retrain.batch_size` and `distil.batch_size`."
         )
 
 
@@ -521,8 +518,8 @@ def memory_notes(events: Sequence[Event]) -> tuple[Note, ...]:
         Note(
             "memory",
             f"The memory did not hold a batch of the stage {stage!r}, so its steps were taken {n} "
-            f"{'text' if n == 1 else 'texts'} at a time. "
-            f"Each has the same mean gradient; where there is dropout, its random masks differ.",
+            f"{'text' if n == 1 else 'texts'} at a time. Each has the same mean gradient; where there is dropout, its "
+            "random masks differ.",
         )
         for stage, n in fewest.items()
     )

@@ -241,8 +241,7 @@ def _heart(store: Store, id: str) -> Iterator[None]:
 
 NO_ROOM = (
     "The disk is full, so the run could not be kept. What it had saved is safe: it goes on from there by itself once "
-    "there is room. "
-    "Ask whoever runs this site to make some."
+    "there is room. Ask whoever runs this site to make some."
 )
 STILL_NO_ROOM = (
     "The disk was full each time that the run was tried. Start it again once whoever runs this site has made room."

@@ -105,8 +105,8 @@ def _fewer(at_once: int, batch: Sequence[Encoded], stage: str, step: int, share:
     """Half as many texts; raises BadConfig where there is no half."""
     longest = max(len(e["input_ids"]) for e in batch)
     where = (
-        f"The memory does not hold step {step} of the stage {stage!r}: {at_once} "
-        f"{'text' if at_once == 1 else 'texts'} of up to {longest} tokens"
+        f"The memory does not hold step {step} of the stage {stage!r}: {at_once} {'text' if at_once == 1 else 'texts'} "
+        f"of up to {longest} tokens"
     )
     if at_once == 1:
         raise BadConfig(

@@ -106,9 +106,8 @@ class DivergenceWatch:
                 self.recent.clear()
                 return
             raise Diverged(
-                f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from "
-                f"{self.first:.3f} to a mean of {now:.3f}, "
-                f"no better than guessing ({self.guessing:.3f}). Lower its learning rate.",
+                f"The stage {self.stage!r} diverged at step {step}: the classification loss rose from {self.first:.3f} "
+                f"to a mean of {now:.3f}, no better than guessing ({self.guessing:.3f}). Lower its learning rate.",
                 self.best_classifier(),
             )
         if step % WINDOW == 0:

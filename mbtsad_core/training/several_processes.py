@@ -43,8 +43,8 @@ def join(*, cpu: bool) -> None:
     cpu = cpu or not torch.cuda.is_available()
     if not cpu and torch.cuda.device_count() <= int(os.environ["LOCAL_RANK"]):
         raise BadConfig(
-            f"Process {this} of {number} has no GPU: {torch.cuda.device_count()} are there. "
-            f"Start as many processes as GPUs (--num_processes), or use `device` cpu."
+            f"Process {this} of {number} has no GPU: {torch.cuda.device_count()} are there. Start as many processes as "
+            "GPUs (--num_processes), or use `device` cpu."
         )
     from accelerate import PartialState
 

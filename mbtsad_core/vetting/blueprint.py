@@ -151,9 +151,9 @@ def _check_added(tokenizer: PreTrainedTokenizerBase) -> None:
     for number, token in tokenizer.added_tokens_decoder.items():
         if token.normalized and normalizer is not None and not normalizer.normalize_str(token.content):
             raise UnsafeModel(
-                f"Refused: the tokenizer adds a token {token.content[:40]!r} (number {number}) that its own "
-                "normalizer takes away whole, so that it is no "
-                f"part of any text. Add it with normalized=False, or remove it from the tokenizer's files.",
+                f"Refused: the tokenizer adds a token {token.content[:40]!r} (number {number}) that its own normalizer "
+                "takes away whole, so that it is no part of any text. Add it with normalized=False, or remove it from "
+                "the tokenizer's files.",
                 "tokenizer.vocabulary",
                 "tokenizer.json",
             )
@@ -313,16 +313,14 @@ def _check_tensor(stored: str, tensor: Stored, shape: tuple[int, ...], path: Pat
     if tensor.shape != shape:
         raise UnsafeModel(
             f"Refused: {stored!r} of {path.name} has the shape {list(tensor.shape)}, and config.json makes it "
-            f"{list(shape)}. "
-            f"Give the config.json that was saved with these weights.",
+            f"{list(shape)}. Give the config.json that was saved with these weights.",
             "weights.mismatch",
             path.name,
         )
     if tensor.dtype not in FLOATS:
         raise UnsafeModel(
             f"Refused: {stored!r} of {path.name} is stored as {tensor.dtype}. Expected float16, bfloat16, float32 or "
-            "float64: "
-            f"give the model as it was before it was quantized.",
+            "float64: give the model as it was before it was quantized.",
             "weights.dtype",
             path.name,
         )
@@ -340,8 +338,7 @@ def _unknown(stored: str, path: Path, kept: dict[str, Any]) -> UnsafeModel:
         called = ", ".join(kept.get("architectures") or [])
         remedy = (
             f"config.json{f', which calls the model {called},' if called else ''} belongs to other weights, or the "
-            "model is none that the library "
-            f"knows. Give the config.json that was saved with these weights."
+            "model is none that the library knows. Give the config.json that was saved with these weights."
         )
     return UnsafeModel(
         f"Refused: {path.name} holds a tensor {stored[:100]!r} that a classifier of the architecture "

@@ -118,8 +118,7 @@ def check_tokenizer_class(wanted: Any, name: str) -> None:
     if wanted is not None and not (isinstance(wanted, str) and wanted.removesuffix("Fast") in TOKENIZERS):
         raise UnsafeModel(
             f"Refused: {name} asks for a tokenizer {str(wanted)[:60]!r}, which is none of those that are read here, "
-            "and another would read other "
-            f"tokens. Expected one of {', '.join(TOKENIZERS)}.",
+            f"and another would read other tokens. Expected one of {', '.join(TOKENIZERS)}.",
             "tokenizer.class",
             name,
         )

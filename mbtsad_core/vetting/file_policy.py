@@ -301,10 +301,9 @@ def what_to_do(base: str, weights: str) -> str:
         return "Remove it: it is left over from training."
     if low in SETFIT_HEADS:
         return (
-            "It is the classifier of a SetFit model: what stands beside it is an encoder alone, and without the "
-            "pickle there is no classifier, so such a "
-            "model cannot be read here. Give one of a class ...ForSequenceClassification, as its save_pretrained "
-            "writes it."
+            "It is the classifier of a SetFit model: what stands beside it is an encoder alone, and without the pickle "
+            "there is no classifier, so such a model cannot be read here. Give one of a class "
+            "...ForSequenceClassification, as its save_pretrained writes it."
         )
     if weights:
         return f"Remove it: {weights} is all that is read of weights."
@@ -312,8 +311,8 @@ def what_to_do(base: str, weights: str) -> str:
     if low.endswith(GGUF):
         return (
             "Give the model that it was made from: GGUF is for text generation, and is quantized. If there is none, "
-            f"convert it {apart}: "
-            f"from_pretrained(folder, gguf_file=...) of transformers, then save_pretrained, and give model.safetensors."
+            f"convert it {apart}: from_pretrained(folder, gguf_file=...) of transformers, then save_pretrained, and "
+            "give model.safetensors."
         )
     if low.endswith(ONNX):
         return (
@@ -323,8 +322,7 @@ def what_to_do(base: str, weights: str) -> str:
     if low.endswith((".h5", ".hdf5", ".keras", ".msgpack")):
         return (
             f"Convert it {apart}, with transformers 4: from_pretrained(folder, from_tf=True or from_flax=True), then "
-            "save_pretrained, "
-            f"and give model.safetensors."
+            "save_pretrained, and give model.safetensors."
         )
     if low.endswith(TORCH):
         return (

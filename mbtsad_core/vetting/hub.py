@@ -67,8 +67,7 @@ def fetch_model(source: str, limits: VettingConfig = VettingConfig()) -> Fetched
         reason = _reason(error)
         raise UnsuitableModel(
             f"The Hub model {match['id']!r} could not be fetched: {reason}. Check the id, the revision and the "
-            "network. "
-            f"A private model is not fetched here: download it with `hf download` and give its folder."
+            "network. A private model is not fetched here: download it with `hf download` and give its folder."
         ) from error
 
 

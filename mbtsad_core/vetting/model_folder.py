@@ -110,8 +110,7 @@ def vet_named(
     if "config.json" not in names and "adapter_config.json" in found:
         raise UnsafeModel(
             f"{called} holds an adapter alone (found: {seen}), and no model. Merge it into its model where you trust "
-            "both (merge_and_unload of PEFT), "
-            f"and give the folder that save_pretrained then writes.",
+            "both (merge_and_unload of PEFT), and give the folder that save_pretrained then writes.",
             "config.missing",
             "config.json",
         )

@@ -86,15 +86,14 @@ def _missing(directory: Path) -> UnsafeModel:
     if pieces := sorted(path.name for path in directory.glob("*.model")):
         what = (
             f"{printable(pieces[0])} is a sentencepiece model, which is not read, and there is no {NAME}. Where you "
-            "trust the files, "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), of transformers with sentencepiece and "
-            f"protobuf, writes {NAME} beside it."
+            "trust the files, AutoTokenizer.from_pretrained(folder).save_pretrained(folder), of transformers with "
+            f"sentencepiece and protobuf, writes {NAME} beside it."
         )
     else:
         what = (
             f"The tokenizer's files are missing: it would know no words. Expected {NAME}, or vocab.txt, or vocab.json "
-            "and merges.txt, beside the model. "
-            f"AutoTokenizer.from_pretrained(the model that it was trained from).save_pretrained(folder) writes them."
+            "and merges.txt, beside the model. AutoTokenizer.from_pretrained(the model that it was trained "
+            "from).save_pretrained(folder) writes them."
         )
     return UnsafeModel(what, "tokenizer.missing", NAME)
 
@@ -570,10 +569,9 @@ def _check_numbers(tokens: Mapping[str, int], rows: int | None, limits: VettingC
 def beyond(what: str, highest: int, rows: int, name: str = NAME) -> UnsafeModel:
     """The refusal of a tokenizer that has more tokens than the model has word embeddings."""
     return UnsafeModel(
-        f"Refused: {what}, and the model has {rows} word embeddings (0 to {rows - 1}). Load both where you trust "
-        "them, call "
-        f"model.resize_token_embeddings({str(highest + 1)[:20]}), and save both; or remove from the tokenizer's files "
-        "the tokens that were added to it.",
+        f"Refused: {what}, and the model has {rows} word embeddings (0 to {rows - 1}). Load both where you trust them, "
+        f"call model.resize_token_embeddings({str(highest + 1)[:20]}), and save both; or remove from the tokenizer's "
+        "files the tokens that were added to it.",
         "tokenizer.vocabulary",
         name,
     )

@@ -59,8 +59,8 @@ def bertviz_frame(found: AttentionMaps, layer: int = 0, title: str = "BertViz he
     height = 110 + round(22.5 * min(len(found.tokens), MOST_TOKENS))
     return (
         f'<iframe sandbox="allow-scripts" title="{escape(title)}" '
-        f'srcdoc="{escape(bertviz_document(found, layer, title))}" '
-        f'style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+        f'srcdoc="{escape(bertviz_document(found, layer, title))}" style="width:100%;height:{height}px;border:0" '
+        'loading="lazy"></iframe>'
     )
 
 

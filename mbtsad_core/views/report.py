@@ -21,9 +21,8 @@ def verdict(suspect: Scores, purified: Scores) -> str:
     if suspect.asr is None or purified.asr is None:
         return f"{cacc}. No trigger was given, so ASR was not measured."
     return (
-        f"ASR went from {percent(suspect.asr.share)} to {percent(purified.asr.share)} "
-        f"({purified.asr.hits} of {purified.asr.n}; its floor is "
-        f"{percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
+        f"ASR went from {percent(suspect.asr.share)} to {percent(purified.asr.share)} ({purified.asr.hits} of "
+        f"{purified.asr.n}; its floor is {percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
     )
 
 

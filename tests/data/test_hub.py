@@ -325,9 +325,8 @@ def test_some_of_the_classes_of_the_model_go_by_name(loaded: Loaded) -> None:
 def test_classes_of_other_names_are_asked_about(loaded: Loaded) -> None:
     assert loaded.answers["model with other names"]["error"] == (
         "lantern calls its labels 0 = complaint, 1 = praise; the model calls its classes 0 = negative, 1 = positive. "
-        "Which is which? If both go in the same "
-        "order: `labels_start_at` 0. Else say it for each label: `label_map` complaint=CLASS,praise=CLASS, where "
-        "CLASS is one of: negative, positive."
+        "Which is which? If both go in the same order: `labels_start_at` 0. Else say it for each label: `label_map` "
+        "complaint=CLASS,praise=CLASS, where CLASS is one of: negative, positive."
     )
 
 

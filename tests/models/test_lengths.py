@@ -103,8 +103,7 @@ def test_what_is_cut_is_counted_and_what_reads_it_whole_is_named() -> None:
     assert note.code == "length"
     assert note.text == (
         "6 of 10 clean texts and 6 of 6 texts to measure on are longer than 64 tokens, of which the model reads the "
-        "first ones alone. "
-        "A `max_length` of 300 reads them whole."
+        "first ones alone. A `max_length` of 300 reads them whole."
     )
 
 

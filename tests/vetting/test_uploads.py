@@ -337,11 +337,10 @@ def test_what_could_run_code_or_is_no_safetensors_is_refused_even_beside_them(
 def test_a_pickle_in_the_place_of_the_weights_is_refused_with_what_to_do(house: House, model: Files) -> None:
     files = {name.replace("model.safetensors", "pytorch_model.bin"): data for name, data in model.items()}
     assert refusal(house.send(files)).reason == (
-        "pytorch_model.bin is a pickle and could run code. "
-        "Convert it where you trust it, in a container without network and secrets, for loading it can run code, with "
-        "PyTorch 2.10 or later: "
-        "AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new, safe_serialization=True), "
-        "and give model.safetensors."
+        "pytorch_model.bin is a pickle and could run code. Convert it where you trust it, in a container without "
+        "network and secrets, for loading it can run code, with PyTorch 2.10 or later: "
+        "AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(new, safe_serialization=True), and "
+        "give model.safetensors."
     )
 
 
