@@ -133,7 +133,7 @@ def _to_unit(vectors: NDArray[np.float64]) -> float:
 
 
 def warm_up() -> None:
-    """Have UMAP compile its parts, some ten seconds, so that the first visitor need not wait for it."""
+    """Have UMAP compile its parts, some ten seconds the first time, so that the first visitor need not wait for it."""
     drawn = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     project(drawn[:20], drawn[20:], "umap")
 
@@ -183,7 +183,11 @@ def _umap(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
         # It says that Tensorflow, which we do not use, is missing
         warnings.filterwarnings("ignore", category=ImportWarning)
         import umap
+        from umap.umap_ import compute_membership_strengths, fast_knn_indices, smooth_knn_dist
 
+        # Seven seconds to compile, which UMAP does anew in each process: kept on disk, as the rest of its parts are
+        for compiled in (fast_knn_indices, smooth_knn_dist, compute_membership_strengths):
+            compiled.enable_caching()
         reducer = umap.UMAP(n_neighbors=min(NEIGHBOURS, len(reduced) - 1), init="pca", random_state=seed, n_jobs=1)
         plane: NDArray[np.float32] = reducer.fit_transform(reduced)
     return plane
