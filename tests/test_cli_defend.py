@@ -46,6 +46,11 @@ QUICK: dict[str, Changes] = {
     "fine_purifying": TUNED | {("rho",): 0.5},
     "nad": DISTILLED | {("student_texts",): "clean"},
     "pure": TUNED | {("judging", "epochs"): 1, ("group",): 2},
+    "beear": TUNED | {("inner_steps",): 1},
+    "fst": TUNED | {("alpha",): 0.5},
+    "badacts": {("distil", "epochs"): 1, ("distil", "learning_rate"): 1e-3, ("width",): 1.0},
+    "seam": TUNED | {("forgetting", "epochs"): 1},
+    "ft_sam": TUNED | {("rho",): 0.5},
 }
 """Settings of a quick run, none of them the default; without a trigger scan, which so small a model does not bear."""
 

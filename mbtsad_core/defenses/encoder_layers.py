@@ -1,17 +1,19 @@
-"""The transformer layers of a classifier and the matrices in them, found in the same way in BERT, RoBERTa, DistilBERT,
-ELECTRA and MPNet."""
+"""The transformer layers of a classifier, the matrices in them and what they put out, found in the same way in BERT,
+RoBERTa, DistilBERT, ELECTRA and MPNet."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mbtsad_core.errors import UnsuitableModel
-from mbtsad_core.models.classifier import SUITABLE, Classifier
+from mbtsad_core.models.classifier import SUITABLE, Classifier, collate, encode, evaluation_mode
+from mbtsad_core.types import LabelledText
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,40 @@ def held_at_zero(pruned: list[Zeros]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@torch.no_grad()
+def layer_outputs(
+    classifier: Classifier, texts: Sequence[LabelledText], *, batch_size: int = 64
+) -> Iterator[tuple[Tensor, ...]]:
+    """Batch after batch, what each layer puts out at the real tokens: L x (tokens, D). Dropout is off."""
+    encoded = sorted(encode(classifier, texts), key=lambda e: len(e["input_ids"]))
+    for start in range(0, len(encoded), batch_size):
+        batch = collate(classifier, encoded[start : start + batch_size])
+        with evaluation_mode(classifier.model):
+            hidden = classifier.model(**batch, output_hidden_states=True).hidden_states[1:]
+        yield tuple(H[batch["attention_mask"].bool()].float() for H in hidden)
+
+
+@contextlib.contextmanager
+def changed_outputs(layers: Sequence[nn.Module], change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+    """Within it, the output H of layer i of these, (B, T, D), is `change(i, H)`, for the layers that follow and for all
+    that look."""
+
+    def hook(i: int) -> Callable[[nn.Module, Any, Any], Any]:
+        def changed(_: nn.Module, given: Any, output: Any) -> Any:
+            return (change(i, output[0]), *output[1:]) if isinstance(output, tuple) else change(i, output)
+
+        return changed
+
+    handles = [layer.register_forward_hook(hook(i), prepend=True) for i, layer in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def classification_head(classifier: Classifier) -> nn.Linear:
+    """The last linear map, D -> C."""
+    return [m for m in classifier.model.modules() if isinstance(m, nn.Linear)][-1]

@@ -24,13 +24,18 @@ from mbtsad_core.attacks.layer_wise_method import LWP
 from mbtsad_core.augment import AUGMENTER_NAMES
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.badacts_method import BADACTS
+from mbtsad_core.defenses.beear_method import BEEAR
 from mbtsad_core.defenses.clean_fine_tuning import CFT
 from mbtsad_core.defenses.fine_pruning_method import FINE_PRUNING
+from mbtsad_core.defenses.fst_method import FST
+from mbtsad_core.defenses.ft_sam_method import FT_SAM
 from mbtsad_core.defenses.mbtsad_method import CD, MBTSAD, NO_ATT, NO_HID
 from mbtsad_core.defenses.nad_method import NAD
 from mbtsad_core.defenses.pure_method import PURE
 from mbtsad_core.defenses.reinitialization_method import REINITIALIZATION
 from mbtsad_core.defenses.reserve_method import FINE_MIXING, FINE_PURIFYING
+from mbtsad_core.defenses.seam import SEAM
 from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion_method import ONION
@@ -133,10 +138,9 @@ def _row(method: Method[Any, Any], candidates: tuple[Settings, ...], source: str
     return Row(method.title, method.key, candidates, method.title if method.title in PAPER else "", source, first)
 
 
-def _rates(**own: Any) -> tuple[Settings, ...]:
-    """A rival's own settings at each of RATES."""
-    named = {name.replace("__", "."): value for name, value in own.items()}
-    return tuple(named | {"training.learning_rate": rate, "training.epochs": epochs} for rate, epochs in RATES)
+def _rates(stage: str = "training", /, **own: Any) -> tuple[Settings, ...]:
+    """A rival's own settings at each of RATES, which its last stage is trained by."""
+    return tuple(own | {f"{stage}.learning_rate": rate, f"{stage}.epochs": epochs} for rate, epochs in RATES)
 
 
 def _nad(rate: float, originals: int = 0) -> Settings:
@@ -161,6 +165,7 @@ _PRUNED = {
     "tolerance": 0.1,
     "most": 0.6,
 }
+_BEEAR = {"depth": 0.5, "bound": 0.5, "inner_steps": 3, "inner_rate": 0.2, "weight": 1.0}
 _RAP = {"form": "union", "word": "drawn", "least": 0.1, "most": 0.3, "learning_rate": 0.01, "epochs": 5, "frr": 0.01}
 _OWN_RATE = "MBTSAD's rate and steps"
 TABLE2 = (
@@ -183,6 +188,11 @@ TABLE2 = (
         "",
         "MBTSAD's rate; 14 passes where MBTSAD has 12",
     ),
+    _row(BEEAR, _rates(**_BEEAR), "as by default; CFT's rate"),
+    _row(FST, _rates(alpha=0.2), "its authors' code; CFT's rate"),
+    _row(BADACTS, _rates("distil", width=2.0), "the width that its authors detect with; CFT's rate"),
+    _row(SEAM, _rates(margin=0.1), "forgetting as by default; CFT's rate"),
+    _row(FT_SAM, _rates(rho=2.0), "BackdoorBench's rho; CFT's rate"),
     _row(STRIP, ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},), "OpenBackdoor's, without its bug"),
     _row(RAP, (_RAP,), "its authors'; for every class, since the target is not known"),
     _row(ONION, ({"tolerance": 0.02, "clean_texts": 200, "words": 128},), "threshold chosen on clean texts"),

@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from mbtsad_core.training.batch_gradient import BatchGradient, Loss, Share, clas
 from mbtsad_core.training.batching import batches
 from mbtsad_core.training.divergence import ANSWERED, PROBED, DivergenceWatch, mean_loss
 from mbtsad_core.training.several_processes import of_first, own_draws, share_weights, this_of_all
-from mbtsad_core.training.state import Save, TrainState, capture, restore
+from mbtsad_core.training.state import Save, TrainState, capture, generators, restore, set_generators
 from mbtsad_core.types import Event, LabelledText, Observe, Steps
 
 Epochs = Callable[[int], Sequence[LabelledText]]
@@ -28,6 +29,9 @@ Epochs = Callable[[int], Sequence[LabelledText]]
 
 Perturb = Callable[[list[Encoded], int], list[Encoded]]
 """(tokenized texts, epoch) -> what is trained on in their place."""
+
+Ascend = Callable[[Sequence[nn.Parameter]], AbstractContextManager[None]]
+"""Weights with a batch's gradient -> within which they stand where the step takes its gradient, and are put back."""
 
 
 def fine_tune(
@@ -38,6 +42,7 @@ def fine_tune(
     loss: Loss = classification_loss,
     share: Share | None = None,
     perturb: Perturb | None = None,
+    ascend: Ascend | None = None,
     stage: str = "fine-tune",
     seed: int = 0,
     observe: Observe | None = None,
@@ -46,6 +51,7 @@ def fine_tune(
 ) -> Steps[Classifier]:
     """Train all weights of `classifier`, in place, and return it: AdamW, linear warm-up, linear decay.
 
+    `loss` is the objective, `perturb` changes the tokenized texts, `ascend` the weights at which a gradient is taken.
     An Event follows every step. `save` gets the state every `config.save_every` seconds, and when the caller closes the
     generator; from such a state, `resume` goes on to the same weights as an uninterrupted run. Where the memory does
     not hold a batch, its gradient is taken in parts, see `BatchGradient`; events say so as metric "texts_at_once".
@@ -57,7 +63,7 @@ def fine_tune(
     where the memory does not hold one text; BadData where `resume` was saved while training on other texts.
     """
     data = TrainingTexts(classifier, texts if callable(texts) else (lambda epoch: texts), config, perturb, seed)
-    training = Training(classifier, data, config, loss, share, stage)
+    training = Training(classifier, data, config, loss, share, ascend, stage)
     training.begin(resume)
     checkpoints = Checkpoints(save, training.state, config.save_every)
     try:
@@ -84,9 +90,11 @@ class Training:
         config: TrainingConfig,
         loss: Loss,
         share: Share | None,
+        ascend: Ascend | None,
         stage: str,
     ) -> None:
         self.classifier, self.data, self.config, self.stage, self.step = classifier, data, config, stage, 0
+        self.ascend = ascend
         parameters, rate = classifier.model.parameters(), config.learning_rate
         share_weights(classifier.model)
         self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=True)
@@ -110,7 +118,7 @@ class Training:
     def take_step(self, batch: list[Encoded], labels: Tensor) -> dict[str, float]:
         """One step of the optimizer; the terms of its loss. Raises Diverged."""
         own_draws(self.data.seed, self.step)
-        terms = self.gradient(batch, labels, self.step + 1)
+        terms = self.take_gradient(batch, labels)
         nn.utils.clip_grad_norm_(self.classifier.model.parameters(), self.config.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * schedule(self.step, self.data.steps, self.config.warmup)
@@ -121,6 +129,18 @@ class Training:
             metrics["texts_at_once"] = self.gradient.at_once
         self.watch.check(metrics, self.step)
         return metrics
+
+    def take_gradient(self, batch: list[Encoded], labels: Tensor) -> dict[str, Tensor]:
+        """Put the batch's gradient in place, where `ascend` asks for it at other weights, under the same dropout; the
+        terms of the loss at the weights themselves."""
+        model = self.classifier.model
+        drawn = generators(model)
+        terms = self.gradient(batch, labels, self.step + 1)
+        if self.ascend is not None:
+            set_generators(drawn, model)
+            with self.ascend(list(model.parameters())):
+                self.gradient(batch, labels, self.step + 1)
+        return terms
 
     def observed(self, observe: Observe) -> dict[str, float]:
         """What `observe` measures, with dropout off."""

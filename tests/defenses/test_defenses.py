@@ -11,13 +11,18 @@ from families import FAMILIES, tiny_model
 
 from mbtsad_core.config import Config, DistilConfig, RetrainConfig, SplitConfig, TrainingConfig, replace
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.badacts_method import BadActsConfig
+from mbtsad_core.defenses.beear_method import BEEARConfig
 from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.defenses.fine_pruning_method import FinePruningConfig
+from mbtsad_core.defenses.fst_method import FSTConfig
+from mbtsad_core.defenses.ft_sam_method import FTSAMConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.defenses.nad_method import NADConfig
 from mbtsad_core.defenses.pure_method import PUREConfig
 from mbtsad_core.defenses.reinitialization_method import ReinitializationConfig
 from mbtsad_core.defenses.reserve_method import FineMixingConfig, FinePurifyingConfig
+from mbtsad_core.defenses.seam import SEAMConfig
 from mbtsad_core.defenses.token_split_fine_tuning import TokenSplitFineTuningConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.methods import Need, load
@@ -36,6 +41,11 @@ CONFIGS: dict[str, Config] = {
     "fine_pruning": FinePruningConfig(step=0.2, training=TRAINING),
     "pure": PUREConfig(group=3, least_accuracy=0.3, judging=TRAINING, training=TRAINING),
     "nad": NADConfig(SPLIT, 0, RETRAIN, DISTIL),
+    "beear": BEEARConfig(training=TRAINING),
+    "fst": FSTConfig(training=TRAINING),
+    "badacts": BadActsConfig(distil=DISTIL),
+    "seam": SEAMConfig(forgetting=TRAINING, training=TRAINING),
+    "ft_sam": FTSAMConfig(training=TRAINING),
     "fine_mixing": FineMixingConfig(tolerance=1.0, purify_embeddings=True, words=3, training=TRAINING),
     "fine_purifying": FinePurifyingConfig(tolerance=1.0, training=TRAINING),
     "cd": PURIFY,
@@ -46,8 +56,8 @@ CONFIGS: dict[str, Config] = {
 
 def test_the_names_are_those_of_the_tables() -> None:
     names = (
-        "mbtsad ts_ft cft reinitialization fine_pruning pure nad fine_mixing fine_purifying cd mbtsad_no_att "
-        "mbtsad_no_hid"
+        "mbtsad ts_ft cft reinitialization fine_pruning pure nad beear fst badacts seam ft_sam fine_mixing "
+        "fine_purifying cd mbtsad_no_att mbtsad_no_hid"
     )
     assert list(DEFENSES) == list(CONFIGS) == names.split()
 
@@ -112,7 +122,9 @@ def test_fewer_clean_texts_than_a_batch_are_refused(name: str) -> None:
         finish(DEFENSES[name].run(tiny_bert(), CLEAN[:12], CONFIGS[name], tiny_bert(seed=7)))
 
 
-@pytest.mark.parametrize("name", ["reinitialization", "fine_pruning", "fine_mixing", "fine_purifying", "pure"])
+@pytest.mark.parametrize(
+    "name", ["reinitialization", "fine_pruning", "fine_mixing", "fine_purifying", "pure", "beear", "fst", "badacts"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_reaches_into_the_model_works_on_every_family(family: str, name: str) -> None:
     suspect, pretrained = tiny_model(family), tiny_model(family, seed=1)
