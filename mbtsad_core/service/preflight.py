@@ -23,7 +23,8 @@ from typing import Any, get_args
 from mbtsad_core import errors
 from mbtsad_core.config import SandboxConfig, UploadConfig, VettingConfig, from_dict, to_dict
 from mbtsad_core.errors import CouldNotTell, MBTSADError, UnsafeModel, UnsuitableModel
-from mbtsad_core.service.sandbox import OFFLINE, Ended, caches, environment, megabytes, run, said
+from mbtsad_core.service.keeper import megabytes
+from mbtsad_core.service.sandbox import OFFLINE, Ended, caches, environment, run, said
 from mbtsad_core.sources import Source
 from mbtsad_core.vetting import judgment
 from mbtsad_core.vetting.file_policy import FileVerdict, Verdict, printable

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,8 +22,9 @@ from typing import TYPE_CHECKING, Protocol
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
 from mbtsad_core.errors import WrongState
+from mbtsad_core.service.keeper import END, ENDS, Limit
 from mbtsad_core.service.planting import is_planting
-from mbtsad_core.service.sandbox import END, ENDS, Limit, caches, end, environment, said, start
+from mbtsad_core.service.sandbox import Keeper, caches, end, environment, said, start
 from mbtsad_core.service.store import ACTIVE, Job, Measure, Recorded, State, Store, is_held
 from mbtsad_core.service.worker import LOG, RUN, work
 from mbtsad_core.types import Event
@@ -246,7 +246,7 @@ class DetachedRunner(_StoreRunner):
         program: Sequence[str] = WORKER,
     ) -> None:
         self.store, self.config, self.sandbox, self.program = Store(root), config, sandbox, program
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, Keeper] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="jobs", daemon=True)
         self._thread.start()
@@ -331,7 +331,11 @@ class DetachedRunner(_StoreRunner):
     def _look_at(self, job: Job) -> None:
         if not self._alive(job):
             child = self._children.get(job.id)
-            if child is not None and (limit := ENDS.get(-child.returncode)) and job.state is not State.CANCELLING:
+            if (
+                child is not None
+                and (limit := ENDS.get(-(child.returncode or 0)))
+                and job.state is not State.CANCELLING
+            ):
                 with contextlib.suppress(WrongState):  # it ended a moment before
                     self.store.fail(
                         job.id,
@@ -367,7 +371,7 @@ class DetachedRunner(_StoreRunner):
                 os.killpg(job.pid, number)
 
 
-def _how_it_ended(child: subprocess.Popen[bytes] | None) -> str:
+def _how_it_ended(child: Keeper | None) -> str:
     """For the visitor."""
     code = child.returncode if child else None
     if code == -signal.SIGKILL:

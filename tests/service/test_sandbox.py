@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from mbtsad_core.config import SandboxConfig
 from mbtsad_core.service import sandbox
+from mbtsad_core.service.keeper import ENDS, FAILED_TO_START
 from mbtsad_core.service.sandbox import Ended, end, environment, missing, run, said, start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the sandbox lacks what `missing` says")
@@ -165,7 +166,7 @@ def test_a_program_that_multiplies_is_ended_with_all_that_came_of_it(tmp_path: P
 
 
 def test_every_limit_is_named_in_words() -> None:
-    assert [said(limit, LIMITS) for limit in sandbox.ENDS.values()] == [
+    assert [said(limit, LIMITS) for limit in ENDS.values()] == [
         "at most 60 seconds of CPU time",
         "at most 60 seconds",
         "at most 256 megabytes of memory",
@@ -313,5 +314,5 @@ def test_no_program_that_it_starts_has_more_rights(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = run(["/nowhere/python"], tmp_path, LIMITS, environment(tmp_path))
-    assert ended.code == sandbox.FAILED_TO_START
+    assert ended.code == FAILED_TO_START
     assert b"/nowhere/python could not be started in a sandbox" in ended.err
