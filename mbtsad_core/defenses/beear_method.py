@@ -17,7 +17,7 @@ class BEEARConfig(Config):
         0.5, "where the drift is added: after this share of the layers, one at least", low=0.0, high=1.0
     )
     bound: float = setting(
-        0.5, "largest norm of a drift, as a share of the mean norm of a clean text's hidden state", low=0.0, high=100.0
+        0.2, "largest norm of a drift, as a share of the mean norm of a clean text's hidden state", low=0.0, high=100.0
     )
     inner_steps: int = setting(3, "steps of the drifts before each step of the weights", low=1, high=1000)
     inner_rate: float = setting(0.2, "length of a drift's step, as a share of its largest norm", low=0.0, high=2.0)

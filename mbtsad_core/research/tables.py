@@ -165,7 +165,7 @@ _PRUNED = {
     "tolerance": 0.1,
     "most": 0.6,
 }
-_BEEAR = {"depth": 0.5, "bound": 0.5, "inner_steps": 3, "inner_rate": 0.2, "weight": 1.0}
+_BEEAR = {"depth": 0.5, "bound": 0.2, "inner_steps": 3, "inner_rate": 0.2, "weight": 1.0}
 _RAP = {"form": "union", "word": "drawn", "least": 0.1, "most": 0.3, "learning_rate": 0.01, "epochs": 5, "frr": 0.01}
 _OWN_RATE = "MBTSAD's rate and steps"
 TABLE2 = (

@@ -19,7 +19,7 @@ from mbtsad_core.defenses.clean_fine_tuning import CleanFineTuningConfig
 from mbtsad_core.models.classifier import Classifier, collate, encode, logits_of, predict, trace, weights_hash
 
 CLEAN = tiny_texts(64)
-CONFIG = BEEARConfig(training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=16))
+CONFIG = BEEARConfig(bound=0.5, training=TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=16))
 LABELS = torch.tensor([text.label for text in CLEAN])
 
 
