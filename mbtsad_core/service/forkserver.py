@@ -134,7 +134,7 @@ def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
 # ---------------------------------------------------------------- the fork server
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     server = socket.socket(fileno=int(arguments[0]))
     for module in IMPORTED:
         importlib.import_module(module)
@@ -154,12 +154,16 @@ def main(arguments: Sequence[str]) -> int:
         if server in ready:
             message, fds, *_ = socket.recv_fds(server, MESSAGE, 4)
             if not message:  # the server has ended
-                return 0
-            if (pid := os.fork()) == 0:
+                os._exit(0)
+            if wait([told := fds.pop()], 0):  # nobody waits for it any more
+                fds.append(told)
+            elif pid := os.fork():
+                forked[pid] = told
+                with contextlib.suppress(OSError):
+                    os.write(told, b"%d" % pid)
+            else:
                 server.detach()
                 _become(json.loads(message), fds)
-            os.write(fds[3], b"%d" % pid)
-            forked[pid] = fds.pop()
             for fd in fds:
                 os.close(fd)
 
@@ -213,4 +217,4 @@ def _run(program: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

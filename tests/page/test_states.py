@@ -34,6 +34,7 @@ from server import serving, until
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
 from mbtsad_core.config import RetrainConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.service.runner import DetachedRunner
 from mbtsad_core.service.store import State, Store
 from mbtsad_core.service.worker import _explain
 
@@ -257,11 +258,9 @@ def past(
             store.begin(id, os.getpid())
             store.fail(id, _explain(MemoryError()))
         store.expire()
-        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=40).to_dict())
-    with serving(root) as url:
-        visits = Visits(browser, url, root)
-        until(lambda: visits.store.get(ids["interrupted"]).stage == "retrain")
-        visits.store.close()
+        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=12).to_dict())
+    with DetachedRunner(root) as runner:  # what a server is to its jobs
+        until(lambda: runner.status(ids["interrupted"]).stage == "retrain")
     with serving(root) as url:
         visits = Visits(browser, url, root)
         yield visits, ids

@@ -212,6 +212,7 @@ def test_long_texts_are_as_long_as_imdbs() -> None:
 # ---------------------------------------------------------------- running it
 
 
+@pytest.mark.slow
 @needs_accelerate
 def test_a_workload_is_timed_in_turns_and_printed_as_json() -> None:
     done = mbtsad("benchmark", "--workload", "token-splitting", "--rounds", "2", "--json")

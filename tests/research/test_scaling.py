@@ -56,6 +56,7 @@ def test_weights_of_the_layers_are_counted_by_hand() -> None:
     assert dataclasses.replace(BASE, shape=Shape(2, 10, 2, 20)).parameters * 1e6 == 2 * (4 * 100 + 2 * 200)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_once_and_another_precision_is_another_run(tmp_path: Path) -> None:
     said: list[str] = []
     (first,) = measure(tmp_path, CPU, said.append, [SMALL])
@@ -69,6 +70,7 @@ def test_a_run_is_measured_once_and_another_precision_is_another_run(tmp_path: P
     assert list(read_results(tmp_path / "scaling.jsonl")) == [first["key"]]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_leaves_no_row(tmp_path: Path) -> None:
     with pytest.raises(MBTSADError, match=r"ended with code 1: .*no such device"):
         measure(tmp_path, RuntimeConfig(device="no such device"), print, [SMALL])
