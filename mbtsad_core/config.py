@@ -152,6 +152,28 @@ class RetrainConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
+class UnlearnConfig(TrainingConfig):
+    """Unlearning of the sequences that the trigger scan finds, before step 1."""
+
+    epochs: int = setting(
+        3, "passes over the clean texts; 0: no scan for sequences, and nothing is unlearned", low=0, high=1000
+    )
+    learning_rate: float = setting(2e-4, "peak learning rate of the unlearning", low=1e-8, high=1.0)
+    nats: float = setting(
+        6.0,
+        "nats by which a sequence must lower the log-odds of a class for anything to be unlearned; clean models stay "
+        "below",
+        low=0.0,
+        high=100.0,
+    )
+    tries: int = setting(8, "sequences that are tried in a text, of which the worst is trained on", low=1, high=100)
+    thinning: float = setting(
+        0.35, "mean share of a text's tokens that are left out where a sequence is put in", low=0.0, high=0.5
+    )
+    split: float = setting(0.5, "share of the texts that are token-split", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
 class DistilConfig(TrainingConfig):
     """Step 2: attention distillation, eqs. (1)-(7)."""
 

@@ -9,6 +9,7 @@ would leave hardly a word of four letters.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -91,3 +92,12 @@ def augment(clean: Sequence[LabelledText], config: SplitConfig, seed: int, epoch
                 yield LabelledText(split_tokens(example.text, rng, config).text, example.label, pair)
 
     return [*variants(), *(config.keep_originals * list(clean))]
+
+
+def split_some(
+    clean: Sequence[LabelledText], share: float, config: SplitConfig, seed: int, epoch: int = 0
+) -> list[LabelledText]:
+    """Each clean text once, labels kept: this share of them, drawn one by one, token-split."""
+    split = augment(clean, dataclasses.replace(config, copies=1, keep_originals=0), seed, epoch)
+    rng = random.Random(f"which are split, seed {seed}, epoch {epoch}")
+    return [version if rng.random() < share else text for text, version in zip(clean, split, strict=True)]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mbtsad_core.augment.token_splitting import augment
+from mbtsad_core.augment.token_splitting import augment, split_some
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
 from mbtsad_core.defenses.token_insertion import insertion
+from mbtsad_core.defenses.unlearning import read_search, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.scan.sequence_scan import Found, scan_sequences
 from mbtsad_core.scan.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -24,13 +27,16 @@ from mbtsad_core.types import LabelledText, Observe, Steps
 class Purified:
     """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model.
 
-    found  what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
+    found      what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
+    sequences  that turn the suspect once these are reset, the best first; empty where none does, and where
+               unlearn.epochs = 0
     """
 
     suspect: Classifier
     teacher: Classifier
     student: Classifier
     found: dict[int, float] = field(default_factory=dict)
+    sequences: Sequence[Found] = ()
 
 
 @dataclass
@@ -63,6 +69,23 @@ def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -
         on.use((yield from scan_vocabulary(on.suspect, on.clean, on.config.seed)))
 
 
+def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
+    """Scan for sequences of ordinary tokens, and unlearn them where they turn a class. Deviation: not in the paper;
+    unlearn.epochs = 0 leaves it out."""
+    config, seed = on.config.unlearn, on.config.seed
+    if not config.epochs:
+        return
+    if resume is None:
+        search = yield from scan_sequences(on.student, on.clean, config.nats, seed)
+    else:
+        search = read_search(on.student, on.clean, config.nats, resume)
+    on.sequences = [found for label in search.turned for found in search.found[label]]
+    if on.sequences:
+        texts = functools.partial(split_some, on.clean, config.split, on.config.split, seed)
+        yield from unlearn(on.teacher, search, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)
+        on.student.model.load_state_dict(on.teacher.model.state_dict())
+
+
 def retrain_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
     """Step 1: cross-entropy on D_aug."""
     yield from fine_tune(
@@ -75,6 +98,21 @@ def distil_stage(on: Purification, resume: TrainState | None, save: Save | None)
     yield from distil(on.student, on.teacher, on.augmented, on.config.distil, resume=resume, save=save, **on.settings())
 
 
+def keep_unlearned(on: Purification, state: TrainState) -> TrainState:
+    """Where something was unlearned: what it was, and both copies as that left them."""
+    if not on.sequences:
+        return state
+    numbers = state.numbers | {"sequences": [found.to_list() for found in on.sequences]}
+    return dataclasses.replace(state, numbers=numbers).having("unlearned", on.student.model)
+
+
+def take_unlearned(on: Purification, state: TrainState) -> None:
+    on.sequences = [Found.from_list(values) for values in state.numbers.get("sequences", ())]
+    if on.sequences:
+        for copy in (on.teacher, on.student):
+            copy.model.load_state_dict(state.part("unlearned"))
+
+
 STAGES = (
     Stage(
         "scan",
@@ -82,6 +120,7 @@ STAGES = (
         keep=lambda on, state: dataclasses.replace(state, numbers=state.numbers | {"raised": list(on.found.items())}),
         take=lambda on, state: on.use(dict(state.numbers["raised"])),
     ),
+    Stage("unlearn", unlearn_stage, keep=keep_unlearned, take=take_unlearned),
     Stage(
         "retrain",
         retrain_stage,
@@ -102,9 +141,9 @@ def purify(
     save: Save | None = None,
 ) -> Steps[Purified]:
     """MBTSAD, Algorithm 1: needs a little clean data, no pre-trained weights, and knows nothing of the trigger."""
-    on = Purification(suspect, clone(suspect), clone(suspect), {}, clean, config, observe)
+    on = Purification(suspect, clone(suspect), clone(suspect), clean=clean, config=config, observe=observe)
     on = yield from run_stages(STAGES, on, resume, save)
-    return Purified(suspect, on.teacher, on.student, on.found)
+    return Purified(suspect, on.teacher, on.student, on.found, on.sequences)
 
 
 @MBTSAD.runs

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from mbtsad_core.config import Config, DistilConfig, RetrainConfig, SplitConfig, setting, text_length
+from mbtsad_core.config import Config, DistilConfig, RetrainConfig, SplitConfig, UnlearnConfig, setting, text_length
 from mbtsad_core.methods import Defense
 
 
@@ -23,6 +23,7 @@ class PurifyConfig(Config):
         high=100,
         was="strays",
     )
+    unlearn: UnlearnConfig = UnlearnConfig()
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
     max_length: int | None = text_length()
@@ -34,6 +35,7 @@ RECIPES: dict[str, PurifyConfig] = {
     "paper": PurifyConfig(
         split=SplitConfig(),
         found_tokens=0,
+        unlearn=UnlearnConfig(epochs=0),
         retrain=RetrainConfig(learning_rate=3e-4),
         distil=DistilConfig(learning_rate=3e-4),
     ),

@@ -1,0 +1,147 @@
+"""Unlearning: sequences that turn the model's answers are put into clean texts whose labels stay.
+
+For each text several sequences are tried, and the one that the model errs on most is trained on: the inner maximum of
+eq. (8), by sampling. They come from spans of other clean texts, from the tokens that the suspect responds to, from what
+the sequence scan found on the suspect, and from its pools, which go on evolving against the model as it is: what still
+turns it moves to the neighbors of the trigger. The texts are thinned: texts learned by heart would hide what an
+insertion does.
+
+Deviation: not in the paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mbtsad_core.config import UnlearnConfig
+from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, logits_of, quicker_attention
+from mbtsad_core.scan.insertions import Insertion, insert, thinned
+from mbtsad_core.scan.polarity import Polarity
+from mbtsad_core.scan.sequence_scan import SequenceSearch, answers_of, odds_against
+from mbtsad_core.training.fine_tuning import Epochs, fine_tune
+from mbtsad_core.training.state import Save, TrainState
+from mbtsad_core.types import LabelledText, Observe, Steps
+
+STAGE = "unlearn"
+
+
+def unlearn(
+    classifier: Classifier,
+    search: SequenceSearch,
+    texts: Epochs,
+    config: UnlearnConfig,
+    *,
+    seed: int = 0,
+    observe: Observe | None = None,
+    resume: TrainState | None = None,
+    save: Save | None = None,
+) -> Steps[Classifier]:
+    """Train `classifier`, in place, on texts as they are and on the same with the worst of some sequences in them."""
+
+    def save_search(state: TrainState) -> None:
+        assert save is not None
+        save(with_search(state, search))
+
+    loss = WorstInsertion(search, config)
+    return (
+        yield from fine_tune(
+            classifier,
+            texts,
+            config,
+            loss=loss,
+            stage=STAGE,
+            seed=seed,
+            observe=observe,
+            resume=resume,
+            save=save and save_search,
+        )
+    )
+
+
+def with_search(state: TrainState, search: SequenceSearch) -> TrainState:
+    """The state with all that `read_search` needs."""
+    polarity = {
+        f"polarity/{name}/{label}": figures
+        for name in ("response", "honest")
+        for label, figures in getattr(search.polarity, name).items()
+    }
+    return dataclasses.replace(
+        state, tensors=state.tensors | polarity, numbers=state.numbers | {"search": search.state()}
+    )
+
+
+def read_search(suspect: Classifier, clean: Sequence[LabelledText], nats: float, state: TrainState) -> SequenceSearch:
+    """The search of a stopped run, where it stood."""
+    parts = (state.part("polarity/response"), state.part("polarity/honest"))
+    polarity = Polarity(*({int(label): figures for label, figures in part.items()} for part in parts))
+    search = SequenceSearch(suspect, clean, polarity, nats, seed=0)
+    search.resume(state.numbers["search"])
+    return search
+
+
+class WorstInsertion:
+    """The cross-entropy of texts as they are, and with the sequence of those drawn that the model errs on most: the
+    mean of both."""
+
+    def __init__(self, search: SequenceSearch, config: UnlearnConfig) -> None:
+        self.search, self.config = search, config
+
+    def __call__(self, classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
+        texts = unpadded(batch)
+        worst = self.worst(classifier, texts, labels.tolist())
+        with quicker_attention(classifier):
+            logits = logits_of(classifier, collate(classifier, [*texts, *worst]))
+        plain, inserted = (cross_entropy(half, labels) for half in logits.split(len(texts)))
+        return {"loss": (plain + inserted) / 2, "classification": plain, "insertion": inserted}
+
+    def worst(self, classifier: Classifier, texts: Sequence[Encoded], labels: Sequence[int]) -> list[Encoded]:
+        """Each text, thinned, with the sequence of those drawn for it that the model errs on most, and what the
+        sequences did told to the search."""
+        search, rng = self.search, self.search.rng
+        share = 2 * self.config.thinning
+        thin = [thinned(text, share * rng.random(), rng) for text in texts]
+        drawn = [self.drawn(label) for label in labels]
+        tried = [
+            [insert(text, one, rng, classifier.max_length) for one in own]
+            for text, own in zip(thin, drawn, strict=True)
+        ]
+        logits = answers_of(classifier, [*thin, *(text for own in tried for text in own)])
+        given = torch.tensor(labels)
+        against = odds_against(logits, torch.cat([given, given.repeat_interleave(self.config.tries)]))
+        shift = against[len(thin) :].view(len(thin), -1) - against[: len(thin), None]
+        found = []
+        for label, own, made, shifts in zip(labels, drawn, tried, shift.tolist(), strict=True):
+            for one, nats in zip(own, shifts, strict=True):
+                if search.source(label) == label:
+                    search.take(label, one, nats)
+            prices = [search.polarity.price(label, one.tokens) for one in own]
+            worst = max(range(len(own)), key=lambda i: shifts[i] - prices[i])
+            found.append(made[worst])
+        for label in search.pools:
+            search.trim(label)
+        return found
+
+    def drawn(self, label: int) -> list[Insertion]:
+        """Sequences for a text of a class: spans, drawn ones, one that the scan found, and of the pool one as it is and
+        changed ones."""
+        search = self.search
+        source = search.source(label)
+        spans = [search.span(source) for _ in range(2)]
+        drawn = [search.drawn(source) for _ in range(2)]
+        known = search.found[source]
+        found = [search.rng.choice(known).insertion] if known else []
+        some = [*spans, *drawn, *found, search.parent(source)][: self.config.tries]
+        return [*some, *(search.child(source) for _ in range(self.config.tries - len(some)))]
+
+
+def unpadded(batch: Batch) -> list[Encoded]:
+    """The tokenized texts of a batch, without its padding."""
+    masks = batch["attention_mask"].bool().cpu()
+    keys = [key for key in batch if key != "attention_mask"]
+    columns = {key: batch[key].cpu() for key in keys}
+    return [{key: columns[key][i][mask].tolist() for key in keys} for i, mask in enumerate(masks)]
