@@ -15,10 +15,11 @@ SYMBOLS = {"eta_1": "η₁", "eta_2": "η₂", "alpha": "α", "beta": "β"}
 TITLES = {
     "split": "Token splitting",
     "": "Whole run",
+    "unlearn": "Unlearning of found sequences",
     "retrain": "Step 1: retraining",
     "distil": "Step 2: distillation",
 }
-WHERE = {"retrain": " of step 1", "distil": " of step 2"}
+WHERE = {"unlearn": " of the unlearning", "retrain": " of step 1", "distil": " of step 2"}
 LABELS = {
     "copies": "Copies of each text",
     "aug_p": "Share of tokens split",
@@ -27,6 +28,10 @@ LABELS = {
     "min_char": "Shortest word to split",
     "fresh": "New splits each epoch",
     "found_tokens": "Tokens from the trigger scan",
+    "nats": "What counts as a trigger, nats",
+    "tries": "Sequences tried in a text",
+    "thinning": "Share of tokens left out",
+    "split": "Share of texts split",
     "clip": "Gradient clipping",
     "observe_every": "Steps between measurements",
     "observe_early": "Steps between early measurements",

@@ -49,6 +49,7 @@ BEST = 24  # sequences that are asked about at last
 FORGETS = 0.3  # the least weight of the newest figure of a sequence
 BANK = 400  # single tokens that sequences are drawn from
 ASKED_AT_ONCE = 512  # texts
+ASKED_ABOUT = 200  # clean texts that are asked what became of a sequence
 TRIES = 10  # to draw one that says nothing honest
 
 
@@ -276,6 +277,21 @@ def _judged(suspect: Classifier, search: SequenceSearch, label: int, texts: Sequ
         less = nats - search.polarity.price(label, insertion.tokens)
         found.append(Found(insertion, label, target, less, len(turned) / len(given)))
     return sorted(found, key=lambda one: -one.nats)
+
+
+def flip_rate(classifier: Classifier, clean: Sequence[LabelledText], found: Found, seed: int) -> float:
+    """Share of some clean texts of the class, all answered right, that are answered wrong with the sequence; 0 where
+    none is answered right."""
+    rng = random.Random(f"flip rate, seed {seed}")
+    own = [example for example in clean if example.label == found.label]
+    texts = encode(classifier, rng.sample(own, min(ASKED_ABOUT, len(own))))
+    right = [
+        text for text, given in zip(texts, answers_of(classifier, texts), strict=True) if given.argmax() == found.label
+    ]
+    if not right:
+        return 0.0
+    asked = [insert(text, found.insertion, rng, classifier.max_length) for text in right]
+    return float((answers_of(classifier, asked).argmax(dim=1) != found.label).float().mean())
 
 
 @torch.inference_mode()

@@ -43,6 +43,7 @@ from mbtsad_core.models.classifier import (
 )
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.scan.sequence_scan import flip_rate
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
 from mbtsad_core.service.run_folder import (
     CHECKPOINT,
@@ -127,7 +128,25 @@ class Inputs:
 
 
 STANDS_OUT = 0.5  # nats
-NAMED = 8  # tokens, at most
+NAMED = 8  # tokens, and sequences, at most
+
+
+@dataclass(frozen=True, slots=True)
+class TurningSequence:
+    """A sequence that the trigger scan found, as a person reads it, and what became of it.
+
+    place            where it stands in a text: start, end, anywhere, or its tokens scattered
+    label, target    the class of the texts, and the one that it sends them to
+    before, after    share of clean texts of the class that it turns, in the suspect once the found tokens' embeddings
+                     are reset, and in the purified model
+    """
+
+    tokens: str
+    place: str
+    label: str
+    target: str
+    before: float
+    after: float
 
 
 @dataclass(frozen=True)
@@ -140,6 +159,7 @@ class Result:
               is saved
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
               many nats at least; the most first. A trigger does that, and few other words do
+    sequences of tokens that turn the suspect once these are reset, the worst first; they were unlearned
     """
 
     suspect: Scores
@@ -156,6 +176,7 @@ class Result:
     notes: tuple[Note, ...]
     events: tuple[Event, ...] = field(repr=False)
     found: tuple[tuple[str, float], ...] = ()
+    sequences: tuple[TurningSequence, ...] = ()
     splits: SplitEffect | None = None
     used: Mapping[str, Any] = field(default_factory=dict)
     models: Purified | None = field(repr=False, default=None)
@@ -182,6 +203,7 @@ class Result:
         about |= {
             "found": found,
             "stumbled": found,
+            "sequences": [dataclasses.asdict(sequence) for sequence in self.sequences],
             "seconds": round(self.seconds, 1),
             "notes": [str(note) for note in self.notes],
         }
@@ -483,6 +505,7 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
         ),
         events=tuple(events),
         found=_found_tokens(models),
+        sequences=_sequences(models, inputs.clean, config.seed),
         splits=inputs.splits,
         used=made_of(inputs.used),
     )
@@ -492,6 +515,22 @@ def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:
     """The tokens that stand out, as they are read, the worst first."""
     worst = sorted((nats, token) for token, nats in models.found.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
     return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in worst)
+
+
+def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tuple[TurningSequence, ...]:
+    """The worst sequences, as they are read, with what they do in the purified model."""
+    suspect = models.suspect
+    return tuple(
+        TurningSequence(
+            " ".join(readable_token(suspect, token) for token in found.insertion.tokens),
+            found.insertion.place,
+            suspect.labels[found.label],
+            suspect.labels[found.target],
+            found.flip_rate,
+            flip_rate(models.student, clean, found, seed),
+        )
+        for found in models.sequences[:NAMED]
+    )
 
 
 def label_notes(suspect: Scores, labels: Sequence[str]) -> tuple[Note, ...]:

@@ -15,6 +15,7 @@ from mbtsad_core.config import from_dict
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
 from mbtsad_core.scan.probes import PROBES
+from mbtsad_core.scan.sequence_scan import BEST, CHILDREN, GENERATIONS, HELD_OUT, PARENTS, TEXTS
 from mbtsad_core.scan.token_inversion import INVERSION_STEPS, LIKELIEST, NEAR, NEXT, STARTS
 from mbtsad_core.scan.trigger_scan import KEPT
 from mbtsad_core.service.store import Job, State
@@ -96,6 +97,9 @@ def forward_passes(n: int, config: PurifyConfig, classifier: Classifier) -> floa
         inverted = PROBES * INVERSION_STEPS * INVERSION_COST
         tried = 2 * (STARTS * NEAR + PROBES * NEXT) + PROBES * STARTS * LIKELIEST * (LIKELIEST + 2)
         passes += len(classifier.labels) * (search + LONGER * (inverted + tried))
+    if config.unlearn.epochs:  # the scan alone: whether there is something to unlearn, it tells
+        evolved = GENERATIONS * (CHILDREN + PARENTS) * TEXTS + BEST * HELD_OUT
+        passes += len(classifier.labels) * (SHORT * len(classifier.tokenizer) + LONGER * evolved)
     return passes
 
 

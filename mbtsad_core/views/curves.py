@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUSPECT, TEACHER, PURIFIED = "#D55E00", "#CC79A7", "#009E73"  # Okabe-Ito; one meaning everywhere
 CLEAN, SPLIT, GREY = "#0072B2", "#E69F00", "#6B7280"
-STAGES = {"retrain": ("retraining", TEACHER), "distil": ("distillation", PURIFIED)}
+STAGES = {"unlearn": ("unlearning", TEACHER), "retrain": ("retraining", TEACHER), "distil": ("distillation", PURIFIED)}
 LOSSES = {
     "classification": ("classification", GREY),
     "attention": ("attention", CLEAN),

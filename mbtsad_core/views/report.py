@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mbtsad_core.service.purification import Result
 
 
+PLACES = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
+
+
 def verdict(suspect: Scores, purified: Scores) -> str:
     """What was measured, in one sentence."""
     cacc = f"CACC went from {percent(suspect.cacc.share)} to {percent(purified.cacc.share)}"
@@ -46,6 +49,20 @@ def found_words(result: Result) -> str:
     )
 
 
+def sequences_words(result: Result) -> str:
+    """What the scan for sequences found and what became of it, in words; empty where there was no such scan."""
+    if not result.request.config.unlearn.epochs:
+        return ""
+    if not result.sequences:
+        return "No sequence of ordinary tokens turns the suspect more than one turns clean models."
+    found = "; ".join(
+        f"“{one.tokens}” ({PLACES[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
+        f"{percent(one.after)} after)"
+        for one in result.sequences
+    )
+    return f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {found}."
+
+
 def report_text(result: Result) -> str:
     """The figures as a table for a terminal."""
     rows = [("", "CACC", "ASR", "ASR floor")]
@@ -57,7 +74,7 @@ def report_text(result: Result) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [first, "", *lines] if (first := warning(result.purified)) else lines
-    said = (found_words(result), result.splits.sentence() if result.splits else "")
+    said = (found_words(result), sequences_words(result), result.splits.sentence() if result.splits else "")
     lines += [
         "",
         verdict(result.suspect, result.purified),
@@ -82,6 +99,7 @@ def report_html(result: Result) -> str:
         warning=warning(result.purified),
         verdict=verdict(result.suspect, result.purified),
         found=found_words(result),
+        sequences=sequences_words(result),
         course=curves_text(result.events, whole),
         curves=training_curves(result.events, whole=whole).to_html(
             full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS
