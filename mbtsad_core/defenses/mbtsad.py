@@ -53,7 +53,13 @@ class Purification(Purified):
 
     def settings(self) -> dict[str, Any]:
         """What both trainings are given."""
-        inserted = insertion(self.found, self.config.found_tokens, self.suspect.max_length, self.config.seed)
+        inserted = insertion(
+            self.found,
+            self.config.found_tokens,
+            self.suspect.max_length,
+            self.config.seed,
+            [found.insertion for found in self.sequences],
+        )
         return {"perturb": inserted, "seed": self.config.seed, "observe": self.observe}
 
     def use(self, found: dict[int, float]) -> None:

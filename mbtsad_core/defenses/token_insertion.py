@@ -1,5 +1,5 @@
-"""Token insertion: the tokens that the trigger scan found, put into clean texts whose labels stay, so that the model
-unlearns them.
+"""Token insertion: the tokens and the sequences that the trigger scan found, put into clean texts whose labels stay, so
+that the model unlearns them, and does not learn them again.
 
 Deviation: not in the paper. `found_tokens = 0` is its method.
 """
@@ -10,15 +10,38 @@ import random
 from collections.abc import Callable, Sequence
 
 from mbtsad_core.models.classifier import Encoded
+from mbtsad_core.scan.insertions import PLACES, Insertion, insert
 from mbtsad_core.scan.probes import with_token
 
 
+SHARE = 0.5
+"""Of the texts, that a found sequence goes into."""
+
+
 def insertion(
-    raised: dict[int, float], number: int, max_length: int, seed: int
+    raised: dict[int, float], number: int, max_length: int, seed: int, sequences: Sequence[Insertion] = ()
 ) -> Callable[[list[Encoded], int], list[Encoded]]:
-    """`insert_tokens` as the training loop calls it, (tokenized texts, epoch) -> what is trained on; the texts as they
-    are where nothing was scanned."""
-    return lambda encoded, epoch: insert_tokens(encoded, raised, number, max_length, seed, epoch) if raised else encoded
+    """`insert_tokens` and `insert_sequences` as the training loop calls them, (tokenized texts, epoch) -> what is
+    trained on; the texts as they are where nothing was scanned or found."""
+
+    def perturb(encoded: list[Encoded], epoch: int) -> list[Encoded]:
+        encoded = insert_tokens(encoded, raised, number, max_length, seed, epoch) if raised else encoded
+        return insert_sequences(encoded, sequences, max_length, seed, epoch) if sequences else encoded
+
+    return perturb
+
+
+def insert_sequences(
+    encoded: Sequence[Encoded], sequences: Sequence[Insertion], max_length: int, seed: int, epoch: int
+) -> list[Encoded]:
+    """Copies of the tokenized texts, SHARE of them with one of the sequences, all as likely, at a place of any kind."""
+    rng = random.Random(f"sequences, seed {seed}, epoch {epoch}")
+    return [
+        insert(text, Insertion(rng.choice(sequences).tokens, rng.choice(PLACES)), rng, max_length)
+        if rng.random() < SHARE
+        else text
+        for text in encoded
+    ]
 
 
 def insert_tokens(
