@@ -13,7 +13,6 @@ from mbtsad_core.models.classifier import Encoded
 from mbtsad_core.scan.insertions import PLACES, Insertion, insert
 from mbtsad_core.scan.probes import with_token
 
-
 SHARE = 0.5
 """Of the texts, that a found sequence goes into."""
 
