@@ -30,7 +30,7 @@ NEUTRAL = 2.0
 """Standard deviations of polarity that a token of a sequence has, at most."""
 MOST = 2.5
 """Of all tokens of a sequence together, those below zero left out."""
-PRICE = 1.5
+PRICE = 2.0
 """Nats of a sequence's effect that a standard deviation of polarity is taken for."""
 RIDGE, LOGISTIC = 300.0, 3e-4  # penalty of the one, inverse penalty of the other
 UNSURE = 0.1  # of the texts by how sure the suspect is, from its doubts on, where the text that is asked with stands
