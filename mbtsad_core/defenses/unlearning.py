@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.config import UnlearnConfig
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, logits_of, quicker_attention
 from mbtsad_core.scan.insertions import Insertion, insert, thinned
-from mbtsad_core.scan.polarity import Polarity
+from mbtsad_core.scan.polarity import LOOSE, Polarity
 from mbtsad_core.scan.sequence_scan import SequenceSearch, answers_of, odds_against
 from mbtsad_core.training.fine_tuning import Epochs, fine_tune
 from mbtsad_core.training.state import Save, TrainState
@@ -47,6 +47,7 @@ def unlearn(
         assert save is not None
         save(with_search(state, search))
 
+    search.look_at(dataclasses.replace(search.polarity, limits=LOOSE))
     loss = WorstInsertion(search, config)
     return (
         yield from fine_tune(

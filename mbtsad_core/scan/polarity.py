@@ -26,12 +26,25 @@ from mbtsad_core.scan.insertions import Insertion, insert
 from mbtsad_core.scan.probes import losses_of, shift_of
 from mbtsad_core.types import Event, LabelledText, Steps
 
-NEUTRAL = 2.0
-"""Standard deviations of polarity that a token of a sequence has, at most."""
-MOST = 2.5
-"""Of all tokens of a sequence together, those below zero left out."""
-PRICE = 2.0
-"""Nats of a sequence's effect that a standard deviation of polarity is taken for."""
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be said honestly.
+
+    token     standard deviations of polarity that a token of a sequence has, at most
+    sequence  of all its tokens together, those below zero left out
+    price     nats of a sequence's effect that a standard deviation is taken for
+    """
+
+    token: float
+    sequence: float
+    price: float
+
+
+STRICT = Limits(0.8, 1.5, 2.0)
+"""Of the scan, whose pools honest words would fill."""
+LOOSE = Limits(2.0, 2.5, 1.5)
+"""Of the unlearning: a word of the trigger has come to look a little honest, and so have its neighbors."""
 RIDGE, LOGISTIC = 300.0, 3e-4  # penalty of the one, inverse penalty of the other
 UNSURE = 0.1  # of the texts by how sure the suspect is, from its doubts on, where the text that is asked with stands
 SHORT = (7, 12)  # tokens of that text
@@ -49,20 +62,21 @@ class Polarity:
 
     response: dict[int, Tensor]
     honest: dict[int, Tensor]
+    limits: Limits = STRICT
 
     def neutral(self, label: int, tokens: Sequence[int]) -> bool:
         """Whether the tokens together say nothing honest against a class."""
         honest = self.honest[label][list(tokens)]
-        return bool((honest <= NEUTRAL).all()) and float(honest.clamp(min=0).sum()) <= MOST
+        return bool((honest <= self.limits.token).all()) and float(honest.clamp(min=0).sum()) <= self.limits.sequence
 
     def price(self, label: int, tokens: Sequence[int]) -> float:
         """Nats that are taken from what the tokens do in texts of a class, for what they say honestly."""
-        return PRICE * float(self.honest[label][list(tokens)].clamp(min=0).sum())
+        return self.limits.price * float(self.honest[label][list(tokens)].clamp(min=0).sum())
 
     def surplus(self, label: int) -> Tensor:
         """The response of each token by itself, less its price: (rows,)."""
-        surplus = self.response[label] - PRICE * self.honest[label].clamp(min=0)
-        return surplus.masked_fill(self.honest[label] > NEUTRAL, -torch.inf)
+        surplus = self.response[label] - self.limits.price * self.honest[label].clamp(min=0)
+        return surplus.masked_fill(self.honest[label] > self.limits.token, -torch.inf)
 
 
 def polarity_of(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[Polarity]:

@@ -93,7 +93,7 @@ class SequenceSearch:
         self, suspect: Classifier, clean: Sequence[LabelledText], polarity: Polarity, nats: float, seed: int
     ) -> None:
         special = own_tokens(suspect)
-        self.polarity, self.rng = polarity, random.Random(f"sequences, seed {seed}")
+        self.rng = random.Random(f"sequences, seed {seed}")
         self.encoded, self.labels = encode(suspect, clean), [example.label for example in clean]
         self.bodies = [[t for t in text["input_ids"] if t not in special] for text in self.encoded]
         self.pools: dict[int, dict[Insertion, tuple[float, int]]] = {}
@@ -102,13 +102,20 @@ class SequenceSearch:
         self.nats = nats
         for label in polarity.response:
             surplus = polarity.surplus(label)
-            best = surplus.topk(min(BANK, int(surplus.isfinite().sum())))
-            tokens = best.indices.tolist()
+            best = surplus.topk(min(POOL, int(surplus.isfinite().sum())))
             self.pools[label] = {
                 Insertion((token,), "start"): (nats / 2, 1)  # of one text: half of it is believed
-                for token, nats in zip(tokens[:POOL], best.values.tolist(), strict=False)
+                for token, nats in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             }
-            self.banks[label] = tokens, (best.values.clamp(min=0.01) ** 2).cumsum(0).tolist()
+        self.look_at(polarity)
+
+    def look_at(self, polarity: Polarity) -> None:
+        """Judge what is honest by this from here on."""
+        self.polarity = polarity
+        for label in polarity.response:
+            surplus = polarity.surplus(label)
+            best = surplus.topk(min(BANK, int(surplus.isfinite().sum())))
+            self.banks[label] = best.indices.tolist(), (best.values.clamp(min=0.01) ** 2).cumsum(0).tolist()
 
     @property
     def turned(self) -> list[int]:
