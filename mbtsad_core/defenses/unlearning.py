@@ -78,8 +78,11 @@ def with_search(state: TrainState, search: SequenceSearch) -> TrainState:
 
 def read_search(suspect: Classifier, clean: Sequence[LabelledText], nats: float, state: TrainState) -> SequenceSearch:
     """The search of a stopped run, where it stood."""
-    parts = (state.part("polarity/response"), state.part("polarity/honest"))
-    polarity = Polarity(*({int(label): figures for label, figures in part.items()} for part in parts))
+    response, honest = (
+        {int(label): figures for label, figures in state.part(f"polarity/{name}").items()}
+        for name in ("response", "honest")
+    )
+    polarity = Polarity(response, honest)
     search = SequenceSearch(suspect, clean, polarity, nats, seed=0)
     search.resume(state.numbers["search"])
     return search
