@@ -156,7 +156,10 @@ class UnlearnConfig(TrainingConfig):
     """Unlearning of the sequences that the trigger scan finds, before step 1."""
 
     epochs: int = setting(
-        3, "passes over the clean texts; 0: no scan for sequences, and nothing is unlearned", low=0, high=1000
+        0,
+        "passes over the clean texts, 3 in the recipe unlearn; 0: no scan for sequences, and nothing is unlearned",
+        low=0,
+        high=1000,
     )
     learning_rate: float = setting(2e-4, "peak learning rate of the unlearning", low=1e-8, high=1.0)
     nats: float = setting(

@@ -32,16 +32,16 @@ class PurifyConfig(Config):
 
 RECIPES: dict[str, PurifyConfig] = {
     "scan": PurifyConfig(),
+    "unlearn": PurifyConfig(unlearn=UnlearnConfig(epochs=3)),
     "paper": PurifyConfig(
         split=SplitConfig(),
         found_tokens=0,
-        unlearn=UnlearnConfig(epochs=0),
         retrain=RetrainConfig(learning_rate=3e-4),
         distil=DistilConfig(learning_rate=3e-4),
     ),
 }
-"""The default, a trigger scan before token splitting and distillation; and the paper's method, tuned on the same
-development data (docs/recipe.md)."""
+"""The default, a trigger scan before token splitting and distillation; the same with a scan for sequences of ordinary
+tokens, which are unlearned; and the paper's method, tuned on the same development data (docs/recipe.md)."""
 
 MBTSAD = Defense(
     "mbtsad",

@@ -101,8 +101,7 @@ class Request:
     def from_dict(cls, values: dict[str, Any]) -> Request:
         given = dict(values)
         given["columns"] = Columns(**given["columns"])
-        # What was asked for before there was unlearning goes on without it
-        given["config"] = configs.from_dict(PurifyConfig, {"unlearn": {"epochs": 0}} | given["config"])
+        given["config"] = configs.from_dict(PurifyConfig, given["config"])
         given["runtime"] = configs.from_dict(RuntimeConfig, given["runtime"])
         given["triggers"] = tuple(given["triggers"])
         given["labels"] = tuple(given["labels"]) if given["labels"] else None
