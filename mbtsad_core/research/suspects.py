@@ -130,8 +130,13 @@ def plan(case: Case) -> tuple[Attack[Any], Config]:
 
 
 def deciding(config: Config) -> dict[str, Any]:
-    """Every setting of a config that figures depend on, by dotted name."""
-    return {".".join(s.path): s.default for s in settings(config) if s.path[-1] not in NEUTRAL}
+    """Every setting of a config that figures depend on, by dotted name; those of a training of no epochs are none."""
+    left_out = {s.path[:-1] for s in settings(config) if s.path[-1] == "epochs" and s.default == 0}
+    return {
+        ".".join(s.path): s.default
+        for s in settings(config)
+        if s.path[-1] not in NEUTRAL and s.path[:-1] not in left_out
+    }
 
 
 def inputs(case: Case, data: Path, base: Path | None) -> dict[str, str | int]:
