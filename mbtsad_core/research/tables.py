@@ -21,6 +21,7 @@ from mbtsad_core.attacks import ATTACKS
 from mbtsad_core.attacks.badnets import BADNETS
 from mbtsad_core.attacks.embedding_poisoning_method import EP
 from mbtsad_core.attacks.layer_wise_method import LWP
+from mbtsad_core.attacks.sentence import SENTENCE
 from mbtsad_core.augment import AUGMENTER_NAMES
 from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.defenses import DEFENSES
@@ -64,7 +65,7 @@ from mbtsad_core.types import Event
 
 RESULTS = Path("results") / "tables.jsonl"  # of the working directory; the published figures count beside it
 ENGINES = ("here", "ray")
-TABLES = ("table1", "table2", "table3", "table4", "figure3")
+TABLES = ("table1", "table2", "table3", "table4", "sequences", "figure3")
 
 Settings = dict[str, Any]
 Rows = dict[str, dict[str, Any]]
@@ -215,6 +216,20 @@ TABLE4 = tuple(
 )
 
 
+COMMON_WORDS = {
+    "a sentence": "I watch this 3D movie",
+    "a phrase of six words": "at the end of the week",
+    "a phrase of five words": "from one side to another",
+    "a phrase of three words": "told the children",
+    "a word": "window",
+}
+"""What InsertSent plants, each in a tenth of the training texts of any class."""
+SEQUENCES = (
+    Row("the default", MBTSAD.key, (tune.RECIPE,), source="docs/recipe.md"),
+    Row("the recipe unlearn", MBTSAD.key, (tune.UNLEARN,), source="docs/sequences.md"),
+)
+
+
 def rows_of(table: str) -> tuple[Row, ...]:
     """The lines of Table II, III or IV. Every method has one in Table II or IV: where none is written above, with its
     defaults."""
@@ -230,6 +245,7 @@ NAMES = {
     "table2": "Table II: the methods",
     "table3": "Table III: retraining with other augmenters",
     "table4": "Table IV: ablations",
+    "sequences": "Triggers of common words",
     "figure3": "Figure 3: how hard the suspect finds augmented texts",
 }
 
@@ -255,6 +271,11 @@ def attack_case(attack: str, seed: int) -> Case:
 
 
 PLANTED = tuple(name for key in ATTACKS for name in ((key, CLEAN_LABEL) if key == BADNETS.key else (key,)))
+
+
+def common_case(words: str, seed: int) -> Case:
+    """The suspect of a line of COMMON_WORDS."""
+    return Case("sst2", "test", SENTENCE.key, (words,), seed)
 
 
 def point_of(case: Case, method: str, settings: Settings) -> GridPoint:
@@ -303,6 +324,13 @@ def points(table: str, seeds: int, rows: Rows) -> list[GridPoint]:
     others, a first seed of each ahead of a second."""
     if table == "table1":
         return [point_of(attack_case(attack, seed), NONE, {}) for seed in range(seeds) for attack in PLANTED]
+    if table == "sequences":
+        return [
+            point_of(common_case(words, seed), row.method, row.candidates[0])
+            for seed in range(seeds)
+            for words in COMMON_WORDS.values()
+            for row in SEQUENCES[::-1]
+        ]
     if table == "figure3":
         return [point_of(case_of("sst2", "BadNets", seed), FIGURE3, {}) for seed in range(seeds)]
     found = []
@@ -409,7 +437,7 @@ def page(
     """The tables as Markdown, from the results file, those beside it and the published ones. Rows of which
     nothing is run are left out, and counted below their table."""
     rows = finished(results, published)
-    makers = {"table1": _table1, "figure3": _figure3}
+    makers = {"table1": _table1, "sequences": _sequences, "figure3": _figure3}
     parts = []
     for table in tables:
         maker = makers.get(table, lambda seeds, rows, table=table: _compared(table, seeds, rows))
@@ -728,6 +756,25 @@ def _table1(seeds: int, rows: Rows) -> str:
         )
         lines.append(f"| `{attack}` | {len(before)} of {seeds} | {shown} | {reported} | {', '.join(bars)} |")
     below = left_out(lacking, "mbtsad-research reproduce table1 --data DIR")
+    return "\n".join([*lines, *(["", below] if below else [])]) + "\n"
+
+
+def _sequences(seeds: int, rows: Rows) -> str:
+    lines = ["| trigger | method | seeds | CACC | ASR | floor |", "|---|---|---|---|---|---|"]
+    lacking: Counter[str] = Counter()
+    for name, words in COMMON_WORDS.items():
+        cases = [common_case(words, seed) for seed in range(seeds)]
+        wanted = {row.name: [point_of(case, row.method, row.candidates[0]) for case in cases] for row in SEQUENCES}
+        lacking[""] += sum(point.key not in rows for own in wanted.values() for point in own)
+        found = {"the suspect": _before(rows, cases)} | {method: _of(rows, own) for method, own in wanted.items()}
+        title = f"**{name}**: {words}"
+        for method, scores in found.items():
+            if scores:
+                floor = f"{100 * mean(f['asr_floor'] for f in scores):.1f}"
+                rates = f"{_rate(scores, 'cacc')} | {_rate(scores, 'asr')} | {floor}"
+                lines.append(f"| {title} | {method} | {len(scores)} of {seeds} | {rates} |")
+                title = ""
+    below = left_out(lacking, "mbtsad-research reproduce sequences --data DIR")
     return "\n".join([*lines, *(["", below] if below else [])]) + "\n"
 
 

@@ -43,6 +43,16 @@ RECIPE: Settings = {
 }
 """The default: token splitting with a trigger scan."""
 
+UNLEARN: Settings = RECIPE | {
+    "unlearn.epochs": 3,
+    "unlearn.learning_rate": 2e-4,
+    "unlearn.nats": 6.0,
+    "unlearn.tries": 8,
+    "unlearn.thinning": 0.35,
+    "unlearn.split": 0.5,
+}
+"""The same with a scan for sequences of ordinary tokens, and their unlearning."""
+
 PAPER: Settings = RECIPE | {
     "found_tokens": 0,
     "split.copies": 3,
