@@ -151,7 +151,7 @@ def _told_by_labels(
     from sklearn.linear_model import LogisticRegression
 
     classes = sorted({example.label for example in clean})
-    told = torch.zeros(len(features), max(classes) + 1)
+    told = torch.zeros(len(features), max(2, max(classes) + 1))
     if len(classes) < 2:
         return told
     bodies = [[token for token in text["input_ids"] if token not in special] for text in encoded]
