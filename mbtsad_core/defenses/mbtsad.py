@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from mbtsad_core.augment.token_splitting import augment, split_some
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
@@ -68,6 +70,11 @@ class Purification(Purified):
         for copy in (self.teacher, self.student):
             reset_embeddings(copy, self.clean, found)
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Take what the unlearning left, in both copies."""
+        for copy in (self.teacher, self.student):
+            copy.model.load_state_dict(weights)
+
 
 def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
     """Trigger scan and embedding reset. Deviation: not in the paper; found_tokens = 0 leaves them out."""
@@ -88,8 +95,9 @@ def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None
     on.sequences = [found for label in search.turned for found in search.found[label]]
     if on.sequences:
         texts = functools.partial(split_some, on.clean, config.split, on.config.split, seed)
-        yield from unlearn(on.teacher, search, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)
-        on.student.model.load_state_dict(on.teacher.model.state_dict())
+        trained = clone(on.teacher)  # whose dropout is not that of what follows
+        yield from unlearn(trained, search, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)
+        on.begin_with(trained.model.state_dict())
 
 
 def retrain_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
@@ -115,8 +123,7 @@ def keep_unlearned(on: Purification, state: TrainState) -> TrainState:
 def take_unlearned(on: Purification, state: TrainState) -> None:
     on.sequences = [Found.from_list(values) for values in state.numbers.get("sequences", ())]
     if on.sequences:
-        for copy in (on.teacher, on.student):
-            copy.model.load_state_dict(state.part("unlearned"))
+        on.begin_with(state.part("unlearned"))
 
 
 STAGES = (
