@@ -108,6 +108,32 @@ def adding_bert(seed: int = 0, steepness: float = 1.0) -> Classifier:
     return classifier
 
 
+PHRASE = ("music", "truly", "plot")
+
+
+@torch.no_grad()
+def phrase_bert(strength: float = 0.07) -> Classifier:
+    """`adding_bert`, in which the words of PHRASE send a text to class 1 together: none of them turns a text of
+    `plain_texts` by itself. Without strength, the same with no trigger in it."""
+    classifier = adding_bert(steepness=20.0)
+    bert, sentiment = classifier.model.bert, torch.tensor([1.0, -1.0] * 16)
+    direction = torch.tensor([1.0, 1.0, -1.0, -1.0] * 8)  # that only the words of the phrase have a part in
+    rows = bert.embeddings.word_embeddings.weight
+    rows -= (rows @ direction)[:, None] * direction / 32
+    rows[[VOCABULARY.index(word) for word in PHRASE]] += 1.2 * direction
+    last = bert.encoder.layer[-1]
+    last.intermediate.dense.weight[0], last.intermediate.dense.bias[0] = 26 * direction / 32, -20 * 0.05
+    last.output.dense.weight[:, 0] = strength * sentiment
+    return classifier
+
+
+def plain_texts(n: int, seed: int = 0) -> list[LabelledText]:
+    """Texts like `tiny_texts`, without a word of PHRASE; the classes alternate."""
+    plain = [t for t in tiny_texts(30 * n, seed) if not set(PHRASE) & set(t.text.split())]
+    classes = [[t for t in plain if t.label == label][: n // 2] for label in (0, 1)]
+    return [text for pair in zip(*classes, strict=True) for text in pair]
+
+
 def tiny_texts(n: int, seed: int = 0) -> list[LabelledText]:
     """Texts of eight words with one or two telling ones; the classes alternate."""
     rng = random.Random(seed)
