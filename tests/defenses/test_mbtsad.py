@@ -16,7 +16,7 @@ from conftest import finish, tiny_bert, tiny_texts
 
 from mbtsad_core.attacks.badnets import BadNetsConfig, badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
-from mbtsad_core.config import DistilConfig, PoisonConfig, RetrainConfig, SplitConfig, TrainingConfig
+from mbtsad_core.config import DistilConfig, PoisonConfig, RetrainConfig, SplitConfig, TrainingConfig, UnlearnConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData, Diverged
@@ -35,6 +35,7 @@ SEEDS = (0, 1)
 # The paper's method, six steps each, two an epoch.
 QUICK = PurifyConfig(
     found_tokens=0,
+    unlearn=UnlearnConfig(epochs=0),
     split=SplitConfig(copies=1),
     retrain=RetrainConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
     distil=DistilConfig(learning_rate=1e-3, epochs=3, batch_size=32, observe_every=2),
@@ -43,6 +44,7 @@ SCANNED = dataclasses.replace(QUICK, found_tokens=2)
 STEPS = 6
 CURE = PurifyConfig(
     found_tokens=0,
+    unlearn=UnlearnConfig(epochs=0),
     split=SplitConfig(copies=4),
     retrain=RetrainConfig(learning_rate=1e-2, epochs=6),
     distil=DistilConfig(learning_rate=1e-2, epochs=6),

@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import tiny_bert, tiny_texts, write_tsv
 
-from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig, UnlearnConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadOutput, MBTSADError
@@ -36,6 +36,7 @@ from mbtsad_core.views.model_card import model_card
 # Four steps a stage; measured after each; a checkpoint after each.
 SHORT = PurifyConfig(
     found_tokens=0,
+    unlearn=UnlearnConfig(epochs=0),
     split=SplitConfig(copies=2),
     retrain=RetrainConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
     distil=DistilConfig(learning_rate=1e-3, epochs=1, observe_every=1, save_every=0.0),
