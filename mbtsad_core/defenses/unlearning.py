@@ -23,6 +23,7 @@ from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, l
 from mbtsad_core.scan.insertions import Insertion, insert, thinned
 from mbtsad_core.scan.polarity import LOOSE, Polarity
 from mbtsad_core.scan.sequence_scan import SequenceSearch, answers_of, odds_against
+from mbtsad_core.training.batch_gradient import by_texts
 from mbtsad_core.training.fine_tuning import Epochs, fine_tune
 from mbtsad_core.training.state import Save, TrainState
 from mbtsad_core.types import LabelledText, Observe, Steps
@@ -55,6 +56,7 @@ def unlearn(
             texts,
             config,
             loss=loss,
+            share=by_texts,
             stage=STAGE,
             seed=seed,
             observe=observe,
@@ -104,8 +106,8 @@ class WorstInsertion:
         return {"loss": (plain + inserted) / 2, "classification": plain, "insertion": inserted}
 
     def worst(self, classifier: Classifier, texts: Sequence[Encoded], labels: Sequence[int]) -> list[Encoded]:
-        """Each text, thinned, with the sequence of those drawn for it that the model errs on most, and what the
-        sequences did told to the search."""
+        """Each text, thinned, with the sequence of those drawn for it that the model errs on most once its
+        price is taken off, and what the sequences did told to the search."""
         search, rng = self.search, self.search.rng
         share = 2 * self.config.thinning
         thin = [thinned(text, share * rng.random(), rng) for text in texts]

@@ -25,9 +25,13 @@ class Insertion:
 
 
 def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: int) -> Encoded:
-    """A copy of a tokenized text with the insertion. A text that grows beyond `max_length` loses the tokens before its
-    last one; an inserted token has the token type of the one that stood in its place."""
-    length, number = len(text["input_ids"]), len(insertion.tokens)
+    """A copy of a tokenized text with the insertion. A text that would grow beyond `max_length` loses the tokens before
+    its last one first; an inserted token has the token type of the one that stood in its place."""
+    number = len(insertion.tokens)
+    room = max(2, max_length - number)
+    if len(text["input_ids"]) > room:
+        text = {key: [*values[: room - 1], values[-1]] for key, values in text.items()}
+    length = len(text["input_ids"])
     if insertion.place == "scattered":
         places = sorted(rng.randrange(1, length) for _ in range(number))
     else:
@@ -39,8 +43,7 @@ def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: 
         for token, place in zip(insertion.tokens, places, strict=True):
             parts += [*values[begin:place], token if key == "input_ids" else values[place]]
             begin = place
-        parts += values[begin:]
-        found[key] = parts if len(parts) <= max_length else parts[: max_length - 1] + parts[-1:]
+        found[key] = parts + values[begin:]
     return found
 
 

@@ -158,8 +158,10 @@ class SequenceSearch:
         return sorted(pool, key=lambda insertion: -pool[insertion][0])
 
     def parent(self, label: int) -> Insertion:
-        """One of the pool, the better ones more often."""
+        """One of the pool, the better ones more often; a span where it is empty."""
         ranked = self.ranked(label)
+        if not ranked:
+            return self.span(label)
         return ranked[min(int(self.rng.expovariate(4 / len(ranked))), len(ranked) - 1)]
 
     def child(self, label: int) -> Insertion:
@@ -250,6 +252,7 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], nats: flo
         search.rng.shuffle(longer)
         held_out, asked = longer[:HELD_OUT], longer[HELD_OUT:] or longer
         if not asked:
+            yield Event("sequences", (number + 1) * (GENERATIONS + 1), total)
             continue
         for generation in range(GENERATIONS):
             drawn = search.rng.sample(asked, min(TEXTS, len(asked)))
