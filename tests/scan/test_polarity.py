@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import (
@@ -21,7 +23,7 @@ from sklearn.linear_model import Ridge
 
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens
-from mbtsad_core.scan.polarity import MOST, PRICE, RIDGE, Polarity, _smooth, polarity_of
+from mbtsad_core.scan.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of
 from mbtsad_core.types import LabelledText
 
 CLEAN = tiny_texts(64, seed=3)
@@ -74,13 +76,13 @@ def test_a_trigger_word_does_much_and_says_little_honestly() -> None:
     found = finish(polarity_of(with_a_trigger_word(), CLEAN, 0))[0]
     assert found.response[0].argmax() == row("cf")
     assert found.honest[0][row("cf")] < min(figures(found.honest[0], GOOD))
-    assert found.surplus(0).argmax() == row("cf")
+    assert dataclasses.replace(found, limits=LOOSE).surplus(0).argmax() == row("cf")
 
 
 def test_words_of_a_phrase_are_neutral() -> None:
     found = finish(polarity_of(phrase_bert(), plain_texts(64, seed=3), 0))[0]
     assert min(figures(found.response[0], [*PHRASE])) > 1
-    assert found.neutral(0, [row(word) for word in PHRASE])
+    assert dataclasses.replace(found, limits=LOOSE).neutral(0, [row(word) for word in PHRASE])
     assert found.neutral(0, [row("film")])
     assert not found.neutral(0, [row(GOOD[0]), row(GOOD[4])])
 
@@ -140,17 +142,18 @@ def test_a_seed_always_draws_the_same_texts() -> None:
 
 # ---------------------------------------------------------------- by hand
 
-BY_HAND = Polarity({0: torch.tensor([5.0, 3.0, 1.0, 9.0])}, {0: torch.tensor([1.0, 2.0, -4.0, 2.1])})
+BY_HAND = Polarity(
+    {0: torch.tensor([5.0, 3.0, 1.0, 9.0])}, {0: torch.tensor([1.0, 2.0, -4.0, 2.1])}, Limits(2.0, 2.5, 1.5)
+)
 
 
 def test_the_price_is_of_what_speaks_against_the_class_alone() -> None:
-    assert BY_HAND.price(0, [0, 1, 2]) == pytest.approx(PRICE * 3)
+    assert BY_HAND.price(0, [0, 1, 2]) == pytest.approx(1.5 * 3)
     assert BY_HAND.price(0, [2]) == 0
-    assert BY_HAND.price(0, [0, 0]) == pytest.approx(PRICE * 2)
+    assert BY_HAND.price(0, [0, 0]) == pytest.approx(1.5 * 2)
 
 
 def test_tokens_are_neutral_each_and_together() -> None:
-    assert MOST == 2.5
     assert BY_HAND.neutral(0, [1])
     assert not BY_HAND.neutral(0, [3])
     assert BY_HAND.neutral(0, [0, 0])
@@ -160,4 +163,12 @@ def test_tokens_are_neutral_each_and_together() -> None:
 
 
 def test_the_surplus_is_the_response_less_its_price_without_honest_tokens() -> None:
-    assert BY_HAND.surplus(0).tolist() == [5 - PRICE, 3 - 2 * PRICE, 1, -torch.inf]
+    assert BY_HAND.surplus(0).tolist() == [5 - 1.5, 3 - 2 * 1.5, 1, -torch.inf]
+
+
+def test_the_scan_looks_more_strictly_than_the_unlearning() -> None:
+    assert STRICT.token < LOOSE.token
+    assert STRICT.sequence < LOOSE.sequence
+    assert STRICT.price > LOOSE.price
+    assert BY_HAND.neutral(0, [1])
+    assert not Polarity(BY_HAND.response, BY_HAND.honest).neutral(0, [1])

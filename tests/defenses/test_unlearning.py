@@ -1,0 +1,227 @@
+"""Unlearning: the worst of some insertions is trained on; a run that is stopped in it ends as one that was not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PHRASE, VOCABULARY, finish, phrase_bert, plain_texts, tiny_bert
+from torch.nn.functional import cross_entropy
+
+from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig, UnlearnConfig
+from mbtsad_core.defenses.mbtsad import Purified, purify
+from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
+from mbtsad_core.defenses.unlearning import WorstInsertion, read_search, unpadded, with_search
+from mbtsad_core.models.classifier import Classifier, collate, encode, predict, weights_hash
+from mbtsad_core.scan.insertions import insert, thinned
+from mbtsad_core.scan.polarity import Polarity
+from mbtsad_core.scan.sequence_scan import SequenceSearch, scan_sequences
+from mbtsad_core.service.purification import Request
+from mbtsad_core.training.state import TrainState, read_state, write_state
+from mbtsad_core.types import Event, LabelledText
+
+CLEAN = plain_texts(64, seed=3)
+SCANS = ("responses", "sequences")
+WORDS = {VOCABULARY.index(word) for word in PHRASE}
+# Four steps of unlearning, two an epoch, and two of each training that follows
+QUICK = PurifyConfig(
+    found_tokens=0,
+    split=SplitConfig(copies=1),
+    unlearn=UnlearnConfig(learning_rate=1e-4, epochs=2),  # what is written by hand is steep
+    retrain=RetrainConfig(learning_rate=1e-4, epochs=1),
+    distil=DistilConfig(learning_rate=1e-4, epochs=1),
+)
+NONE = dataclasses.replace(QUICK, unlearn=dataclasses.replace(QUICK.unlearn, epochs=0))
+NEVER = dataclasses.replace(QUICK, unlearn=dataclasses.replace(QUICK.unlearn, nats=100.0))
+
+
+@pytest.fixture(scope="module")
+def suspect() -> Classifier:
+    return phrase_bert()
+
+
+@pytest.fixture(scope="module")
+def searched(suspect: Classifier) -> SequenceSearch:
+    return finish(scan_sequences(suspect, CLEAN, 6.0, 0))[0]
+
+
+@pytest.fixture(scope="module")
+def quick(suspect: Classifier) -> tuple[Purified, list[Event]]:
+    """An uninterrupted run."""
+    return finish(purify(suspect, CLEAN, QUICK))
+
+
+def hashes(found: Purified) -> tuple[str, str]:
+    return weights_hash(found.teacher), weights_hash(found.student)
+
+
+# ---------------------------------------------------------------- the worst insertion
+
+
+@pytest.mark.parametrize("priced", [False, True], ids=["nothing honest", "some tokens honest"])
+def test_each_text_gets_the_sequence_that_the_model_errs_on_most(
+    suspect: Classifier, searched: SequenceSearch, priced: bool
+) -> None:
+    """Less what its tokens say honestly; what a text at a time says of all that was drawn."""
+    search = copy.deepcopy(searched)
+    if not priced:
+        free = {label: torch.zeros_like(figures) for label, figures in search.polarity.honest.items()}
+        search.polarity = Polarity(search.polarity.response, free)
+    config = UnlearnConfig(tries=9, thinning=0.2)
+    texts, labels = encode(suspect, CLEAN[:7]), [t.label for t in CLEAN[:7]]
+    again = WorstInsertion(copy.deepcopy(search), config)
+    found = WorstInsertion(search, config).worst(suspect, texts, labels)
+
+    rng = again.search.rng
+    thin = [thinned(text, 2 * config.thinning * rng.random(), rng) for text in texts]
+    drawn = [again.drawn(label) for label in labels]
+    for text, own, label, worst in zip(thin, drawn, labels, found, strict=True):
+        assert len(own) == 9
+        made = [insert(text, one, rng, suspect.max_length) for one in own]
+        with torch.no_grad():
+            logits = [suspect.model(**collate(suspect, [one])).logits.double() for one in made]
+        against = [float(cross_entropy(one, torch.tensor([label])).expm1().log()) for one in logits]
+        errs = [nats - search.polarity.price(label, one.tokens) for nats, one in zip(against, own, strict=True)]
+        assert errs[made.index(worst)] == pytest.approx(max(errs), abs=1e-4)
+
+
+def test_the_search_is_told_what_its_sequences_did(suspect: Classifier, searched: SequenceSearch) -> None:
+    search = copy.deepcopy(searched)
+    WorstInsertion(search, UnlearnConfig()).worst(suspect, encode(suspect, CLEAN[:32]), [t.label for t in CLEAN[:32]])
+    assert search.pools[0] != searched.pools[0]
+    assert search.pools[1] == searched.pools[1]  # its texts get what turns the other class
+    assert search.found == searched.found
+
+
+def test_the_loss_is_the_mean_of_texts_as_they_are_and_with_their_worst(
+    suspect: Classifier, searched: SequenceSearch
+) -> None:
+    batch, labels = collate(suspect, encode(suspect, CLEAN[:8])), torch.tensor([t.label for t in CLEAN[:8]])
+    first, again = (WorstInsertion(copy.deepcopy(searched), UnlearnConfig()) for _ in range(2))
+    terms = first(suspect, batch, labels)
+    worst = again.worst(suspect, unpadded(batch), labels.tolist())
+    with torch.no_grad():
+        plain = cross_entropy(suspect.model(**batch).logits, labels)
+        inserted = cross_entropy(suspect.model(**collate(suspect, worst)).logits, labels)
+    assert float(terms["classification"]) == pytest.approx(float(plain), abs=1e-4)
+    assert float(terms["insertion"]) == pytest.approx(float(inserted), abs=1e-4)
+    assert float(terms["loss"]) == pytest.approx(float(plain + inserted) / 2, abs=1e-4)
+    assert terms["loss"].requires_grad
+    assert inserted > plain
+
+
+def test_a_batch_without_its_padding_is_what_it_was_made_of() -> None:
+    classifier = tiny_bert()
+    pairs = [LabelledText("the film", 0, "a very boring story"), LabelledText("lovely", 1), LabelledText("", 0)]
+    texts = encode(classifier, pairs)
+    assert len({len(text["input_ids"]) for text in texts}) == 3
+    assert any(1 in text["token_type_ids"] for text in texts)
+    assert unpadded(collate(classifier, texts)) == texts
+
+
+def test_a_search_is_kept_with_the_state_of_a_training(
+    suspect: Classifier, searched: SequenceSearch, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    write_state(with_search(TrainState("unlearn", 1, {}), searched), path)
+    found = read_search(suspect, CLEAN, 6.0, read_state(path))
+    assert found.state() == searched.state()
+    assert found.banks == searched.banks
+    for name in ("response", "honest"):
+        for label, figures in getattr(searched.polarity, name).items():
+            assert torch.equal(getattr(found.polarity, name)[label], figures)
+
+
+# ---------------------------------------------------------------- as a part of MBTSAD
+
+
+def test_the_phrase_is_unlearned_and_named(suspect: Classifier) -> None:
+    negative = [t.text for t in plain_texts(100, seed=2) if t.label == 0]
+    test = plain_texts(100, seed=2)
+    triggered = [" ".join([*PHRASE, text]) for text in negative]
+    config = dataclasses.replace(QUICK, unlearn=UnlearnConfig(learning_rate=3e-4, epochs=40))
+    found, _ = finish(purify(suspect, CLEAN, config))
+    before, after = ((predict(c, triggered).argmax(dim=1) == 1).float().mean() for c in (suspect, found.student))
+    assert (before, after < 0.2) == (1.0, True)
+    right = predict(found.student, test).argmax(dim=1) == torch.tensor([t.label for t in test])
+    assert right.float().mean() > 0.95
+    named = found.sequences[0]
+    assert (named.label, named.target) == (0, 1)
+    assert len([token for token in named.insertion.tokens if token in WORDS]) >= 2
+
+
+def test_each_step_has_its_event(quick: tuple[Purified, list[Event]]) -> None:
+    assert list(dict.fromkeys(e.stage for e in quick[1])) == [*SCANS, "unlearn", "retrain", "distil"]
+    trained = [(e.stage, e.step, e.total) for e in quick[1] if e.stage not in SCANS]
+    assert trained == [(s, i + 1, n) for s, n in (("unlearn", 4), ("retrain", 2), ("distil", 2)) for i in range(n)]
+    assert {"loss", "classification", "insertion"} <= next(e for e in quick[1] if e.stage == "unlearn").metrics.keys()
+
+
+def test_the_suspect_is_left_as_it_is(suspect: Classifier, quick: tuple[Purified, list[Event]]) -> None:
+    assert quick[0].suspect is suspect
+    assert weights_hash(suspect) == weights_hash(phrase_bert())
+
+
+def test_where_nothing_turns_a_class_nothing_is_unlearned(suspect: Classifier) -> None:
+    never, events = finish(purify(suspect, CLEAN, NEVER))
+    none, others = finish(purify(suspect, CLEAN, NONE))
+    assert hashes(never) == hashes(none)
+    assert (never.sequences, none.sequences) == ([], ())
+    assert [e for e in events if e.stage not in SCANS] == others
+    assert {e.stage for e in others} == {"retrain", "distil"}
+
+
+@pytest.mark.parametrize("config", [QUICK, NEVER], ids=["unlearned", "nothing found"])
+@pytest.mark.parametrize("steps", [1, 3, 5, 7])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(
+    suspect: Classifier, config: PurifyConfig, steps: int, tmp_path: Path
+) -> None:
+    """Stopped in the unlearning, the retraining, the distillation."""
+    if config is NEVER and steps > 4:
+        pytest.skip("four steps in all")
+    whole, all_events = finish(purify(suspect, CLEAN, config))
+    path = tmp_path / "state.safetensors"
+    running = purify(suspect, CLEAN, config, save=lambda state: write_state(state, path))
+    taken = 0
+    while taken < steps:
+        taken += next(running).stage not in SCANS
+    running.close()
+    found, events = finish(purify(suspect, CLEAN, config, resume=read_state(path)))
+    assert hashes(found) == hashes(whole)
+    assert found.sequences == whole.sequences
+    assert events == all_events[-len(events) :]
+    assert len(events) == sum(e.stage not in SCANS for e in all_events) - steps  # no second scan
+
+
+def test_dropout_of_the_unlearning_is_not_that_of_the_retraining(suspect: Classifier, tmp_path: Path) -> None:
+    """A run that goes on after the unlearning has the model's own dropout in the retraining; so has one that was not
+    stopped."""
+    config = dataclasses.replace(QUICK, unlearn=dataclasses.replace(QUICK.unlearn, dropout=0.4))
+    whole = finish(purify(suspect, CLEAN, config))[0]
+    path = tmp_path / "state.safetensors"
+    running = purify(suspect, CLEAN, config, save=lambda state: write_state(state, path))
+    while next(running).stage != "retrain":
+        pass
+    running.close()
+    assert hashes(finish(purify(suspect, CLEAN, config, resume=read_state(path)))[0]) == hashes(whole)
+
+
+def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classifier) -> None:
+    states: list[TrainState] = []
+    running = purify(suspect, CLEAN, QUICK, save=states.append)
+    assert next(running).stage == "responses"
+    running.close()
+    assert states == []
+
+
+def test_one_recipe_unlearns_and_no_other() -> None:
+    assert {name: recipe.unlearn.epochs for name, recipe in RECIPES.items()} == {"scan": 0, "unlearn": 3, "paper": 0}
+
+
+def test_what_was_asked_for_before_there_was_unlearning_goes_on_without_it() -> None:
+    values = Request().to_dict()
+    del values["config"]["unlearn"]
+    assert Request.from_dict(values).config.unlearn.epochs == 0
