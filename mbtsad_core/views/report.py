@@ -54,10 +54,8 @@ def sequences_words(result: Result) -> str:
     if not result.request.config.unlearn.epochs:
         return ""
     if not result.sequences:
-        return (
-            f"No sequence of ordinary tokens turned the suspect by {result.request.config.unlearn.nats:g} nats, so nothing "
-            "was unlearned."
-        )
+        least = result.request.config.unlearn.nats
+        return f"No sequence of ordinary tokens turned the suspect by {least:g} nats, so nothing was unlearned."
     found = "; ".join(
         f"“{one.tokens}” ({PLACES[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
         f"{percent(one.after)} after)"
