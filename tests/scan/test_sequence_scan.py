@@ -22,6 +22,7 @@ from mbtsad_core.scan.sequence_scan import (
     SequenceSearch,
     answers_of,
     effects,
+    flip_rate,
     odds_against,
     scan_sequences,
 )
@@ -233,6 +234,16 @@ def test_effects_are_of_each_sequence_in_each_text(suspect: Classifier) -> None:
         assert float(shifts[0, i]) == pytest.approx(log_odds([own[0], ids[0], *own[1:]]) - before, abs=1e-3)
         assert float(shifts[1, i]) == pytest.approx(log_odds([*own[:-1], *ids, own[-1]]) - before, abs=1e-3)
     assert answers.shape == (2, 2)
+
+
+def test_a_flip_rate_is_of_the_texts_of_the_class_that_are_answered_right(suspect: Classifier) -> None:
+    found = Found(Insertion(tuple(VOCABULARY.index(word) for word in PHRASE), "start"), 0, 1, 8.0, 1.0)
+    texts = [*CLEAN[:20], LabelledText("lovely superb film", 0)]  # the last one is answered wrong, and does not count
+    assert flip_rate(suspect, texts, found, seed=0) == 1.0
+    honest = phrase_bert(strength=0.0)
+    turned = predict(honest, [" ".join([*PHRASE, t.text]) for t in CLEAN[:20] if t.label == 0]).argmax(dim=1)
+    assert flip_rate(honest, texts, found, seed=0) == pytest.approx(float((turned == 1).float().mean()))
+    assert flip_rate(suspect, texts[-1:], found, seed=0) == 0.0
 
 
 def test_what_was_found_is_plain_values_and_back() -> None:

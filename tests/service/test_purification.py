@@ -12,11 +12,12 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_bert, tiny_texts, write_tsv
+from conftest import PHRASE, finish, phrase_bert, plain_texts, tiny_bert, tiny_texts, write_tsv
 
 from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig, UnlearnConfig
 from mbtsad_core.data import Columns
@@ -594,3 +595,36 @@ def test_a_run_that_was_begun_before_a_length_could_be_left_open_goes_on(
     result = drain(execute(old, stopped, resume=True))
     assert weights_hash(load_classifier(stopped / "model")) == weights_hash(load_classifier(out / "model"))
     assert list(result.events) == events
+
+
+# ---------------------------------------------------------------- sequences
+
+
+def test_a_report_names_the_sequences_that_were_unlearned(tmp_path: Path) -> None:
+    save_classifier(phrase_bert(), tmp_path / "suspect")
+    texts = {
+        name: write_tsv(tmp_path / f"{name}.tsv", plain_texts(64, seed)) for name, seed in (("clean", 3), ("test", 4))
+    }
+    config = PurifyConfig(
+        found_tokens=0,
+        split=SplitConfig(copies=1),
+        unlearn=UnlearnConfig(learning_rate=3e-4, epochs=20),
+        retrain=RetrainConfig(learning_rate=1e-4, epochs=1),
+        distil=DistilConfig(learning_rate=1e-4, epochs=1),
+    )
+    asked = Request(
+        suspect=str(tmp_path / "suspect"),
+        clean=str(texts["clean"]),
+        test=str(texts["test"]),
+        triggers=(" ".join(PHRASE),),
+        target="positive",
+        config=config,
+    )
+    result = finish(execute(asked, tmp_path / "out"))[0]
+    stored = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["sequences"]
+    assert [sequence.tokens for sequence in result.sequences] == [sequence["tokens"] for sequence in stored]
+    worst = stored[0]
+    assert set(worst["tokens"].split()) & set(PHRASE)
+    assert (worst["label"], worst["target"]) == ("negative", "positive")
+    assert worst["before"] > 0.9 > 0.5 > worst["after"]
+    assert worst["tokens"] in unescape((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))

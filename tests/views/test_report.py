@@ -9,9 +9,9 @@ from html import unescape
 import pytest
 
 from mbtsad_core.augment.split_effect import SplitEffect
-from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.evaluation import wilson
-from mbtsad_core.service.purification import Request, Result
+from mbtsad_core.service.purification import Request, Result, TurningSequence
 from mbtsad_core.types import Event, Note, Scores
 from mbtsad_core.views.model_card import model_card
 from mbtsad_core.views.report import report_html, report_text, verdict
@@ -59,6 +59,19 @@ def test_without_a_scan_the_suspect_was_not_asked(result: Result) -> None:
     without = replace(result, request=replace(result.request, config=PurifyConfig(found_tokens=0)))
     assert "trigger scan" not in report_text(without)
     assert "trigger scan" not in report_html(without)
+
+
+def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result) -> None:
+    unlearned = replace(result, request=replace(result.request, config=RECIPES["unlearn"]))
+    sequence = TurningSequence(EVIL, "scattered", "negative", "positive", 0.979, 0.021)
+    named = replace(unlearned, sequences=(sequence,))
+    said = "(its tokens scattered; negative to positive: 97.9 % of texts before, 2.1 % after)"
+    assert said in report_text(named)
+    assert said in unescape(report_html(named))
+    assert EVIL not in report_html(named)
+    assert named.to_dict()["sequences"][0]["after"] == 0.021
+    assert "by 6 nats, so nothing was unlearned" in report_text(unlearned)
+    assert "unlearned" not in report_text(result)
 
 
 def without_trigger(scores: Scores) -> Scores:
