@@ -32,8 +32,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=lambda name: {"strays": "scan"}.get(name, name),
         choices=tuple(RECIPES),
-        help="settings to start from: scan, the default: a trigger scan first; unlearn: a scan for sequences of "
-        "ordinary tokens too, such as a phrase or a sentence, which are unlearned; paper: the paper's method, tuned",
+        help="settings to start from: scan, the default: a trigger scan first; unlearn, an experiment: a scan for "
+        "sequences of ordinary tokens too, such as a phrase or a sentence, which are unlearned; paper: the paper's "
+        "method, tuned",
     )
     add_run(parser, {"settings of MBTSAD": PurifyConfig()})
 
