@@ -23,11 +23,11 @@ class PurifyConfig(Config):
         high=100,
         was="strays",
     )
-    unlearn: UnlearnConfig = UnlearnConfig()
     retrain: RetrainConfig = RetrainConfig()
     distil: DistilConfig = DistilConfig()
     max_length: int | None = text_length()
     seed: int = setting(0, "seed of splits, batches and dropout", low=0, high=2**32 - 1)
+    unlearn: UnlearnConfig = UnlearnConfig()
 
 
 RECIPES: dict[str, PurifyConfig] = {

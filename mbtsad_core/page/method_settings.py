@@ -15,9 +15,9 @@ SYMBOLS = {"eta_1": "η₁", "eta_2": "η₂", "alpha": "α", "beta": "β"}
 TITLES = {
     "split": "Token splitting",
     "": "Whole run",
-    "unlearn": "Unlearning of found sequences",
     "retrain": "Step 1: retraining",
     "distil": "Step 2: distillation",
+    "unlearn": "Unlearning of found sequences, an experiment",
 }
 WHERE = {"unlearn": " of the unlearning", "retrain": " of step 1", "distil": " of step 2"}
 LABELS = {
