@@ -1,5 +1,8 @@
 """SEAM: "Selective Amnesia: On Efficient, High-Fidelity and Blind Suppression of Backdoor Effects in Trojaned Machine
-Learning Models" (Zhu et al., IEEE S&P 2023): forget task and backdoor on random labels, then learn the task again."""
+Learning Models" (Zhu et al., IEEE S&P 2023): forget task and backdoor on random labels, then learn the task again.
+
+Deviation: AdamW as everywhere here, and random labels drawn from all classes, a text's own among them.
+"""
 
 from __future__ import annotations
 
