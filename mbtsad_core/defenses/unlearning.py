@@ -22,7 +22,7 @@ from mbtsad_core.config import UnlearnConfig
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, logits_of, quicker_attention
 from mbtsad_core.scan.insertions import Insertion, insert, thinned
 from mbtsad_core.scan.polarity import LOOSE, Polarity
-from mbtsad_core.scan.sequence_scan import SequenceSearch, answers_of, odds_against
+from mbtsad_core.scan.sequence_scan import SequenceSearch, odds_against, quick_answers
 from mbtsad_core.training.batch_gradient import by_texts
 from mbtsad_core.training.fine_tuning import Epochs, fine_tune
 from mbtsad_core.training.state import Save, TrainState
@@ -116,7 +116,7 @@ class WorstInsertion:
             [insert(text, one, rng, classifier.max_length) for one in own]
             for text, own in zip(thin, drawn, strict=True)
         ]
-        logits = answers_of(classifier, [*thin, *(text for own in tried for text in own)])
+        logits = quick_answers(classifier, [*thin, *(text for own in tried for text in own)])
         given = torch.tensor(labels)
         against = odds_against(logits, torch.cat([given, given.repeat_interleave(self.config.tries)]))
         shift = against[len(thin) :].view(len(thin), -1) - against[: len(thin), None]

@@ -393,16 +393,20 @@ def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
 def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
     """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it
     was."""
-    encoded = encode(classifier, texts)
+    return answers_of(classifier, encode(classifier, texts), batch_size=batch_size).softmax(-1)
+
+
+@torch.inference_mode()
+def answers_of(classifier: Classifier, encoded: Sequence[Encoded], *, batch_size: int = 64) -> Tensor:
+    """The logits of tokenized texts, (N, C), as float32 on the CPU; computed in float32, or in what `autocast` sets
+    around the call. Dropout is off; the model's mode is left as it was."""
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
-    probabilities = torch.empty(len(encoded), len(classifier.labels))
+    logits = torch.empty(len(encoded), len(classifier.labels))
     with evaluation_mode(classifier.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            probabilities[chosen] = (
-                logits_of(classifier, collate(classifier, [encoded[i] for i in chosen])).softmax(-1).cpu()
-            )
-    return probabilities
+            logits[chosen] = logits_of(classifier, collate(classifier, [encoded[i] for i in chosen])).cpu()
+    return logits
 
 
 def trace(classifier: Classifier, batch: Batch) -> Trace:

@@ -22,16 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mbtsad_core.models.classifier import (
-    Classifier,
-    Encoded,
-    autocast,
-    collate,
-    encode,
-    evaluation_mode,
-    logits_of,
-    predict,
-)
+from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens
 from mbtsad_core.scan.insertions import PLACES, Insertion, insert
 from mbtsad_core.scan.polarity import Polarity, polarity_of
@@ -104,8 +95,8 @@ class SequenceSearch:
             surplus = polarity.surplus(label)
             best = surplus.topk(min(POOL, int(surplus.isfinite().sum())))
             self.pools[label] = {
-                Insertion((token,), "start"): (nats / 2, 1)  # of one text: half of it is believed
-                for token, nats in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                Insertion((token,), "start"): (alone / 2, 1)  # of one text: half of it is believed
+                for token, alone in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             }
         self.look_at(polarity)
 
@@ -296,12 +287,14 @@ def flip_rate(classifier: Classifier, clean: Sequence[LabelledText], found: Foun
     own = [example for example in clean if example.label == found.label]
     texts = encode(classifier, rng.sample(own, min(ASKED_ABOUT, len(own))))
     right = [
-        text for text, given in zip(texts, answers_of(classifier, texts), strict=True) if given.argmax() == found.label
+        text
+        for text, given in zip(texts, quick_answers(classifier, texts), strict=True)
+        if given.argmax() == found.label
     ]
     if not right:
         return 0.0
     asked = [insert(text, found.insertion, rng, classifier.max_length) for text in right]
-    return float((answers_of(classifier, asked).argmax(dim=1) != found.label).float().mean())
+    return float((quick_answers(classifier, asked).argmax(dim=1) != found.label).float().mean())
 
 
 @torch.inference_mode()
@@ -315,23 +308,16 @@ def effects(
     """Nats by which the log-odds of the class fall in each text with each sequence, and the answers: (sequences,
     texts) each."""
     asked = [insert(text, one, search.rng, classifier.max_length) for one in insertions for text in texts]
-    logits = answers_of(classifier, [*texts, *asked])
+    logits = quick_answers(classifier, [*texts, *asked])
     against = odds_against(logits, torch.full((len(logits),), label))
     before, after = against[: len(texts)], against[len(texts) :].view(len(insertions), -1)
     return after - before, logits[len(texts) :].argmax(dim=-1).view(len(insertions), -1)
 
 
-@torch.inference_mode()
-def answers_of(classifier: Classifier, texts: Sequence[Encoded]) -> Tensor:
-    """The logits of tokenized texts, (N, C), in the precision of the training and on the CPU; texts of like length are
-    asked together."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]["input_ids"]))
-    logits = torch.empty(len(texts), len(classifier.labels))
-    with evaluation_mode(classifier.model), autocast(classifier):
-        for start in range(0, len(order), ASKED_AT_ONCE):
-            chosen = order[start : start + ASKED_AT_ONCE]
-            logits[chosen] = logits_of(classifier, collate(classifier, [texts[i] for i in chosen])).cpu()
-    return logits
+def quick_answers(classifier: Classifier, texts: Sequence[Encoded]) -> Tensor:
+    """`answers_of` in the precision of the training: the logits, (N, C)."""
+    with autocast(classifier):
+        return answers_of(classifier, texts, batch_size=ASKED_AT_ONCE)
 
 
 def odds_against(logits: Tensor, labels: Tensor) -> Tensor:

@@ -133,13 +133,14 @@ class Training:
     def take_gradient(self, batch: list[Encoded], labels: Tensor) -> dict[str, Tensor]:
         """Put the batch's gradient in place, where `ascend` asks for it at other weights, under the same dropout; the
         terms of the loss at the weights themselves."""
+        if self.ascend is None:
+            return self.gradient(batch, labels, self.step + 1)
         model = self.classifier.model
         drawn = generators(model)
         terms = self.gradient(batch, labels, self.step + 1)
-        if self.ascend is not None:
-            set_generators(drawn, model)
-            with self.ascend(list(model.parameters())):
-                self.gradient(batch, labels, self.step + 1)
+        set_generators(drawn, model)
+        with self.ascend(list(model.parameters())):
+            self.gradient(batch, labels, self.step + 1)
         return terms
 
     def observed(self, observe: Observe) -> dict[str, float]:

@@ -20,10 +20,10 @@ from mbtsad_core.scan.sequence_scan import (
     POOL,
     Found,
     SequenceSearch,
-    answers_of,
     effects,
     flip_rate,
     odds_against,
+    quick_answers,
     scan_sequences,
 )
 from mbtsad_core.types import Event, LabelledText
@@ -213,7 +213,7 @@ def test_answers_are_those_of_each_text_by_itself() -> None:
     texts = encode(classifier, ["lovely film", "a very boring film was the story", "plot", "the actor"])
     with torch.no_grad():
         expected = torch.cat([classifier.model(**collate(classifier, [text])).logits for text in texts])
-    torch.testing.assert_close(answers_of(classifier, texts), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(quick_answers(classifier, texts), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_effects_are_of_each_sequence_in_each_text(suspect: Classifier) -> None:
