@@ -164,8 +164,8 @@ class UnlearnConfig(TrainingConfig):
     learning_rate: float = setting(2e-4, "peak learning rate of the unlearning", low=1e-8, high=1.0)
     nats: float = setting(
         6.0,
-        "nats by which a sequence must lower the log-odds of a class for anything to be unlearned; models that nobody "
-        "poisoned stay below",
+        "nats by which a sequence must lower the log-odds of a class for anything to be unlearned; the models that "
+        "nobody poisoned stayed below, of the few that were tried",
         low=0.0,
         high=100.0,
     )

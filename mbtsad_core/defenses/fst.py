@@ -33,7 +33,8 @@ def fst(
     """A copy of the suspect with a head drawn anew, trained on the clean texts with eq. (1) of FST: the least of
     cross-entropy + alpha <w, w_0> where |w| = |w_0|.
 
-    Deviation: AdamW, as for the other defenses; the authors have SGD.
+    Deviation: AdamW, as for the other defenses, where the authors have SGD; and the norm is put right before the first
+    step already, where theirs is after it.
     """
     shifted = clone(suspect)
     head, w_0 = classification_head(shifted), classification_head(suspect).weight.detach().clone()

@@ -136,8 +136,8 @@ class TurningSequence:
 
     place            where it stands in a text: start, end, anywhere, or its tokens scattered
     label, target    the class of the texts, and the one that it sends them to
-    before, after    share of clean texts of the class that it turns, in the suspect once the found tokens' embeddings
-                     are reset, and in the purified model
+    before, after    share of clean texts of the class, answered right without it, that it turns: in the suspect, and in
+                     the purified model
     """
 
     tokens: str
@@ -525,7 +525,7 @@ def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tu
             found.insertion.place,
             suspect.labels[found.label],
             suspect.labels[found.target],
-            found.flip_rate,
+            flip_rate(suspect, clean, found, seed),
             flip_rate(models.student, clean, found, seed),
         )
         for found in models.sequences[:NAMED]

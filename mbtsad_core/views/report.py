@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mbtsad_core.service.purification import Result
 
 
-PLACES = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
+WHERE = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
 
 
 def verdict(suspect: Scores, purified: Scores) -> str:
@@ -57,7 +57,7 @@ def sequences_words(result: Result) -> str:
         least = result.request.config.unlearn.nats
         return f"No sequence of ordinary tokens turned the suspect by {least:g} nats, so nothing was unlearned."
     found = "; ".join(
-        f"“{one.tokens}” ({PLACES[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
+        f"“{one.tokens}” ({WHERE[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
         f"{percent(one.after)} after)"
         for one in result.sequences
     )
