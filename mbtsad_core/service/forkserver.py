@@ -1,5 +1,5 @@
 """A process that has imported PyTorch, transformers and the core, and forks sandboxes: a program that needs them starts
-in a tenth of a second instead of three.
+in some tenths of a second instead of three seconds or more.
 
     server -- fork server -- keeper -- program            (keeper.py has the last two)
 
