@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from mbtsad_core.service.comparison import (
     run_detector,
 )
 from mbtsad_core.service.purification import Request
-from mbtsad_core.service.store import State
+from mbtsad_core.service.store import ACTIVE, State
 from mbtsad_core.types import Rate
 
 pytestmark = NEEDS_BROWSER
@@ -43,6 +44,17 @@ def page(all_visits: Visits, asked: Request) -> Page:
     open_step(page, 4)
     page.locator("#compare button").first.click()
     return page
+
+
+@pytest.fixture
+def busy(all_visits: Visits, suspect_dir: Path, tmp_path: Path) -> Iterator[None]:
+    """A long run has the one worker, so that what comes after it is still waiting when it is stopped."""
+    store = all_visits.store
+    id = store.create(request(suspect_dir, tmp_path, epochs=1000).to_dict())
+    expect(all_visits.visitor(f"?job={id}").locator("#strip .job.running")).to_be_visible(timeout=LATE)
+    yield
+    assert store.get(id).state in ACTIVE
+    store.request_cancel(id)
 
 
 def label(method: str) -> str:
@@ -133,7 +145,7 @@ def test_what_fails_says_why(page: Page) -> None:
     )
 
 
-def test_one_is_stopped(page: Page) -> None:
+def test_one_is_stopped(page: Page, busy: None) -> None:
     found = run(page, "mbtsad_no_att")
     page.locator("#compare-stop").click()
     expect(found.locator("td")).to_have_text("stopped", timeout=SOON)
@@ -172,7 +184,9 @@ def test_it_fits_every_window_in_both_themes(page: Page, tmp_path: Path) -> None
         page.locator("#dark").dispatch_event("click")
 
 
-def test_another_visitor_sees_none_of_it_and_runs_the_first_method_at_once(page: Page, all_visits: Visits) -> None:
+def test_another_visitor_sees_none_of_it_and_runs_the_first_method_at_once(
+    page: Page, all_visits: Visits, busy: None
+) -> None:
     other = all_visits.visitor("?job=" + all_visits.job(page).id)
     open_step(other, 4)
     other.locator("#compare button").first.click()
