@@ -21,7 +21,7 @@ LAYERS = (
     ("methods",),
     ("flags", "publish", "vetting"),
     ("data", "models"),
-    ("augment", "scan", "training"),
+    ("augment", "scanning", "training"),
     ("attacks", "defenses", "detectors"),
     ("evaluation",),
     ("views",),
@@ -152,7 +152,7 @@ def test_the_defenses_are_there_to_be_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", sorted(m for m in MODULES if part(m) in ("defenses", "detectors", "training", "augment", "scan"))
+    "module", sorted(m for m in MODULES if part(m) in ("defenses", "detectors", "training", "augment", "scanning"))
 )
 def test_neither_a_defense_nor_what_it_uses_names_a_trigger(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))

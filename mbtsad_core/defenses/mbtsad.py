@@ -16,8 +16,8 @@ from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.defenses.unlearning import read_search, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
-from mbtsad_core.scan.sequence_scan import Found, scan_sequences
-from mbtsad_core.scan.trigger_scan import scan_vocabulary
+from mbtsad_core.scanning.sequence_scan import Found, scan_sequences
+from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.stages import Stage, run_stages

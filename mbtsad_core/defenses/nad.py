@@ -9,7 +9,7 @@ from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.nad_method import NAD, NADConfig
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.models.classifier import Classifier, clone
-from mbtsad_core.scan.trigger_scan import scan_vocabulary
+from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Observe, Steps

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from mbtsad_core.models.classifier import Encoded
-from mbtsad_core.scan.insertions import PLACES, Insertion, insert
-from mbtsad_core.scan.probes import with_token
+from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
+from mbtsad_core.scanning.probes import with_token
 
 SHARE = 0.5
 """Of the texts, that a found sequence goes into."""

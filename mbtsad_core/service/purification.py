@@ -43,7 +43,7 @@ from mbtsad_core.models.classifier import (
 )
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
-from mbtsad_core.scan.sequence_scan import flip_rate
+from mbtsad_core.scanning.sequence_scan import flip_rate
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
 from mbtsad_core.service.run_folder import (
     CHECKPOINT,

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from mbtsad_core.config import from_dict
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
-from mbtsad_core.scan.probes import PROBES
-from mbtsad_core.scan.sequence_scan import BEST, CHILDREN, GENERATIONS, HELD_OUT, PARENTS, TEXTS
-from mbtsad_core.scan.token_inversion import INVERSION_STEPS, LIKELIEST, NEAR, NEXT, STARTS
-from mbtsad_core.scan.trigger_scan import KEPT
+from mbtsad_core.scanning.probes import PROBES
+from mbtsad_core.scanning.sequence_scan import BEST, CHILDREN, GENERATIONS, HELD_OUT, PARENTS, TEXTS
+from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, LIKELIEST, NEAR, NEXT, STARTS
+from mbtsad_core.scanning.trigger_scan import KEPT
 from mbtsad_core.service.store import Job, State
 from mbtsad_core.types import LabelledText
 

@@ -22,7 +22,7 @@ from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData, Diverged
 from mbtsad_core.evaluation import evaluate, observer
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, trace, weights_hash
-from mbtsad_core.scan.trigger_scan import scan_vocabulary
+from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText, Observe, Scores
 

@@ -16,9 +16,9 @@ from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.defenses.unlearning import WorstInsertion, read_search, unpadded, with_search
 from mbtsad_core.models.classifier import Classifier, collate, encode, predict, weights_hash
-from mbtsad_core.scan.insertions import insert, thinned
-from mbtsad_core.scan.polarity import Polarity
-from mbtsad_core.scan.sequence_scan import SequenceSearch, scan_sequences
+from mbtsad_core.scanning.insertions import insert, thinned
+from mbtsad_core.scanning.polarity import Polarity
+from mbtsad_core.scanning.sequence_scan import SequenceSearch, scan_sequences
 from mbtsad_core.service.purification import Request
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText

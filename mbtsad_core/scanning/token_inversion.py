@@ -12,7 +12,16 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, evaluation_mode, quicker_attention
 from mbtsad_core.models.first_token import first_token_only
-from mbtsad_core.scan.probes import Probes, inserted, log_odds, losses_of, lower_quartile, middle, shift_of, with_token
+from mbtsad_core.scanning.probes import (
+    Probes,
+    inserted,
+    log_odds,
+    losses_of,
+    lower_quartile,
+    middle,
+    shift_of,
+    with_token,
+)
 from mbtsad_core.types import Event, Steps
 
 INVERSION_STEPS, INVERSION_RATE = 60, 0.5

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from mbtsad_core.models.classifier import Encoded
-from mbtsad_core.scan.insertions import Insertion, Place, insert, thinned
+from mbtsad_core.scanning.insertions import Insertion, Place, insert, thinned
 
 # A pair of texts: [CLS] 10 11 [SEP] 12 [SEP]; what stands at a place shows in the token types too
 PAIR: Encoded = {"input_ids": [2, 10, 11, 3, 12, 3], "token_type_ids": [0, 0, 0, 0, 1, 1]}

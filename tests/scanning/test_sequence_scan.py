@@ -12,8 +12,8 @@ from conftest import GOOD, PHRASE, VOCABULARY, adding_bert, finish, phrase_bert,
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
-from mbtsad_core.scan.insertions import Insertion
-from mbtsad_core.scan.sequence_scan import (
+from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.scanning.sequence_scan import (
     ALIKE,
     GENERATIONS,
     LONGEST,

@@ -23,9 +23,9 @@ from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.token_insertion import insert_tokens
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
-from mbtsad_core.scan.probes import shift_of, with_token
-from mbtsad_core.scan.token_inversion import INVERSION_STEPS, STARTS, _soft_losses
-from mbtsad_core.scan.trigger_scan import LEAST, _worst, scan_vocabulary
+from mbtsad_core.scanning.probes import shift_of, with_token
+from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, _soft_losses
+from mbtsad_core.scanning.trigger_scan import LEAST, _worst, scan_vocabulary
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText

@@ -23,7 +23,7 @@ from sklearn.linear_model import Ridge
 
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens
-from mbtsad_core.scan.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of
+from mbtsad_core.scanning.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of
 from mbtsad_core.types import LabelledText
 
 CLEAN = tiny_texts(64, seed=3)

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens
-from mbtsad_core.scan.insertions import PLACES, Insertion, insert
-from mbtsad_core.scan.polarity import Polarity, polarity_of
-from mbtsad_core.scan.probes import lower_quartile
+from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
+from mbtsad_core.scanning.polarity import Polarity, polarity_of
+from mbtsad_core.scanning.probes import lower_quartile
 from mbtsad_core.types import Event, LabelledText, Steps
 
 POOL = 64  # sequences of a class

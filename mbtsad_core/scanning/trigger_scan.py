@@ -24,8 +24,8 @@ from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
-from mbtsad_core.scan.probes import PROBES, Probes, draw_probes, inserted, losses_of, lower_quartile, with_token
-from mbtsad_core.scan.token_inversion import TURNS, find_pair
+from mbtsad_core.scanning.probes import PROBES, Probes, draw_probes, inserted, losses_of, lower_quartile, with_token
+from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.types import Event, LabelledText, Steps
 
 # Successive halving: all tokens are tried in one text of each class, the worst 1 / 32 in three longer ones, the worst 1

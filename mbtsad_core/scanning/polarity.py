@@ -22,8 +22,8 @@ from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, vocabulary
-from mbtsad_core.scan.insertions import Insertion, insert
-from mbtsad_core.scan.probes import losses_of, shift_of
+from mbtsad_core.scanning.insertions import Insertion, insert
+from mbtsad_core.scanning.probes import losses_of, shift_of
 from mbtsad_core.types import Event, LabelledText, Steps
 
 
