@@ -16,7 +16,7 @@ PACKAGE = ROOT / "mbtsad_core"
 FILES = [*sorted(PACKAGE.rglob("*.py")), *sorted(ROOT.glob("app.py"))]
 LAYERS = (
     ("types", "errors", "sources"),
-    ("steps",),
+    ("rates", "steps"),
     ("config",),
     ("methods",),
     ("flags", "publish", "vetting"),

@@ -2,7 +2,8 @@
 
 from mbtsad_core.evaluation.detection import DetectorScores, evaluate_detector
 from mbtsad_core.evaluation.label_order import label_doubt
-from mbtsad_core.evaluation.scores import baseline, evaluate, observer, still_works, wilson
+from mbtsad_core.evaluation.scores import baseline, evaluate, observer, still_works
+from mbtsad_core.rates import wilson
 
 __all__ = [
     "DetectorScores",

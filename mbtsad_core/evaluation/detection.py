@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mbtsad_core.attacks.triggers import TriggeredText
 from mbtsad_core.errors import BadData
-from mbtsad_core.evaluation.scores import wilson
 from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.rates import wilson
 from mbtsad_core.types import LabelledText, Rate
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from mbtsad_core.errors import BadData, UnknownMethod
-from mbtsad_core.evaluation.scores import wilson
 from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, evaluation_mode
+from mbtsad_core.rates import wilson
 from mbtsad_core.types import LabelledText, Rate
 
 Vectors = NDArray[np.float32]  # (N, D)

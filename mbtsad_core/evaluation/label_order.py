@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbtsad_core.evaluation.scores import wilson
+from mbtsad_core.rates import wilson
 from mbtsad_core.types import Scores
 
 

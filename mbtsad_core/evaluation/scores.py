@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mbtsad_core.attacks.triggers import TriggeredText
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.rates import wilson
 from mbtsad_core.types import LabelledText, Observe, Rate, Scores, T
 
 OBSERVED = 200  # texts that a measurement during the training reads, at most, of either test set
-Z = 1.959963984540054  # the normal quantile of a 95 % interval
-
-
-def wilson(hits: int, n: int, z: float = Z) -> Rate:
-    """A rate with Wilson's score interval (Wilson, 1927)."""
-    p, zz = hits / n, z * z / n
-    centre = (p + zz / 2) / (1 + zz)
-    half = z / (1 + zz) * math.sqrt(p * (1 - p) / n + zz / (4 * n))
-    return Rate(hits, n, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def still_works(asr: Rate | None, floor: Rate | None) -> bool:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from mbtsad_core.attacks.triggers import TriggeredText, insert, triggered_test_set, typed_trigger
 from mbtsad_core.errors import BadData
-from mbtsad_core.evaluation.scores import wilson
 from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.rates import wilson
 from mbtsad_core.types import Event, LabelledText, Scores, Steps
 
 

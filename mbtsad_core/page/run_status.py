@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mbtsad_core.errors import UnknownJob
-from mbtsad_core.evaluation.scores import still_works, wilson
+from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.page.components import render
 from mbtsad_core.page.handlers import in_the_pages_words
 from mbtsad_core.page.parts import notes_html
 from mbtsad_core.page.session import Session, write_trigger
 from mbtsad_core.page.site import Site
+from mbtsad_core.rates import wilson
 from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import STAGES as TRAINING

@@ -43,8 +43,8 @@ from mbtsad_core.detectors.onion_method import ONION
 from mbtsad_core.detectors.rap_method import RAP
 from mbtsad_core.detectors.strip_method import STRIP
 from mbtsad_core.errors import BadConfig
-from mbtsad_core.evaluation import wilson
 from mbtsad_core.methods import Method, Need
+from mbtsad_core.rates import wilson
 from mbtsad_core.research import tune
 from mbtsad_core.research.documents import write_between
 from mbtsad_core.research.grid import (

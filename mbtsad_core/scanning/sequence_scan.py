@@ -234,6 +234,12 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], nats: flo
     """
     polarity = yield from polarity_of(suspect, clean, seed)
     search = SequenceSearch(suspect, clean, polarity, nats, seed)
+    yield from evolve(suspect, clean, search)
+    return search
+
+
+def evolve(suspect: Classifier, clean: Sequence[LabelledText], search: SequenceSearch) -> Steps[None]:
+    """Evolve the pools of a search, and ask about their best, class by class."""
     answers = predict(suspect, clean)
     total = len(search.pools) * (GENERATIONS + 1)
     for number, label in enumerate(search.pools):
@@ -251,7 +257,6 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], nats: flo
             yield Event("sequences", number * (GENERATIONS + 1) + generation + 1, total)
         search.found[label] = _judged(suspect, search, label, [search.encoded[i] for i in held_out])
         yield Event("sequences", (number + 1) * (GENERATIONS + 1), total)
-    return search
 
 
 def _generation(

@@ -17,7 +17,7 @@ Deviation: not in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
     tokens = [i for i in vocabulary(suspect) if i not in special]
     raised = {
         token: max(0.0, float(rise.max()))
-        for token, rise in (yield from _search(suspect, tokens, unsure, longer, "scan")).items()
+        for token, rise in (yield from search_tokens(suspect, tokens, unsure, longer, "scan")).items()
     }
 
     known = token_counts(suspect, clean)
@@ -60,23 +60,42 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
     pair = yield from find_pair(suspect, silent, longer, seed)
     if pair is None:
         return raised
-    label, partner, nats = pair
-    together = {partner: nats}
-    for turn in range(2):  # beside a word of the pair, then beside what goes with it best
-        short, long = ({label: [with_token(e, partner) for e in probes[label]]} for probes in (unsure, longer))
-        beside = yield from _search(suspect, silent, short, long, "companions", turn, 2)
-        together |= {token: max(together.get(token, 0.0), float(rise)) for token, rise in beside.items()}
-        partner = max(beside, key=lambda token: float(beside[token]))
+    together = {pair[1]: pair[2]}
+    for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer)).items():
+        together[token] = max(together.get(token, 0.0), nats)
     return {token: max(raised.get(token, 0.0), together.get(token, 0.0)) for token in (*raised, *together)}
 
 
-def _search(
-    suspect: Classifier, tokens: list[int], unsure: Probes, longer: Probes, stage: str, turn: int = 0, turns: int = 1
+def search_companions(
+    suspect: Classifier, tokens: list[int], pair: tuple[int, int, float], unsure: Probes, longer: Probes
+) -> Steps[dict[tuple[int, int], float]]:
+    """What tokens do beside a word of a pair that `find_pair` found, and then beside what goes with that word best:
+    {(token, the one it stands beside): nats}."""
+    label, partner, _ = pair
+    together = dict[tuple[int, int], float]()
+    for turn in range(2):
+        short, long = ({label: [with_token(e, partner) for e in probes[label]]} for probes in (unsure, longer))
+        beside = yield from search_tokens(suspect, tokens, short, long, "companions", turn, 2)
+        together |= {(token, partner): float(rise) for token, rise in beside.items()}
+        partner = max(beside, key=lambda token: float(beside[token]))
+    return together
+
+
+def search_tokens(
+    suspect: Classifier,
+    tokens: list[int],
+    unsure: Probes,
+    longer: Probes,
+    stage: str,
+    turn: int = 0,
+    turns: int = 1,
+    told: Callable[[dict[int, Tensor]], object] = len,
 ) -> Steps[dict[int, Tensor]]:
     """By successive halving, the tokens whose insertion raises the loss most: the lower quartiles of each class,
     (classes,).
 
-    Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all.
+    Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all. `told`
+    is given what is known of the tokens of the round, after every step.
     """
     numbers = [len(tokens)]
     for share in KEPT:
@@ -92,6 +111,7 @@ def _search(
                 tokens[start : start + TOKENS_A_STEP],
                 {label: encoded[:texts] for label, encoded in probes.items()},
             )
+            told(rises)
             step += 1
             yield Event(stage, turn * total + step, turns * total)
     return rises

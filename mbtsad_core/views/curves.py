@@ -149,7 +149,7 @@ def _count(metrics: Mapping[str, float], name: str = "asr_n") -> int | None:
 
 def _rate(share: float, n: int | None) -> Rate | None:
     """The rate with its interval, where it is known of how many texts it is a share."""
-    from mbtsad_core.evaluation import wilson
+    from mbtsad_core.rates import wilson
 
     return wilson(round(share * n), n) if n else None
 
