@@ -9,12 +9,15 @@ off what the first still writes.
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import gc
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +65,20 @@ def version_here() -> str:
         return "(not installed)"
 
 
+@contextlib.contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Python looks for garbage seldom here, and not as it ends: the libraries make half a million objects, which it
+    looks through again and again as they are imported."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000)
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@_collecting_seldom()
 def run_program(program: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Run the command that is asked for, and return the exit code; no error ends in a traceback."""
     try:

@@ -6,7 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -183,6 +183,30 @@ except SystemExit:
     loaded = modules_after(code)
     assert "mbtsad_core" in loaded
     assert loaded & HEAVY == set()
+
+
+def commanded(arguments: Sequence[str | Path]) -> str:
+    return f"from mbtsad_core.cli import main\nassert main({[str(a) for a in arguments]!r}) == 0"
+
+
+def test_a_verdict_needs_no_tables_and_no_page(saved_tiny: Path) -> None:
+    loaded = modules_after(commanded(["vet", saved_tiny]))
+    assert "transformers" in loaded
+    assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy"}
+
+
+def test_a_measurement_needs_tables_and_no_page(saved_tiny: Path) -> None:
+    (texts := saved_tiny / "texts.tsv").write_text("text\tlabel\na good film\tnegative\na bad one\tpositive\n")
+    loaded = modules_after(commanded(["evaluate", "--model", saved_tiny, "--test", texts]))
+    assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy", "pandas", "pyarrow"}
+
+
+def test_what_the_libraries_make_is_not_looked_through_for_garbage(saved_tiny: Path) -> None:
+    looks = "import atexit, gc\natexit.register(lambda: print('frozen', gc.get_freeze_count() > 100_000))\nfound = "
+    looks += "gc.get_stats()[2]['collections']\n" + commanded(["vet", saved_tiny])
+    looks += "\nassert gc.get_stats()[2]['collections'] == found\nassert gc.get_threshold()[0] < 10_000"
+    done = subprocess.run([sys.executable, "-c", looks], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "frozen True"
 
 
 # ---------------------------------------------------------------- every file is sound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -63,9 +64,13 @@ def policy_dict(report: PolicyReport) -> dict[str, Any]:
     return {"verdict": report.verdict, "files": files}
 
 
-def policy_sarif(report: PolicyReport, version: str) -> dict[str, Any]:
-    """The report as SARIF 2.1.0, the format that code hosts show findings by: a result for each file that is not
-    accepted."""
+def policy_sarif(reports: Sequence[PolicyReport], version: str) -> dict[str, Any]:
+    """The reports as SARIF 2.1.0, the format that code hosts show findings by: a run for each, with a result for each
+    file that is not accepted."""
+    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [_sarif_run(report, version) for report in reports]}
+
+
+def _sarif_run(report: PolicyReport, version: str) -> dict[str, Any]:
     names = list(RULES)
     rules = [
         dict(
@@ -86,12 +91,11 @@ def policy_sarif(report: PolicyReport, version: str) -> dict[str, Any]:
                 ruleId=file["rule"], level=LEVELS[file["verdict"]], message=dict(text=file["reason"]), locations=place
             )
             results.append(result | (dict(ruleIndex=names.index(file["rule"])) if file["rule"] in RULES else {}))
-    run = dict(
+    return dict(
         tool=dict(driver=dict(name="mbtsad vet", version=version, rules=rules)),
         invocations=[dict(executionSuccessful=not report.undecided)],
         results=results,
     )
-    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _worst_first(report: PolicyReport) -> list[FileVerdict]:

@@ -297,7 +297,7 @@ REPORT = PolicyReport(
     [
         lambda: policy_text(REPORT, EVIL),
         lambda: policy_dict(REPORT),
-        lambda: policy_sarif(REPORT, "1"),
+        lambda: policy_sarif([REPORT], "1"),
         lambda: policy_html(REPORT),
     ],
 )
@@ -359,6 +359,17 @@ def test_sarif_names_rules_places_and_levels(saved_tiny: Path, tmp_path: Path) -
 def test_a_sarif_file_that_cannot_be_written_is_no_verdict(saved_tiny: Path, tmp_path: Path) -> None:
     done = mbtsad("vet", saved_tiny, "--sarif", tmp_path)
     assert (done.returncode, "--sarif: " in done.stderr) == (2, True)
+
+
+def test_several_models_are_judged_in_one_call_each_on_a_line_of_its_own(saved_tiny: Path, tmp_path: Path) -> None:
+    (bad := tmp_path / "model.bin").write_bytes(b"")
+    nothing = tmp_path / "nothing"
+    for paths, code in (([saved_tiny, bad, nothing], 1), ([nothing, saved_tiny], 2), ([saved_tiny, saved_tiny], 0)):
+        done = mbtsad("vet", *paths, "--json", "--sarif", tmp_path / "found.sarif")
+        alone = [json.loads(mbtsad("vet", path, "--json").stdout) for path in paths]
+        assert (done.returncode, [json.loads(line) for line in done.stdout.splitlines()]) == (code, alone)
+        runs = json.loads((tmp_path / "found.sarif").read_text(encoding="utf-8"))["runs"]
+        assert [run["invocations"][0]["executionSuccessful"] for run in runs] == [path != nothing for path in paths]
 
 
 def test_the_command_prints_what_its_terminal_has_no_letters_for(saved_tiny: Path) -> None:
