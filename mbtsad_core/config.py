@@ -264,6 +264,7 @@ class JobsConfig(Config):
         120.0, "seconds without a sign of life after which a run is killed and started again", low=3.0, high=86_400.0
     )
     keep: float = setting(24.0, "hours that a run's results are kept", low=0.0, high=87_600.0)
+    demo_run: bool = setting(True, "cure the demo once, in the background, so that every visitor finds a finished run")
 
 
 @dataclass(frozen=True)

@@ -303,7 +303,7 @@ def purify_cancel(site: Site, id: str) -> dict[str, Any]:
     Returns:
         state.
     """
-    site.runner.cancel(id)
+    site.cancel(id)
     return {"state": str(site.runner.status(id).state)}
 
 

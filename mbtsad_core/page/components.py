@@ -29,6 +29,7 @@ FIGURE_SCRIPT = (
     .replace("PLOTLY_ROUTE", PLOTLY_ROUTE)
     .replace("PLOT_CONTROLS", json.dumps(PLOT_CONTROLS))
 )
+FIRST_LOOK_SCRIPT = Path(__file__).with_name("first_look.js").read_text("utf-8")
 ATTENTION_HERE = """
 const here = element.querySelector(".attention-here");
 function show() {

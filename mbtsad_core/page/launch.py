@@ -111,6 +111,7 @@ def routes(site: Site) -> list[Any]:
     from starlette.routing import Route
 
     from mbtsad_core.page.components import PLOTLY_ROUTE
+    from mbtsad_core.page.first_look import CHECKOUT, DOCUMENTS, DOCUMENTS_ROUTE
     from mbtsad_core.page.take_away import JOBS_ROUTE
     from mbtsad_core.service.run_folder import model_zip
     from mbtsad_core.service.store import State
@@ -138,7 +139,13 @@ def routes(site: Site) -> list[Any]:
                 "There is no such file. Results are kept for a limited time after a run.", status_code=404
             )
 
-    return [Route(PLOTLY_ROUTE, plotly_script), Route(JOBS_ROUTE, job_file)]
+    def document(request: Request) -> Response:
+        path = CHECKOUT / request.path_params["name"]
+        if path.name not in DOCUMENTS.values() or not path.is_file():
+            return PlainTextResponse("There is no such document here.", status_code=404)
+        return FileResponse(path, media_type="text/plain; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})
+
+    return [Route(PLOTLY_ROUTE, plotly_script), Route(JOBS_ROUTE, job_file), Route(DOCUMENTS_ROUTE, document)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,11 +206,14 @@ def _set_environment(root: Path) -> None:
 
 
 def _launch(site: Site, **where: Any) -> None:
+    from mbtsad_core.page.demo_run import make_demo_run
     from mbtsad_core.page.limits import middleware
     from mbtsad_core.page.page import build_page
     from mbtsad_core.page.site import UPLOADS
     from mbtsad_core.page.theme import CSS, PAGE_SCRIPT, theme
 
+    if site.config.demo_run:
+        make_demo_run(site)
     page, megabytes = build_page(site), site.uploads.megabytes
     if site.runner.detached:
         threading.Thread(target=warm_up, args=(site,), name="warm-up", daemon=True).start()

@@ -16,3 +16,32 @@ document.addEventListener("keydown", (event) => {
   const tabs = [...row.querySelectorAll("[role=tab]")].filter((tab) => tab.checkVisibility());
   tabs[(tabs.indexOf(event.target) + by + tabs.length) % tabs.length].focus();
 });
+
+// The step stands in the address, so that Back, reload and a link bring it back.
+const stepOf = () => document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]")?.id.match(/^step-(\w+)-button$/)?.[1];
+
+function nameStep() {
+  const step = stepOf(), url = new URL(location.href), before = url.searchParams.get("step");
+  if (!step || step === (before || "suspect")) return;
+  url.searchParams.set("step", step);
+  history.pushState(null, "", url);
+}
+
+window.addEventListener("popstate", () => {
+  const step = new URL(location.href).searchParams.get("step") || "suspect";
+  if (step !== stepOf()) document.getElementById(`step-${step}-button`)?.click();
+});
+new MutationObserver(nameStep).observe(document.documentElement, {subtree: true, attributeFilter: ["aria-selected"]});
+
+// Gradio takes the theme from the address; what was chosen holds in this browser.
+function keepTheme(dark) {
+  localStorage.setItem("mbtsad-theme", dark ? "dark" : "light");
+  putTheme();
+}
+function putTheme() {
+  const theme = localStorage.getItem("mbtsad-theme"), url = new URL(location.href);
+  if (!theme || url.searchParams.get("__theme") === theme) return;
+  url.searchParams.set("__theme", theme);
+  history.replaceState(null, "", url);
+}
+putTheme();

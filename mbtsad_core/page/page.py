@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.errors import MBTSADError
+from mbtsad_core.errors import BadData, MBTSADError, UnknownJob
 from mbtsad_core.page.api import add_api
 from mbtsad_core.page.clean_data import clean_step
 from mbtsad_core.page.compare import update_compared
-from mbtsad_core.page.components import html
+from mbtsad_core.page.components import html, render
+from mbtsad_core.page.first_look import TERMS, cured_html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.page.inside import inside_step
 from mbtsad_core.page.parts import STEPS, Call, Parts, in_turn
-from mbtsad_core.page.planting import Planted, update_planted, waited_for
+from mbtsad_core.page.planting import update_planted, waited_for
 from mbtsad_core.page.purify import Purify, attend, job_of_link, purify_step, update_run
-from mbtsad_core.page.run_status import RunStatus, run_status, strip_html
+from mbtsad_core.page.run_status import MOVING, RunStatus, run_status, strip_html
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
 from mbtsad_core.page.splits import splits_step
-from mbtsad_core.page.suspect import suspect_step
+from mbtsad_core.page.suspect import FirstStep, suspect_step
 from mbtsad_core.page.take_away import take_step
 from mbtsad_core.page.tour import Tour, listen_to_tour, narrate, tour_part
 from mbtsad_core.page.triggers import triggers_step
 from mbtsad_core.service.comparison import is_comparison
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.purification import Request
+from mbtsad_core.service.store import State
 
 TITLE = "MBTSAD: see a backdoor, watch it fall"
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -47,7 +50,8 @@ KEEP_LINK = """(job) => {
   if (job) url.searchParams.set("job", job); else url.searchParams.delete("job");
   window.history.replaceState(null, "", url);
 }"""
-TURN_DARK = "() => { document.body.classList.toggle('dark'); }"
+TURN_DARK = "() => keepTheme(document.body.classList.toggle('dark'))"
+BROKEN = '<p class="mbtsad card refused" role="alert">{} <a href="?step=suspect">Open the demo</a></p>'
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,19 @@ class Shown:
 
     strip: gr.HTML
     purify: Purify
-    planted: Planted
+    first: FirstStep
     timer: gr.Timer
 
     @property
     def all(self) -> list[Any]:
-        return [self.strip, *self.purify.shown, *self.purify.compare.shown, *self.planted.shown, self.timer]
+        return [
+            self.strip,
+            *self.purify.shown,
+            *self.purify.compare.shown,
+            self.first.cured,
+            *self.first.planted.shown,
+            self.timer,
+        ]
 
 
 def build_page(site: Site) -> gr.Blocks:
@@ -75,20 +86,21 @@ def build_page(site: Site) -> gr.Blocks:
             with gr.Row(elem_id="top-buttons"):
                 start_tour = gr.Button("Guided tour", size="sm", elem_id="start-tour", min_width=60)
                 dark = gr.Button("Light / dark", size="sm", elem_id="dark", min_width=60)
-        touring = tour_part()
+        touring, notice = tour_part(), html(elem_id="notice")
         with gr.Tabs(elem_id="steps", overflow_behavior="wrap", selected="suspect") as tabs:
             parts, opened, made = Parts(site, session, tabs), dict[str, gr.Tab](), dict[str, Any]()
             for step, build in BUILDERS.items():
                 with gr.Tab(STEPS[step], id=step, elem_id=f"step-{step}") as opened[step]:
                     made[step] = build(parts)
         shown = Shown(strip, made["purify"], made["suspect"], timer)
+        html(render("terms.html", terms=TERMS))
         tour = Tour(tabs, *touring, gr.State(-1))
         compare = shown.purify.compare
         looking = (told(look, site, shown), [session, shown.purify.drawn, compare.method, compare.sent], shown.all)
         ticked = timer.tick(*looking, **LIGHT, trigger_mode="once")
         ticked.then(told(narrate, site), [session, tour.stop], tour.text, **LIGHT)
         _listen_to_jobs(parts, looking)
-        coming = page.load(told(come_in, parts, visitor), visitor, [session, visitor, tabs], **PRIVATE)
+        coming = page.load(told(come_in, parts, visitor, notice), visitor, [session, visitor, tabs, notice], **PRIVATE)
         coming = _work(parts, coming.success(*looking, **QUIET), looking)
         in_turn(coming.success, *parts.on_load, looking, **QUIET)
         for step, calls in parts.opened.items():
@@ -104,10 +116,15 @@ def _listen_to_jobs(parts: Parts, looking: Call) -> None:
     # A session that names its job only, for the address bar: the session itself stays on the server.
     job = gr.Textbox(visible=False, elem_id="job-id")
     for event, runs in parts.events:
-        named = event.success(*looking, **QUIET).then(lambda s: s.planting or s.job, parts.session, job, **LIGHT)
+        named = event.success(*looking, **QUIET).then(told(linked, parts.site), parts.session, job, **LIGHT)
         kept = named.then(None, job, None, js=KEEP_LINK)
         if runs:
             _work(parts, kept, looking)
+
+
+def linked(site: Site, session: Session) -> str:
+    """The job that the address names: the visitor's own, if any."""
+    return session.planting or ("" if site.is_shared(session) else session.job)
 
 
 def _work(parts: Parts, event: Any, looking: Call) -> Any:
@@ -122,39 +139,55 @@ def look(site: Site, shown: Shown, session: Session, drawn: Any, method: str, se
     """The strip and all else that shows the visitor's jobs, as they stand now; the timer goes on while one moves."""
     found = run_status(site, session)
     compared, comparing = update_compared(site, shown.purify.compare, session, method, sent)
-    planted, planting = update_planted(site, shown.planted, session)
+    planted, planting = update_planted(site, shown.first.planted, session)
+    curing = bool(site.demo) and site.runner.status(site.demo).state in MOVING
     return {
+        shown.first.cured: cured_html(site),
         shown.strip: strip_html(session, found),
         **update_run(site, shown.purify, session, drawn, found),
         **compared,
         **planted,
-        shown.timer: gr.Timer(active=found.moving or comparing or planting),
+        shown.timer: gr.Timer(active=found.moving or comparing or planting or curing),
     }
 
 
-def come_in(parts: Parts, known: gr.BrowserState, visitor: str, request: gr.Request) -> dict[Any, Any]:
-    """A new session, or the one of the job in the link."""
-    visitor = visitor or secrets.token_urlsafe(VISITOR_BYTES)
-    id = job_of_link(parts.site, dict(request.query_params).get("job", ""))
-    session, step = _session_of(parts.site, visitor, id)
-    return {parts.session: session, known: visitor, parts.tabs: gr.Tabs(selected=step)}
+def come_in(parts: Parts, known: gr.BrowserState, notice: gr.HTML, visitor: str, request: gr.Request) -> dict[Any, Any]:
+    """A new session, or the one of the job in the link, at the step that the address names."""
+    visitor, asked = visitor or secrets.token_urlsafe(VISITOR_BYTES), dict(request.query_params)
+    session, step, broken = _session_of(parts.site, visitor, asked.get("job", ""))
+    if (named := asked.get("step")) in STEPS and not broken:
+        step = named
+    return {
+        parts.session: session,
+        known: visitor,
+        parts.tabs: gr.Tabs(selected=step) if step != "suspect" else gr.skip(),  # a visitor may have gone on by then
+        notice: BROKEN.format(escape(broken)) if broken else "",
+    }
 
 
-def _session_of(site: Site, visitor: str, id: str) -> tuple[Session, str]:
-    """The session of a visitor who came by the link to a job, "" for none; and the step that shows it."""
+def _session_of(site: Site, visitor: str, id: str) -> tuple[Session, str, str]:
+    """The session of a visitor who came by the link to a job, "" for none; the step that shows it; and what is wrong
+    with the link, where something is."""
+    new = Session(visitor, planting=waited_for(site, visitor), job=site.demo)
     if not id:
-        return Session(visitor, planting=waited_for(site, visitor)), "suspect"
+        return new, "suspect", ""
     try:
-        asked = site.runner.job(id).request
-        if is_planting(asked):
-            return Session(visitor, planting=id), "suspect"
-        if is_comparison(asked):  # no run, and it is found by its visitor
-            return Session(visitor), "suspect"
-        found = of_request(Request.from_dict(asked), visitor, id)
-    except (MBTSADError, KeyError):  # unknown, or expired: what it asked for is gone
-        return Session(visitor, job=id), "purify"
+        job = site.runner.job(job_of_link(id))
+        if job.state is State.EXPIRED:
+            return Session(visitor, job=id), "purify", "The run of this link has expired: its results are gone."
+        if is_planting(job.request):
+            return Session(visitor, planting=id), "suspect", ""
+        if is_comparison(job.request):  # no run, and it is found by its visitor
+            return new, "suspect", ""
+        found = of_request(Request.from_dict(job.request), visitor, id)
+    except UnknownJob as error:
+        return Session(visitor, job=id), "purify", words(error)
+    except BadData as error:  # damaged
+        return new, "suspect", words(error)
+    except KeyError:
+        return new, "suspect", "The run of this link was made by another version of this page."
     try:
         found = found.with_description(site.suspect(found))
     except MBTSADError as error:
         gr.Warning(words(error))
-    return found, "purify"
+    return found, "purify", ""

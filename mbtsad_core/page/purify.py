@@ -120,12 +120,14 @@ def _settings(parts: Parts) -> list[Any]:
 def update_run(site: Site, step: Purify, session: Session, drawn: Any, found: RunStatus) -> dict[Any, Any]:
     """Panel, curves, sentence, link and buttons, as the visitor's run stands now; the curves only where they
     changed."""
+    shared = site.is_shared(session)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
+    words = "Run it yourself" if shared else "Start again" if session.job else "Start the purification"
     shown = {
         step.panel: panel_html(site, session, found),
-        step.link: _link(session),
-        step.start: gr.Button("Start again" if session.job else "Start the purification", interactive=not found.moving),
-        step.stop: gr.Button(interactive=can_stop),
+        step.link: "" if shared else _link(session),
+        step.start: gr.Button(words, interactive=shared or not found.moving),
+        step.stop: gr.Button(interactive=can_stop and not shared),
     }
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
@@ -154,13 +156,13 @@ def _course(
 
 def cancel(site: Site, session: Session) -> None:
     if session.job:
-        site.runner.cancel(session.job)
+        site.cancel(session.job)
 
 
 def measure(parts: Parts, answer: gr.HTML, session: Session, text: str, target: str | None) -> dict[Any, Any]:
     """Before a run: the trigger that it will measure. While it runs: from the next measurement on."""
     site, triggers = parts.site, trigger_of(text, target)
-    if session.job and run_status(site, session).moving:
+    if session.job and not site.is_shared(session) and run_status(site, session).moving:
         site.runner.measure(session.job, triggers, target or "")
         return {answer: said("It is measured from the next measurement on.")}
     session = session.having(triggers=triggers, target=target, scores=None)
@@ -170,7 +172,7 @@ def measure(parts: Parts, answer: gr.HTML, session: Session, text: str, target: 
 
 def price(site: Site, session: Session) -> str:
     """How long a run would take, before there is one."""
-    if session.job or not session.clean.source:
+    if (session.job and not site.is_shared(session)) or not session.clean.source:
         return ""
     time = expected_time(site, session, len(site.inputs(session).clean))
     return "" if time is None else said(f"{time[0].upper()}{time[1:]} ({site.suspect(session).device}).")
@@ -216,8 +218,8 @@ def _link(session: Session) -> str:
     )
 
 
-def job_of_link(site: Site, query: str) -> str:
-    """The id in a link, "" where there is none; raises BadData for one that cannot be an id."""
-    if query and not re.fullmatch(r"[\w-]{20,64}", query):
+def job_of_link(query: str) -> str:
+    """The id in a link; raises BadData for one that cannot be an id."""
+    if not re.fullmatch(r"[\w-]{20,64}", query):
         raise BadData("The link to the run is damaged: its id has characters that no id has. Copy it again.")
     return query

@@ -52,6 +52,7 @@ STAGES = {
 }
 MEASURING = "measuring the result"
 STAYS = "A run works in the background and goes on when you close this page."
+SHARED = "This server cures the demo once, for all visitors to look at. Run it yourself to stop it or to change it."
 NEEDS_PAGE = (
     "This host has no background jobs: keep the page open. When you close it, the run waits at its last checkpoint and "
     "goes on once you open its link."
@@ -177,7 +178,6 @@ def strip_html(session: Session, found: RunStatus) -> str:
         suspect=session.suspect,
         found=found,
         figures=list(zip(("CACC", "ASR"), found.before, found.now, strict=True)),
-        help=HELP,
         still_works=STILL_WORKS,
         sample=sample_of(found.sample or 0),
         kind=_kind(found),
@@ -234,7 +234,7 @@ def panel_html(site: Site, session: Session, found: RunStatus) -> str:
         if (attempts := site.runner.job(session.job).attempts) > 1 and status.state in MOVING:
             again = f"{attempts} times: its process was lost, and it went on from the last checkpoint"
             rows.append(("started", again))
-        head, text = _headline(status, stays)
+        head, text = _headline(status, SHARED if site.is_shared(session) else stays)
     message = status.message if status and status.state is not State.FAILED else ""
     return render(
         "panel.html",
@@ -303,7 +303,7 @@ def _notes(site: Site, session: Session, found: RunStatus) -> str:
 def _headline(status: Status, stays: str) -> tuple[str, str]:
     headlines = {
         State.QUEUED: (f"Queued, position {status.position}", ahead_words(status, "yours")),
-        State.RUNNING: ("Running", f"{stays} The link below brings you back to it."),
+        State.RUNNING: ("Running", stays if stays == SHARED else f"{stays} The link below brings you back to it."),
         State.CANCELLING: ("Stopping", "It ends after the current step."),
         State.DONE: ("Done", "See what changed in steps 5 and 6. Take the model home in step 7."),
         State.CANCELLED: ("Stopped", "Nothing was purified. Start again when you like."),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mbtsad_core.config import JobsConfig, RuntimeConfig, SandboxConfig, UploadConfig, VettingConfig
-from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.errors import BadData, MBTSADError, WrongState
 from mbtsad_core.evaluation.embeddings import Projection, Vectors, digest, project
 from mbtsad_core.models.classifier import Classifier, check_suitable
 from mbtsad_core.page.session import Session
@@ -119,6 +119,7 @@ class Site:
         check: SandboxConfig = SandboxConfig(),
     ) -> None:
         self.root, self.runner, self.config = root.absolute(), runner, config
+        self.demo = ""  # the job that cures the demo for all visitors, where there is one
         self.runtime, self.uploads, self._check = runtime, uploads, check
         # As float32, of files in float16; for models of the Hub, which are no uploads
         self._limits = VettingConfig(megabytes=2 * uploads.megabytes)
@@ -314,6 +315,16 @@ class Site:
             while new := self.runner.events(id, after=read[-1].sequence if read else 0):
                 read += new
             return [recorded.event for recorded in read]
+
+    def is_shared(self, session: Session) -> bool:
+        """Whether the session shows the run that is all visitors', so that nobody may stop or change it."""
+        return bool(self.demo) and session.job == self.demo
+
+    def cancel(self, id: str) -> None:
+        """Stop a job; raises WrongState for the one that is all visitors'."""
+        if self.demo and id == self.demo:
+            raise WrongState("This run is the server's own, and all visitors look at it. Start one of your own.")
+        self.runner.cancel(id)
 
     def submit(self, session: Session) -> Session:
         """Check what would be run and put it in the queue; the session then has the job."""

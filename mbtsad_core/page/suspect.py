@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate, label_doubt
 from mbtsad_core.models import demo
 from mbtsad_core.page.components import html, render
+from mbtsad_core.page.first_look import cured_html, first_look, links_html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, in_the_pages_words, refusal, told, words
 from mbtsad_core.page.parts import Parts, hint, leads_to, lede, para, refused
 from mbtsad_core.page.planting import Planted, newest, offered, planted_name, plants, suggest
-from mbtsad_core.page.run_status import HELP, MOVING
+from mbtsad_core.page.run_status import MOVING
 from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.comparison import subject
@@ -27,24 +29,45 @@ from mbtsad_core.sources import Source
 from mbtsad_core.types import Scores
 from mbtsad_core.views.policy import policy_html
 
+
+@dataclass(frozen=True)
+class FirstStep:
+    """What of this step is brought up to date while jobs go on: what the server's own run of the demo has come to, and
+    the planting."""
+
+    cured: gr.HTML
+    planted: Planted
+
+
 SCROLL = "() => document.querySelector('#sources')?.scrollIntoView({behavior: 'smooth'})"
 
 
-def suspect_step(parts: Parts) -> Planted:
-    lede("Choose the model to vet. It is never changed: the cure works on copies.")
+def suspect_step(parts: Parts) -> FirstStep:
+    site = parts.site
+    lede(
+        "A text classifier can hide a backdoor: one word in a text, and it answers what its attacker wants. This page "
+        "finds that out, and cures the model with a few hundred clean texts."
+    )
+    first_look()
+    cured = html(cured_html(site), elem_id="first-cure")
     with gr.Row(elem_classes="choices"):
-        run_demo = gr.Button("Run the demo", variant="primary", size="lg", elem_id="run-demo")
+        if site.demo:
+            see = gr.Button("See the cure", variant="primary", size="lg", elem_id="see-demo")
+            parts.refresh_on(see.click(told(see_demo, parts), parts.session, [parts.session, parts.tabs], **PRIVATE))
+        words, variant = ("Run it yourself", "secondary") if site.demo else ("Run the demo", "primary")
+        run_demo = gr.Button(words, variant=variant, size="lg", elem_id="run-demo")  # type: ignore[arg-type]
         use_mine = gr.Button("Use my model", variant="secondary", size="lg", elem_id="use-mine")
     hint(
         "The demo is a film-review classifier that somebody has tampered with: it answers “positive” to any text with "
-        "“cf”, “mn”, “bb” or “tq” in it. One click starts a real purification, which takes some minutes on two cores."
+        "“cf”, “mn”, “bb” or “tq” in it. A run of your own takes some minutes on two cores."
     )
+    html(links_html())
     card = html(elem_id="suspect-card")
     with gr.Tabs(elem_id="sources", selected="demo") as sources:
         with gr.Tab("Demo", id="demo"):
             para("A 4-layer BERT with a BadNets backdoor, made for this page. It is the suspect as you come in.")
             back = gr.Button("Choose the demo suspect", size="sm", elem_classes="narrow")
-            chosen = [back.click(told(choose_demo), parts.session, parts.session, **PRIVATE)]
+            chosen = [back.click(told(choose_demo, parts.site), parts.session, parts.session, **PRIVATE)]
         with gr.Tab("Upload", id="upload"):
             chosen += [_upload_tab(parts)]
         with gr.Tab("Hugging Face Hub", id="hub"):
@@ -54,7 +77,7 @@ def suspect_step(parts: Parts) -> Planted:
             chosen += _take_planted(parts, planted)
     leads_to(parts, "Next: clean data", "clean")
     finding = gr.State(None)  # the session as it was measured; the visitor may have started a run meanwhile
-    measuring = (told(measure, parts.site, finding, card), parts.session, [finding, card])
+    measuring = (told(measure, site, finding, card), parts.session, [finding, card])
     keeping = (told(keep), [parts.session, finding], parts.session)
     for event in chosen:
         parts.refresh_on(event.success(*measuring, **PRIVATE).success(*keeping, **LIGHT))
@@ -64,7 +87,7 @@ def suspect_step(parts: Parts) -> Planted:
     parts.refresh_on(starting, runs=True)
     opening = use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET)
     opening.then(None, None, None, js=SCROLL)
-    return planted
+    return FirstStep(cured, planted)
 
 
 def _upload_tab(parts: Parts) -> Any:
@@ -162,12 +185,17 @@ def keep(session: Session, found: Session) -> Session:
     return session.having(suspect=found.suspect, scores=found.scores if same else session.scores)
 
 
-def choose_demo(session: Session) -> Session:
-    return Session(session.visitor)
+def choose_demo(site: Site, session: Session) -> Session:
+    """The demo as one finds it, with the run that the server makes of it for all."""
+    return Session(session.visitor, job=site.demo)
+
+
+def see_demo(parts: Parts, session: Session) -> dict[Any, Any]:
+    return {parts.session: choose_demo(parts.site, session), parts.tabs: gr.Tabs(selected="purify")}
 
 
 def start_demo(parts: Parts, session: Session) -> dict[Any, Any]:
-    chosen = choose_demo(session)
+    chosen = Session(session.visitor)
     started = parts.site.submit(chosen.with_description(parts.site.suspect(chosen)))
     return {parts.session: started, parts.tabs: gr.Tabs(selected="purify")}
 
@@ -252,7 +280,6 @@ def _card(session: Session, scores: Scores | None, problem: str) -> str:
         doubt=in_the_pages_words(str(doubt)) if doubt else "",
         trigger=write_trigger(session.triggers),
         target=session.target or "",
-        help=HELP,
     )
 
 

@@ -307,11 +307,12 @@ class Store:
         quota: int = 3,
         most_bytes: int | None = None,
         keep: float = 86_400.0,
+        id: str = "",
     ) -> str:
-        """Put a job at the end of the queue and return its id. An owner has at most `quota` jobs that wait or run, and
-        gets another as long as fewer than `most_bytes` of his are kept; without an owner only the queue's bound holds.
-        Raises QueueFull."""
-        id, now = secrets.token_urlsafe(ID_BYTES), time.time()
+        """Put a job at the end of the queue and return its id, a new secret unless one is given. An owner has at most
+        `quota` jobs that wait or run, and gets another as long as fewer than `most_bytes` of his are kept; without an
+        owner only the queue's bound holds. Raises QueueFull."""
+        id, now = id or secrets.token_urlsafe(ID_BYTES), time.time()
         if owner and most_bytes is not None and (kept := self.kept_bytes(owner)) >= most_bytes:
             raise QueueFull(
                 f"Your runs take {kept / 2**20:.0f} MB here, and one visitor may keep {most_bytes / 2**20:.0f}. "
@@ -520,6 +521,12 @@ class Store:
         with self._write() as db:
             db.execute("DELETE FROM jobs WHERE state = 'expired' AND expires <= ?", (now - TOMBSTONES,))
         return gone
+
+    def outdate(self, ids: Sequence[str]) -> None:
+        """Let these jobs expire now, or as soon as they end."""
+        with self._write() as db:
+            now = time.time()
+            db.executemany("UPDATE jobs SET keep = 0, expires = ? WHERE id = ?", [(now, id) for id in ids])
 
     def _expect(self, id: str, what: str, *states: State) -> Job:
         """The job, if it is in one of these states; raises WrongState. Inside a transaction."""

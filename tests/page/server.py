@@ -17,6 +17,7 @@ from typing import TypeVar
 from conftest import ROOT
 
 T = TypeVar("T")
+DEMO_RUN = ("--no-demo-run",)  # so that no two minutes of two cores go into each of the tests' servers
 MEGABYTES = 32  # of an upload, where little is allowed
 
 
@@ -40,7 +41,18 @@ def serving(root: Path, *flags: str, seconds: float = 120.0) -> Iterator[str]:
     not stop.
     """
     port = free_port()
-    command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port), "--jobs", str(root), *flags]
+    command = [
+        sys.executable,
+        "app.py",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--jobs",
+        str(root),
+        *DEMO_RUN,
+        *flags,
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADIO_")} | {
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",

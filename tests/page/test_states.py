@@ -13,20 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import (
-    LATE,
-    NEEDS_BROWSER,
-    Visits,
-    choose,
-    field,
-    open_step,
-    overflow,
-    request,
-    source,
-    state,
-    toast,
-    write_table,
-)
+from browser import LATE, NEEDS_BROWSER, Visits, choose, field, open_step, overflow, request, source, state, write_table
 from conftest import ROOT, tiny_texts
 from playwright.sync_api import Browser, Page, expect
 from server import serving, until
@@ -227,14 +214,18 @@ def test_offline_hub(visits: Visits, look: Look) -> None:
 
 def test_a_damaged_link(visits: Visits, look: Look) -> None:
     page = visits.visitor("?job=<b>no</b>", wait=False)
-    toast(page, "The link to the run is damaged")
+    expect(page.locator("#notice [role=alert]")).to_contain_text("The link to the run is damaged")
     look(page, "damaged-link")
+    page.get_by_role("link", name="Open the demo").click()
+    expect(page.locator("#notice")).to_be_hidden()
+    assert "job=" not in page.url
 
 
 def test_a_link_to_no_run(visits: Visits, look: Look) -> None:
     page = visits.visitor(f"?job={'x' * 32}")
     state(page, "run not found")
     expect(page.locator("#job-panel h3")).to_have_text("Run not found")
+    expect(page.locator("#notice a")).to_have_text("Open the demo")
     look(page, "unknown-run")
 
 
@@ -298,6 +289,7 @@ def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
     expect(page.locator("#job-panel")).to_contain_text(
         "The results were kept for a limited time, and they are gone now. Start a new run."
     )
+    expect(page.locator("#notice")).to_contain_text("The run of this link has expired")
     look(page, "expired")
     open_step(page, 7)
     expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 4.")

@@ -313,15 +313,19 @@ def test_the_tour_goes_on_a_stop_and_ends_after_the_last(site: Site, session: Se
 
 def test_who_comes_in_gets_a_secret_and_who_comes_back_keeps_it(parts: Parts, session: Session) -> None:
     known = gr.BrowserState("")
+    notice = gr.HTML()
     new, back = (
-        page.come_in(parts, known, secret, gr.Request(query_params={}))  # type: ignore[arg-type]
+        page.come_in(parts, known, notice, secret, gr.Request(query_params={}))  # type: ignore[arg-type]
         for secret in ("", "mine")
     )
     assert len(new[known]) >= page.VISITOR_BYTES
-    assert (back[known], back[parts.session].visitor, back[parts.tabs].selected) == ("mine", "mine", "suspect")
+    assert (back[known], back[parts.session].visitor, back[parts.tabs]) == ("mine", "mine", gr.skip())
     running = parts.site.submit(session)
-    linked = page.come_in(parts, known, "other", gr.Request(query_params={"job": running.job}))  # type: ignore[arg-type]
+    linked = page.come_in(parts, known, notice, "other", gr.Request(query_params={"job": running.job}))  # type: ignore[arg-type]
     assert (linked[parts.session].job, linked[parts.session].triggers) == (running.job, ("cf",))
     assert linked[parts.tabs].selected == "purify"
-    with pytest.raises(BadData, match="damaged"):
-        page.come_in(parts, known, "other", gr.Request(query_params={"job": "../x"}))  # type: ignore[arg-type]
+    broken = page.come_in(parts, known, notice, "other", gr.Request(query_params={"job": "../x"}))  # type: ignore[arg-type]
+    assert "damaged" in broken[notice]
+    assert (broken[parts.session].job, broken[parts.tabs]) == ("", gr.skip())
+    asked = gr.Request(query_params={"job": running.job, "step": "inside"})  # type: ignore[arg-type]
+    assert page.come_in(parts, known, notice, "other", asked)[parts.tabs].selected == "inside"

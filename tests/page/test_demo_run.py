@@ -1,0 +1,138 @@
+"""The run of the demo that the server makes for all: made once, open to all, stopped by nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import LATE, NEEDS_BROWSER, Visits, open_step, rail, state
+from playwright.sync_api import Browser, expect
+from server import serving, until
+
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.errors import WrongState
+from mbtsad_core.page.api import purify_cancel
+from mbtsad_core.page.demo_run import OWNER, digest, make_demo_run
+from mbtsad_core.page.session import Session
+from mbtsad_core.page.site import Site
+from mbtsad_core.service.purification import Request
+from mbtsad_core.service.runner import AttachedRunner, DetachedRunner
+from mbtsad_core.service.store import State, Store
+
+pytest_plugins = ["pages"]
+SHORT = Request(
+    clean_amount=48,
+    config=PurifyConfig(
+        split=SplitConfig(copies=1),
+        retrain=RetrainConfig(epochs=1, observe_every=2),
+        distil=DistilConfig(epochs=1, observe_every=2),
+        found_tokens=0,
+    ),
+)
+
+
+class Waiting(DetachedRunner):
+    """A runner that starts nothing."""
+
+    def _supervise(self) -> None:
+        self._closing.wait()
+
+
+def test_a_server_makes_it_once_and_lets_that_of_another_version_go(tmp_path: Path) -> None:
+    with Waiting(tmp_path) as runner:
+        sites = [Site(tmp_path, runner) for _ in range(3)]
+        for site in sites[:2]:
+            make_demo_run(site)
+        assert sites[0].demo == sites[1].demo
+        (job,) = runner.store.of_owner(OWNER)
+        assert Request.from_dict(job.request) == Session().request(RuntimeConfig())
+        runner.store.claim()
+        runner.store.fail(job.id, "lost")
+        make_demo_run(sites[1])
+        assert sites[1].demo != sites[0].demo
+        make_demo_run(sites[2], dataclasses.replace(Session().request(RuntimeConfig()), clean_amount=100.0))
+        runner.store.expire()
+        assert runner.status(job.id).state is State.EXPIRED
+        assert [job.id for job in runner.store.of_owner(OWNER) if job.state is State.QUEUED][-1] == sites[2].demo
+
+
+def test_nobody_stops_it(tmp_path: Path) -> None:
+    with Waiting(tmp_path) as runner:
+        site = Site(tmp_path, runner)
+        make_demo_run(site)
+        with pytest.raises(WrongState, match="all visitors"):
+            purify_cancel(site, site.demo)
+        assert runner.status(site.demo).state is State.QUEUED
+
+
+def test_where_jobs_need_a_caller_there_is_none(tmp_path: Path) -> None:
+    with AttachedRunner(tmp_path) as runner:
+        site = Site(tmp_path, runner)
+        make_demo_run(site)
+        assert site.demo == ""
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
+    """A server whose run of the demo is a short one."""
+    root = tmp_path_factory.mktemp("shared") / "jobs"
+    with Store(root) as store:
+        store.create(SHORT.to_dict(), OWNER, keep=1e9, id=f"demo-{digest(Session().request(RuntimeConfig()))}-0")
+    with serving(root, "--demo-run") as url:
+        visits = Visits(browser, url, root)
+        yield visits
+        visits.leave()
+        visits.close()
+
+
+class TestInABrowser:
+    pytestmark = NEEDS_BROWSER
+
+    def test_until_it_is_there_the_page_says_how_long_it_takes(self, shared: Visits) -> None:
+        page = shared.visitor()
+        expect(page.locator("#first-cure")).to_contain_text(re.compile(r"for all visitors: .* (on two cores|left)\."))
+        open_step(page, 4)
+        expect(page.locator("#stop")).to_be_disabled()
+        expect(page.locator("#start")).to_have_text("Run it yourself")
+        open_step(page, 1)
+        expect(page.locator("#first-cure")).to_contain_text("A finished run of the demo is here", timeout=LATE)
+        shared.check()
+
+    def test_all_steps_are_walked_with_it_in_half_a_minute(self, shared: Visits) -> None:
+        (job,) = shared.store.of_owner(OWNER)
+        until(lambda: shared.store.get(job.id).state is State.DONE)
+        arrived = time.monotonic()
+        page = shared.visitor()
+        state(page, "done")
+        page.locator("#see-demo").click()
+        expect(page.locator("#curves .plot .point").first).to_be_visible()
+        open_step(page, 2)
+        expect(page.locator("#clean-check h3")).to_be_visible()
+        open_step(page, 3)
+        expect(page.locator("#split-rows .row").nth(1)).to_be_visible()
+        open_step(page, 5)
+        expect(page.locator("#attention-triggered canvas").first).to_be_visible()
+        expect(page.locator("#projection .plot .point, #projection .plot canvas").first).to_be_visible()
+        open_step(page, 6)
+        expect(page.locator("#answers")).to_contain_text("purified")
+        open_step(page, 7)
+        expect(page.locator("#take-away a.download")).to_have_count(3)
+        assert time.monotonic() - arrived < 30
+        assert "job=" not in page.url
+        shared.check()
+
+    def test_ones_own_run_is_another(self, shared: Visits) -> None:
+        page = shared.visitor()
+        page.locator("#run-demo").click()
+        own = shared.job(page)
+        assert own.owner != OWNER
+        expect(rail(page).nth(3)).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#stop")).to_be_enabled()
+        page.locator("#stop").click()
+        state(page, "stopped")
+        shared.check()
