@@ -219,6 +219,7 @@ def _progress() -> Look:
 def _figures(latest: Mapping[str, float]) -> str:
     shown = [f"loss {latest['loss']:.3f}"] if "loss" in latest else []
     shown += [f"{name.upper()} {100 * latest[name]:.1f} %" for name in ("cacc", "asr") if name in latest]
+    shown += [f"threads {latest['threads']:.0f}"] if "threads" in latest else []
     return "  ".join(shown)
 
 

@@ -52,7 +52,8 @@ class Note:
     """Something that a user is to know of his run: a sentence, and a code that programs go by.
 
     code  model, table: of the suspect, of a data set; held_out, shared, no_trigger, labels: of what is measured on;
-          splits, length: of what the model reads; processes, memory, precision: of how it was trained
+          splits, length: of what the model reads; processes, memory, precision, threads: of how it was
+          trained
     quoted  a text of the data that the sentence ends with, and that goes nowhere else than the sentence
     """
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mbtsad_core import config as configs
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, places, triggered_test_set
 from mbtsad_core.augment.split_effect import SplitEffect, split_effect
@@ -61,6 +63,7 @@ from mbtsad_core.service.run_folder import (
 )
 from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.training.attention_map import choose
+from mbtsad_core.training.contention import Threads
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state
 from mbtsad_core.types import Event, LabelledText, Note, Observe, Rate, Scores, Steps
@@ -441,7 +444,9 @@ def execute(
     if told is not None:
         told(inputs)
     measure = observe(inputs) if observe else observer(inputs.test, inputs.triggered, inputs.target)
-    models = yield from _trained(request.config, inputs, measure, state, events, out, started - before)
+    adapts = request.runtime.threads is None and inputs.suspect.device.type == "cpu"
+    with contextlib.closing(Threads(torch.get_num_threads() if adapts else 1)) as threads:
+        models = yield from _trained(request.config, inputs, measure, state, events, out, started - before, threads)
     result = _measured(request, inputs, models, events, started - before)
     if out is not None:
         result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
@@ -456,6 +461,7 @@ def _trained(
     events: list[Event],
     out: Path | None,
     started: float,
+    threads: Threads,
 ) -> Steps[Purified]:
     """The three models, as they are saved; its events are added to `events` and, as they come, to the file in `out`."""
     save = None if out is None else saver(out, started)
@@ -468,7 +474,7 @@ def _trained(
                 # Whole before it is added to: a kill in between loses none of the events before the checkpoint
                 write_whole(out / EVENTS, "".join(map(event_line, events)))
                 record = opened.enter_context(open(out / EVENTS, "a", encoding="utf-8"))
-            models = yield from _record(steps, events, record)
+            models = yield from _record(steps, events, record, threads)
     except Diverged as error:
         raise _diverged(error, out) from error
     # What is measured is what is taken home
@@ -501,6 +507,7 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
             *precision_notes(suspect),
             *([Note("processes", f"Each batch was divided among {processes} processes.")] if processes > 1 else []),
             *memory_notes(events),
+            *thread_notes(events),
         ),
         events=tuple(events),
         found=_found_tokens(models),
@@ -564,20 +571,37 @@ def memory_notes(events: Sequence[Event]) -> tuple[Note, ...]:
     )
 
 
+def thread_notes(events: Sequence[Event]) -> tuple[Note, ...]:
+    """A sentence where other programs left a run fewer threads than it could have had."""
+    now, taken = 0, list[int]()
+    for event in events:
+        taken.append(now := int(event.metrics.get("threads", now)))
+    fewer = sum(0 < number < max(taken) for number in taken)
+    if not fewer:
+        return ()
+    text = (
+        f"Other programs took the cores, so {fewer} of {len(taken)} steps had fewer than {max(taken)} threads. Weights "
+        "are those of another run up to rounding; `threads` holds their number."
+    )
+    return (Note("threads", text),)
+
+
 def _after_baseline(inputs: Inputs, steps: Steps[Purified]) -> Steps[Purified]:
     """The steps, after an event with the suspect's figures."""
     yield Event("measure", 1, 1, baseline(inputs.suspect, inputs.test, inputs.triggered, inputs.target))
     return (yield from steps)
 
 
-def _record(steps: Steps[Purified], events: list[Event], record: Any) -> Steps[Purified]:
-    """Pass the events on, and keep them."""
+def _record(steps: Steps[Purified], events: list[Event], record: Any, threads: Threads) -> Steps[Purified]:
+    """Pass the events on, and keep them; in between, the number of threads is looked at."""
     try:
         while True:
             try:
                 event = next(steps)
             except StopIteration as done:
                 return done.value
+            if number := threads.look():
+                event.metrics["threads"] = number
             events.append(event)
             if record:
                 record.write(event_line(event))

@@ -285,12 +285,21 @@ def _explain(error: Exception) -> str:
     )
 
 
+def step_back(nice: int) -> None:
+    """Leave the cores to other processes, by a priority from 0 to 19. Where the kernel shares them among sessions first
+    (autogroup of Linux), and this process leads one, the session steps back too: within it nobody else would notice."""
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # a kernel without autogroup
+            Path("/proc/self/autogroup").write_text(str(nice))
+
+
 def main(arguments: list[str]) -> int:
     """The child process; the number of threads comes with OMP_NUM_THREADS, the priority with MBTSAD_NICE."""
     root, id = arguments
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda signum, frame: stopping.set())
-    os.nice(int(os.environ.get("MBTSAD_NICE", "0")))
+    step_back(int(os.environ.get("MBTSAD_NICE", "0")))
     drain(work(Path(root), id, stopping=stopping.is_set))
     return 0
 

@@ -140,7 +140,7 @@ def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
 
 def _steps(events: Sequence[Event]) -> list[Event]:
     """The events of the training; the scan of the vocabulary has no curve."""
-    return [event for event in events if event.metrics and event.stage != BEFORE]
+    return [event for event in events if event.metrics.keys() - {"threads"} and event.stage != BEFORE]
 
 
 def _count(metrics: Mapping[str, float], name: str = "asr_n") -> int | None:

@@ -29,6 +29,7 @@ from mbtsad_core.service.purification import Request, Result, class_index, execu
 from mbtsad_core.service.run_folder import model_zip, new_output, write_json
 from mbtsad_core.sources import Source
 from mbtsad_core.steps import drain
+from mbtsad_core.training import contention
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
 from mbtsad_core.types import Event, LabelledText
@@ -628,3 +629,37 @@ def test_a_report_names_the_sequences_that_were_unlearned(tmp_path: Path) -> Non
     assert (worst["label"], worst["target"]) == ("negative", "positive")
     assert worst["before"] > 0.9 > 0.5 > worst["after"]
     assert worst["tokens"] in unescape((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------- cores that others take
+
+
+NEIGHBOR = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint('busy', flush=True)\nwhile True: pass"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's counts of waiting")
+def test_a_run_takes_one_thread_while_another_process_has_its_core(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contention, "LOOK", 0.0)
+    threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
+    core = min(cores)
+    with subprocess.Popen([sys.executable, "-c", NEIGHBOR, str(core)], stdout=subprocess.PIPE) as neighbor:
+        try:
+            assert neighbor.stdout is not None
+            assert neighbor.stdout.readline()
+            os.sched_setaffinity(0, {core})
+            torch.set_num_threads(2)
+            result = drain(execute(request_))
+            assert torch.get_num_threads() == 2
+        finally:
+            neighbor.kill()
+            os.sched_setaffinity(0, cores)
+            torch.set_num_threads(threads)
+    fixed = drain(execute(replace(request_, runtime=RuntimeConfig(threads=1))))
+    taken = [event.metrics["threads"] for event in result.events if "threads" in event.metrics]
+    assert taken == [2, 1]
+    (note,) = [note for note in result.notes if note.code == "threads"]
+    assert f" of {len(result.events)} steps had fewer than 2 threads" in str(note)
+    assert not any("threads" in event.metrics for event in fixed.events)
+    assert not any(note.code == "threads" for note in fixed.notes)

@@ -363,6 +363,41 @@ def test_a_slice_that_the_host_cuts_off_is_repeated_from_the_checkpoint(
     assert runner.job(id).attempts == 2
 
 
+BUSY = """
+import os, sys, time
+from mbtsad_core.service.worker import step_back
+os.setsid()
+os.sched_setaffinity(0, {int(sys.argv[1])})
+step_back(int(sys.argv[2]))
+print(time.process_time(), flush=True)
+input()
+while time.process_time() < float(sys.argv[3]):
+    pass
+print(time.process_time(), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's autogroup")
+def test_a_worker_leaves_the_core_to_a_process_of_another_session() -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", BUSY, core]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    with (
+        subprocess.Popen([*command, "10", "60"], **pipes) as worker,
+        subprocess.Popen([*command, "0", "1"], **pipes) as server,
+    ):
+        began = [float(process.stdout.readline()) for process in (worker, server)]
+        for process in (worker, server):
+            process.stdin.write("\n")
+            process.stdin.flush()
+        took = float(server.stdout.readline()) - began[1]
+        ticks = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        worker.kill()
+    given = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") - began[0]
+    assert given < took / 4  # by weights it is 110 to 1024; without them it was as much as the other
+
+
 def test_cancel_ends_a_job_that_nobody_works_on_any_more(request_: Request, runner: AttachedRunner) -> None:
     id = runner.submit(request_)
     runner.store.claim(id)

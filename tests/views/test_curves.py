@@ -78,6 +78,11 @@ def test_a_stage_that_is_not_over_still_takes_all_its_steps() -> None:
     assert offsets([Event("a", 1, 10), Event("b", 1, 5), Event("c", 1, 2)]) == {"a": 0, "b": 10, "c": 15}
 
 
+def test_a_step_of_the_scan_that_tells_the_threads_has_no_place_in_the_curves() -> None:
+    told = Event("scan", 1, 3, {"threads": 1.0})
+    assert training_curves([told, *run()]).to_dict() == training_curves(run()).to_dict()
+
+
 def test_asr_has_a_point_for_each_measurement_and_one_for_the_suspect(figure: Any) -> None:
     asr = panel(figure, "y")
     assert list(asr["retraining"].x) == [0, 4, 8, 12]
