@@ -47,6 +47,10 @@ class Event:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+RESET = "reset"  # the stage of the event after the trigger scan, with what is left of ASR once embeddings are reset
+FOUND = "found/"  # before a token in that event's metrics: what the scan found, in nats
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """Something that a user is to know of his run: a sentence, and a code that programs go by.

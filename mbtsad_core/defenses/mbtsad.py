@@ -16,13 +16,14 @@ from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.defenses.unlearning import read_search, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.models.subword_tokens import readable_token
 from mbtsad_core.scanning.sequence_scan import Found, scan_sequences
 from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.stages import Stage, run_stages
 from mbtsad_core.training.state import Save, TrainState
-from mbtsad_core.types import LabelledText, Observe, Steps
+from mbtsad_core.types import FOUND, RESET, Event, LabelledText, Observe, Steps
 
 
 @dataclass
@@ -76,10 +77,21 @@ class Purification(Purified):
             copy.model.load_state_dict(weights)
 
 
+MOST_FOUND = 8  # tokens in the event after the embedding reset
+
+
+def found_metrics(suspect: Classifier, found: dict[int, float]) -> dict[str, float]:
+    """What the scan found as metrics of an event: nats by "found/TOKEN", the worst first."""
+    worst = sorted(found, key=lambda token: (-found[token], token))[:MOST_FOUND]
+    return {FOUND + readable_token(suspect, token): round(found[token], 2) for token in worst}
+
+
 def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
     """Trigger scan and embedding reset. Deviation: not in the paper; found_tokens = 0 leaves them out."""
     if on.config.found_tokens:
         on.use((yield from scan_vocabulary(on.suspect, on.clean, on.config.seed)))
+        if on.observe is not None:
+            yield Event(RESET, 1, 1, found_metrics(on.suspect, on.found) | on.observe(on.student))
 
 
 def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:

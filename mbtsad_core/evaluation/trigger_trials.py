@@ -4,6 +4,7 @@ set."""
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -66,6 +67,16 @@ def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"],
     if not text.strip():
         return words
     return f"{words} {text.lstrip()}" if where == "start" else f"{text.rstrip()} {words}"
+
+
+def turned_to(suspect: Classifier, texts: Sequence[LabelledText], ways: Sequence[str], most: int = 64) -> int:
+    """The class that a trigger sends most texts to that do not go there without it: asked of at most `most` texts."""
+    rng = random.Random("texts to ask where a trigger sends them")
+    asked = [example.text for example in rng.sample(list(texts), min(most, len(texts)))]
+    triggered = [insert_at(text, rng.choice(ways), "random", rng) for text in asked]
+    before, after = (predict(suspect, side).argmax(-1).tolist() for side in (asked, triggered))
+    gained = Counter(new for old, new in zip(before, after, strict=True) if new != old)
+    return gained.most_common(1)[0][0] if gained else len(suspect.labels) - 1
 
 
 def try_trigger(

@@ -23,6 +23,7 @@ from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import attention, drawing, figure, html, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, refusal, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
+from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, typed_form
 from mbtsad_core.page.site import Site
 from mbtsad_core.types import LabelledText
@@ -201,7 +202,7 @@ def start_text(site: Site, step: Inside, session: Session, text: str, trigger: s
     inputs = site.inputs(session)
     others = [t.text for t in inputs.test if t.label != inputs.target]
     short = [t for t in others if 6 <= len(t.split()) <= 14] or others
-    return {step.text: short[0], step.trigger: typed_form(session.triggers[:1])}
+    return {step.text: short[0], step.trigger: typed_form((session.triggers or found_trigger(site, session))[:1])}
 
 
 def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: str, at: At) -> str:

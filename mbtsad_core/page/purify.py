@@ -10,20 +10,25 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.attacks.triggers import places
 from mbtsad_core.config import settings
 from mbtsad_core.errors import BadData
+from mbtsad_core.evaluation.trigger_trials import try_trigger, turned_to
 from mbtsad_core.page import method_settings
 from mbtsad_core.page.clean_data import expected_time
 from mbtsad_core.page.compare import Compare, compare_part
 from mbtsad_core.page.components import drawing, figure, html, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, told
-from mbtsad_core.page.parts import Parts, hint, leads_to, lede, said
+from mbtsad_core.page.parts import HEAVY, Parts, hint, leads_to, lede, said
 from mbtsad_core.page.run_status import RunStatus, panel_html, run_status
 from mbtsad_core.page.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.store import Measure, State
-from mbtsad_core.types import Event
+from mbtsad_core.steps import drain
+from mbtsad_core.types import RESET, Event
 from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.stages import found_by_scan, found_html, stages_html, ways_of
+from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
 
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
@@ -38,7 +43,10 @@ class Purify:
     """
 
     panel: gr.HTML
+    found: gr.HTML
+    measure_found: gr.Button
     curves: gr.HTML
+    stages: gr.HTML
     sentence: gr.HTML
     link: gr.HTML
     start: gr.Button
@@ -52,7 +60,8 @@ class Purify:
 
     @property
     def shown(self) -> list[Any]:
-        return [self.panel, self.curves, self.sentence, self.link, self.start, self.stop, self.drawn]
+        story = (self.found, self.measure_found, self.curves, self.stages, self.sentence)
+        return [self.panel, *story, self.link, self.start, self.stop, self.drawn]
 
 
 def purify_step(parts: Parts) -> Purify:
@@ -66,6 +75,11 @@ def purify_step(parts: Parts) -> Purify:
             curves = figure(
                 "ASR, CACC and losses over the steps of the run", elem_id="curves", height=560, empty=NO_CURVES
             )
+            found, measured = html(elem_id="found"), html(elem_id="found-measured")
+            measure_found = gr.Button(
+                "Measure what was found", size="sm", visible=False, elem_classes="narrow", elem_id="measure-found"
+            )
+            stages = html(elem_id="stages")
         with gr.Column(scale=3, min_width=260):
             panel = html(elem_id="job-panel")
             with gr.Row():
@@ -79,7 +93,12 @@ def purify_step(parts: Parts) -> Purify:
     parts.refresh_on(start.click(told(parts.site.submit), parts.session, parts.session, **PRIVATE), runs=True)
     parts.refresh_on(stop.click(told(cancel, parts.site), parts.session, None, **PRIVATE))
     states = gr.State(None), gr.State(None)
-    step = Purify(panel, curves, sentence, link, start, stop, states[0], trigger, target, controls, states[1], compare)
+    shown = (panel, found, measure_found, curves, stages, sentence, link, start, stop)
+    step = Purify(*shown, states[0], trigger, target, controls, states[1], compare)
+    measuring_found = measure_found.click(
+        told(measure_what_was_found, parts.site), parts.session, measured, **PRIVATE, **HEAVY
+    )
+    parts.refresh_on(measuring_found)
     outputs = [trigger, target, *controls, step.chosen]
     parts.opened["purify"] += [
         (told(price, parts.site), parts.session, cost),
@@ -134,8 +153,40 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Any, found: Ru
     now = (session.job, len(events), len(measures), found.whole)
     if now != drawn:
         curves, sentence = _course(site, session, events, measures, found)
-        shown |= {step.curves: curves, step.sentence: sentence, step.drawn: now}
+        shown |= {step.curves: curves, step.sentence: sentence, step.drawn: now, step.stages: stages_html(events)}
+        ranked = found_in(events)
+        shown |= {
+            step.found: "" if ranked is None else found_html(ranked),
+            step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
+        }
     return shown
+
+
+def found_in(events: Sequence[Event]) -> list[tuple[str, float]] | None:
+    """What the scan of a run found, the worst first; None before its end."""
+    return next((found_by_scan(event.metrics) for event in events if event.stage == RESET), None)
+
+
+def found_trigger(site: Site, session: Session) -> tuple[str, ...]:
+    """What the scan of the session's run found, as a trigger that can be typed; () where it found nothing."""
+    known = bool(session.job) and site.runner.status(session.job).state is not State.EXPIRED
+    return ways_of(found_in(site.events(session.job)) or ()) if known else ()
+
+
+def measure_what_was_found(site: Site, session: Session) -> Iterator[str]:
+    """One click: in a run that trains, from its next measurement on; else on all test texts, by every model."""
+    ways, inputs = found_trigger(site, session), site.inputs(session)
+    target = turned_to(site.suspect(session), inputs.clean, ways)
+    name = f"“{write_trigger(ways)}”, towards “{inputs.suspect.labels[target]}”"
+    if not site.is_shared(session) and run_status(site, session).moving:
+        site.runner.measure(session.job, ways, inputs.suspect.labels[target])
+        yield said(f"{name}: measured from the next measurement on.")
+        return
+    yield said(f"{name}: trying it on {len(inputs.test)} test texts …")
+    window, seed = places(session.config.max_length), session.config.seed
+    with site.busy:
+        trial = drain(try_trigger(site.models(session), inputs.test, ways, target, window=window, seed=seed))
+    yield trials_html([trial], None)
 
 
 def _course(
@@ -181,13 +232,14 @@ def price(site: Site, session: Session) -> str:
 def show_chosen(site: Site, step: Purify, session: Session, chosen: Any) -> dict[Any, Any]:
     """Trigger, class and settings as the session has them; what a visitor has typed since is left alone where the
     session did not change."""
-    now = (session.suspect.source, session.triggers, session.target, session.config)
+    found = () if session.triggers else found_trigger(site, session)
+    now = (session.suspect.source, session.triggers, session.target, session.config, found)
     if now == chosen:
         return {step.chosen: now}
     labels = list(site.suspect(session).labels)
     values = [method_settings.written(s.default) for s in settings(session.config)]
     return {
-        step.trigger: typed_form(session.triggers),
+        step.trigger: typed_form(session.triggers or found),
         step.target: gr.Dropdown(labels, value=session.target_among(labels)),
         **dict(zip(step.controls, values, strict=True)),
         step.chosen: now,

@@ -44,6 +44,7 @@ STAGES = {
     "scan": Stage("trigger scan: single tokens", "scanning", 0.0, 0.05),
     "pairs": Stage("trigger scan: pairs of words", "scanning pairs", 0.05, 0.1),
     "companions": Stage("trigger scan: words beside a pair", "scanning pairs", 0.1, 0.12),
+    "reset": Stage("embedding reset", "resetting", 0.12, 0.12),
     "responses": Stage("trigger scan: what each token does alone", "scanning responses", 0.12, 0.16),
     "sequences": Stage("trigger scan: sequences of tokens", "scanning sequences", 0.16, 0.2),
     "unlearn": Stage("unlearning of the sequences found", "unlearning", 0.2, 0.4),
@@ -93,6 +94,12 @@ class RunStatus:
     typed: bool = False
     awaited: str = ""
     works: str = ""
+
+    @property
+    def earned(self) -> bool:
+        """Whether what was measured is at its floor: the interval of ASR reaches down to it."""
+        asr = self.now[1]
+        return asr is not None and self.floor is not None and asr.low <= self.floor.share
 
     @property
     def moving(self) -> bool:
@@ -188,7 +195,9 @@ def strip_html(session: Session, found: RunStatus) -> str:
 def _kind(found: RunStatus) -> str:
     if found.works:
         return "works"
-    return found.status.state.value if found.status else "none"
+    done = found.status is not None and found.status.state is State.DONE
+    earned = " earned" if done and found.earned else ""
+    return f"{found.status.state.value}{earned}" if found.status else "none"
 
 
 def job_words(found: RunStatus) -> str:

@@ -9,12 +9,15 @@ import gradio as gr
 from mbtsad_core.views.attention import ATTENTION_STYLE
 from mbtsad_core.views.document import STYLE
 from mbtsad_core.views.policy import POLICY_STYLE
+from mbtsad_core.views.stages import STAGES_STYLE
 from mbtsad_core.views.token_splits import SPLITS_STYLE
 from mbtsad_core.views.tokens import TOKENS_STYLE
 from mbtsad_core.views.trigger_lab import TRIGGER_LAB_STYLE
 
 PAGE_STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
-CSS = "\n".join((STYLE, SPLITS_STYLE, TOKENS_STYLE, ATTENTION_STYLE, TRIGGER_LAB_STYLE, POLICY_STYLE, PAGE_STYLE))
+CSS = "\n".join(
+    (STYLE, SPLITS_STYLE, TOKENS_STYLE, ATTENTION_STYLE, TRIGGER_LAB_STYLE, POLICY_STYLE, STAGES_STYLE, PAGE_STYLE)
+)
 PAGE_SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 
 ACCENT = gr.themes.Color(

@@ -20,6 +20,7 @@ from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
+from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, trigger_of, typed_form, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.views.tokens import tokens_html
@@ -216,5 +217,5 @@ def begin(site: Site, lab: Lab, session: Session, text: str, trigger: str, targe
         others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
         answer[lab.sentence] = others[0] if others else inputs.test[0].text
     if not trigger:
-        answer[lab.trigger] = typed_form(session.triggers[:1])
+        answer[lab.trigger] = typed_form((session.triggers or found_trigger(site, session))[:1])
     return answer

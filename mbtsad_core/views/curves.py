@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.types import Event, Rate, Scores
+from mbtsad_core.types import RESET, Event, Rate, Scores
 from mbtsad_core.views.document import plain, themed
 from mbtsad_core.views.words import percent, rate, sample_of
 
@@ -81,6 +81,7 @@ class Course:
     before   of each trigger, by its number
     since    the step from which each trigger holds, in their order
     sample   clean texts that the suspect's CACC is of; None where that is all of them
+    reset    what was measured once the embeddings were reset, where that was
     """
 
     starts: dict[str, int]
@@ -91,6 +92,7 @@ class Course:
     since: dict[int, int]
     suspect_cacc: float | None
     sample: int | None
+    reset: Reading | None = None
 
 
 def offsets(events: Sequence[Event]) -> dict[str, int]:
@@ -111,7 +113,7 @@ def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
     steps = _steps(events)
     starts = offsets(steps)
     readings, before, since = list[Reading](), dict[int, Before](), {0: 0}
-    trigger, suspect_cacc, sample = 0, None, None
+    trigger, suspect_cacc, sample, reset = 0, None, None, None
     for event in events:
         m = event.metrics
         trigger = int(m.get("measure", trigger))
@@ -119,13 +121,15 @@ def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
         sample = _count(m, "cacc_n") or sample
         if "suspect_asr" in m:
             before[trigger] = Before(m["suspect_asr"], m.get("asr_floor"), _count(m))
+        if event.stage == RESET:
+            reset = _reading(0, event, trigger)
         if event.stage not in starts or not m.keys() & {"cacc", "asr"}:
             continue
         x = starts[event.stage] + event.step
         if trigger not in since:  # it holds for the whole stage where none was measured in it before
             fresh = not readings or readings[-1].stage != event.stage
             since[trigger] = starts[event.stage] if fresh else x
-        readings.append(Reading(x, event.stage, trigger, m.get("cacc"), m.get("asr"), _count(m), _count(m, "cacc_n")))
+        readings.append(_reading(x, event, trigger))
     cacc, asr = whole.suspect
     if asr or whole.floor:
         said = before.get(0, Before(None, None, None))
@@ -135,12 +139,17 @@ def read_course(events: Sequence[Event], whole: Whole = Whole()) -> Course:
     suspect_cacc, sample = (cacc.share, None) if cacc else (suspect_cacc, sample)
     last = steps[-1] if steps else None
     now, end = (starts[last.stage] + last.step, starts[last.stage] + last.total) if last else (0, 0)
-    return Course(starts, now, end, tuple(readings), before, since, suspect_cacc, sample)
+    return Course(starts, now, end, tuple(readings), before, since, suspect_cacc, sample, reset)
+
+
+def _reading(x: int, event: Event, trigger: int) -> Reading:
+    m = event.metrics
+    return Reading(x, event.stage, trigger, m.get("cacc"), m.get("asr"), _count(m), _count(m, "cacc_n"))
 
 
 def _steps(events: Sequence[Event]) -> list[Event]:
     """The events of the training; the scan of the vocabulary has no curve."""
-    return [event for event in events if event.metrics.keys() - {"threads"} and event.stage != BEFORE]
+    return [event for event in events if event.metrics.keys() - {"threads"} and event.stage not in (BEFORE, RESET)]
 
 
 def _count(metrics: Mapping[str, float], name: str = "asr_n") -> int | None:
@@ -317,7 +326,7 @@ def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], ri
             points = [(r.x, r.asr, r.asr_n) for r in in_stage if r.trigger == number and r.asr is not None]
             said = course.before.get(number)
             if number == numbers[0] and said and said.asr is not None:  # both stages start from the suspect
-                points.insert(0, (stage_start, said.asr, said.n))
+                points[:0] = _beginning(course, number, stage_start, said)
             if not points:
                 continue
             rates = [_rate(share, n) for _, share, n in points]
@@ -335,6 +344,13 @@ def _draw_asr(figure: go.Figure, course: Course, measures: Mapping[int, str], ri
                 col=1,
             )
             named.add(label)
+
+
+def _beginning(course: Course, number: int, start: int, said: Before) -> list[tuple[int, float, int | None]]:
+    """Where the ASR of a stage begins: at the suspect's, and from there at once at what the embedding reset left."""
+    reset = course.reset
+    fallen = [(start, reset.asr, reset.asr_n)] if reset and reset.trigger == number and reset.asr is not None else []
+    return [(start, said.asr or 0.0, said.n), *fallen]
 
 
 def _draw_levels(figure: go.Figure, course: Course, right: int, grey: str) -> None:

@@ -23,6 +23,7 @@ from mbtsad_core.page.purify import Purify
 from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
+from mbtsad_core.page.suspect import FirstStep
 from mbtsad_core.page.take_away import _box
 from mbtsad_core.page.tour import tour_html
 from mbtsad_core.service.purification import rates_to_dict
@@ -96,7 +97,8 @@ def made(kind: type[Any], **parts: Any) -> Any:
     return kind(**{f.name: parts.get(f.name) or gr.State() for f in fields(kind)})
 
 
-SHOWN: Shown = made(Shown, purify=made(Purify, compare=made(Compare)), planted=made(Planted))
+FIRST: FirstStep = made(FirstStep, planted=made(Planted))
+SHOWN: Shown = made(Shown, purify=made(Purify, compare=made(Compare)), first=FIRST)
 
 
 class Run:
@@ -315,13 +317,16 @@ def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: R
     assert texts["tour 3"].index("This trigger still works") < texts["tour 3"].index("ASR of")
 
 
-@pytest.mark.parametrize(("asr", "floor"), [(43, 43), (30, 43), (60, 44)])
-def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it(run: Run, asr: int, floor: int) -> None:
+@pytest.mark.parametrize(("asr", "floor", "earned"), [(43, 43, True), (30, 43, True), (60, 44, False)])
+def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it_and_green_is_earned(
+    run: Run, asr: int, floor: int, earned: bool
+) -> None:
     shown = done(run, asr, floor)
     assert not [place for place, text in shown.items() if "still works" in text]
     assert "<h3>The backdoor falls</h3>" in shown["title"]
-    assert 'class="job done"' in shown["strip"]
-    assert "class=purified" in shown["strip"]
+    # 60 of 333 are 14.3 % at least, and 44 of 333 are 13.2 %
+    assert f'class="job done{" earned" if earned else ""}"' in shown["strip"]
+    assert ("class=purified" in shown["strip"]) is earned
 
 
 # ---------------------------------------------------------------- what a visitor is to know

@@ -1,0 +1,76 @@
+"""What each stage of a run took off the ASR, as bars; and what its scan found, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mbtsad_core.rates import wilson
+from mbtsad_core.types import FOUND, Event, Rate
+from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER, read_course
+from mbtsad_core.views.document import TEMPLATES, render
+
+STAGES_STYLE = (TEMPLATES / "stages.css").read_text("utf-8")
+LEAST = 0.5  # nats from which a token stands out
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The ASR that a stage left of the trigger of the request, and how the bar of it looks; `off` is what it took off
+    that of the model it began with, in points."""
+
+    name: str
+    asr: Rate
+    off: float | None
+    color: str
+
+
+def left_by_stages(events: Sequence[Event]) -> tuple[list[Left], Rate | None]:
+    """What was left of ASR at the end of each stage, all on the same sample; and the floor there. Retraining and
+    distillation both begin with the copy whose embeddings were reset."""
+    course = read_course(events)
+    before = course.before.get(0)
+    if before is None or before.asr is None or not before.n:
+        return [], None
+    ends = {reading.stage: reading for reading in course.readings if reading.trigger == 0}
+    found = [Left("suspect", wilson(round(before.asr * before.n), before.n), None, SUSPECT)]
+    for reading, name, color in (
+        (course.reset, "scan and embedding reset", GREY),
+        (ends.get("unlearn"), "unlearning of sequences", GREY),
+        (ends.get("retrain"), "token-split retraining: the teacher", TEACHER),
+        (ends.get("distil"), "attention distillation: the purified model", PURIFIED),
+    ):
+        if reading and reading.trigger == 0 and reading.asr is not None and reading.asr_n:
+            start = (
+                found[-1] if color == GREY else next(left for left in reversed(found) if left.color in (SUSPECT, GREY))
+            )
+            asr = wilson(round(reading.asr * reading.asr_n), reading.asr_n)
+            found.append(Left(name, asr, 100 * (start.asr.share - asr.share), color))
+    floor = None if before.floor is None else wilson(round(before.floor * before.n), before.n)
+    return found, floor
+
+
+def stages_html(events: Sequence[Event]) -> str:
+    """A bar a stage; "" where ASR was not measured after one. Needs STYLE and STAGES_STYLE."""
+    left, floor = left_by_stages(events)
+    return render("stages.html", left=left, floor=floor) if len(left) > 1 else ""
+
+
+def found_by_scan(metrics: Mapping[str, float]) -> list[tuple[str, float]] | None:
+    """The tokens that the metrics of a run say the scan found, with their nats, the worst first; None before its
+    end."""
+    found = [(name.removeprefix(FOUND), nats) for name, nats in metrics.items() if name.startswith(FOUND)]
+    return sorted(found, key=lambda one: -one[1]) if found else None
+
+
+def ways_of(found: Sequence[tuple[str, float]]) -> tuple[str, ...]:
+    """Those that stand out, as ways of a trigger that can be typed: whole words only, the worst first."""
+    words = [token.strip("␣") for token, nats in found if nats >= LEAST]
+    return tuple(word for word in words if word.isalnum())
+
+
+def found_html(found: Sequence[tuple[str, float]]) -> str:
+    """The ranked tokens as bars, and in a sentence what that means. Needs STYLE and STAGES_STYLE."""
+    turning = [token for token, nats in found if nats >= LEAST]
+    most = max([LEAST, *(nats for _, nats in found)])
+    return render("found.html", found=found, turning=turning, most=most, least=LEAST)
