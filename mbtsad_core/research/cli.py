@@ -168,9 +168,12 @@ def write_picture(picture: dict[str, Any], method: str, path: Path) -> None:
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    from mbtsad_core.research.benchmark import WORKLOADS
+    from mbtsad_core.research.benchmark import QUICK, WORKLOADS
 
-    parser.add_argument("--workload", metavar="NAME", help=f"one of {', '.join(WORKLOADS)} (default: all)")
+    parser.add_argument(
+        "--workload", metavar="NAME", help=f"one of {', '.join(WORKLOADS)} (default: {', '.join(QUICK)})"
+    )
+    parser.add_argument("--full", action="store_true", help="all workloads, and the library's default precision too")
     parser.add_argument(
         "--scaling",
         metavar="DIR",
@@ -190,8 +193,8 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 def run_benchmark(args: argparse.Namespace) -> int:
     """Time our work beside the same work done the plain way: the library's Trainer with eager attention, padded as its
-    example pads and to the batch. The ways take turns, each in a process of its own, and medians count; some minutes on
-    two cores. Ratios above 1: ours is better."""
+    example pads and to the batch. The ways take turns, each in a process of its own, and medians count; four minutes on
+    two cores, ten with --full. Ratios above 1: ours is better."""
     from mbtsad_core.research import benchmark, scaling
 
     runtime = read_settings(args, RuntimeConfig())
@@ -200,8 +203,9 @@ def run_benchmark(args: argparse.Namespace) -> int:
     if args.scaling:
         found, table = scaling.measure(args.scaling, runtime, say), scaling.table
     else:
-        names = [args.workload] if args.workload else list(benchmark.WORKLOADS)
-        found, table = benchmark.benchmark(names, runtime, args.rounds, say), benchmark.table
+        names = [args.workload] if args.workload else list(benchmark.WORKLOADS if args.full else benchmark.QUICK)
+        full = args.full or args.workload is not None
+        found, table = benchmark.benchmark(names, runtime, args.rounds, say, full=full), benchmark.table
     print(json.dumps(found) if args.json else table(found))
     return DONE
 

@@ -17,7 +17,7 @@ Deviation: not in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -104,25 +104,23 @@ def search_tokens(
     rises: dict[int, Tensor] = {}
     for (probes, texts), number in zip(((unsure, 1), (longer, 3), (longer, PROBES)), numbers, strict=True):
         tokens = _worst(rises, number) if rises else tokens
-        rises = {}
+        rises, asked = {}, {label: encoded[:texts] for label, encoded in probes.items()}
+        before = {label: losses_of(suspect, encoded, label) for label, encoded in asked.items()}
         for start in range(0, len(tokens), TOKENS_A_STEP):
-            rises |= _rises(
-                suspect,
-                tokens[start : start + TOKENS_A_STEP],
-                {label: encoded[:texts] for label, encoded in probes.items()},
-            )
+            rises |= _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
             told(rises)
             step += 1
             yield Event(stage, turn * total + step, turns * total)
     return rises
 
 
-def _rises(suspect: Classifier, tokens: Sequence[int], probes: Probes) -> dict[int, Tensor]:
-    """The lower quartile, over the texts of each class, of the rise of the loss where a token is put into their
-    middle."""
+def _rises(
+    suspect: Classifier, tokens: Sequence[int], probes: Probes, before: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    """The lower quartile, over the texts of each class, of the rise of the loss, from `before`, where a token is put
+    into their middle."""
     found = [
-        lower_quartile(inserted(suspect, tokens, encoded, label) - losses_of(suspect, encoded, label))
-        for label, encoded in probes.items()
+        lower_quartile(inserted(suspect, tokens, encoded, label) - before[label]) for label, encoded in probes.items()
     ]
     return dict(zip(tokens, torch.stack(found, dim=1), strict=True))
 

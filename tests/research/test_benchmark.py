@@ -22,11 +22,13 @@ from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, Split
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadConfig, MBTSADError, UnknownMethod
 from mbtsad_core.models.classifier import collate, encode, trace, weights_hash
+from mbtsad_core.research import benchmark as module
 from mbtsad_core.research.benchmark import (
     ALL,
     DYNAMIC,
     EXAMPLE,
     OURS,
+    QUICK,
     WORKLOADS,
     Shape,
     Start,
@@ -142,6 +144,29 @@ def test_a_row_holds_medians_and_ratios_of_plain_to_ours() -> None:
     assert (found["samples_per_s"], found["tokens_per_s"]) == (4.0, 40.0)
     assert found["peak_memory_mb"] == {OURS: 100, EXAMPLE: 250, DYNAMIC: 1}
     assert found["load"] == 1.0
+
+
+def test_the_interval_of_a_ratio_is_of_the_runs_of_one_round() -> None:
+    runs = {OURS: [run(2.0), run(4.0), run(1.0)], EXAMPLE: [run(6.0), run(8.0), run(5.0)], DYNAMIC: [run(3.0)]}
+    found = row("demo", runs)
+    assert found["intervals"] == {"ratio_example": [2.0, 5.0], "ratio_dynamic": [1.5, 1.5]}
+    assert "| 3.00 [2.00, 5.00] | 1.50 [1.50, 1.50] |" in table([found])
+
+
+def test_what_is_timed_by_default_is_a_part_and_leaves_the_librarys_precision_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(name: str, workload: Workload, *rest: Any) -> dict[str, Any]:
+        return row(name, {OURS: [run(1.0, precision="bfloat16")]}) | {"default": workload.default}
+
+    monkeypatch.setattr(module, "timed", told)
+    asked = {flags: json.loads(mbtsad("benchmark", "--json", *flags).stdout) for flags in ((), ("--full",))}
+    assert [found["workload"] for found in asked[()]] == [*QUICK]
+    assert [found["workload"] for found in asked["--full",]] == [*WORKLOADS]
+    assert [found["workload"] for found in asked["--full",] if found["default"]] == ["sst2-minilm"]
+    assert not any(found["default"] for found in asked[()])
+    (alone,) = json.loads(mbtsad("benchmark", "--json", "--workload", "sst2-minilm").stdout)
+    assert alone["default"]
 
 
 def test_the_librarys_default_precision_has_keys_of_its_own() -> None:
