@@ -296,7 +296,7 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "jobs"
-        with serving(root) as url:
+        with serving(root, "--nice", "10") as url:
             server, many, few = server_of(root), Counts(), Counts()
             client, id = start_job(url)
             crowd = asyncio.run(watched(server, visits(url, many, args.visitors, args.seconds)))

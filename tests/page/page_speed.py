@@ -121,7 +121,7 @@ def main() -> None:
     projections()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         began = time.perf_counter()
-        with serving(Path(folder) / "jobs") as url:
+        with serving(Path(folder) / "jobs", "--nice", "10") as url:
             report("start of the server until it answers", [1000 * (time.perf_counter() - began)])
             client = Client(url, verbose=False)
             id = client.predict(clean_amount=64, settings=QUICK, api_name="/purify_start")["id"]

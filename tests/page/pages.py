@@ -32,7 +32,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
     """A server that allows little, for tests that ask it as programs do, and not always what they may: its address, and
     the directory of its jobs."""
     root = tmp_path_factory.mktemp("asked") / "jobs"
-    with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2", "--nice", "0") as url:
+    with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2") as url:
         yield url, root
 
 

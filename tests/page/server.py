@@ -18,6 +18,7 @@ from conftest import ROOT
 
 T = TypeVar("T")
 DEMO_RUN = ("--no-demo-run",)  # so that no two minutes of two cores go into each of the tests' servers
+AT_ONCE = ("--nice", "0")  # a test waits for its runs, and gains nothing where they step back for other tests
 MEGABYTES = 32  # of an upload, where little is allowed
 
 
@@ -51,6 +52,7 @@ def serving(root: Path, *flags: str, seconds: float = 120.0) -> Iterator[str]:
         "--jobs",
         str(root),
         *DEMO_RUN,
+        *AT_ONCE,
         *flags,
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRADIO_")} | {
