@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny_bert
 
-from mbtsad_core.config import SandboxConfig
+from mbtsad_core.config import JobsConfig, SandboxConfig
 from mbtsad_core.errors import CouldNotTell, UnsuitableModel
 from mbtsad_core.models.classifier import load_classifier, save_classifier, weights_hash
 from mbtsad_core.page.site import UPLOADS, Site
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the s
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[DetachedRunner]:
-    with DetachedRunner(tmp_path / "jobs") as runner:
+    with DetachedRunner(tmp_path / "jobs", JobsConfig(nice=0)) as runner:
         yield runner
 
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 from server import serving, until
 
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
-from mbtsad_core.config import RetrainConfig
+from mbtsad_core.config import JobsConfig, RetrainConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.service.runner import DetachedRunner
 from mbtsad_core.service.store import State, Store
@@ -250,7 +250,7 @@ def past(
             store.fail(id, _explain(MemoryError()))
         store.expire()
         ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=12).to_dict())
-    with DetachedRunner(root) as runner:  # what a server is to its jobs
+    with DetachedRunner(root, JobsConfig(nice=0)) as runner:  # what a server is to its jobs
         until(lambda: runner.status(ids["interrupted"]).stage == "retrain")
     with serving(root) as url:
         visits = Visits(browser, url, root)

@@ -45,7 +45,7 @@ def test_a_planting_survives_json_and_is_told_from_other_jobs() -> None:
 
 
 def test_a_worker_process_plants_the_trigger_and_tells_how_far_it_is(tmp_path: Path) -> None:
-    with DetachedRunner(tmp_path / "jobs") as runner:
+    with DetachedRunner(tmp_path / "jobs", JobsConfig(nice=0)) as runner:
         id = runner.submit(EP, "visitor")
         until(lambda: runner.status(id).state in ENDED, 600)
         assert runner.status(id).state is State.DONE, runner.status(id).message
