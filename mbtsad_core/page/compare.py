@@ -24,11 +24,12 @@ from mbtsad_core.methods import Method, Need
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.page.parts import Parts, empty, hint, said
-from mbtsad_core.page.run_status import HELP, MOVING, left_words, rate_of, stage_of, state_words
+from mbtsad_core.page.run_status import HELP, MOVING, left_words, stage_of, state_words
 from mbtsad_core.page.session import Session, read_hub_id
 from mbtsad_core.page.site import ATTACHED, Site
 from mbtsad_core.service.comparison import Comparison, is_comparison, subject
 from mbtsad_core.service.purification import Request, scores_to_dict
+from mbtsad_core.service.saved_result import rate_of
 from mbtsad_core.service.store import Job, State
 from mbtsad_core.sources import Source
 from mbtsad_core.types import Rate

@@ -18,6 +18,7 @@ from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import STAGES as TRAINING
 from mbtsad_core.service.runner import Status
+from mbtsad_core.service.saved_result import rate_of
 from mbtsad_core.service.store import ACTIVE, Measure, State
 from mbtsad_core.types import Rate
 from mbtsad_core.views.curves import Whole
@@ -161,12 +162,6 @@ def _sampled(found: RunStatus, whole: Whole, typed: Sequence[Measure]) -> RunSta
 def _rate(metrics: dict[str, float], name: str, number: str) -> Rate | None:
     n = int(metrics.get(number, 0))
     return wilson(round(metrics[name] * n), n) if name in metrics and n else None
-
-
-def rate_of(scores: Mapping[str, Any], name: str) -> Rate | None:
-    """A rate of a report."""
-    hits = scores.get(f"{name}_hits") if scores.get(name) is not None else None
-    return None if hits is None else Rate(hits, scores[f"{name}_n"], *scores[f"{name}_interval"])
 
 
 def _of_result(scores: Mapping[str, Any]) -> tuple[tuple[Rate | None, Rate | None], Rate | None]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mbtsad_core import config as configs
 from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.types import Scores
-from mbtsad_core.views.curves import Whole, curves_text, training_curves
-from mbtsad_core.views.document import PLOT_CONTROLS, render
+from mbtsad_core.views.course import course_svg
+from mbtsad_core.views.curves import Whole, curves_text
+from mbtsad_core.views.document import render
+from mbtsad_core.views.stages import stages_html
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
 
 if TYPE_CHECKING:
@@ -90,7 +94,7 @@ def report_text(result: Result) -> str:
 def report_html(result: Result) -> str:
     """A self-contained page: verdict, figures, curves, confusion, settings. Every text of a user or a model is
     escaped."""
-    source = result.request.suspect
+    source, asr, floor = result.request.suspect, result.purified.asr, result.purified.asr_floor
     whole = Whole.of(result.suspect, result.purified)
     return render(
         "report.html",
@@ -98,16 +102,41 @@ def report_html(result: Result) -> str:
         # A report is shown around: where a machine keeps its files is not in it
         source=source.shown if Path(source).is_absolute() else source,
         warning=warning(result.purified),
+        earned=asr is not None and floor is not None and asr.low <= floor.share,
         verdict=verdict(result.suspect, result.purified),
+        trigger=" | ".join(result.used.get("inputs", {}).get("trigger", {}).get("texts", result.request.triggers)),
         found=found_words(result),
         sequences=sequences_words(result),
+        facts=_facts(result.used),
+        changed=_changed(result),
+        stages=stages_html(result.events),
         course=curves_text(result.events, whole),
-        curves=training_curves(result.events, whole=whole).to_html(
-            full_html=False, include_plotlyjs="inline", config=PLOT_CONTROLS
-        ),
+        curves=course_svg(result.events, whole),
         settings=_flatten(result.to_dict()["settings"]),
         used=_flatten(dict(result.used)),
     )
+
+
+def _facts(used: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What tells this run from any other: its id, the day, versions, and the digests of what went in and came out."""
+    inputs, versions = used.get("inputs", {}), used.get("versions", {})
+    facts = {
+        "run": used.get("run"),
+        "date": used.get("date"),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "SHA-256 of the suspect": inputs.get("suspect", {}).get("sha256"),
+        "SHA-256 of the purified model": used.get("model_sha256"),
+        "SHA-256 of the clean texts": inputs.get("clean", {}).get("sha256"),
+        "SHA-256 of the texts to measure on": inputs.get("test", {}).get("sha256"),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _changed(result: Result) -> list[tuple[str, str, str]]:
+    """The settings that are not the defaults: name, value, default."""
+    config = result.request.config
+    here, default = (dict(_flatten(configs.to_dict(given))) for given in (config, type(config)()))
+    return [(name, value, default[name]) for name, value in here.items() if value != default[name]]
 
 
 def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, str]]:  # type: ignore[type-arg]

@@ -13,6 +13,8 @@ from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.service.purification import Request, Result, TurningSequence
 from mbtsad_core.types import Event, Note, Scores
+from mbtsad_core.views.course import course_svg
+from mbtsad_core.views.curves import Whole
 from mbtsad_core.views.model_card import model_card
 from mbtsad_core.views.report import report_html, report_text, verdict
 
@@ -49,7 +51,7 @@ def result() -> Result:
 def test_pieces_that_stand_out_are_named_and_escaped(result: Result) -> None:
     named = replace(result, found=(("tq", 9.28), (EVIL, 1.5)))
     assert "tq (9.3), " in report_text(named)
-    assert "What the trigger scan found" in report_html(named)
+    assert "The trigger scan found tokens" in report_html(named)
     assert EVIL not in report_html(named)
     assert EVIL in unescape(report_html(named))
     assert "The trigger scan found no token" in report_text(result)
@@ -120,6 +122,7 @@ def test_the_html_has_verdict_figures_confusion_and_settings(result: Result) -> 
     assert "ASR went from 96.0 % to 14.0 % (35 of 250" in page
     assert "<tr><th>purified</th><td>85.6 % [82.3, 88.4] (428 of 500)</td><td>14.0 %" in page
     assert "<tr><th>purified: positive</th><td>41</td><td>209</td></tr>" in page
+    assert "<tr><td>seed</td><td>5</td><td>0</td></tr>" in page.partition("<h2>Figures</h2>")[0]
     assert "<tr><td>seed</td><td>5</td></tr>" in page
     assert "<tr><td>triggers</td><td>cf, mn</td></tr>" in page
     assert "Note: A note." in page
@@ -147,13 +150,31 @@ def test_the_html_says_above_the_curves_how_asr_went_on_all_texts(result: Result
     page = report_html(replace(result, events=(Event("measure", 1, 1, before), Event("retrain", 1, 1, after))))
     # As in the table, and not a sample's
     assert "<p>ASR fell from 96.0 % to 14.0 % (35 of 250); CACC 85.6 %.</p>" in page
-    assert '"name":"floor"' in page
+    assert "<title>floor</title>" in page
 
 
-def test_the_html_offers_no_way_to_send_it_anywhere(result: Result) -> None:
+def test_the_html_needs_nothing_and_sends_nothing(result: Result) -> None:
     page = report_html(result)
-    assert '"showSendToCloud": false' in page
     assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert len(page) < 1_500_000
+
+
+def test_the_curves_of_the_report_lie_where_the_events_say(result: Result) -> None:
+    before = Event("measure", 1, 1, {"suspect_cacc": 0.86, "cacc_n": 200, "suspect_asr": 1.0, "asr_n": 200})
+    events = (before, Event("retrain", 10, 10, {"loss": 1.0, "cacc": 0.8, "asr": 0.5, "asr_n": 200}))
+    drawn = course_svg(events, Whole())
+    # The plot of ASR is 150 high, from 20 down, and 720 wide, from 44 on
+    assert '44.0,20.0 764.0,95.0 "><title>retraining</title>' in drawn
+    assert course_svg(events[:1], Whole()) == ""
+
+
+def test_the_report_opens_with_verdict_and_trigger_then_tells_which_run_it_is(result: Result) -> None:
+    inputs = {"suspect": {"sha256": "a" * 64}, "clean": {"sha256": "c" * 64}, "trigger": {"texts": ["cf", "mn"]}}
+    used = {"run": "0123456789ab", "date": "2026-03-01", "versions": {"torch": "2.13"}, "inputs": inputs}
+    page = report_html(replace(result, used={**used, "model_sha256": "b" * 64})).partition("<body")[2]
+    order = ("ASR went from", "cf | mn", "0123456789ab", "torch 2.13", "a" * 64, "b" * 64, "c" * 64, "Settings that")
+    assert [page.index(words) for words in order] == sorted(page.index(words) for words in order)
 
 
 def test_the_html_does_not_say_where_the_machine_keeps_its_files(result: Result) -> None:
@@ -209,7 +230,7 @@ def test_that_the_trigger_still_works_is_said_first(result: Result, hits: int, f
     failed = replace(result, purified=replace(PURIFIED, asr=wilson(hits, 333), asr_floor=wilson(floor, 333)))
     said = f"This trigger still works: with it {hits} of 333 texts go to the target"
     assert report_text(failed).startswith(said)
-    body = report_html(failed).partition("<body>")[2]
+    body = report_html(failed).partition("<body")[2]
     assert body.index(said) < body.index("ASR went from")
     assert 'class="verdict failed"' in body
     card = model_card(failed).partition("# Purified text classifier")[2]
