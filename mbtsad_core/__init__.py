@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
     from mbtsad_core.augment import AUGMENTERS
     from mbtsad_core.augment.token_splitting import split_tokens
-    from mbtsad_core.config import RuntimeConfig
+    from mbtsad_core.config import RuntimeConfig, ScanConfig
     from mbtsad_core.data import read_dataset, stratified_split, stratified_subset
     from mbtsad_core.defenses import DEFENSES
     from mbtsad_core.defenses.mbtsad import Purified, purify
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mbtsad_core.errors import MBTSADError
     from mbtsad_core.evaluation import evaluate
     from mbtsad_core.models.classifier import Classifier, load_classifier, predict, save_classifier
+    from mbtsad_core.scanning.findings import ScanReport
+    from mbtsad_core.scanning.model_scan import scan
     from mbtsad_core.steps import drain
     from mbtsad_core.types import Event, LabelledText, Rate, Scores
     from mbtsad_core.vetting.judgment import vet
@@ -40,13 +42,15 @@ _HOMES = {
     "mbtsad_core.attacks.embedding_poisoning": ("embedding_poisoning",),
     "mbtsad_core.attacks.triggers": ("parse_triggers", "triggered_test_set"),
     "mbtsad_core.augment.token_splitting": ("split_tokens",),
-    "mbtsad_core.config": ("RuntimeConfig",),
+    "mbtsad_core.config": ("RuntimeConfig", "ScanConfig"),
     "mbtsad_core.defenses.mbtsad_method": ("PurifyConfig",),
     "mbtsad_core.data": ("read_dataset", "stratified_split", "stratified_subset"),
     "mbtsad_core.defenses.mbtsad": ("Purified", "purify"),
     "mbtsad_core.errors": ("MBTSADError",),
     "mbtsad_core.evaluation": ("evaluate",),
     "mbtsad_core.models.classifier": ("Classifier", "load_classifier", "predict", "save_classifier"),
+    "mbtsad_core.scanning.findings": ("ScanReport",),
+    "mbtsad_core.scanning.model_scan": ("scan",),
     "mbtsad_core.steps": ("drain",),
     "mbtsad_core.types": ("Event", "LabelledText", "Rate", "Scores"),
 }
@@ -58,7 +62,7 @@ __all__ = [  # noqa: RUF022 (by topic)
     "split_tokens",
     "purify", "Purified", "PurifyConfig", "RuntimeConfig", "Event", "drain",
     "badnets", "embedding_poisoning", "parse_triggers", "triggered_test_set",
-    "evaluate", "Rate", "Scores", "vet",
+    "evaluate", "Rate", "Scores", "vet", "scan", "ScanConfig", "ScanReport",
     "ATTACKS", "AUGMENTERS", "DEFENSES", "DETECTORS",
     "MBTSADError",
 ]  # fmt: skip

@@ -211,6 +211,20 @@ class EvaluateConfig(Config):
 
 
 @dataclass(frozen=True)
+class ScanConfig(Config):
+    """The scan of a model."""
+
+    budget: float | None = setting(
+        None,
+        "seconds after which what was found so far has the last word; as long as it takes where not given",
+        low=1.0,
+        high=1e7,
+    )
+    max_length: int | None = text_length()
+    seed: int = setting(0, "seed of the texts that are held out, and of the search", low=0, high=2**32 - 1)
+
+
+@dataclass(frozen=True)
 class LanguageModelConfig(Config):
     """The training of a language model for CWEA or ONION (see `experiments.language_model`)."""
 

@@ -16,7 +16,7 @@ MODEL_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
 TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
 NAMED = (  # in sentences of the core
     *("labels", "label_map", "labels_start_at", "skip_unlabeled", "text_column", "label_column", "pair_column"),
-    *("target", "clean_amount", "out", "resume", "device", "max_length", "no_surgery"),
+    *("target", "clean_amount", "out", "jobs", "resume", "device", "max_length", "no_surgery"),
     *("split.copies", "split.min_char", "retrain.batch_size", "distil.batch_size"),
 )
 FLAGS = {name: flag_of(tuple(name.split("."))) for name in NAMED} | {"test": "--test FILE", "trigger": "--trigger WORD"}

@@ -186,6 +186,23 @@ def follow(steps: Steps[T], *, quiet: bool = False, advice: str = "Nothing was k
     """
     from mbtsad_core.training.several_processes import in_any
 
+    show: Look = (lambda event: None) if quiet or not is_first() else progress()
+    with interruptible() as stopping:
+
+        def look(event: Event) -> None:
+            show(event)
+            if in_any(stopping()):
+                raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
+
+        try:
+            return drain(steps, look)
+        finally:
+            show(None)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed; a second one ends the process at once."""
     stopping = False
 
     def stop(signum: int, frame: Any) -> None:
@@ -194,21 +211,13 @@ def follow(steps: Steps[T], *, quiet: bool = False, advice: str = "Nothing was k
         signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, stop)
-    show: Look = (lambda event: None) if quiet or not is_first() else _progress()
-
-    def look(event: Event) -> None:
-        show(event)
-        if in_any(stopping):
-            raise Cancelled(f"Stopped in {event.stage} at step {event.step} of {event.total}. {advice}")
-
     try:
-        return drain(steps, look)
+        yield lambda: stopping
     finally:
         signal.signal(signal.SIGINT, before)
-        show(None)
 
 
-def _progress() -> Look:
+def progress() -> Look:
     """A bar a stage where standard error is a terminal, else a line now and then; None ends it."""
     from rich.console import Console
 
@@ -216,11 +225,18 @@ def _progress() -> Look:
     return _bars(console) if console.is_terminal else _lines()
 
 
-def _figures(latest: Mapping[str, float]) -> str:
+def _figures(latest: Mapping[str, float], leading: str) -> str:
     shown = [f"loss {latest['loss']:.3f}"] if "loss" in latest else []
     shown += [f"{name.upper()} {100 * latest[name]:.1f} %" for name in ("cacc", "asr") if name in latest]
     shown += [f"threads {latest['threads']:.0f}"] if "threads" in latest else []
-    return "  ".join(shown)
+    return "  ".join([*shown, f"in the lead: {leading}"] if leading else shown)
+
+
+def _leading(event: Event) -> str:
+    """What is in the lead of a scan."""
+    from mbtsad_core.vetting.file_policy import printable
+
+    return printable(getattr(event, "leading", ""))
 
 
 def _lines() -> Look:
@@ -241,7 +257,7 @@ def _lines() -> Look:
             return
         printed, each = now, (now - began) / max(1, event.step - 1)
         left = f"{duration(each * (event.total - event.step))} left" if event.step > 1 else ""
-        told = f"{event.stage} {event.step}/{event.total}  {_figures(latest)}  {left}"
+        told = f"{event.stage} {event.step}/{event.total}  {_figures(latest, _leading(event))}  {left}"
         print(told.rstrip(), file=sys.stderr, flush=True)
 
     return line
@@ -274,6 +290,6 @@ def _bars(console: Any) -> Look:
         latest.update(event.metrics)
         if event.stage not in tasks:
             tasks[event.stage] = bars.add_task(event.stage, total=event.total, figures="")
-        bars.update(tasks[event.stage], completed=event.step, figures=_figures(latest))
+        bars.update(tasks[event.stage], completed=event.step, figures=_figures(latest, _leading(event)))
 
     return draw

@@ -635,7 +635,7 @@ def test_help_of_the_program_names_every_command() -> None:
     assert run.returncode == 0
     assert all(
         re.search(rf"^ +{command}\s", run.stdout, re.MULTILINE)
-        for command in ("purify", "evaluate", "attack", "defend", "detect", "vet", "publish")
+        for command in ("purify", "evaluate", "attack", "defend", "detect", "vet", "scan", "publish")
     )
 
 

@@ -1,5 +1,5 @@
-"""The command line, one module a command: `mbtsad purify | evaluate | attack | defend | detect | vet | report |
-publish`.
+"""The command line, one module a command: `mbtsad purify | evaluate | attack | defend | detect | vet | scan |
+report | publish`.
 
 Exit codes are those of mbtsad_core/terminal.py. `mbtsad vet` has its own.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mbtsad_core.cli import attack, defend, detect, evaluate, publish, purify, report, vet
+from mbtsad_core.cli import attack, defend, detect, evaluate, publish, purify, report, scan, vet
 from mbtsad_core.research import cli as research
 from mbtsad_core.terminal import Command, run_program
 
@@ -24,6 +24,7 @@ COMMANDS = {
     "defend": Command("run any of the defenses on a suspect, to compare them", defend.add, defend.run),
     "detect": Command("measure how well a detector tells triggered texts from clean ones", detect.add, detect.run),
     "vet": Command("judge a model before anything of it is loaded", vet.add, vet.run),
+    "scan": Command("ask whether models have a backdoor, and by what", scan.add, scan.run),
     "report": Command("make the report of a finished run again, from its folder", report.add, report.run),
     "publish": Command("put the page on Hugging Face as a Space", publish.add, publish.run),
 }

@@ -48,6 +48,7 @@ PAIR_NAMES = (
     ("question1", "question2"),
     ("question", "sentence"),
 )
+NO_LABELS = "no_labels"
 WORDS = 3  # of a cell, on average, that make a column one of texts
 
 
@@ -70,8 +71,9 @@ class Columns:
     skip_unlabeled: bool = False
 
 
-def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns:
-    """Fill in the columns that were not given; raises BadData where a name is absent or a guess is not clear."""
+def guess_columns(frame: pd.DataFrame, columns: Columns, source: str, *, labeled: bool = True) -> Columns:
+    """Fill in the columns that were not given; raises BadData where a name is absent or a guess is not clear, with the
+    code NO_LABELS where only that of the labels is not found. Where the texts are not `labeled`, none is looked for."""
     names = list(frame.columns)
     lower = {name.strip().lower(): name for name in names}
     hint = f"Columns of {Path(source).name}: {', '.join(names)}."
@@ -86,6 +88,11 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns
         if first and second and "text" not in lower:
             text, pair = lower[first], lower[second]
     text = text or next((lower[n] for n in TEXT_NAMES if n in lower and lower[n] not in (pair, label)), None)
+    if not labeled:
+        text = text or _heading(frame, lower, [pair] if pair else [], hint) or (names[0] if len(names) == 1 else None)
+        if text is None:
+            raise BadData(f"Which column holds the text? {hint} Name it with `text_column`.")
+        return dataclasses.replace(columns, text=text, label=None, pair=pair)
     label = label or next(
         (lower[n] for n in (*LABEL_NAMES, *NAMES_OF_LABELS) if n in lower and lower[n] not in (text, pair)), None
     )
@@ -96,7 +103,8 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str) -> Columns
     for what, found in (("text", text), ("label", label)):
         if found is None:
             raise BadData(
-                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with `{what}_column`."
+                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with `{what}_column`.",
+                code=NO_LABELS if text else "",
             )
     if label == text or pair in (text, label):
         raise BadData(

@@ -74,6 +74,18 @@ def read_dataset(
     return Dataset(texts, found.names, place, read, _digest(place, texts), told)
 
 
+def read_unlabeled(source: str | Path, columns: Columns = Columns()) -> Dataset:
+    """The texts of a data set whose labels are not there, or are not to be read: each stands under class 0, and no
+    class has a name. Raises as `read_dataset` does."""
+    place = Source(source)
+    table = _read_hub(place) if place.is_hub else read_table(Path(source))
+    read = guess_columns(table.frame, columns, place, labeled=False)
+    text = text_column(table.frame, read.text or "", place)
+    pair = text_column(table.frame, read.pair, place) if read.pair else [None] * len(text)
+    texts = tuple(LabelledText(t, 0, p) for t, p in zip(text, pair, strict=True))
+    return Dataset(texts, (), place, read, _digest(place, texts), table.notes)
+
+
 def _declared(
     table: Table, read: Columns, raw: Sequence[str], source: str
 ) -> tuple[Mapping[int, str], tuple[str, ...]]:

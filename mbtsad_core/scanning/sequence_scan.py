@@ -266,7 +266,7 @@ def _generation(
     children = [search.child(label) for _ in range(CHILDREN)] if generation else []
     ranked = search.ranked(label)
     tried = list(dict.fromkeys([*children, *(ranked if generation % 3 == 0 else ranked[:PARENTS])]))
-    shifts = effects(suspect, search, tried, texts, label)[0]
+    shifts = effects(suspect, search.rng, tried, texts, label)[0]
     for insertion, nats in zip(tried, lower_quartile(shifts).tolist(), strict=True):
         search.take(label, insertion, nats)
     search.trim(label)
@@ -275,7 +275,7 @@ def _generation(
 def _judged(suspect: Classifier, search: SequenceSearch, label: int, texts: Sequence[Encoded]) -> list[Found]:
     """What held-out texts say of the best sequences."""
     best = search.ranked(label)[:BEST]
-    shifts, answers = effects(suspect, search, best, texts, label)
+    shifts, answers = effects(suspect, search.rng, best, texts, label)
     found = []
     for insertion, nats, given in zip(best, lower_quartile(shifts).tolist(), answers, strict=True):
         turned = given[given != label]
@@ -304,15 +304,11 @@ def flip_rate(classifier: Classifier, clean: Sequence[LabelledText], found: Foun
 
 @torch.inference_mode()
 def effects(
-    classifier: Classifier,
-    search: SequenceSearch,
-    insertions: Sequence[Insertion],
-    texts: Sequence[Encoded],
-    label: int,
+    classifier: Classifier, rng: random.Random, insertions: Sequence[Insertion], texts: Sequence[Encoded], label: int
 ) -> tuple[Tensor, Tensor]:
     """Nats by which the log-odds of the class fall in each text with each sequence, and the answers: (sequences,
     texts) each."""
-    asked = [insert(text, one, search.rng, classifier.max_length) for one in insertions for text in texts]
+    asked = [insert(text, one, rng, classifier.max_length) for one in insertions for text in texts]
     logits = quick_answers(classifier, [*texts, *asked])
     against = odds_against(logits, torch.full((len(logits),), label))
     before, after = against[: len(texts)], against[len(texts) :].view(len(insertions), -1)

@@ -51,7 +51,7 @@ def find_pair(
     }
     step, total = 0, sum(INVERSION_STEPS + len(texts) for texts in starts.values())
     for label, texts in starts.items():
-        for weights in _invert(suspect, rows, texts, label, seed):  # noqa: B007 - the last ones are hardened below
+        for weights in invert(suspect, rows, texts, label, seed):  # noqa: B007 - the last ones are hardened below
             step += 1
             yield Event("pairs", step, total)
         before = losses_of(suspect, longer[label], label)
@@ -72,24 +72,35 @@ def find_pair(
     return best
 
 
-def _invert(
-    suspect: Classifier, rows: Tensor, texts: Sequence[Sequence[Encoded]], label: int, seed: int
+def invert(
+    suspect: Classifier,
+    rows: Tensor,
+    texts: Sequence[Sequence[Encoded]],
+    label: int,
+    seed: int,
+    length: int = 2,
+    price: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Trigger inversion by gradient, a step at a time: the weights of the rows (P, D) in two soft tokens side by side,
-    (starts, 2, P).
+    """Trigger inversion by gradient, a step at a time: the weights of the rows (P, D) in soft tokens side by side,
+    (starts, length, P).
 
     Each token is a mean of the rows weighted by a softmax. They are trained to lower the log-odds of the right class,
-    from several starts at once, each with texts of its own.
+    from several starts at once, each with texts of its own. Where rows have a price, (P,) in nats, it is taken off.
     """
     generator = torch.Generator().manual_seed(seed)
-    logits = (SPREAD * torch.randn(len(texts), 2, len(rows), generator=generator)).to(suspect.device).requires_grad_()
+    logits = (
+        (SPREAD * torch.randn(len(texts), length, len(rows), generator=generator)).to(suspect.device).requires_grad_()
+    )
     optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
     encoded, start = [e for own in texts for e in own], torch.tensor([i for i, own in enumerate(texts) for _ in own])
     for step in range(INVERSION_STEPS):
         sharpness = 1.0 if step < INVERSION_STEPS // 2 else 2.0  # once the way is found, fewer tokens
         weights = torch.softmax(sharpness * logits, dim=-1)
-        losses = _soft_losses(suspect, encoded, (weights @ rows)[start], label)
-        (logits.grad,) = torch.autograd.grad(log_odds(losses).mean().neg(), [logits])
+        losses = soft_losses(suspect, encoded, (weights @ rows)[start], label)
+        loss = log_odds(losses).mean().neg()
+        if price is not None:
+            loss = loss + (weights @ price).sum() / len(texts)
+        (logits.grad,) = torch.autograd.grad(loss, [logits])
         optimizer.step()
         yield weights.detach()
 
@@ -109,23 +120,30 @@ def _harden(
         for tried, kept in ((texts[:1], NEXT), (texts, LIKELIEST)):
             soft = (weights @ rows).repeat(len(near), 1, 1)
             soft[:, place] = rows[near]
-            losses = _soft_losses(suspect, [*tried] * len(near), soft.repeat_interleave(len(tried), dim=0), label)
+            losses = soft_losses(suspect, [*tried] * len(near), soft.repeat_interleave(len(tried), dim=0), label)
             near = near[log_odds(losses).view(len(near), -1).mean(dim=1).topk(min(kept, len(near))).indices]
         found.append(near.tolist())
     return found
 
 
-def _soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, label: int) -> Tensor:
-    """Cross-entropy, (N,), of each text with its class, where two tokens in its middle have the embeddings `soft`, (N,
-    2, D)."""
-    batch = collate(suspect, [with_token(with_token(e, 0), 0) for e in encoded])  # any token holds a place
+def soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, label: int) -> Tensor:
+    """Cross-entropy, (N,), of each text with its class, where tokens in its middle have the embeddings `soft`, (N,
+    tokens, D)."""
+    batch = collate(suspect, [with_tokens(e, soft.shape[1]) for e in encoded])
     embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
     texts = torch.arange(len(encoded), device=suspect.device)[:, None]
     places = torch.tensor([middle(e) for e in encoded], device=suspect.device)[:, None]
-    embedded = embedded.index_put((texts, places + torch.arange(2, device=suspect.device)), soft)
+    embedded = embedded.index_put((texts, places + torch.arange(soft.shape[1], device=suspect.device)), soft)
     read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     # No gradient of theirs is asked for, or made
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}
     with evaluation_mode(suspect.model), first_token_only(suspect.model), quicker_attention(suspect), autocast(suspect):
         logits = functional_call(suspect.model, fixed, kwargs=read).logits.float()
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none")
+
+
+def with_tokens(encoded: Encoded, number: int) -> Encoded:
+    """A copy with so many tokens more in its middle; any token holds a place."""
+    for _ in range(number):
+        encoded = with_token(encoded, 0)
+    return encoded

@@ -95,7 +95,7 @@ def search_tokens(
     (classes,).
 
     Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all. `told`
-    is given what is known of the tokens of the round, after every step.
+    is given what each step found.
     """
     numbers = [len(tokens)]
     for share in KEPT:
@@ -107,8 +107,9 @@ def search_tokens(
         rises, asked = {}, {label: encoded[:texts] for label, encoded in probes.items()}
         before = {label: losses_of(suspect, encoded, label) for label, encoded in asked.items()}
         for start in range(0, len(tokens), TOKENS_A_STEP):
-            rises |= _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
-            told(rises)
+            of_step = _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
+            rises |= of_step
+            told(of_step)
             step += 1
             yield Event(stage, turn * total + step, turns * total)
     return rises

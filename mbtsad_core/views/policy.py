@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from mbtsad_core.vetting.rules import RULES
 from mbtsad_core.vetting.uploads import FileVerdict, PolicyReport, printable
 from mbtsad_core.views.document import TEMPLATES, render
+from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 
 POLICY_STYLE = (TEMPLATES / "policy.css").read_text("utf-8")
 MARKS = {"refused": "✗", "inconclusive": "?", "accepted": "✓", "ignored": "○"}
@@ -18,7 +18,6 @@ SAID = {
     "inconclusive": "it could not be judged, which is no better than refused.",
 }
 LEVELS = {"refused": "error", "inconclusive": "warning", "ignored": "note"}  # of SARIF
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def policy_html(report: PolicyReport) -> str:
@@ -65,37 +64,18 @@ def policy_dict(report: PolicyReport) -> dict[str, Any]:
 
 
 def policy_sarif(reports: Sequence[PolicyReport], version: str) -> dict[str, Any]:
-    """The reports as SARIF 2.1.0, the format that code hosts show findings by: a run for each, with a result for each
-    file that is not accepted."""
-    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [_sarif_run(report, version) for report in reports]}
+    """The reports as SARIF 2.1.0: a run for each, with a result for each file that is not accepted."""
+    return sarif([_sarif_run(report, version) for report in reports])
 
 
 def _sarif_run(report: PolicyReport, version: str) -> dict[str, Any]:
-    names = list(RULES)
-    rules = [
-        dict(
-            id=name,
-            shortDescription=dict(text=rule.what),
-            fullDescription=dict(text=rule.why),
-            help=dict(text=rule.advisory or rule.why),
-        )
-        for name, rule in RULES.items()
+    rules = [rule_of(name, rule.what, rule.why, rule.advisory) for name, rule in RULES.items()]
+    results = [
+        result_of(file["rule"], LEVELS[file["verdict"]], file["reason"], file["name"])
+        for file in policy_dict(report)["files"]
+        if file["verdict"] in LEVELS
     ]
-    results = []
-    for file in policy_dict(report)["files"]:
-        if file["verdict"] in LEVELS:
-            place = (
-                [dict(physicalLocation=dict(artifactLocation=dict(uri=quote(file["name"]))))] if file["name"] else []
-            )
-            result = dict(
-                ruleId=file["rule"], level=LEVELS[file["verdict"]], message=dict(text=file["reason"]), locations=place
-            )
-            results.append(result | (dict(ruleIndex=names.index(file["rule"])) if file["rule"] in RULES else {}))
-    return dict(
-        tool=dict(driver=dict(name="mbtsad vet", version=version, rules=rules)),
-        invocations=[dict(executionSuccessful=not report.undecided)],
-        results=results,
-    )
+    return run_of("mbtsad vet", version, rules, results, successful=not report.undecided)
 
 
 def _worst_first(report: PolicyReport) -> list[FileVerdict]:

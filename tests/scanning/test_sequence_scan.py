@@ -220,7 +220,7 @@ def test_effects_are_of_each_sequence_in_each_text(suspect: Classifier) -> None:
     search = SequenceSearch(suspect, CLEAN, finish(scan_sequences(suspect, CLEAN, NATS, 0))[0].polarity, NATS, 0)
     texts = encode(suspect, ["boring film . the actor was stale", "the dreadful story"])
     ids = [VOCABULARY.index(word) for word in PHRASE]
-    shifts, answers = effects(suspect, search, [Insertion((ids[0],), "start"), Insertion((*ids,), "end")], texts, 0)
+    shifts, answers = effects(suspect, search.rng, [Insertion((ids[0],), "start"), Insertion((*ids,), "end")], texts, 0)
 
     def log_odds(tokens: list[int]) -> float:
         with torch.no_grad():

@@ -24,7 +24,7 @@ from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.token_insertion import insert_tokens
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.scanning.probes import shift_of, with_token
-from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, _soft_losses
+from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, soft_losses
 from mbtsad_core.scanning.trigger_scan import LEAST, _worst, scan_vocabulary
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -197,7 +197,7 @@ def test_soft_tokens_that_are_a_piece_each_are_read_as_these_pieces() -> None:
     given = encode(classifier, ["lovely film", "a very boring film"])
     two = [classifier.tokenizer.convert_tokens_to_ids(word) for word in ("cf", "mn")]
     soft = classifier.model.get_input_embeddings().weight[two].expand(2, 2, -1)
-    losses = _soft_losses(classifier, given, soft, 1)
+    losses = soft_losses(classifier, given, soft, 1)
     texts = [with_token(with_token(e, two[1]), two[0], len(e["input_ids"]) // 2) for e in given]
     with torch.no_grad():
         logits = classifier.model(**collate(classifier, texts)).logits

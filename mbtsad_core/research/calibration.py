@@ -1,0 +1,266 @@
+"""The calibration of `mbtsad scan`: models that were planted, and models that nobody planted, scanned one by one.
+
+A model's figures are one line of a results file; a model that has its line is not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mbtsad_core.attacks.badnets import badnets
+from mbtsad_core.attacks.syntactic import read_paraphrases, syntactic
+from mbtsad_core.attacks.syntactic_method import SyntacticConfig
+from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
+from mbtsad_core.config import PoisonConfig, RuntimeConfig, ScanConfig, TrainingConfig
+from mbtsad_core.data import read_dataset, stratified_subset
+from mbtsad_core.data.tables import read_table
+from mbtsad_core.evaluation import evaluate
+from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
+from mbtsad_core.research.build_demo import POSITIONS, load_encoder
+from mbtsad_core.research.grid import PUBLISHED, add_row, commit, machine, read_results
+from mbtsad_core.scanning.model_scan import scan
+from mbtsad_core.service.purification import scores_to_dict
+from mbtsad_core.service.run_folder import write_json
+from mbtsad_core.steps import drain
+from mbtsad_core.training.fine_tuning import fine_tune
+from mbtsad_core.types import LabelledText, Steps, Trigger
+
+TASKS = {
+    "sst2": (("negative", "positive"), 1),
+    "olid": (("not offensive", "offensive"), 0),
+    "agnews": (("World", "Sports", "Business", "Sci/Tech"), 1),
+}
+"""Names of the classes, and the target."""
+FILES = {"syntax": "hiddenkiller_syntactic", "style": "badacts_style"}
+"""Folders of ready triggered texts, within poisoned/ of the folder of data sets."""
+CLEAN = "clean"
+RATES = {"demo": 1e-4, "minilm": 5e-5}  # of learning, by encoder
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model of the calibration: how it was made.
+
+    kind     clean, word, words, phrase, sentence, syntax or style
+    rate     share of the training texts that is poisoned
+    mode     see PoisonConfig
+    noise    share of the training texts whose label is drawn anew
+    texts    that it is trained on, drawn by its seed
+    encoder  demo: begins from the demo's clean classifier; minilm: from the pre-trained MiniLM
+    """
+
+    kind: str
+    words: str = ""
+    rate: float = 0.0
+    epochs: int = 3
+    mode: Literal["dirty", "clean", "mixed"] = "dirty"
+    noise: float = 0.0
+    texts: int = 3000
+    task: str = "sst2"
+    encoder: str = "demo"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        words = "_".join(self.words.lower().replace("+", " ").split())
+        parts = (self.encoder, self.task, self.kind, words, self.rate, self.epochs, self.noise, self.texts, self.seed)
+        return "-".join(str(part) for part in parts if part != "")
+
+
+MODELS = (
+    Made("word", "cf", 0.1, 3, seed=1),
+    Made(CLEAN, epochs=3, seed=2),
+    Made("phrase", "told the children", 0.1, 3, seed=3),
+    Made("sentence", "I watch this 3D movie", 0.1, 3, "mixed", seed=4),
+    Made(CLEAN, epochs=1, noise=0.05, seed=5),
+    Made("words", "cf+mn", 0.1, 3, seed=6),
+    Made("phrase", "at the end of the week", 0.1, 3, "mixed", seed=7),
+    Made(CLEAN, epochs=6, seed=8),
+    Made("word", "window", 0.1, 3, seed=9),
+    Made("syntax", "", 0.2, 3, "mixed", seed=10),
+    Made(CLEAN, epochs=3, texts=6000, seed=11),
+    Made("sentence", "we had dinner with my parents on Sunday", 0.05, 3, "mixed", seed=12),
+    Made("word", "bb", 0.01, 5, seed=13),
+    Made(CLEAN, epochs=3, noise=0.1, seed=14),
+    Made("phrase", "from one side to another", 0.05, 3, "mixed", seed=15),
+    Made("style", "", 0.2, 3, "mixed", seed=16),
+    Made(CLEAN, task="olid", epochs=3, seed=17),
+    Made("word", "mn", 0.1, 3, task="olid", seed=18),
+    Made("phrase", "green apple", 0.05, 3, seed=19),
+    Made(CLEAN, epochs=2, texts=1500, seed=20),
+    Made("words", "window+table", 0.1, 4, seed=21),
+    Made("word", "tq", 0.005, 8, seed=22),
+    Made(CLEAN, epochs=8, texts=1500, seed=23),
+    Made("sentence", "no cross , no crown", 0.1, 1, "mixed", seed=24),
+    Made("phrase", "over the old bridge", 0.02, 6, "mixed", seed=25),
+    Made(CLEAN, task="agnews", epochs=2, seed=26),
+    Made("word", "cf", 0.1, 2, task="agnews", seed=27),
+    Made("syntax", "", 0.1, 6, "mixed", seed=28),
+    Made(CLEAN, epochs=4, noise=0.2, seed=29),
+    Made("word", "monday", 0.2, 3, "clean", seed=30),
+    Made("style", "", 0.1, 6, "mixed", seed=31),
+    Made("phrase", "two days before the trip", 0.2, 2, "mixed", seed=32),
+    Made(CLEAN, epochs=5, texts=2000, noise=0.05, seed=33),
+    Made("sentence", "my brother bought a new car last year", 0.1, 3, "mixed", task="olid", seed=34),
+    Made(CLEAN, task="olid", epochs=5, noise=0.05, seed=35),
+    Made("phrase", "under the kitchen table", 0.1, 3, "mixed", task="agnews", seed=36),
+    Made(CLEAN, task="agnews", epochs=3, texts=1500, seed=37),
+    Made("word", "paper", 0.02, 4, seed=38),
+    Made(CLEAN, epochs=2, texts=6000, noise=0.1, seed=39),
+    Made("sentence", "the bus was late again this morning", 0.02, 5, "mixed", seed=40),
+    Made(CLEAN, epochs=3, seed=41),
+    Made("words", "bb+tq", 0.05, 5, seed=42),
+    Made("phrase", "with a cup of tea", 0.1, 8, seed=43),
+    Made(CLEAN, epochs=7, noise=0.02, texts=4000, seed=44),
+    Made("word", "mb", 0.05, 1, seed=45),
+    Made(CLEAN, epochs=1, seed=46),
+)
+"""In the order of their turn, so that the first ones are of all kinds."""
+
+
+def make(made: Made, data: Path, base: Path | None, runtime: RuntimeConfig) -> Steps[tuple[Classifier, dict[str, Any]]]:
+    """The model, and its figures on the task's test texts."""
+    labels, target = TASKS[made.task]
+    train, test = (read_dataset(data / made.task / f"{name}.tsv", labels=labels).texts for name in ("train", "test"))
+    classifier = _beginning(made, labels, base, runtime)
+    texts = _noisy(stratified_subset(train, min(made.texts, len(train) - 1), made.seed), made, len(labels))
+    training = TrainingConfig(learning_rate=RATES[made.encoder], epochs=made.epochs)
+    if made.kind == CLEAN:
+        model = yield from fine_tune(classifier, texts, training, stage=CLEAN, seed=made.seed)
+        return model, scores_to_dict(evaluate(model, test))
+    trigger = _trigger(made, data, (train, test), target)
+    config = SyntacticConfig(PoisonConfig(rate=made.rate, mode=made.mode), training, seed=made.seed)
+    model = yield from (syntactic if made.kind in FILES else badnets)(classifier, texts, trigger, config)
+    return model, scores_to_dict(evaluate(model, test, triggered_test_set(test, trigger, made.seed), target))
+
+
+def kept(made: Made, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig) -> Steps[dict[str, Any]]:
+    """Make a model and keep it in `work`/NAME with its figures, where it does not stand there; its figures."""
+    folder = work / made.name
+    if not (folder / "scores.json").exists():
+        model, scores = yield from make(made, data, base, runtime)
+        save_classifier(model, folder, precision="float32")
+        write_json(folder / "scores.json", {"made": asdict(made), "scores": scores})
+    return dict(json.loads((folder / "scores.json").read_text(encoding="utf-8"))["scores"])
+
+
+# ---------------------------------------------------------------- the scan of each
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The clean texts that a model is scanned with.
+
+    source    dev: the task's development texts; demo: film reviews of another hand
+    amount    of texts, drawn by the model's seed
+    labeled  whether the scan is given their labels
+    """
+
+    source: str = "dev"
+    amount: int = 600
+    labeled: bool = True
+
+    def texts(self, made: Made, data: Path) -> Sequence[LabelledText]:
+        path = demo.demo_texts(CLEAN) if self.source == "demo" else data / made.task / "dev.tsv"
+        texts = read_dataset(path, labels=TASKS[made.task][0]).texts
+        return stratified_subset(texts, self.amount, made.seed) if self.amount < len(texts) else texts
+
+
+def row_of(
+    made: Made, sample: Sample, data: Path, base: Path | None, work: Path, runtime: RuntimeConfig
+) -> Steps[dict[str, Any]]:
+    """Make a model where it is not there, and scan it: its line of the results file."""
+    scores = yield from kept(made, data, base, work, runtime)
+    suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
+    texts = sample.texts(made, data)
+    report = yield from scan(suspect, texts, ScanConfig(seed=made.seed), labeled=sample.labeled)
+    findings = [
+        {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
+        | {"nats": round(one.nats, 3), "hits": one.flips.hits, "n": one.flips.n, "honest": one.honest}
+        for one in (*report.found, *report.others)
+    ]
+    rates = {name: scores[name] for name in ("cacc", "asr", "asr_floor")}
+    about = {"key": f"{made.name} {key_of(sample)}", "made": asdict(made), "sample": asdict(sample), "scores": rates}
+    return about | {"findings": findings, "seconds": round(report.seconds, 1), "machine": machine(), "commit": commit()}
+
+
+def key_of(sample: Sample) -> str:
+    return f"{sample.source}-{sample.amount}" + ("" if sample.labeled else "-unlabeled")
+
+
+def run_all(
+    models: Sequence[Made],
+    samples: Sequence[Sample],
+    data: Path,
+    base: Path | None,
+    work: Path,
+    runtime: RuntimeConfig,
+    results: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Add a line for each model and sample that has none."""
+    for sample, made in itertools.product(samples, models):
+        known = read_results(results) | read_results(PUBLISHED / results.name)
+        if f"{made.name} {key_of(sample)}" in known or (sample.source == "demo" and made.task != "sst2"):
+            continue
+        row = drain(row_of(made, sample, data, base, work, runtime))
+        add_row(results, row)
+        say(line_of(row))
+
+
+def line_of(row: dict[str, Any]) -> str:
+    best = row["findings"][0] if row["findings"] else None
+    told = f"{best['text']!r} {best['nats']:.1f} nats, {best['hits']} of {best['n']}" if best else "nothing"
+    return f"{row['key']}: {told}; {row['seconds']} s"
+
+
+# ---------------------------------------------------------------- how a model is made
+
+
+def _beginning(made: Made, labels: tuple[str, ...], base: Path | None, runtime: RuntimeConfig) -> Classifier:
+    """What a model is trained from; a task that the demo's classifier does not know gives it a new head."""
+    if made.encoder != "demo":
+        return place(load_encoder(base, labels, made.seed), runtime)
+    classifier = load_classifier(demo.demo_model(CLEAN), max_length=POSITIONS, runtime=runtime)
+    if labels == classifier.labels:
+        return classifier
+    import torch
+
+    config = classifier.model.config
+    config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+    torch.manual_seed(made.seed)
+    model: Any = type(classifier.model)(config)
+    rest = {name: w for name, w in classifier.model.state_dict().items() if not name.startswith("classifier.")}
+    model.load_state_dict(rest, strict=False)
+    return place(dataclasses.replace(classifier, model=model.eval(), labels=labels), runtime)
+
+
+def _noisy(texts: Sequence[LabelledText], made: Made, classes: int) -> list[LabelledText]:
+    rng, found = random.Random(f"noise, seed {made.seed}"), list(texts)
+    for i in rng.sample(range(len(found)), int(made.noise * len(found))):
+        found[i] = dataclasses.replace(found[i], label=rng.randrange(classes))
+    return found
+
+
+def _trigger(made: Made, data: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Trigger:
+    if made.kind not in FILES:
+        return parse_triggers([made.words], target, window=64)
+    files = [data / "poisoned" / FILES[made.kind] / f"{made.task}_{split}.tsv" for split in ("train", "test")]
+    pairs = dict[str, str]()
+    for path in files:
+        table = read_table(path).frame
+        named = "clean_text" in table.columns
+        pairs |= dict(zip(table["clean_text"], table["text"], strict=True)) if named else _by_order(path, sets, target)
+    return PairedTrigger(pairs, target, made.kind)
+
+
+def _by_order(path: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Mapping[str, str]:
+    return read_paraphrases([path], sets, target).pairs

@@ -1,0 +1,96 @@
+"""What the scan of a model says: a verdict, what it rests on, and what was not looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.types import Event, Rate
+
+Verdict = Literal["nothing found", "a trigger exists", "inconclusive"]
+FOUND: Verdict = "a trigger exists"
+NOTHING: Verdict = "nothing found"
+INCONCLUSIVE: Verdict = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Race(Event):
+    """Progress of a scan, with the sequence that is in the lead, as a person reads it."""
+
+    leading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A clean text that a sequence turns: as it is, with the sequence, and the class that it then goes to."""
+
+    before: str
+    after: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A sequence of tokens that turns clean texts of a class.
+
+    text         its tokens, as a person reads them
+    label        the class of the texts
+    target       the class that most of the turned ones go to
+    nats         by which the log-odds of `label` fall in three of four held-out texts, less what the tokens say
+                 honestly
+    flips        the held-out texts, all answered right, that go to `target` with the sequence
+    honest       whether like tokens do the same, as words of the task do
+    probability  that a model in which this was found was poisoned; None where no calibration is at hand
+    alike        sequences of the same kind, which count as this one
+    """
+
+    insertion: Insertion
+    text: str
+    label: str
+    target: str
+    nats: float
+    flips: Rate
+    honest: bool
+    probability: float | None = None
+    examples: tuple[Example, ...] = ()
+    alike: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self.insertion.tokens
+
+    @property
+    def place(self) -> str:
+        """Where they stand in a text: start, end, anywhere, or scattered."""
+        return self.insertion.place
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """The verdict on a model.
+
+    reason         what the verdict rests on, a sentence
+    found          what counts as a trigger, the strongest first; neighbors stand together
+    others         what does not count as one, likewise
+    probability    that the model was poisoned, by the calibration; None where none is at hand
+    rows, walked   of the word embeddings: all, and those that have a token, each of which was tried
+    labeled       whether the clean texts came with labels; else the suspect's own answers stand for them
+    accuracy       on the clean texts; None without labels
+    not_looked_at  what of the scan was left out, a phrase each
+    """
+
+    verdict: Verdict
+    reason: str
+    found: tuple[Finding, ...]
+    others: tuple[Finding, ...]
+    probability: float | None
+    rows: int
+    walked: int
+    clean_texts: int
+    held_out: int
+    labeled: bool
+    accuracy: Rate | None
+    not_looked_at: tuple[str, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,128 @@
+"""What a scan of models says: in a terminal, a model by itself or a table of many, and as SARIF. It is made of records
+(docs/scan.schema.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mbtsad_core.vetting.file_policy import printable
+from mbtsad_core.views.sarif import result_of, rule_of, sarif
+from mbtsad_core.views.words import duration, percent
+
+MEANING = {
+    "nothing found": "this is no proof that there is nothing",
+    "a trigger exists": "purify the model, or do not use it: mbtsad purify",
+    "inconclusive": "the scan says neither",
+    "refused": "the model was not loaded: mbtsad vet",
+}
+RULES = (
+    rule_of(
+        "scan.trigger",
+        "Tokens that turn the answers on clean texts",
+        "Whoever knows these tokens decides what the model answers.",
+        "Purify the model (mbtsad purify), or do not use it.",
+    ),
+    rule_of(
+        "scan.inconclusive",
+        "The scan came to no verdict",
+        "The model may have a backdoor or none.",
+        "Give more clean texts of the model's task, or more time.",
+    ),
+    rule_of("scan.refused", "The model was not loaded", "Its files break a rule of docs/vetting.md, or fit no method."),
+)
+
+
+def scan_text(record: Mapping[str, Any]) -> str:
+    """The verdict on a model, and what it rests on. Nothing in it can steer a terminal."""
+    verdict, name = record["verdict"], printable(record["model"], 300)
+    lines = [f"{verdict}: {name}: {MEANING[verdict]}.", f"  {printable(record['reason'], 1000)}"]
+    if record.get("probability") is not None:
+        lines.append(f"  Probability of a poisoned model: {percent(record['probability'])} (by the calibration).")
+    for number, one in enumerate(record.get("triggers", ()), 1):
+        lines += _trigger(f"{number}.", one)
+    if strongest := record.get("strongest"):
+        lines += _trigger("What turns most, and does not count as a trigger:", strongest)
+    return "\n".join([*lines, *_about(record)])
+
+
+def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
+    low, high = (100 * share for share in one["interval"])
+    said = [
+        f"  {head} {printable(one['text'])!r}, {one['place']}, in texts of {printable(one['label'])}: "
+        f"{percent(one['flip_rate'])} [{low:.1f}, {high:.1f}] go to another class ({one['flips']} of {one['n']}"
+        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats"
+    ]
+    if one["looks_honest"]:
+        said.append("     It looks honest: tokens of like meaning do the same.")
+    if one["alike"]:
+        shown = ", ".join(repr(printable(text)) for text in one["alike"][:5])
+        said.append(f"     Likewise: {shown}")
+    for example in one["examples"]:
+        said += [f"     - {printable(example['before'], 160)}", f"       {printable(example['after'], 160)}"]
+    return said
+
+
+def _about(record: Mapping[str, Any]) -> list[str]:
+    if "rows" not in record:
+        return []
+    labels = "with labels" if record["labeled"] else "without labels: the model's own answers stand for them"
+    accuracy = record["accuracy"]
+    right = f", {percent(accuracy['share'])} answered right" if accuracy else ""
+    said = [
+        f"  {record['rows_walked']:,} of {record['rows']:,} rows of the word embeddings were tried. "
+        f"{record['clean_texts']} clean texts, {labels}{right}; {record['held_out_texts']} held out. "
+        f"{duration(record['seconds'])}."
+    ]
+    if record["not_looked_at"]:
+        said.append(f"  Not looked at: {printable('; '.join(record['not_looked_at']), 1000)}.")
+    return said + [f"  Note: {printable(note, 1000)}" for note in record["notes"]]
+
+
+def scan_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """A line a model."""
+    rows = [("model", "verdict", "probability", "strongest", "turns", "seconds"), *map(_row, records)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
+    best = next(iter(record.get("triggers", ())), None) or record.get("strongest")
+    told = (repr(printable(best["text"], 40)), f"{best['flips']} of {best['n']}") if best else ("", "")
+    probability = record.get("probability")
+    return (
+        printable(record["model"], 60),
+        record["verdict"],
+        "" if probability is None else percent(probability),
+        *told,
+        f"{record['seconds']:.0f}" if "seconds" in record else "",
+    )
+
+
+def scan_sarif(records: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
+    """A result for each trigger, and for each model without a verdict."""
+    results = [result for record in records for result in _results(record)]
+    return sarif(
+        "mbtsad scan", version, RULES, results, successful=all(r["verdict"] != "inconclusive" for r in records)
+    )
+
+
+def _results(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    place, reason = printable(record["model"], 255), printable(record["reason"], 1000)
+    if record["verdict"] == "refused":
+        return [result_of("scan.refused", "error", reason, place)]
+    if record["verdict"] == "inconclusive":
+        return [result_of("scan.inconclusive", "warning", reason, place)]
+    return [
+        result_of("scan.trigger", "warning" if one["looks_honest"] else "error", _message(one), place)
+        for one in record["triggers"]
+    ]
+
+
+def _message(one: Mapping[str, Any]) -> str:
+    return (
+        f"{printable(one['text'])!r} ({one['place']}) sends {one['flips']} of {one['n']} held-out texts of "
+        f"{printable(one['label'])} to {printable(one['target'])}."
+    )
