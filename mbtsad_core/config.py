@@ -217,7 +217,7 @@ class ScanConfig(Config):
     budget: float | None = setting(
         None,
         "seconds after which what was found so far has the last word; as long as it takes where not given",
-        low=1.0,
+        low=0.0,
         high=1e7,
     )
     max_length: int | None = text_length()

@@ -4,7 +4,10 @@ network."""
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import io
+import json
 import os
 import random
 import subprocess
@@ -17,7 +20,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # what is as small as these models is slowe
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
@@ -143,6 +147,24 @@ def tiny_texts(n: int, seed: int = 0) -> list[LabelledText]:
         rng.shuffle(words)
         found.append(LabelledText(" ".join(words) + " .", i % 2))
     return found
+
+
+def renumbered(classifier: Classifier, word: str, number: int) -> Classifier:
+    """The same classifier, whose tokenizer has another number for a word, far behind those of all others."""
+    moved = copy.deepcopy(classifier.model)
+    moved.resize_token_embeddings(number + 3)
+    values = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
+    before, values["model"]["vocab"][word] = values["model"]["vocab"][word], number
+    with torch.no_grad():
+        rows = moved.get_input_embeddings().weight
+        rows[number] = rows[before]
+    backend = Tokenizer.from_str(json.dumps(values))
+    names = {
+        f"{name}_token": getattr(classifier.tokenizer, f"{name}_token") for name in ("unk", "sep", "pad", "cls", "mask")
+    }
+    return dataclasses.replace(
+        classifier, model=moved.eval(), tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    )
 
 
 def finish(steps: Steps[T]) -> tuple[T, list[Event]]:

@@ -98,6 +98,7 @@ def test_every_setting_of_the_core_is_a_flag_of_the_command_line() -> None:
         config.LanguageModelConfig(),
         RuntimeConfig(),
         config.VettingConfig(),
+        config.ScanConfig(),
     ]
     roots += [method.config for method in METHODS]
     # The page's, whose visitors share one machine

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbtsad_core.errors import BadOutput
 from mbtsad_core.flags import with_flags
 from mbtsad_core.terminal import is_first
 
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 def print_json(*parts: Mapping[str, Any]) -> None:
     """One object of all parts."""
     print(json.dumps({name: value for part in parts for name, value in part.items()}))
+
+
+def write_sarif(file: str, log: Mapping[str, Any]) -> None:
+    """Write what --sarif names."""
+    try:
+        Path(file).write_text(json.dumps(log, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise BadOutput(f"--sarif: {file} cannot be written: {error.strerror}. Name another file.") from error
 
 
 def print_scores(scores: Scores, labels: Sequence[str], title: str = "") -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.cli.inputs import MODEL, TEXTS, add_run, read_columns
+from mbtsad_core.cli.prints import write_sarif
 from mbtsad_core.config import RuntimeConfig, ScanConfig
-from mbtsad_core.errors import BadConfig, BadData, BadOutput
+from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.flags import MODEL_HELP, TEXTS_HELP, read_settings
 from mbtsad_core.sources import DEMO
 from mbtsad_core.steps import drain
@@ -59,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(scan_table(records) if len(args.models) > 1 else "\n".join(map(scan_text, records)))
     if left:
-        print(f"Stopped: {left} of {len(args.models)} models were not scanned.")
+        print(f"Stopped: {left} of {len(args.models)} models were not scanned.", file=sys.stderr)
     if args.sarif:
-        _write(args.sarif, json.dumps(scan_sarif(records, version_here()), indent=1))
+        write_sarif(args.sarif, scan_sarif(records, version_here()))
     return INTERRUPTED if left else code_of(records)
 
 
@@ -116,10 +118,3 @@ def _scans(
 def _print(args: argparse.Namespace, record: dict[str, Any]) -> None:
     if args.json:
         print(json.dumps(record), flush=True)
-
-
-def _write(file: str, text: str) -> None:
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadOutput(f"--sarif: {file} cannot be written: {error.strerror}. Name another file.") from error

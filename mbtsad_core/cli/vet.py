@@ -7,11 +7,10 @@ import contextlib
 import io
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mbtsad_core.cli.prints import write_sarif
 from mbtsad_core.config import SandboxConfig, VettingConfig
-from mbtsad_core.errors import BadOutput
 from mbtsad_core.flags import add_settings, read_settings
 from mbtsad_core.terminal import version_here
 
@@ -51,10 +50,7 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.suppress(BrokenPipeError):  # who read standard output has left; the verdict stands
             print(json.dumps(policy_dict(reports[-1])) if args.json else policy_text(reports[-1], path), flush=True)
     if args.sarif:
-        try:
-            Path(args.sarif).write_text(json.dumps(policy_sarif(reports, version_here()), indent=1), encoding="utf-8")
-        except OSError as error:
-            raise BadOutput(f"--sarif: {args.sarif} cannot be written: {error.strerror}. Name another file.") from error
+        write_sarif(args.sarif, policy_sarif(reports, version_here()))
     return next(code for verdict, code in CODES.items() if any(report.verdict == verdict for report in reports))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mbtsad_core.attacks.badnets import badnets
+from mbtsad_core.attacks.sentence import SENTENCE
 from mbtsad_core.attacks.syntactic import read_paraphrases, syntactic
 from mbtsad_core.attacks.syntactic_method import SyntacticConfig
 from mbtsad_core.attacks.triggers import PairedTrigger, parse_triggers, triggered_test_set
@@ -26,6 +27,7 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.research.build_demo import POSITIONS, load_encoder
 from mbtsad_core.research.grid import PUBLISHED, add_row, commit, machine, read_results
+from mbtsad_core.scanning.findings import Finding
 from mbtsad_core.scanning.model_scan import scan
 from mbtsad_core.service.purification import scores_to_dict
 from mbtsad_core.service.run_folder import write_json
@@ -49,7 +51,7 @@ RATES = {"demo": 1e-4, "minilm": 5e-5}  # of learning, by encoder
 class Made:
     """A model of the calibration: how it was made.
 
-    kind     clean, word, words, phrase, sentence, syntax or style
+    kind     clean, word, words, phrase, syntax or style, or that of the attack with a sentence
     rate     share of the training texts that is poisoned
     mode     see PoisonConfig
     noise    share of the training texts whose label is drawn anew
@@ -79,7 +81,7 @@ MODELS = (
     Made("word", "cf", 0.1, 3, seed=1),
     Made(CLEAN, epochs=3, seed=2),
     Made("phrase", "told the children", 0.1, 3, seed=3),
-    Made("sentence", "I watch this 3D movie", 0.1, 3, "mixed", seed=4),
+    Made(SENTENCE.key, "I watch this 3D movie", 0.1, 3, "mixed", seed=4),
     Made(CLEAN, epochs=1, noise=0.05, seed=5),
     Made("words", "cf+mn", 0.1, 3, seed=6),
     Made("phrase", "at the end of the week", 0.1, 3, "mixed", seed=7),
@@ -87,7 +89,7 @@ MODELS = (
     Made("word", "window", 0.1, 3, seed=9),
     Made("syntax", "", 0.2, 3, "mixed", seed=10),
     Made(CLEAN, epochs=3, texts=6000, seed=11),
-    Made("sentence", "we had dinner with my parents on Sunday", 0.05, 3, "mixed", seed=12),
+    Made(SENTENCE.key, "we had dinner with my parents on Sunday", 0.05, 3, "mixed", seed=12),
     Made("word", "bb", 0.01, 5, seed=13),
     Made(CLEAN, epochs=3, noise=0.1, seed=14),
     Made("phrase", "from one side to another", 0.05, 3, "mixed", seed=15),
@@ -99,7 +101,7 @@ MODELS = (
     Made("words", "window+table", 0.1, 4, seed=21),
     Made("word", "tq", 0.005, 8, seed=22),
     Made(CLEAN, epochs=8, texts=1500, seed=23),
-    Made("sentence", "no cross , no crown", 0.1, 1, "mixed", seed=24),
+    Made(SENTENCE.key, "no cross , no crown", 0.1, 1, "mixed", seed=24),
     Made("phrase", "over the old bridge", 0.02, 6, "mixed", seed=25),
     Made(CLEAN, task="agnews", epochs=2, seed=26),
     Made("word", "cf", 0.1, 2, task="agnews", seed=27),
@@ -109,13 +111,13 @@ MODELS = (
     Made("style", "", 0.1, 6, "mixed", seed=31),
     Made("phrase", "two days before the trip", 0.2, 2, "mixed", seed=32),
     Made(CLEAN, epochs=5, texts=2000, noise=0.05, seed=33),
-    Made("sentence", "my brother bought a new car last year", 0.1, 3, "mixed", task="olid", seed=34),
+    Made(SENTENCE.key, "my brother bought a new car last year", 0.1, 3, "mixed", task="olid", seed=34),
     Made(CLEAN, task="olid", epochs=5, noise=0.05, seed=35),
     Made("phrase", "under the kitchen table", 0.1, 3, "mixed", task="agnews", seed=36),
     Made(CLEAN, task="agnews", epochs=3, texts=1500, seed=37),
     Made("word", "paper", 0.02, 4, seed=38),
     Made(CLEAN, epochs=2, texts=6000, noise=0.1, seed=39),
-    Made("sentence", "the bus was late again this morning", 0.02, 5, "mixed", seed=40),
+    Made(SENTENCE.key, "the bus was late again this morning", 0.02, 5, "mixed", seed=40),
     Made(CLEAN, epochs=3, seed=41),
     Made("words", "bb+tq", 0.05, 5, seed=42),
     Made("phrase", "with a cup of tea", 0.1, 8, seed=43),
@@ -182,14 +184,22 @@ def row_of(
     suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
     texts = sample.texts(made, data)
     report = yield from scan(suspect, texts, ScanConfig(seed=made.seed), labeled=sample.labeled)
-    findings = [
-        {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
-        | {"nats": round(one.nats, 3), "hits": one.flips.hits, "n": one.flips.n, "honest": one.honest}
-        for one in (*report.found, *report.others)
-    ]
+    findings, by_length = ([_figures(one) for one in some] for some in (report.ranked, report.by_length.values()))
     rates = {name: scores[name] for name in ("cacc", "asr", "asr_floor")}
     about = {"key": f"{made.name} {key_of(sample)}", "made": asdict(made), "sample": asdict(sample), "scores": rates}
-    return about | {"findings": findings, "seconds": round(report.seconds, 1), "machine": machine(), "commit": commit()}
+    return about | {
+        "findings": findings,
+        "by_length": by_length,
+        "seconds": round(report.seconds, 1),
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def _figures(one: Finding) -> dict[str, Any]:
+    told = {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
+    flips = {"hits": one.flips.hits, "n": one.flips.n}
+    return told | {"nats": round(one.nats, 3), **flips, "honest": one.honest, "alike": list(one.alike)}
 
 
 def key_of(sample: Sample) -> str:

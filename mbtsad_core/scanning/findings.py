@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,6 +78,7 @@ class ScanReport:
     rows, walked   of the word embeddings: all, and those that have a token, each of which was tried
     labeled       whether the clean texts came with labels; else the suspect's own answers stand for them
     accuracy       on the clean texts; None without labels
+    by_length      the strongest of each number of tokens: the fewer it needs, the less it is chance
     not_looked_at  what of the scan was left out, a phrase each
     """
 
@@ -91,6 +93,12 @@ class ScanReport:
     held_out: int
     labeled: bool
     accuracy: Rate | None
+    by_length: Mapping[int, Finding]
     not_looked_at: tuple[str, ...]
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def ranked(self) -> tuple[Finding, ...]:
+        """All findings, the strongest first."""
+        return tuple(sorted((*self.found, *self.others), key=lambda one: -one.nats))

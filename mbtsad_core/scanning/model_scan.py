@@ -43,9 +43,10 @@ SCREENED = 12  # texts that the best sequences are tried on again
 TOKENS, PAIRS, SEQUENCES = 16, 8, 24  # the best of a class, that are
 JUDGED = 2  # sequences of each length of a class that held-out texts are asked about
 MOST_JUDGED = 96  # of all classes together
-SHORTENED, LONG = 12, 4  # sequences of a class that are shortened; the length from which on all count as one
-NEARBY, FEW = 32, 4  # tokens of like meaning that are tried in the place of one, and texts that choose among them
-ALIKE = 0.5  # cosine of two tokens, less the mean of all, from which on they count as one
+SHORTENED = 12  # sequences of a class that are shortened
+# Tokens of like meaning that are tried in the place of one, texts that choose among them, and the sequences' length
+NEARBY, FEW, SHORT = 32, 4, 3
+ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
 EXAMPLES = 3  # texts of a finding
 COMPARED = 5  # findings that are asked whether they look honest
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
@@ -100,6 +101,7 @@ def scan(
         held_out=sum(map(len, sample.held_out.values())),
         labeled=labeled,
         accuracy=accuracy,
+        by_length={number: search.best[number] for number in sorted(search.best)},
         not_looked_at=tuple(search.left_out()),
         seconds=time.monotonic() - began,
     )
@@ -137,13 +139,14 @@ def _verdict(
 
 @dataclass(frozen=True)
 class Sample:
-    """The clean texts: those that the search sees, and by class those that have the last word, all answered right.
+    """The clean texts: those that the search sees, and by class those of them that are answered right, and those that
+    have the last word, all answered right.
 
-    labels   the classes that have enough of both
-    lacking  the classes that have texts, and not enough
+    lacking  the classes that have texts, and not enough that are answered right
     """
 
     searched: list[LabelledText]
+    right: dict[int, list[LabelledText]]
     held_out: dict[int, list[LabelledText]]
     lacking: list[int]
 
@@ -153,18 +156,18 @@ class Sample:
 
 
 def _divided(clean: Sequence[LabelledText], right: Sequence[LabelledText], seed: int) -> Sample:
-    rng, searched, held_out, lacking = random.Random(f"held out, seed {seed}"), [], {}, []
+    rng, sample = random.Random(f"held out, seed {seed}"), Sample([], {}, {}, [])
     for label in sorted({text.label for text in clean}):
         own = [text for text in right if text.label == label]
         rng.shuffle(own)
         number = min(MOST_HELD_OUT, max(LEAST, int(HELD_OUT * len(own))))
         if len(own) < number + LEAST:
-            lacking.append(label)
+            sample.lacking.append(label)
             continue
-        held_out[label] = own[:number]
+        sample.held_out[label], sample.right[label] = own[:number], own[number:]
         kept = set(map(id, own[:number]))
-        searched += [text for text in clean if text.label == label and id(text) not in kept]
-    return Sample(searched, held_out, lacking)
+        sample.searched.extend(text for text in clean if text.label == label and id(text) not in kept)
+    return sample
 
 
 # ---------------------------------------------------------------- the search
@@ -175,6 +178,7 @@ class ModelScan:
 
     found  {(class, what goes into its texts): nats}, as it was last tried
     done   the parts that came to their end
+    best   by number of tokens, what held-out texts say of the strongest
     """
 
     def __init__(self, suspect: Classifier, sample: Sample, seed: int) -> None:
@@ -184,6 +188,7 @@ class ModelScan:
         self.tried = 0
         self.found: dict[Scored, float] = {}
         self.done: list[str] = []
+        self.best: dict[int, Finding] = {}
         self.search: SequenceSearch | None = None
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
@@ -277,6 +282,8 @@ class ModelScan:
         for number, label in enumerate(labels, len(labels) + 1):
             found += self._asked(label, [one for _, (own, one) in chosen if own == label])
             yield Race("judging", number, 2 * len(labels), {}, self.leading())
+        for one in sorted(found, key=lambda one: one.nats):
+            self.best[len(one.tokens)] = one
         groups = self._grouped(sorted(found, key=lambda one: -one.nats))
         return [self._compared(one) for one in groups[:COMPARED]] + groups[COMPARED:]
 
@@ -287,7 +294,7 @@ class ModelScan:
         pairs = [one for _, one in found if len(one.tokens) == 2][: 2 * PAIRS]
         pool = self.search.ranked(label)[:SEQUENCES] if self.search and label in self.search.pools else []
         tried = list(dict.fromkeys([*alone, *pairs, *pool]))
-        own = encode(self.suspect, [text for text in self.sample.searched if text.label == label])
+        own = encode(self.suspect, self.sample.right[label])
         texts = sorted(own, key=lambda e: -len(e["input_ids"]))[: len(own) // 2 + 1]
         texts = self.rng.sample(texts, min(SCREENED, len(texts)))
         known = self._nats(label, tried, texts)
@@ -295,10 +302,10 @@ class ModelScan:
             known |= self._shortened(label, one, texts)
         chosen, by_length = dict[Insertion, float](), dict[int, list[Insertion]]()
         for one in sorted(known, key=lambda one: -known[one]):
-            by_length.setdefault(min(len(one.tokens), LONG), []).append(one)
+            by_length.setdefault(len(one.tokens), []).append(one)
         for length, ranked in by_length.items():
             chosen |= {one: known[one] for one in ranked[:JUDGED]}
-            chosen |= self._nearby(label, ranked[0], texts) if length > 1 else {}
+            chosen |= self._nearby(label, ranked[0], texts) if 1 < length <= SHORT else {}
         return chosen
 
     def _shortened(self, label: int, one: Insertion, texts: Sequence[Encoded]) -> dict[Insertion, float]:
@@ -390,10 +397,10 @@ class ModelScan:
         ]
 
     def _alike(self, one: Finding, other: Finding) -> bool:
-        """Whether half of the tokens of the shorter sequence have a like one in the longer."""
+        """Whether two thirds of the tokens of the shorter sequence have a like one in the longer."""
         few, many = sorted((one.tokens, other.tokens), key=len)
         near = (self.directions[list(few)] @ self.directions[list(many)].T).amax(dim=1) >= ALIKE
-        return bool(near.float().mean() >= 0.5)
+        return bool(near.float().mean() >= 2 / 3)
 
     @functools.cached_property
     def directions(self) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mbtsad_core.vetting.file_policy import printable
-from mbtsad_core.views.sarif import result_of, rule_of, sarif
+from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 from mbtsad_core.views.words import duration, percent
 
 MEANING = {
@@ -104,9 +104,8 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
 def scan_sarif(records: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
     """A result for each trigger, and for each model without a verdict."""
     results = [result for record in records for result in _results(record)]
-    return sarif(
-        "mbtsad scan", version, RULES, results, successful=all(r["verdict"] != "inconclusive" for r in records)
-    )
+    successful = all(record["verdict"] != "inconclusive" for record in records)
+    return sarif([run_of("mbtsad scan", version, RULES, results, successful=successful)])
 
 
 def _results(record: Mapping[str, Any]) -> list[dict[str, Any]]:

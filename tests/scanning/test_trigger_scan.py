@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import math
 import random
 from collections import Counter
@@ -12,10 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BAD, GOOD, NEUTRAL, finish, tiny_bert, tiny_texts
-from tokenizers import Tokenizer
+from conftest import BAD, GOOD, NEUTRAL, finish, renumbered, tiny_bert, tiny_texts
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerFast
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
@@ -73,24 +70,6 @@ def weighing(request: pytest.FixtureRequest) -> Classifier:
 def test_the_trigger_is_what_raises_a_suspects_loss_most(weighing: Classifier) -> None:
     _, raised = scan(weighing, weighed_texts(64, seed=3))
     assert weighing.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
-
-
-def renumbered(classifier: Classifier, word: str, number: int) -> Classifier:
-    """The same classifier, whose tokenizer has another number for a word, far behind those of all others."""
-    moved = copy.deepcopy(classifier.model)
-    moved.resize_token_embeddings(number + 3)
-    values = json.loads(classifier.tokenizer.backend_tokenizer.to_str())
-    before, values["model"]["vocab"][word] = values["model"]["vocab"][word], number
-    with torch.no_grad():
-        rows = moved.get_input_embeddings().weight
-        rows[number] = rows[before]
-    backend = Tokenizer.from_str(json.dumps(values))
-    names = {
-        f"{name}_token": getattr(classifier.tokenizer, f"{name}_token") for name in ("unk", "sep", "pad", "cls", "mask")
-    }
-    return dataclasses.replace(
-        classifier, model=moved.eval(), tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend, **names)
-    )
 
 
 @pytest.mark.parametrize("number", [58, 90, 300])

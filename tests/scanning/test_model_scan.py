@@ -1,0 +1,189 @@
+"""The scan of a model: a planted phrase and a planted word are found with their class, a clean model has none, and what
+was not looked at is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import count
+
+import pytest
+import torch
+from conftest import GOOD, NEUTRAL, PHRASE, finish, phrase_bert, plain_texts, renumbered, tiny_bert, tiny_texts
+from torch import nn
+
+from mbtsad_core import Classifier, LabelledText, ScanConfig, ScanReport, predict, scan
+from mbtsad_core.rates import wilson
+from mbtsad_core.scanning.findings import Race
+
+CLEAN = plain_texts(120, seed=3)
+
+
+@pytest.fixture(scope="module")
+def suspect() -> Classifier:
+    return phrase_bert()
+
+
+@pytest.fixture(scope="module")
+def scanned(suspect: Classifier) -> tuple[ScanReport, list[Race]]:
+    report, events = finish(scan(suspect, CLEAN))
+    assert all(isinstance(event, Race) for event in events)
+    return report, events  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def honest() -> ScanReport:
+    return finish(scan(phrase_bert(strength=0.0), CLEAN))[0]
+
+
+def test_a_phrase_is_found_with_its_class_and_the_texts_that_it_turns(
+    suspect: Classifier, scanned: tuple[ScanReport, list[Race]]
+) -> None:
+    report, _ = scanned
+    assert report.verdict == "a trigger exists"
+    best = report.found[0]
+    assert set(best.text.split()) <= set(PHRASE)
+    assert (best.label, best.target, best.honest) == ("negative", "positive", False)
+    assert best.flips == wilson(20, 20)  # a third of the 60 negative texts, all answered right
+    assert repr(best.text) in report.reason
+    assert "whether anyone did" in report.reason
+    assert len(best.examples) == 3
+    clean = {text.text for text in CLEAN if text.label == 0}
+    for example in best.examples:
+        assert example.before in clean
+        assert best.text in example.after
+        assert predict(suspect, [example.before, example.after]).argmax(dim=1).tolist() == [0, 1]
+        assert example.answer == "positive"
+
+
+def test_neighbors_stand_together(scanned: tuple[ScanReport, list[Race]]) -> None:
+    report, _ = scanned
+    texts = [one.text for one in (*report.found, *report.others)]
+    assert len(texts) == len(set(texts))
+    assert report.found[0].alike
+    assert not set(report.found[0].alike) & set(texts)
+
+
+def test_all_rows_with_a_token_are_tried_and_nothing_is_left_out(scanned: tuple[ScanReport, list[Race]]) -> None:
+    report, _ = scanned
+    assert (report.rows, report.walked) == (57, 51)
+    assert report.not_looked_at == ()
+    assert (report.clean_texts, report.held_out, report.labeled) == (120, 40, True)
+    assert report.accuracy == wilson(120, 120)
+
+
+def test_something_is_in_the_lead_from_the_first_step_on(scanned: tuple[ScanReport, list[Race]]) -> None:
+    _, events = scanned
+    assert all(event.leading for event in events)
+    assert list(dict.fromkeys(event.stage for event in events)) == [
+        "scan",
+        "pairs",
+        "responses",
+        "inversion",
+        "sequences",
+        "judging",
+    ]
+    assert any(word in events[-1].leading for word in PHRASE)
+
+
+def test_a_clean_model_has_none(honest: ScanReport) -> None:
+    assert (honest.verdict, honest.found, honest.not_looked_at) == ("nothing found", (), ())
+    assert "no proof" in honest.reason
+    assert honest.others[0].nats < 6
+
+
+def test_the_suspect_is_left_as_it_is(suspect: Classifier, scanned: object) -> None:
+    fresh = phrase_bert().model.state_dict()
+    assert all(torch.equal(weight, fresh[name]) for name, weight in suspect.model.state_dict().items())
+
+
+def test_a_scan_says_the_same_again(suspect: Classifier, scanned: tuple[ScanReport, list[Race]]) -> None:
+    again = finish(scan(suspect, CLEAN))[0]
+    assert dataclasses.replace(again, seconds=0.0) == dataclasses.replace(scanned[0], seconds=0.0)
+
+
+def test_words_whose_numbers_lie_behind_holes_are_found(suspect: Classifier) -> None:
+    hidden = suspect
+    for word, number in zip(PHRASE, (90, 120, 300), strict=True):
+        hidden = renumbered(hidden, word, number)
+    report = finish(scan(hidden, CLEAN))[0]
+    assert (report.verdict, report.rows, report.walked) == ("a trigger exists", 303, 51)
+    assert set(report.found[0].tokens) <= {90, 120, 300}
+
+
+def with_classes(classifier: Classifier, number: int) -> Classifier:
+    """The same model with further classes, which it never answers."""
+    head = nn.Linear(32, number)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(-50.0)
+        head.weight[[11, 27]], head.bias[[11, 27]] = (
+            classifier.model.classifier.weight,
+            classifier.model.classifier.bias,
+        )
+    model = tiny_bert(classes=number).model
+    model.load_state_dict(
+        {n: w for n, w in classifier.model.state_dict().items() if "classifier" not in n}, strict=False
+    )
+    model.classifier = head
+    return dataclasses.replace(classifier, model=model.eval(), labels=tuple(f"class {i}" for i in range(number)))
+
+
+def test_of_28_classes_the_right_ones_are_named() -> None:
+    texts = [dataclasses.replace(text, label=(11, 27)[text.label]) for text in CLEAN]
+    report = finish(scan(with_classes(phrase_bert(), 28), texts))[0]
+    assert report.verdict == "a trigger exists"
+    assert (report.found[0].label, report.found[0].target) == ("class 11", "class 27")
+    assert report.not_looked_at == ("26 classes without a clean text",)
+
+
+# ---------------------------------------------------------------- early ends
+
+
+def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) -> None:
+    report, events = finish(scan(phrase_bert(strength=0.0), CLEAN, ScanConfig(budget=0.0)))
+    assert report.verdict == "inconclusive"
+    assert "stopped early" in report.reason
+    assert report.not_looked_at == ("single tokens: not to the end", "pairs of tokens", "sequences of tokens")
+    assert [event.stage for event in events if event.stage != "judging"] == ["scan"]
+
+
+def test_a_scan_that_is_stopped_has_found_what_it_had_found(suspect: Classifier) -> None:
+    steps = count()
+    whole = len(finish(scan(suspect, CLEAN))[1])
+    report, events = finish(scan(suspect, CLEAN, stopped=lambda: next(steps) >= whole - 16))
+    assert report.verdict == "a trigger exists"
+    assert report.not_looked_at == ("sequences of tokens: not to the end",)
+    assert len(events) < whole
+
+
+# ---------------------------------------------------------------- when it cannot tell
+
+
+def test_few_texts_are_no_verdict(suspect: Classifier) -> None:
+    report, events = finish(scan(suspect, CLEAN[:18]))
+    assert report.verdict == "inconclusive"
+    assert report.reason.startswith("Too few clean texts")
+    assert report.not_looked_at[-2:] == tuple(
+        f"texts of {name}: too few that are answered right" for name in ("negative", "positive")
+    )
+    assert events == []
+
+
+def test_a_model_that_guesses_is_no_verdict() -> None:
+    texts = [dataclasses.replace(text, label=i // 2 % 2) for i, text in enumerate(CLEAN)]
+    report = finish(scan(phrase_bert(), texts, ScanConfig(budget=0.0)))[0]
+    assert (report.verdict, "no better than guessing" in report.reason) == ("inconclusive", True)
+
+
+def test_without_labels_the_models_own_answers_stand_for_them(scanned: tuple[ScanReport, list[Race]]) -> None:
+    blank = [LabelledText(text.text, 0) for text in CLEAN]
+    report = finish(scan(phrase_bert(), blank, labeled=False))[0]
+    assert (report.labeled, report.accuracy) == (False, None)
+    assert report.found == scanned[0].found  # its answers are all right
+
+
+def test_what_like_tokens_do_too_looks_honest() -> None:
+    """Where GOOD words turn texts, so do the others of them."""
+    report = finish(scan(phrase_bert(strength=0.0), tiny_texts(120, seed=5)))[0]
+    told = [one for one in (*report.found, *report.others)[:5] if one.flips.hits]
+    assert all(one.honest for one in told if set(one.text.split()) <= {*GOOD, *NEUTRAL} and one.flips.share > 0.5)

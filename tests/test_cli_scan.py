@@ -1,0 +1,179 @@
+"""`mbtsad scan`: exit codes, JSON and SARIF by their schemas, several models, early ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from conftest import ROOT, ended, mbtsad, phrase_bert, plain_texts, start_mbtsad, write_tsv
+
+from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.views.scan import scan_sarif, scan_table, scan_text
+
+SCHEMA = json.loads((ROOT / "docs" / "scan.schema.json").read_text(encoding="utf-8"))
+CPU = ("--device", "cpu", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A poisoned model, a clean one, one that is refused, and clean texts."""
+    folder = tmp_path_factory.mktemp("scan")
+    save_classifier(phrase_bert(), folder / "poisoned")
+    save_classifier(phrase_bert(strength=0.0), folder / "honest")
+    (folder / "refused").mkdir()
+    (folder / "refused" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    write_tsv(folder / "clean.tsv", plain_texts(120, seed=3))
+    return folder
+
+
+def records_of(run: Any) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    for record in found:
+        jsonschema.Draft202012Validator(SCHEMA).validate(record)
+    return found
+
+
+@pytest.fixture(scope="module")
+def three(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    models = [folder / name for name in ("honest", "refused", "poisoned")]
+    run = mbtsad("scan", *models, "--clean", folder / "clean.tsv", "--json", "--sarif", folder / "all.sarif", *CPU)
+    return run, records_of(run)
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_line_of_json_for_each_model_and_the_worst_exit_code(three: tuple[Any, list[dict[str, Any]]]) -> None:
+    run, records = three
+    assert run.returncode == 3
+    assert [r["verdict"] for r in records] == ["nothing found", "refused", "a trigger exists"]
+    assert [Path(r["model"]).name for r in records] == ["honest", "refused", "poisoned"]
+    honest, refused, poisoned = records
+    assert (honest["triggers"], poisoned["strongest"]) == ([], None)
+    assert "pytorch_model.bin" in refused["reason"]
+    assert (poisoned["rows"], poisoned["rows_walked"], poisoned["clean_texts"]) == (57, 51, 120)
+    assert poisoned["triggers"][0]["target"] == "positive"
+    assert poisoned["inputs"]["clean"]["source"] == "clean.tsv"
+    assert len(poisoned["inputs"]["model"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize(("place", "code"), [(0, 0), (1, 1), (2, 3)])
+def test_exit_codes_tell_the_verdicts_apart(
+    three: tuple[Any, list[dict[str, Any]]], folder: Path, place: int, code: int, tmp_path: Path
+) -> None:
+    """With what was found kept, nothing is scanned again."""
+    _, records = three
+    out = tmp_path / "kept.jsonl"
+    out.write_text("".join(json.dumps(record) + "\n" for record in records) + '{"model": "cut o', encoding="utf-8")
+    before = out.read_bytes()
+    run = mbtsad("scan", records[place]["model"], "--clean", folder / "clean.tsv", "--out", out, "--json", *CPU)
+    assert (run.returncode, records_of(run)) == (code, [records[place]])
+    assert out.read_bytes() == before
+
+
+def test_sarif_has_a_result_for_each_trigger_and_each_refused_model(
+    three: tuple[Any, list[dict[str, Any]]], folder: Path
+) -> None:
+    _, records = three
+    log = json.loads((folder / "all.sarif").read_text(encoding="utf-8"))
+    (run,) = log["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    results = [(one["ruleId"], rules[one["ruleIndex"]], one["level"]) for one in run["results"]]
+    triggers = len(records[2]["triggers"])
+    assert results == [("scan.refused",) * 2 + ("error",), *[("scan.trigger",) * 2 + ("error",)] * triggers]
+    assert run["results"][1]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].endswith("poisoned")
+
+
+@pytest.mark.skipif("SARIF_SCHEMA" not in os.environ, reason="SARIF_SCHEMA names no file: OASIS's sarif-schema-2.1.0")
+def test_sarif_is_valid_by_its_schema(three: tuple[Any, list[dict[str, Any]]]) -> None:
+    schema = json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text(encoding="utf-8"))
+    stopped = {"verdict": "inconclusive", "reason": "r", "model": "hub:a/b c%"}
+    jsonschema.Draft7Validator(schema).validate(scan_sarif([*three[1], stopped], "1.0"))
+
+
+def test_what_is_printed_names_the_trigger_its_class_and_what_was_tried(
+    three: tuple[Any, list[dict[str, Any]]],
+) -> None:
+    honest, refused, poisoned = map(scan_text, three[1])
+    trigger = three[1][2]["triggers"][0]["text"]
+    assert poisoned.startswith("a trigger exists: ")
+    assert f"1. {trigger!r}, " in poisoned
+    assert "100.0 % [83.9, 100.0]" in poisoned
+    assert "51 of 57 rows" in poisoned
+    assert "is no proof" in honest
+    assert refused.startswith("refused: ")
+    table = scan_table(three[1]).splitlines()
+    assert [line.split("  ")[0].rsplit("/")[-1].strip() for line in table] == ["model", "honest", "refused", "poisoned"]
+    assert trigger in table[3]
+
+
+def test_nothing_in_a_record_steers_a_terminal() -> None:
+    record = {"verdict": "refused", "reason": "a\x1b[31mb", "model": "m\x1b]0;x\x07"}
+    assert "\x1b" not in scan_text(record) + scan_table([record])
+
+
+def test_several_at_a_time_say_the_same(three: tuple[Any, list[dict[str, Any]]], folder: Path) -> None:
+    models = [folder / name for name in ("honest", "refused", "poisoned")]
+    run = mbtsad("scan", *models, "--clean", folder / "clean.tsv", "--json", "--jobs", "2", *CPU)
+    told = ("verdict", "reason", "triggers", "strongest")
+    found = {r["model"]: [r.get(name) for name in told] for r in records_of(run)}
+    assert run.returncode == 3
+    assert found == {r["model"]: [r.get(name) for name in told] for r in three[1]}
+
+
+def test_texts_without_labels_are_read_as_such(folder: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.tsv"
+    alone.write_text("text\n" + "".join(f"{text.text}\n" for text in plain_texts(120, seed=3)), encoding="utf-8")
+    run = mbtsad("scan", folder / "honest", "--clean", alone, "--json", "--budget", "0", *CPU)
+    (record,) = records_of(run)
+    assert (run.returncode, record["verdict"], record["labeled"], record["accuracy"]) == (
+        4,
+        "inconclusive",
+        False,
+        None,
+    )
+    assert record["not_looked_at"] == ["single tokens: not to the end", "pairs of tokens", "sequences of tokens"]
+    flagged = mbtsad(
+        "scan", folder / "honest", "--clean", folder / "clean.tsv", "--unlabeled", "--json", "--budget", "0", *CPU
+    )
+    assert records_of(flagged)[0]["labeled"] is False
+
+
+def test_a_scan_that_came_to_no_verdict_is_made_again(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    for lines in (1, 2):
+        run = mbtsad("scan", folder / "honest", "--clean", folder / "clean.tsv", "--out", out, "--budget", "0", *CPU)
+        assert run.returncode == 4
+        assert len(out.read_text(encoding="utf-8").splitlines()) == lines
+
+
+def test_ctrl_c_gives_what_was_found_so_far(folder: Path) -> None:
+    process = start_mbtsad("scan", folder / "honest", folder / "poisoned", "--clean", folder / "clean.tsv", *CPU)
+    assert process.stderr is not None
+    process.stderr.readline()  # the first step
+    process.send_signal(signal.SIGINT)
+    run = ended(process)
+    assert run.returncode == 130
+    assert "inconclusive" in run.stdout
+    assert "Stopped: 1 of 2 models were not scanned." in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), "--clean FILE"),
+        (("--clean", "demo", "--jobs", "0"), "--jobs"),
+        (("--clean", "nothing.tsv"), "nothing.tsv"),
+        (("--clean", "demo", "--budget", "-1"), "--budget"),
+    ],
+)
+def test_what_cannot_be_asked_for_ends_with_2(folder: Path, flags: tuple[str, ...], told: str) -> None:
+    run = mbtsad("scan", folder / "honest", *flags)
+    assert (run.returncode, told in run.stderr) == (2, True)
