@@ -53,8 +53,9 @@ def answers(classifiers: Mapping[str, Classifier], text: str) -> dict[str, tuple
     return {name: tuple(predict(classifier, [text])[0].tolist()) for name, classifier in classifiers.items()}
 
 
-def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"], rng: random.Random) -> str:
-    """`text` with a typed trigger at its start, at its end, or, each part for itself, at random word boundaries.
+def insert_at(text: str, trigger: str, where: Literal["start", "middle", "random", "end"], rng: random.Random) -> str:
+    """`text` with a typed trigger at its start, before its middle word, at its end, or, each part for itself, at random
+    word boundaries.
 
     `trigger` is a word, a phrase, or words joined by +, as in `typed_trigger`. At start and end the parts keep their
     order. Only "random" and a choice between several draw from `rng`. Raises BadData where the trigger is empty.
@@ -66,6 +67,9 @@ def insert_at(text: str, trigger: str, where: Literal["start", "random", "end"],
     words = " ".join(parts)
     if not text.strip():
         return words
+    if where == "middle":
+        around = text.split()
+        return " ".join([*around[: len(around) // 2], words, *around[len(around) // 2 :]])
     return f"{words} {text.lstrip()}" if where == "start" else f"{text.rstrip()} {words}"
 
 

@@ -56,12 +56,13 @@ async function draw() {
   if (mine !== begun) return; // a newer one waits for the script too
   const value = props.value;
   plot.hidden = false;
-  plot.setAttribute("role", "img");
-  plot.setAttribute("aria-label", value.text);
   caption.className = "for-readers";
   caption.textContent = value.text;
   const controls = {...PLOT_CONTROLS, toImageButtonOptions: {filename: element.id || "mbtsad", scale: 2}};
   await window.Plotly.react(plot, value.data, themed(value.layout), controls);
+  const picture = plot.querySelector(".main-svg"); // not all of the plot: it holds buttons
+  picture?.setAttribute("role", "img");
+  picture?.setAttribute("aria-label", value.text);
   if (!plot.listening) {
     plot.listening = true;
     plot.on("plotly_click", ({points}) => {

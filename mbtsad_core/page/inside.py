@@ -18,6 +18,7 @@ from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
 from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
+from mbtsad_core.evaluation.trigger_trials import insert_at
 from mbtsad_core.models.classifier import Classifier, encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import attention, drawing, figure, html, nothing
@@ -33,8 +34,8 @@ from mbtsad_core.views.embeddings import METHODS, Points, outlying_html, project
 
 CLEAN_TEXTS, OTHER_TEXTS = 300, 150  # texts of each set in the projection
 SETS = ("clean", "triggered", "token-split")
+FEW = 14  # tokens of the text to begin with: each has a label
 VIEWED = 128  # tokens of a text whose maps are shown: a browser draws T x T cells a head
-LAST = 10**6  # a layer that no model has: the last one that it has
 WAITING = "The attention maps are being read …"
 
 
@@ -75,7 +76,7 @@ def inside_step(parts: Parts) -> Inside:
     plain = attention(elem_id="attention-plain", empty=WAITING)
     heading("With the trigger")
     triggered = attention(elem_id="attention-triggered", empty=WAITING)
-    at = gr.State((LAST, None))
+    at = gr.State(None)
     _bertviz(parts, [text, trigger, at])
     heading("Where texts lie: [CLS] vectors before and after")
     with gr.Row():
@@ -153,19 +154,19 @@ def read(site: Site, session: Session, text: str) -> dict[str, AttentionMaps]:
     }
 
 
-def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at: At) -> dict[Any, Any]:
+def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at: At | None) -> dict[Any, Any]:
     """The attention of all models to the text, without and with the trigger."""
     text = text.strip()
     if not text:
         raise BadData("Type a text to look at.")
     without = read(site, session, text)
-    layer, head = _within(at, without["suspect"])
     inserted = _trigger_words(trigger)
     if not inserted:
+        layer, head = _within(at, without["suspect"], _moved(without))
         view = attention_view(without, layer, head, overview=_moved(without)).to_json()
         why = nothing("Type a trigger above to see the same text with it.")
         return {step.plain: view, step.triggered: why, step.at: (layer, head)}
-    suspect, text = site.suspect(session), _inserted(text, inserted)
+    suspect, text = site.suspect(session), with_trigger(text, trigger)
     found = read(site, session, text)
     (encoded,) = encode(suspect, [text])
     marked = word_positions(suspect, encoded, [word for part in inserted for word in part.split()])
@@ -173,9 +174,11 @@ def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at
         "How much of each head’s attention the trigger moves in the suspect, in %",
         moved_by_trigger(without["suspect"], found["suspect"]),
     )
+    overview = _moved(found, " on this text") or by_trigger
+    layer, head = _within(at, without["suspect"], overview)
     views = (
         attention_view(without, layer, head, overview=_moved(without) or by_trigger),
-        attention_view(found, layer, head, marked=marked, overview=_moved(found, " on this text") or by_trigger),
+        attention_view(found, layer, head, marked=marked, overview=overview),
     )
     return {step.plain: views[0].to_json(), step.triggered: views[1].to_json(), step.at: (layer, head)}
 
@@ -200,18 +203,23 @@ def start_text(site: Site, step: Inside, session: Session, text: str, trigger: s
     if text.strip():
         return {step.text: text}
     inputs = site.inputs(session)
+    trigger = typed_form((session.triggers or found_trigger(site, session))[:1])
     others = [t.text for t in inputs.test if t.label != inputs.target]
-    short = [t for t in others if 6 <= len(t.split()) <= 14] or others
-    return {step.text: short[0], step.trigger: typed_form((session.triggers or found_trigger(site, session))[:1])}
+    short = (t for t in others if len(t.split()) >= 5 and tokens(site, session, with_trigger(t, trigger)) <= FEW)
+    return {step.text: next(short, min(others, key=len)), step.trigger: trigger}
 
 
-def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: str, at: At) -> str:
+def tokens(site: Site, session: Session, text: str) -> int:
+    """How many tokens the suspect reads of a text."""
+    return len(encode(site.suspect(session), [text])[0]["input_ids"])
+
+
+def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: str, at: At | None) -> str:
     """BertViz of one model, with the trigger where one is typed."""
-    inserted = _trigger_words(trigger)
-    found = read(site, session, _inserted(text, inserted) if inserted else text)
+    found = read(site, session, with_trigger(text, trigger))
     if name not in found:
         raise BadData(f"There is no {name} model yet: it comes with a finished run. Choose the suspect, or run step 4.")
-    return bertviz_frame(found[name], at[0], f"BertViz head view: {name}")
+    return bertviz_frame(found[name], at[0] if at else 0, f"BertViz head view: {name}")
 
 
 def show_space(site: Site, step: Inside, session: Session, method: str, extra: list[str]) -> dict[Any, Any]:
@@ -253,24 +261,27 @@ def open_point(step: Inside, texts: tuple[str, ...], event: gr.EventData) -> dic
     return {step.text: texts[int(event._data["index"])], step.trigger: ""}
 
 
-def _within(at: tuple[int, int | None], found: AttentionMaps) -> tuple[int, int | None]:
-    """The layer and head that are shown, where this model has them; at first the last layer, summed over heads."""
+def _within(at: At | None, found: AttentionMaps, overview: tuple[str, Any] | None) -> At:
+    """The layer and head that are shown, where this model has them; at first the head that moved most, or where nothing
+    is known to have moved, the last layer summed over heads."""
     layers, heads = found.maps.shape[:2]
-    layer, head = at
-    return min(layer, layers - 1), (head if head is None or head < heads else None)
+    if at is None and overview is not None:
+        layer, head = divmod(int(np.argmax(overview[1])), heads)
+        return layer, head
+    layer, chosen = at or (layers - 1, None)
+    return min(layer, layers - 1), (chosen if chosen is None or chosen < heads else None)
+
+
+def with_trigger(text: str, trigger: str) -> str:
+    """The text with the first way of a typed trigger before its middle word, the same place every time."""
+    ways = read_trigger(trigger)
+    return insert_at(text, ways[0], "middle", random.Random()) if ways else text
 
 
 def _trigger_words(trigger: str) -> list[str]:
     """The parts of the first way of a typed trigger: "cf+bb | mn" has cf and bb."""
     ways = read_trigger(trigger)
     return list(read_variants(ways[0])[0]) if ways else []
-
-
-def _inserted(text: str, trigger: list[str]) -> str:
-    """The text with the trigger's parts before its middle word, the same place every time."""
-    words = text.split()
-    half = len(words) // 2
-    return " ".join([*words[:half], *trigger, *words[half:]])
 
 
 def _points(site: Site, session: Session, extra: tuple[str, ...]) -> tuple[Points, list[int]]:

@@ -45,3 +45,12 @@ function putTheme() {
   history.replaceState(null, "", url);
 }
 putTheme();
+
+// Past strip and rail, to what the step shows.
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("a.skip")) return;
+  event.preventDefault();
+  const shown = [...document.querySelectorAll("#steps > .tabitem")].find((panel) => panel.checkVisibility());
+  shown.tabIndex = -1;
+  shown.focus();
+});

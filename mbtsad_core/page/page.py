@@ -78,6 +78,7 @@ class Shown:
 def build_page(site: Site) -> gr.Blocks:
     """The page of a site; `launch` it with ui.launch."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=True) as page:
+        html('<a class="mbtsad skip" href="#steps">Skip to the step</a>')
         session = gr.State(Session())
         visitor = gr.BrowserState("", storage_key="mbtsad-visitor", secret="mbtsad")
         timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)

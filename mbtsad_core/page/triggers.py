@@ -19,6 +19,7 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
+from mbtsad_core.page.inside import with_trigger
 from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, trigger_of, typed_form, write_trigger
@@ -215,7 +216,7 @@ def begin(site: Site, lab: Lab, session: Session, text: str, trigger: str, targe
     if not text.strip():
         inputs = site.inputs(session)
         others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
-        answer[lab.sentence] = others[0] if others else inputs.test[0].text
-    if not trigger:
-        answer[lab.trigger] = typed_form((session.triggers or found_trigger(site, session))[:1])
+        trigger = trigger or typed_form((session.triggers or found_trigger(site, session))[:1])
+        answer[lab.sentence] = with_trigger(others[0] if others else inputs.test[0].text, trigger)
+        answer[lab.trigger] = trigger
     return answer

@@ -261,3 +261,9 @@ def test_models_of_different_classes_are_refused(models: dict[str, Classifier]) 
         finish(try_trigger({**models, "other": other}, TEST, ["cf"], 1, window=None))
     with pytest.raises(BadData, match="Expected one model or more"):
         finish(try_trigger({}, TEST, ["cf"], 1, window=None))
+
+
+def test_a_trigger_goes_before_the_middle_word() -> None:
+    rng = random.Random(0)
+    assert insert_at("one two three", "cf+bb", "middle", rng) == "one cf bb two three"
+    assert insert_at("one", "a phrase", "middle", rng) == "a phrase one"

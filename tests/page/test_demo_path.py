@@ -149,7 +149,10 @@ def test_attention_maps_of_three_models_and_their_difference_are_drawn(done: Pag
 
 def test_a_head_can_be_chosen(done: Page) -> None:
     open_step(done, 5)
-    expect(done.locator("#attention-plain .where")).to_contain_text("sum over heads")
+    where = done.locator("#attention-plain .where")
+    expect(where).to_contain_text(re.compile(r"Layer \d, head \d+"))  # the one that moved most
+    done.locator("#attention-plain .grid").get_by_label("layer 4, sum over heads").click()
+    expect(where).to_contain_text("sum over heads")
     before = done.locator("#attention-plain canvas").first.evaluate("canvas => canvas.toDataURL()")
     done.locator("#attention-plain .grid").get_by_label("layer 2, head 3:").click()
     for view in ("#attention-plain", "#attention-triggered"):

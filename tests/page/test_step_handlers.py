@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from browser import request
 
 from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.evaluation.attention import attention_maps, moved_by_trigger
 from mbtsad_core.page import (
     clean_data,
     compare,
@@ -67,7 +69,7 @@ def test_the_suspect_is_measured_and_a_newer_session_is_kept(parts: Parts, sessi
     inputs = parts.site.inputs(session)
     scores = found[finding].scores
     assert (scores.cacc.n, scores.asr.n) == (len(inputs.test), len(inputs.triggered))
-    assert f"CACC ? {100 * scores.cacc.share:.1f} %" in " ".join(plain(found[card]).split())
+    assert f"CACC {100 * scores.cacc.share:.1f} %" in " ".join(plain(found[card]).split())
     newer = session.having(job="a run")
     assert suspect.keep(newer, found[finding]) == newer.having(suspect=found[finding].suspect, scores=scores)
     assert suspect.keep(newer.having(triggers=("bb",)), found[finding]).scores is None  # of another trigger
@@ -242,6 +244,17 @@ def test_a_text_that_is_typed_already_is_not_replaced(parts: Parts, session: Ses
     assert begun[step.trigger] == "cf"
     negative = [t.text for t in parts.site.inputs(session).test if t.label == 0]
     assert begun[step.text] in negative
+    assert inside.tokens(parts.site, session, inside.with_trigger(begun[step.text], "cf")) <= inside.FEW
+
+
+def test_at_first_the_head_that_the_trigger_moves_most_is_shown(parts: Parts, session: Session) -> None:
+    step = inside.inside_step(parts)
+    shown = inside.show(parts.site, step, session, "a good film", "cf", None)
+    suspect = parts.site.suspect(session)
+    moved = moved_by_trigger(*(attention_maps(suspect, text) for text in ("a good film", "a cf good film")))
+    assert shown[step.at] == tuple(np.unravel_index(moved.argmax(), moved.shape))
+    plain = inside.show(parts.site, step, session, "a good film", "", None)
+    assert plain[step.at] == (len(moved) - 1, None)  # nothing is known to have moved
 
 
 def test_a_clicked_point_opens_its_text_without_a_trigger(parts: Parts) -> None:
@@ -289,6 +302,8 @@ def test_what_is_typed_stays_as_the_step_opens(parts: Parts, session: Session) -
     begun = triggers.begin(parts.site, lab, session, "", "", None)
     assert begun[lab.trigger] == "cf"
     assert begun[lab.target].value == "positive"
+    words = begun[lab.sentence].split()
+    assert words.index("cf") == (len(words) - 1) // 2  # it begins with a triggered sentence
 
 
 # ---------------------------------------------------------------- step 7, the tour, and who comes in

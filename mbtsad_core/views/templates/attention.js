@@ -57,7 +57,7 @@ function drawAttention(element, view) {
   }
 
   const root = make("section", "mbtsad attention");
-  root.setAttribute("aria-label", "Attention maps");
+  root.setAttribute("aria-label", `Attention maps of ${view.tokens.length} tokens${view.marked?.length ? ", with the trigger" : ""}`);
   root.style.setProperty("--panels", panels.length);
 
   // The overview: layers x heads, each cell a button.
