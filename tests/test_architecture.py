@@ -209,6 +209,11 @@ def test_what_the_libraries_make_is_not_looked_through_for_garbage(saved_tiny: P
     assert done.stdout.splitlines()[-1] == "frozen True"
 
 
+def test_the_page_looks_for_garbage_once_it_is_warm_and_also_where_that_failed() -> None:
+    code = "import gc\nfrom mbtsad_core.page.launch import warm_up\ngc.disable()\nwarm_up(None)\n"
+    assert "torch" in modules_after(f"{code}assert gc.isenabled() and gc.get_freeze_count() > 100_000")
+
+
 # ---------------------------------------------------------------- every file is sound
 
 

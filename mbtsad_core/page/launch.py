@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import sys
@@ -180,6 +181,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     root = args.jobs.expanduser().absolute()
     _set_environment(root)
+    gc.disable()  # until all is loaded, see `warm_up`
 
     from mbtsad_core.page.site import Site
 
@@ -250,6 +252,8 @@ def warm_up(site: Site) -> None:
     with contextlib.suppress(Exception):
         site.model(DEMO)
         embeddings.warm_up()
+    gc.freeze()  # no visitor waits while Python looks through the libraries for garbage
+    gc.enable()
 
 
 def _credentials(given: str) -> tuple[str, str]:

@@ -136,10 +136,12 @@ def _end(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
 
 def main(arguments: Sequence[str]) -> NoReturn:
     server = socket.socket(fileno=int(arguments[0]))
+    gc.disable()  # which would look through what is imported again and again
     for module in IMPORTED:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # so that no fork writes to what all share
+    gc.enable()
     ended, waker = os.pipe()
     for fd in (ended, waker):
         os.set_blocking(fd, False)

@@ -37,7 +37,7 @@ def forked(code: str, folder: Path, limits: SandboxConfig = SandboxConfig(), giv
 
 
 SEES = """
-import json, os, sys
+import gc, json, os, sys
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 keeper = os.getppid()
 fork_server = open(f"/proc/{keeper}/status").read().split("PPid:")[1].split()[0]
@@ -53,6 +53,9 @@ print(json.dumps({
     "GPU": sys.modules["torch"].cuda.is_initialized(),
     "threads of the fork server": len(os.listdir(f"/proc/{fork_server}/task")),
     "given": sys.stdin.read(),
+    "collects": gc.isenabled(),
+    "frozen": gc.get_freeze_count() > 100_000,
+    "looked through": gc.get_stats()[2]["collections"],
 }))
 print("note", file=sys.stderr)
 sys.exit(7)
@@ -67,6 +70,7 @@ def test_it_sees_its_own_environment_folder_and_files_and_no_secret(
     assert (ended.code, ended.limit, ended.err) == (7, None, b"note\n")
     seen = json.loads(ended.out)
     assert (seen["imported"], seen["GPU"], seen["threads of the fork server"]) == (True, False, 1)
+    assert (seen["collects"], seen["frozen"], seen["looked through"] <= 2) == (True, True, True)  # once by itself
     assert seen["environment"] == environment(tmp_path)
     assert "a secret" not in seen["environ"]
     assert (seen["folder"], seen["given"]) == (str(tmp_path), "given")
