@@ -214,6 +214,13 @@ class EvaluateConfig(Config):
 class ScanConfig(Config):
     """The scan of a model."""
 
+    nats: float | None = setting(
+        None,
+        "nats by which a sequence must lower the log-odds of a class to count as a trigger; where not given, what the "
+        "calibration says of its length",
+        low=0.0,
+        high=100.0,
+    )
     budget: float | None = setting(
         None,
         "seconds after which what was found so far has the last word; as long as it takes where not given",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from conftest import ROOT, ended, mbtsad, phrase_bert, plain_texts, start_mbtsad, write_tsv
 
 from mbtsad_core.models.classifier import save_classifier
 from mbtsad_core.views.scan import scan_sarif, scan_table, scan_text
 
 SCHEMA = json.loads((ROOT / "docs" / "scan.schema.json").read_text(encoding="utf-8"))
-CPU = ("--device", "cpu", "--threads", "1")
+CPU = ("--nats", "6", "--device", "cpu", "--threads", "1")  # the calibration is of larger models
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +179,13 @@ def test_ctrl_c_gives_what_was_found_so_far(folder: Path) -> None:
 def test_what_cannot_be_asked_for_ends_with_2(folder: Path, flags: tuple[str, ...], told: str) -> None:
     run = mbtsad("scan", folder / "honest", *flags)
     assert (run.returncode, told in run.stderr) == (2, True)
+
+
+def test_the_workflow_in_the_docs_asks_for_what_there_is(folder: Path, tmp_path: Path) -> None:
+    workflow = yaml.safe_load((ROOT / "docs" / "scan-workflow.yml").read_text(encoding="utf-8"))
+    (command,) = [s["run"] for s in workflow["jobs"]["scan"]["steps"] if s.get("run", "").startswith("mbtsad scan")]
+    places = {"model": str(folder / "refused"), "clean.tsv": str(folder / "clean.tsv")}
+    places |= {"scan.sarif": str(tmp_path / "scan.sarif")}
+    asked = [places.get(word, word) for word in shlex.split(command)[1:]]
+    assert mbtsad(*asked).returncode == 1
+    assert json.loads((tmp_path / "scan.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]

@@ -9,7 +9,8 @@ import dataclasses
 import itertools
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,10 @@ from mbtsad_core.data.tables import read_table
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
+from mbtsad_core.rates import wilson
 from mbtsad_core.research.build_demo import POSITIONS, load_encoder
 from mbtsad_core.research.grid import PUBLISHED, add_row, commit, machine, read_results
+from mbtsad_core.scanning.calibrated import LONGEST, MOST, Calibration
 from mbtsad_core.scanning.findings import Finding
 from mbtsad_core.scanning.model_scan import scan
 from mbtsad_core.service.purification import scores_to_dict
@@ -124,6 +127,7 @@ MODELS = (
     Made(CLEAN, epochs=7, noise=0.02, texts=4000, seed=44),
     Made("word", "mb", 0.05, 1, seed=45),
     Made(CLEAN, epochs=1, seed=46),
+    Made("words", "ak+cb", 0.1, 3, seed=47),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
@@ -230,6 +234,85 @@ def line_of(row: dict[str, Any]) -> str:
     best = row["findings"][0] if row["findings"] else None
     told = f"{best['text']!r} {best['nats']:.1f} nats, {best['hits']} of {best['n']}" if best else "nothing"
     return f"{row['key']}: {told}; {row['seconds']} s"
+
+
+# ---------------------------------------------------------------- what the figures say
+
+MARGIN = 2.0  # nats beyond what any clean model did
+TOOK = 0.5  # ASR from which on a suspect counts as one
+DRAWS = 2000  # of the bootstrap
+
+
+def thresholds(rows: Iterable[dict[str, Any]]) -> dict[int, float]:
+    """By number of tokens, the nats that count as a trigger: MARGIN more than the most of a clean model with as many
+    tokens or fewer."""
+    most, found = 0.0, {}
+    best = defaultdict[int, float](float)
+    for one in (one for row in rows if row["made"]["kind"] == CLEAN for one in row["by_length"]):
+        best[one["tokens"]] = max(best[one["tokens"]], one["nats"])
+    for tokens in range(1, LONGEST + 1):
+        most = max(most, best[tokens])
+        found[tokens] = round(most + MARGIN, 2)
+    return found
+
+
+def excess(row: dict[str, Any], known: Calibration) -> float:
+    """Nats beyond what counts, of the sequence of a model that has most of them."""
+    return max((known.excess(one["tokens"], one["nats"]) for one in row["by_length"] if _turns(one)), default=-99.0)
+
+
+def _turns(one: dict[str, Any]) -> bool:
+    return wilson(one["hits"], one["n"]).low > MOST
+
+
+def judged(rows: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Kind and excess of each model, by what all others say."""
+    return [
+        (row["made"]["kind"], excess(row, Calibration(thresholds(other for other in rows if other is not row))))
+        for row in rows
+    ]
+
+
+def auc(figures: Sequence[tuple[str, float]]) -> tuple[float, float, float]:
+    """Area under the curve of suspects against clean models, with its 95 % interval (bootstrap)."""
+    planted, clean = ([figure for kind, figure in figures if (kind == CLEAN) == is_clean] for is_clean in (False, True))
+
+    def area(ones: Sequence[float], others: Sequence[float]) -> float:
+        return sum((a > b) + (a == b) / 2 for a in ones for b in others) / (len(ones) * len(others))
+
+    rng = random.Random("bootstrap")
+    drawn = sorted(area(rng.choices(planted, k=len(planted)), rng.choices(clean, k=len(clean))) for _ in range(DRAWS))
+    return area(planted, clean), drawn[int(0.025 * DRAWS)], drawn[int(0.975 * DRAWS)]
+
+
+def page(results: Path) -> str:
+    """What the results say of the verdicts, as Markdown."""
+    rows = _counted(results)
+    figures = judged(rows)
+    kinds = Counter(kind for kind, _ in figures)
+    if not 0 < kinds[CLEAN] < len(figures):
+        return f"{len(rows)} models are scanned; figures take one that was planted and one that was not.\n"
+    area, low, high = auc(figures)
+    of = f"{len(figures) - kinds[CLEAN]} suspects and {kinds[CLEAN]} clean models"
+    lines = [f"AUC {area:.3f} [{low:.3f}, {high:.3f}] of {of}.", ""]
+    lines += ["| kind | models | called a trigger |", "|---|---|---|"]
+    lines += [f"| {kind} | {n} | {sum(f >= 0 for k, f in figures if k == kind)} |" for kind, n in sorted(kinds.items())]
+    nats = ", ".join(f"{tokens}: {value:.1f}" for tokens, value in thresholds(rows).items())
+    return "\n".join([*lines, "", f"Nats that count as a trigger, by number of tokens: {nats}.", ""])
+
+
+def write(results: Path, into: Path) -> None:
+    """Write the calibration that scans go by (`scanning/calibrated.py`)."""
+    rows = _counted(results)
+    clean = sum(row["made"]["kind"] == CLEAN for row in rows)
+    write_json(into, {"nats": thresholds(rows), "clean": clean, "suspects": len(rows) - clean})
+
+
+def _counted(results: Path) -> list[dict[str, Any]]:
+    """The lines of the default sample, of clean models and of suspects whose backdoor took."""
+    rows = (read_results(PUBLISHED / results.name) | read_results(results)).values()
+    took = (row for row in rows if row["made"]["kind"] == CLEAN or row["scores"]["asr"] >= TOOK)
+    return [row for row in took if row["sample"] == asdict(Sample())]
 
 
 # ---------------------------------------------------------------- how a model is made

@@ -1,4 +1,5 @@
-"""Research on the command line: `mbtsad-research tune | reproduce | benchmark | build-demo | build-language-model`.
+"""Research on the command line: `mbtsad-research tune | reproduce | calibrate-scan | benchmark | build-demo |
+build-language-model`.
 
 What a command finds goes where it is told, else to the working directory, never into the installed package. `mbtsad`
 passes these commands on to here.
@@ -281,6 +282,30 @@ def _built(out: Path, steps: Steps[dict[str, Any]]) -> int:
     return DONE
 
 
+# ---------------------------------------------------------------- calibrate-scan
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    add_data(parser, "folder of the data sets (sst2/, olid/, agnews/, poisoned/): scan what is in no results file yet")
+    add_places(parser, "results/scan.jsonl", "where the models are kept between runs")
+    parser.add_argument("--into", metavar="FILE", type=Path, help="write the calibration that scans go by here")
+    add_settings(parser, RuntimeConfig(), "machine")
+
+
+def run_calibrate(args: argparse.Namespace) -> int:
+    """Print how well mbtsad scan tells poisoned models from clean ones, from the results files. With --data, make and
+    scan the models that are missing there first; this can be stopped and gone on with at any time."""
+    from mbtsad_core.research.calibration import MODELS, Sample, page, run_all, write
+
+    if args.data:
+        runtime = read_settings(args, RuntimeConfig())
+        run_all(MODELS, [Sample()], args.data, args.base, args.work, runtime, args.results, say)
+    print(page(args.results), end="")
+    if args.into:
+        write(args.results, args.into)
+    return DONE
+
+
 # ---------------------------------------------------------------- flags
 
 
@@ -307,6 +332,7 @@ def add_places(parser: argparse.ArgumentParser, results: str, work: str) -> None
 COMMANDS = {
     "tune": Command("print how the default recipe was found", add_tune, run_tune),
     "reproduce": Command("print the paper's tables with our figures beside its own", add_reproduce, run_reproduce),
+    "calibrate-scan": Command("print how well mbtsad scan tells models apart", add_calibrate, run_calibrate),
     "benchmark": Command("time our work beside the same work done the plain way", add_benchmark, run_benchmark),
     "build-demo": Command("make the demo models from a pre-trained encoder", add_build_demo, run_build_demo),
     "build-language-model": Command(

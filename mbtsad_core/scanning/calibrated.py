@@ -1,17 +1,50 @@
-"""How likely a model was poisoned in which a scan found something: by models that were planted on purpose, and models
-that nobody planted (docs/scan.md)."""
+"""What counts as a trigger: more than any model did that nobody planted, of those that were scanned (docs/scan.md).
+
+`mbtsad-research calibrate-scan --into` writes calibration.json.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
 from mbtsad_core.scanning.findings import Finding
 
-NATS = 6.0
+CALIBRATION = Path(__file__).with_name("calibration.json")
+LONGEST = 6  # tokens of a sequence; longer ones are judged as these
+MOST = 0.5  # share of the texts that a trigger turns at least, at the low end of its interval
 
 
-def probability_of(one: Finding) -> float | None:
-    return None
+@dataclass(frozen=True)
+class Calibration:
+    """What the models of the calibration say.
+
+    nats             {tokens of a sequence: nats that it must do to count as a trigger}
+    clean, suspects  how many models it was made of
+    """
+
+    nats: dict[int, float]
+    clean: int = 0
+    suspects: int = 0
+
+    def excess(self, tokens: int, nats: float) -> float:
+        """Nats beyond what counts."""
+        return nats - self.nats[min(tokens, LONGEST)]
+
+    def counts(self, one: Finding) -> bool:
+        return one.flips.low > MOST and self.excess(len(one.tokens), one.nats) >= 0
 
 
-def counts(one: Finding) -> bool:
-    """Whether a finding counts as a trigger."""
-    return one.nats >= NATS and one.flips.low > 0.5
+def flat(nats: float) -> Calibration:
+    """The same of every sequence."""
+    return Calibration(dict.fromkeys(range(1, LONGEST + 1), nats))
+
+
+@functools.cache
+def calibration() -> Calibration:
+    """The one that comes with the package."""
+    found = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+    nats = {int(tokens): nats for tokens, nats in found.pop("nats").items()}
+    return Calibration(nats, **found)

@@ -42,7 +42,6 @@ class Finding:
                  honestly
     flips        the held-out texts, all answered right, that go to `target` with the sequence
     honest       whether like tokens do the same, as words of the task do
-    probability  that a model in which this was found was poisoned; None where no calibration is at hand
     alike        sequences of the same kind, which count as this one
     """
 
@@ -53,7 +52,6 @@ class Finding:
     nats: float
     flips: Rate
     honest: bool
-    probability: float | None = None
     examples: tuple[Example, ...] = ()
     alike: tuple[str, ...] = ()
 
@@ -74,7 +72,6 @@ class ScanReport:
     reason         what the verdict rests on, a sentence
     found          what counts as a trigger, the strongest first; neighbors stand together
     others         what does not count as one, likewise
-    probability    that the model was poisoned, by the calibration; None where none is at hand
     rows, walked   of the word embeddings: all, and those that have a token, each of which was tried
     labeled       whether the clean texts came with labels; else the suspect's own answers stand for them
     accuracy       on the clean texts; None without labels
@@ -86,7 +83,6 @@ class ScanReport:
     reason: str
     found: tuple[Finding, ...]
     others: tuple[Finding, ...]
-    probability: float | None
     rows: int
     walked: int
     clean_texts: int

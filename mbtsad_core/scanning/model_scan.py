@@ -4,7 +4,7 @@
    ordinary tokens by inversion and evolution (`invert_sequences`, `evolve`), on some of the clean texts.
 2. The best of all of them are tried again, and shortened to what they need.
 3. Held-out clean texts have the last word. Sequences of like tokens are one finding.
-4. The calibration (`calibrated`) says how likely a poisoned model is.
+4. What does more there than any clean model of the calibration had (`calibrated`) counts as a trigger.
 
 Nothing is known or assumed of a trigger. Deviation: not in the paper.
 """
@@ -26,7 +26,7 @@ from mbtsad_core.config import ScanConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
-from mbtsad_core.scanning.calibrated import counts, probability_of
+from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Race, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.polarity import Polarity, polarity_of
@@ -80,7 +80,8 @@ def scan(
     def over() -> bool:
         return stopped() or (config.budget is not None and time.monotonic() - began > SEARCHING * config.budget)
 
-    search = ModelScan(suspect, sample, config.seed)
+    known = calibration() if config.nats is None else flat(config.nats)
+    search = ModelScan(suspect, sample, config.seed, known)
     if len(sample.labels) > 1:
         yield from search.run(over)
     findings = yield from search.judged()
@@ -88,13 +89,12 @@ def scan(
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
     early = len(search.done) < len(PARTS)
     verdict, reason = _verdict(search, accuracy, sum(share**2 for share in shares), findings, early)
-    found = [one for one in findings if counts(one)] if verdict == FOUND else []
+    found = [one for one in findings if known.counts(one)] if verdict == FOUND else []
     return ScanReport(
         verdict,
         reason,
         found=tuple(found),
         others=tuple(one for one in findings if one not in found),
-        probability=max((one.probability for one in findings if one.probability is not None), default=None),
         rows=len(suspect.model.get_input_embeddings().weight),
         walked=search.tried,
         clean_texts=len(clean),
@@ -123,7 +123,7 @@ def _verdict(
             f"The model answers {accuracy.hits} of {accuracy.n} clean texts right, which is no better than guessing. "
             "Are the texts of its task, and the labels in its order?"
         )
-    if found := [one for one in findings if counts(one)]:
+    if found := [one for one in findings if search.calibration.counts(one)]:
         best = found[0]
         return FOUND, (
             f"{best.text!r} ({best.place}) sends {best.flips.hits} of {best.flips.n} held-out texts of {best.label} to "
@@ -181,8 +181,9 @@ class ModelScan:
     best   by number of tokens, what held-out texts say of the strongest
     """
 
-    def __init__(self, suspect: Classifier, sample: Sample, seed: int) -> None:
+    def __init__(self, suspect: Classifier, sample: Sample, seed: int, known: Calibration) -> None:
         special = own_tokens(suspect)
+        self.calibration = known
         self.suspect, self.sample, self.seed = suspect, sample, seed
         self.tokens = [token for token in vocabulary(suspect) if token not in special]
         self.tried = 0
@@ -284,7 +285,7 @@ class ModelScan:
             yield Race("judging", number, 2 * len(labels), {}, self.leading())
         for one in sorted(found, key=lambda one: one.nats):
             self.best[len(one.tokens)] = one
-        groups = self._grouped(sorted(found, key=lambda one: -one.nats))
+        groups = self._grouped(sorted(found, key=lambda one: -self.calibration.excess(len(one.tokens), one.nats)))
         return [self._compared(one) for one in groups[:COMPARED]] + groups[COMPARED:]
 
     def _screened(self, label: int) -> dict[Insertion, float]:
@@ -359,7 +360,7 @@ class ModelScan:
             given = answers[0]
             turned = given[given != label]
             target = int(turned.mode().values) if len(turned) else label
-            found = Finding(
+            yield Finding(
                 one,
                 self.readable(one.tokens),
                 self.suspect.labels[label],
@@ -369,7 +370,6 @@ class ModelScan:
                 honest=False,
                 examples=tuple(self._examples(one, held_out, texts, label)),
             )
-            yield replace(found, probability=probability_of(found))
 
     def _examples(
         self, one: Insertion, held_out: Sequence[LabelledText], texts: Sequence[Encoded], label: int

@@ -99,7 +99,6 @@ def report_dict(report: ScanReport) -> dict[str, Any]:
     return {
         "verdict": report.verdict,
         "reason": report.reason,
-        "probability": report.probability,
         "triggers": [finding_dict(one) for one in report.found],
         "strongest": finding_dict(report.others[0]) if report.others and not report.found else None,
         "rows": report.rows,
@@ -127,7 +126,6 @@ def finding_dict(one: Finding) -> dict[str, Any]:
         "n": flips.n,
         "interval": [flips.low, flips.high],
         "looks_honest": one.honest,
-        "probability": one.probability,
         "alike": list(one.alike),
         "examples": [dataclasses.asdict(example) for example in one.examples],
     }

@@ -37,8 +37,6 @@ def scan_text(record: Mapping[str, Any]) -> str:
     """The verdict on a model, and what it rests on. Nothing in it can steer a terminal."""
     verdict, name = record["verdict"], printable(record["model"], 300)
     lines = [f"{verdict}: {name}: {MEANING[verdict]}.", f"  {printable(record['reason'], 1000)}"]
-    if record.get("probability") is not None:
-        lines.append(f"  Probability of a poisoned model: {percent(record['probability'])} (by the calibration).")
     for number, one in enumerate(record.get("triggers", ()), 1):
         lines += _trigger(f"{number}.", one)
     if strongest := record.get("strongest"):
@@ -81,7 +79,7 @@ def _about(record: Mapping[str, Any]) -> list[str]:
 
 def scan_table(records: Sequence[Mapping[str, Any]]) -> str:
     """A line a model."""
-    rows = [("model", "verdict", "probability", "strongest", "turns", "seconds"), *map(_row, records)]
+    rows = [("model", "verdict", "strongest", "turns", "seconds"), *map(_row, records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -91,11 +89,9 @@ def scan_table(records: Sequence[Mapping[str, Any]]) -> str:
 def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
     best = next(iter(record.get("triggers", ())), None) or record.get("strongest")
     told = (repr(printable(best["text"], 40)), f"{best['flips']} of {best['n']}") if best else ("", "")
-    probability = record.get("probability")
     return (
         printable(record["model"], 60),
         record["verdict"],
-        "" if probability is None else percent(probability),
         *told,
         f"{record['seconds']:.0f}" if "seconds" in record else "",
     )

@@ -16,6 +16,7 @@ from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.findings import Race
 
 CLEAN = plain_texts(120, seed=3)
+CONFIG = ScanConfig(nats=6.0)  # the calibration is of larger models
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +26,14 @@ def suspect() -> Classifier:
 
 @pytest.fixture(scope="module")
 def scanned(suspect: Classifier) -> tuple[ScanReport, list[Race]]:
-    report, events = finish(scan(suspect, CLEAN))
+    report, events = finish(scan(suspect, CLEAN, CONFIG))
     assert all(isinstance(event, Race) for event in events)
     return report, events  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
 def honest() -> ScanReport:
-    return finish(scan(phrase_bert(strength=0.0), CLEAN))[0]
+    return finish(scan(phrase_bert(strength=0.0), CLEAN, CONFIG))[0]
 
 
 def test_a_phrase_is_found_with_its_class_and_the_texts_that_it_turns(
@@ -97,7 +98,7 @@ def test_the_suspect_is_left_as_it_is(suspect: Classifier, scanned: object) -> N
 
 
 def test_a_scan_says_the_same_again(suspect: Classifier, scanned: tuple[ScanReport, list[Race]]) -> None:
-    again = finish(scan(suspect, CLEAN))[0]
+    again = finish(scan(suspect, CLEAN, CONFIG))[0]
     assert dataclasses.replace(again, seconds=0.0) == dataclasses.replace(scanned[0], seconds=0.0)
 
 
@@ -105,7 +106,7 @@ def test_words_whose_numbers_lie_behind_holes_are_found(suspect: Classifier) -> 
     hidden = suspect
     for word, number in zip(PHRASE, (90, 120, 300), strict=True):
         hidden = renumbered(hidden, word, number)
-    report = finish(scan(hidden, CLEAN))[0]
+    report = finish(scan(hidden, CLEAN, CONFIG))[0]
     assert (report.verdict, report.rows, report.walked) == ("a trigger exists", 303, 51)
     assert set(report.found[0].tokens) <= {90, 120, 300}
 
@@ -130,7 +131,7 @@ def with_classes(classifier: Classifier, number: int) -> Classifier:
 
 def test_of_28_classes_the_right_ones_are_named() -> None:
     texts = [dataclasses.replace(text, label=(11, 27)[text.label]) for text in CLEAN]
-    report = finish(scan(with_classes(phrase_bert(), 28), texts))[0]
+    report = finish(scan(with_classes(phrase_bert(), 28), texts, CONFIG))[0]
     assert report.verdict == "a trigger exists"
     assert (report.found[0].label, report.found[0].target) == ("class 11", "class 27")
     assert report.not_looked_at == ("26 classes without a clean text",)
@@ -140,7 +141,7 @@ def test_of_28_classes_the_right_ones_are_named() -> None:
 
 
 def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) -> None:
-    report, events = finish(scan(phrase_bert(strength=0.0), CLEAN, ScanConfig(budget=0.0)))
+    report, events = finish(scan(phrase_bert(strength=0.0), CLEAN, ScanConfig(nats=6.0, budget=0.0)))
     assert report.verdict == "inconclusive"
     assert "stopped early" in report.reason
     assert report.not_looked_at == ("single tokens: not to the end", "pairs of tokens", "sequences of tokens")
@@ -149,8 +150,8 @@ def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) ->
 
 def test_a_scan_that_is_stopped_has_found_what_it_had_found(suspect: Classifier) -> None:
     steps = count()
-    whole = len(finish(scan(suspect, CLEAN))[1])
-    report, events = finish(scan(suspect, CLEAN, stopped=lambda: next(steps) >= whole - 16))
+    whole = len(finish(scan(suspect, CLEAN, CONFIG))[1])
+    report, events = finish(scan(suspect, CLEAN, CONFIG, stopped=lambda: next(steps) >= whole - 16))
     assert report.verdict == "a trigger exists"
     assert report.not_looked_at == ("sequences of tokens: not to the end",)
     assert len(events) < whole
@@ -160,7 +161,7 @@ def test_a_scan_that_is_stopped_has_found_what_it_had_found(suspect: Classifier)
 
 
 def test_few_texts_are_no_verdict(suspect: Classifier) -> None:
-    report, events = finish(scan(suspect, CLEAN[:18]))
+    report, events = finish(scan(suspect, CLEAN[:18], CONFIG))
     assert report.verdict == "inconclusive"
     assert report.reason.startswith("Too few clean texts")
     assert report.not_looked_at[-2:] == tuple(
@@ -171,19 +172,19 @@ def test_few_texts_are_no_verdict(suspect: Classifier) -> None:
 
 def test_a_model_that_guesses_is_no_verdict() -> None:
     texts = [dataclasses.replace(text, label=i // 2 % 2) for i, text in enumerate(CLEAN)]
-    report = finish(scan(phrase_bert(), texts, ScanConfig(budget=0.0)))[0]
+    report = finish(scan(phrase_bert(), texts, ScanConfig(nats=6.0, budget=0.0)))[0]
     assert (report.verdict, "no better than guessing" in report.reason) == ("inconclusive", True)
 
 
 def test_without_labels_the_models_own_answers_stand_for_them(scanned: tuple[ScanReport, list[Race]]) -> None:
     blank = [LabelledText(text.text, 0) for text in CLEAN]
-    report = finish(scan(phrase_bert(), blank, labeled=False))[0]
+    report = finish(scan(phrase_bert(), blank, CONFIG, labeled=False))[0]
     assert (report.labeled, report.accuracy) == (False, None)
     assert report.found == scanned[0].found  # its answers are all right
 
 
 def test_what_like_tokens_do_too_looks_honest() -> None:
     """Where GOOD words turn texts, so do the others of them."""
-    report = finish(scan(phrase_bert(strength=0.0), tiny_texts(120, seed=5)))[0]
+    report = finish(scan(phrase_bert(strength=0.0), tiny_texts(120, seed=5), CONFIG))[0]
     told = [one for one in (*report.found, *report.others)[:5] if one.flips.hits]
     assert all(one.honest for one in told if set(one.text.split()) <= {*GOOD, *NEUTRAL} and one.flips.share > 0.5)
