@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import islice
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,7 @@ from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
 from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
 from mbtsad_core.evaluation.trigger_trials import insert_at
-from mbtsad_core.models.classifier import Classifier, encode
+from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import attention, drawing, figure, html, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, refusal, told
@@ -35,6 +36,7 @@ from mbtsad_core.views.embeddings import METHODS, Points, outlying_html, project
 CLEAN_TEXTS, OTHER_TEXTS = 300, 150  # texts of each set in the projection
 SETS = ("clean", "triggered", "token-split")
 FEW = 14  # tokens of the text to begin with: each has a label
+ASKED = 16  # texts, at most, among which one is looked for that the suspect answers right
 VIEWED = 128  # tokens of a text whose maps are shown: a browser draws T x T cells a head
 WAITING = "The attention maps are being read …"
 
@@ -202,11 +204,19 @@ def start_text(site: Site, step: Inside, session: Session, text: str, trigger: s
     """A text to begin with: a short one of the test set that the trigger would turn."""
     if text.strip():
         return {step.text: text}
-    inputs = site.inputs(session)
     trigger = typed_form((session.triggers or found_trigger(site, session))[:1])
-    others = [t.text for t in inputs.test if t.label != inputs.target]
-    short = (t for t in others if len(t.split()) >= 5 and tokens(site, session, with_trigger(t, trigger)) <= FEW)
-    return {step.text: next(short, min(others, key=len)), step.trigger: trigger}
+    return {step.text: telling_text(site, session, trigger), step.trigger: trigger}
+
+
+def telling_text(site: Site, session: Session, trigger: str) -> str:
+    """A text to begin with: of another class than the target, of few tokens, and one that the suspect answers right."""
+    inputs, suspect = site.inputs(session), site.suspect(session)
+    others = [t for t in inputs.test if t.label != inputs.target] or list(inputs.test)
+    long_enough = (t for t in others if len(t.text.split()) >= 5)
+    short = (t for t in long_enough if tokens(site, session, with_trigger(t.text, trigger)) <= FEW)
+    some = list(islice(short, ASKED)) or sorted(others, key=lambda t: len(t.text))[:ASKED]
+    answers = predict(suspect, [t.text for t in some]).argmax(-1).tolist()
+    return next((t.text for t, answer in zip(some, answers, strict=True) if t.label == answer), some[0].text)
 
 
 def tokens(site: Site, session: Session, text: str) -> int:

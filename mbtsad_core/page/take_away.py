@@ -29,7 +29,8 @@ def show(site: Site, session: Session) -> str:
     found = run_status(site, session)
     state = found.status.state if found.status else None
     if state is State.DONE:
-        return _box(session, site.runner.job(session.job).result or {}, site.config.keep, found.works)
+        keep = None if site.is_shared(session) else site.config.keep
+        return _box(session, site.runner.job(session.job).result or {}, keep, found.works)
     if found.moving:
         return empty("The run is not done yet. Its files appear here when it is.")
     if state is State.EXPIRED:
@@ -39,7 +40,7 @@ def show(site: Site, session: Session) -> str:
     )
 
 
-def _box(session: Session, result: dict[str, Any], keep: float, works: str = "") -> str:
+def _box(session: Session, result: dict[str, Any], keep: float | None, works: str = "") -> str:
     return render(
         "take_away.html",
         **{name: result[name] for name in ("suspect", "purified", "settings", "seconds")},

@@ -19,7 +19,7 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
-from mbtsad_core.page.inside import with_trigger
+from mbtsad_core.page.inside import telling_text, with_trigger
 from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, trigger_of, typed_form, write_trigger
@@ -214,9 +214,7 @@ def begin(site: Site, lab: Lab, session: Session, text: str, trigger: str, targe
     chosen = target_name if target_name in labels else session.target_among(labels)
     answer: dict[Any, Any] = {lab.target: gr.Dropdown(labels, value=chosen)}
     if not text.strip():
-        inputs = site.inputs(session)
-        others = [t.text for t in inputs.test if t.label != inputs.target and 5 <= len(t.text.split()) <= 16]
         trigger = trigger or typed_form((session.triggers or found_trigger(site, session))[:1])
-        answer[lab.sentence] = with_trigger(others[0] if others else inputs.test[0].text, trigger)
+        answer[lab.sentence] = with_trigger(telling_text(site, session, trigger), trigger)
         answer[lab.trigger] = trigger
     return answer
