@@ -222,7 +222,7 @@ def run_all(
 ) -> None:
     """Add a line for each model and sample that has none."""
     for sample, made in itertools.product(samples, models):
-        known = read_results(results) | read_results(PUBLISHED / results.name)
+        known = read_results(results) | read_results(PUBLISHED / "scan" / results.name)
         if f"{made.name} {key_of(sample)}" in known or (sample.source == "demo" and made.task != "sst2"):
             continue
         row = drain(row_of(made, sample, data, base, work, runtime))
@@ -310,7 +310,7 @@ def write(results: Path, into: Path) -> None:
 
 def _counted(results: Path) -> list[dict[str, Any]]:
     """The lines of the default sample, of clean models and of suspects whose backdoor took."""
-    rows = (read_results(PUBLISHED / results.name) | read_results(results)).values()
+    rows = (read_results(PUBLISHED / "scan" / results.name) | read_results(results)).values()
     took = (row for row in rows if row["made"]["kind"] == CLEAN or row["scores"]["asr"] >= TOOK)
     return [row for row in took if row["sample"] == asdict(Sample())]
 

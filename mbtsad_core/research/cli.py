@@ -287,7 +287,7 @@ def _built(out: Path, steps: Steps[dict[str, Any]]) -> int:
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "folder of the data sets (sst2/, olid/, agnews/, poisoned/): scan what is in no results file yet")
-    add_places(parser, "results/scan.jsonl", "where the models are kept between runs")
+    add_places(parser, "results/scan/models.jsonl", "where the models are kept between runs")
     parser.add_argument("--into", metavar="FILE", type=Path, help="write the calibration that scans go by here")
     add_settings(parser, RuntimeConfig(), "machine")
 
