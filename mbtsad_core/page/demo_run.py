@@ -1,5 +1,5 @@
 """The run of the demo that every visitor finds: the server makes it once, in the background, and keeps it as long as
-suspect, data, settings and version stay the same."""
+suspect, data, settings and version stay the same. It gives way to the runs of visitors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from mbtsad_core.page.site import Site
 from mbtsad_core.service.provenance import versions
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import DetachedRunner
-from mbtsad_core.service.store import State
+from mbtsad_core.service.store import BACKGROUND, State
 
-OWNER = "the server"
 ALWAYS = 10 * 365 * 86_400.0  # seconds that it is kept, unless another takes its place
 LOST = (State.FAILED, State.CANCELLED, State.EXPIRED)
 
@@ -34,9 +33,9 @@ def make_demo_run(site: Site, request: Request | None = None) -> None:
             if store.get(id).state in LOST:
                 continue
         except UnknownJob:
-            store.create(request.to_dict(), OWNER, quota=site.config.quota + attempt, keep=ALWAYS, id=id)
+            store.create(request.to_dict(), BACKGROUND, quota=site.config.quota + attempt, keep=ALWAYS, id=id)
         break
-    others = [job for job in store.of_owner(OWNER) if job.id != id]
+    others = [job for job in store.of_owner(BACKGROUND) if job.id != id]
     for job in others:
         with contextlib.suppress(WrongState):  # it has ended
             store.request_cancel(job.id)

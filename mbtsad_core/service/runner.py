@@ -25,7 +25,7 @@ from mbtsad_core.errors import WrongState
 from mbtsad_core.service.keeper import END, ENDS, Limit
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.sandbox import Keeper, caches, end, environment, said, start
-from mbtsad_core.service.store import ACTIVE, Job, Measure, Recorded, State, Store, is_held
+from mbtsad_core.service.store import ACTIVE, BACKGROUND, Job, Measure, Recorded, State, Store, is_held
 from mbtsad_core.service.worker import LOG, RUN, work
 from mbtsad_core.types import Event
 
@@ -305,10 +305,18 @@ class DetachedRunner(_StoreRunner):
                     claimed := self.store.claim(room=has_room(self.store, self.config))
                 ):
                     self._start(claimed)
+                self._give_way()
             except Exception:  # a full disk, say: it may pass, and this thread must outlast it
                 logger.exception("The jobs could not be looked after; trying again.")
             self._wake.wait(LOOK)
             self._wake.clear()
+
+    def _give_way(self) -> None:
+        """The server's own run stops at a checkpoint where a visitor's waits for a worker."""
+        if self.store.is_awaited():
+            for job in self.store.in_state(State.RUNNING):
+                if job.owner == BACKGROUND and job.pid is not None:  # before that, it knows of no signal yet
+                    self._signal(job, signal.SIGTERM)
 
     def _start(self, job: Job) -> None:
         """A process in a sandbox: in a session of its own, so that a signal to the server does not reach it, with

@@ -99,6 +99,8 @@ class State(StrEnum):
 
 
 ACTIVE = (State.RUNNING, State.CANCELLING)
+BACKGROUND = "the server"
+"""Owner of jobs that give way to those of all others."""
 ENDED = (State.DONE, State.CANCELLED, State.FAILED)
 
 
@@ -259,8 +261,19 @@ class Store:
         """The place in the queue, 1 for the next; None for a job that does not wait."""
         if job.state is not State.QUEUED:
             return None
-        ahead: int = self._read("SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND number < ?", job.number)[0][0]
+        ahead: int = self._read(
+            "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND (owner = ?, number) < (?, ?)",
+            BACKGROUND,
+            job.owner == BACKGROUND,
+            job.number,
+        )[0][0]
         return ahead + 1
+
+    def is_awaited(self) -> bool:
+        """Whether a visitor's job waits for a worker and for nothing else."""
+        query = """SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND owner != ?
+            AND (wait_until IS NULL OR wait_until <= ?)"""
+        return bool(self._read(query, BACKGROUND, time.time())[0][0])
 
     def events(self, id: str, after: int = 0, most: int = 10_000) -> list[Recorded]:
         """The events after the `after`th, at most `most`.
@@ -387,8 +400,8 @@ class Store:
     # ------------------------------------------------------------ the worker's and the supervisor's changes
 
     def claim(self, id: str | None = None, *, room: bool = True) -> Job | None:
-        """Take the job that waited longest, or the one with this id, for a worker that is about to start; None where
-        none waits.
+        """Take the visitor's job that waited longest, else one of the server's own, or the one with this id, for a
+        worker that is about to start; None where none waits.
 
         room  whether the disk has some: without it, jobs that were postponed stay where they are
         """
@@ -396,8 +409,8 @@ class Store:
             now = time.time()
             query = """SELECT * FROM jobs WHERE state = 'queued' AND (? IS NULL OR id = ?)
                 AND (wait_until IS NULL OR (? AND wait_until <= ?))
-                ORDER BY number LIMIT 1"""
-            if not (rows := db.execute(query, (id, id, room, now)).fetchall()):
+                ORDER BY owner = ?, number LIMIT 1"""
+            if not (rows := db.execute(query, (id, id, room, now, BACKGROUND)).fetchall()):
                 return None
             job = _job(rows[0])
             self._move(

@@ -17,12 +17,12 @@ from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, Split
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import WrongState
 from mbtsad_core.page.api import purify_cancel
-from mbtsad_core.page.demo_run import OWNER, digest, make_demo_run
+from mbtsad_core.page.demo_run import digest, make_demo_run
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import AttachedRunner, DetachedRunner
-from mbtsad_core.service.store import State, Store
+from mbtsad_core.service.store import BACKGROUND, State, Store
 
 pytest_plugins = ["pages"]
 SHORT = Request(
@@ -49,7 +49,7 @@ def test_a_server_makes_it_once_and_lets_that_of_another_version_go(tmp_path: Pa
         for site in sites[:2]:
             make_demo_run(site)
         assert sites[0].demo == sites[1].demo
-        (job,) = runner.store.of_owner(OWNER)
+        (job,) = runner.store.of_owner(BACKGROUND)
         assert Request.from_dict(job.request) == Session().request(RuntimeConfig())
         runner.store.claim()
         runner.store.fail(job.id, "lost")
@@ -58,7 +58,7 @@ def test_a_server_makes_it_once_and_lets_that_of_another_version_go(tmp_path: Pa
         make_demo_run(sites[2], dataclasses.replace(Session().request(RuntimeConfig()), clean_amount=100.0))
         runner.store.expire()
         assert runner.status(job.id).state is State.EXPIRED
-        assert [job.id for job in runner.store.of_owner(OWNER) if job.state is State.QUEUED][-1] == sites[2].demo
+        assert [job.id for job in runner.store.of_owner(BACKGROUND) if job.state is State.QUEUED][-1] == sites[2].demo
 
 
 def test_nobody_stops_it(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def shared(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A server whose run of the demo is a short one."""
     root = tmp_path_factory.mktemp("shared") / "jobs"
     with Store(root) as store:
-        store.create(SHORT.to_dict(), OWNER, keep=1e9, id=f"demo-{digest(Session().request(RuntimeConfig()))}-0")
+        store.create(SHORT.to_dict(), BACKGROUND, keep=1e9, id=f"demo-{digest(Session().request(RuntimeConfig()))}-0")
     with serving(root, "--demo-run") as url:
         visits = Visits(browser, url, root)
         yield visits
@@ -104,7 +104,7 @@ class TestInABrowser:
         shared.check()
 
     def test_all_steps_are_walked_with_it_in_half_a_minute(self, shared: Visits) -> None:
-        (job,) = shared.store.of_owner(OWNER)
+        (job,) = shared.store.of_owner(BACKGROUND)
         until(lambda: shared.store.get(job.id).state is State.DONE)
         arrived = time.monotonic()
         page = shared.visitor()
@@ -130,7 +130,7 @@ class TestInABrowser:
         page = shared.visitor()
         page.locator("#run-demo").click()
         own = shared.job(page)
-        assert own.owner != OWNER
+        assert own.owner != BACKGROUND
         expect(rail(page).nth(3)).to_have_attribute("aria-selected", "true")
         expect(page.locator("#stop")).to_be_enabled()
         page.locator("#stop").click()

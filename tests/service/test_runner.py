@@ -20,7 +20,7 @@ from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
 from mbtsad_core.errors import QueueFull, UnknownJob
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import WORKER, AttachedRunner, DetachedRunner, Runner, seconds_left
-from mbtsad_core.service.store import State, Store, is_held
+from mbtsad_core.service.store import BACKGROUND, State, Store, is_held
 from mbtsad_core.service.worker import LOG
 
 CONFIG = JobsConfig(threads=1, nice=3, queue_size=2, grace=20.0)
@@ -127,6 +127,24 @@ def test_jobs_run_one_after_the_other_in_clean_processes(
     assert runner.job(first).attempts == 1
     assert (runner.store.directory(first) / LOG).read_text() == ""
     until(lambda: not runner._children)  # none is left behind as a zombie
+
+
+def test_the_servers_own_run_gives_way_and_goes_on_after_all_others(
+    start: Callable[..., DetachedRunner], request_: Request
+) -> None:
+    runner = start()
+    own = runner.submit(request_, BACKGROUND)
+    until(at_step(runner, own, "retrain", 20), MINUTES)
+    first = runner.submit(request_, "anna")
+    pid = pid_of(runner, first)
+    second = runner.submit(request_, "bert")
+    assert runner.status(own).state is State.QUEUED
+    assert [runner.status(id).position for id in (second, own)] == [1, 2]
+    until(lambda: runner.status(second).state is State.DONE, MINUTES)
+    assert runner.status(first).state is State.DONE
+    assert is_gone(pid)
+    assert_counted(runner, own)
+    assert runner.job(own).attempts == 1
 
 
 def test_a_killed_worker_is_started_again_from_its_checkpoint(
