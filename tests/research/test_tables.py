@@ -427,20 +427,20 @@ def test_figures_go_to_the_working_directory_and_the_published_ones_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before = {path.name: path.read_bytes() for path in PUBLISHED.iterdir()}
+    before = {path: path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()}
     shown = mbtsad("reproduce", "table4")
     assert "MBTSAD, with the scan | 3 of 3 |" in shown.stdout
     assert list(tmp_path.iterdir()) == []
     assert "default: results/tables.jsonl" in " ".join(mbtsad("reproduce", "--help").stdout.split())
     assert "default: results/tune.jsonl" in " ".join(mbtsad("tune", "--help").stdout.split())
-    assert {path.name: path.read_bytes() for path in PUBLISHED.iterdir()} == before
+    assert {path: path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_without_a_named_file_leaves_the_package_as_it_is(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before = {path.name: path.read_bytes() for path in PUBLISHED.iterdir()}
+    before = {path: path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()}
     asked = [
         "--data",
         place / "data",
@@ -454,7 +454,7 @@ def test_a_run_without_a_named_file_leaves_the_package_as_it_is(
         "1",
     ]
     assert mbtsad("reproduce", "table1", *asked, "--seeds", "1", "--only", "sst2-badnets-cf").returncode == 0
-    assert {path.name: path.read_bytes() for path in PUBLISHED.iterdir()} == before
+    assert {path: path.read_bytes() for path in PUBLISHED.rglob("*") if path.is_file()} == before
     (row,) = read_results(tmp_path / "results" / "tables.jsonl").values()
     assert row["before"]["cacc_n"] == 60  # of the texts at hand, where the published row of this point has 1,821
 
