@@ -15,6 +15,7 @@ import yaml
 from conftest import ROOT, ended, mbtsad, phrase_bert, plain_texts, start_mbtsad, write_tsv
 
 from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.scanning.calibrated import calibration
 from mbtsad_core.views.scan import scan_sarif, scan_table, scan_text
 
 SCHEMA = json.loads((ROOT / "docs" / "scan.schema.json").read_text(encoding="utf-8"))
@@ -51,12 +52,21 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+def test_what_counts_by_default_and_how_many_models_that_rests_on(folder: Path) -> None:
+    asked = ("scan", folder / "honest", "--clean", folder / "clean.tsv", "--device", "cpu", "--threads", "1")
+    (record,) = records_of(mbtsad(*asked, "--json"))
+    known = calibration()
+    assert record["calibrated_on"] == {"clean": known.clean, "suspects": known.suspects}
+    assert f"rests on {known.clean} clean and {known.suspects} planted models" in scan_text(record)
+
+
 def test_a_line_of_json_for_each_model_and_the_worst_exit_code(three: tuple[Any, list[dict[str, Any]]]) -> None:
     run, records = three
     assert run.returncode == 3
     assert [r["verdict"] for r in records] == ["nothing found", "refused", "a trigger exists"]
     assert [Path(r["model"]).name for r in records] == ["honest", "refused", "poisoned"]
     honest, refused, poisoned = records
+    assert poisoned["calibrated_on"] is None  # --nats says what counts
     assert (honest["triggers"], poisoned["strongest"]) == ([], None)
     assert "pytorch_model.bin" in refused["reason"]
     assert (poisoned["rows"], poisoned["rows_walked"], poisoned["clean_texts"]) == (57, 51, 120)

@@ -20,6 +20,7 @@ from mbtsad_core.config import RuntimeConfig, ScanConfig, to_dict
 from mbtsad_core.data import NO_LABELS, Columns, Dataset, read_unlabeled, stratified_subset
 from mbtsad_core.errors import BadData, BadOutput, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models import demo
+from mbtsad_core.scanning.calibrated import calibration
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Finding, ScanReport
 from mbtsad_core.scanning.model_scan import scan
 from mbtsad_core.service.provenance import about_data, about_model, made_of
@@ -74,10 +75,13 @@ def scan_source(
     if request.clean_amount is not None:
         clean = stratified_subset(clean, request.clean_amount, request.config.seed)
     report = yield from scan(suspect, clean, request.config, labeled=labeled, stopped=stopped)
+    known = calibration()
+    rests_on = {"clean": known.clean, "suspects": known.suspects} if request.config.nats is None else None
     used = {"model": about_model(suspect, source), "clean": about_data(data, request.clean, len(clean))}
     notes = [*suspect.notes, *data.notes]
     settings = to_dict(request.config)
-    return about | report_dict(report) | {"settings": settings, "notes": notes} | made_of(used)
+    more = {"calibrated_on": rests_on, "settings": settings, "notes": notes}
+    return about | report_dict(report) | more | made_of(used)
 
 
 def _texts(request: ScanRequest, labels: Sequence[str]) -> tuple[Dataset, bool]:

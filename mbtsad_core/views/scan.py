@@ -72,6 +72,11 @@ def _about(record: Mapping[str, Any]) -> list[str]:
         f"{record['clean_texts']} clean texts, {labels}{right}; {record['held_out_texts']} held out. "
         f"{duration(record['seconds'])}."
     ]
+    if known := record["calibrated_on"]:
+        said.append(
+            f"  What counts as a trigger rests on {known['clean']} clean and {known['suspects']} planted models: see "
+            "docs/scan.md for how often it is right."
+        )
     if record["not_looked_at"]:
         said.append(f"  Not looked at: {printable('; '.join(record['not_looked_at']), 1000)}.")
     return said + [f"  Note: {printable(note, 1000)}" for note in record["notes"]]
