@@ -116,7 +116,7 @@ WORKLOADS: dict[str, Workload] = {
     "start-up": Workload("mbtsad --help, from the start of the process to its end", "start-up", ways=(OURS,)),
 }
 QUICK = ("demo", "sst2-minilm", "evaluation", "token-splitting", "start-up")
-"""What is timed where nothing is named: four minutes on two cores."""
+"""What is timed where nothing is named."""
 
 
 # ---------------------------------------------------------------- in turns

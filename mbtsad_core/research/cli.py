@@ -194,7 +194,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 def run_benchmark(args: argparse.Namespace) -> int:
     """Time our work beside the same work done the plain way: the library's Trainer with eager attention, padded as its
-    example pads and to the batch. The ways take turns, each in a process of its own, and medians count; four minutes on
+    example pads and to the batch. The ways take turns, each in a process of its own, and medians count; some minutes on
     two cores, ten with --full. Ratios above 1: ours is better."""
     from mbtsad_core.research import benchmark, scaling
 
