@@ -33,13 +33,14 @@ window.addEventListener("popstate", () => {
 });
 new MutationObserver(nameStep).observe(document.documentElement, {subtree: true, attributeFilter: ["aria-selected"]});
 
-// Gradio takes the theme from the address; what was chosen holds in this browser.
+// What was chosen holds in this browser. Gradio takes the theme from the address, before this script is there.
 function keepTheme(dark) {
   localStorage.setItem("mbtsad-theme", dark ? "dark" : "light");
   putTheme();
 }
 function putTheme() {
   const theme = localStorage.getItem("mbtsad-theme"), url = new URL(location.href);
+  if (theme) document.body?.classList.toggle("dark", theme === "dark");
   if (!theme || url.searchParams.get("__theme") === theme) return;
   url.searchParams.set("__theme", theme);
   history.replaceState(null, "", url);
