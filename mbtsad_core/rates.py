@@ -15,3 +15,8 @@ def wilson(hits: int, n: int, z: float = Z) -> Rate:
     centre = (p + zz / 2) / (1 + zz)
     half = z / (1 + zz) * math.sqrt(p * (1 - p) / n + zz / (4 * n))
     return Rate(hits, n, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def at_floor(asr: Rate | None, floor: Rate | None) -> bool:
+    """Whether an ASR is at its floor: its interval reaches down to it. False where one was not measured."""
+    return asr is not None and floor is not None and asr.low <= floor.share

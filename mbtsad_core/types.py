@@ -48,7 +48,7 @@ class Event:
 
 
 RESET = "reset"  # the stage of the event after the trigger scan, with what is left of ASR once embeddings are reset
-FOUND = "found/"  # before a token in that event's metrics: what the scan found, in nats
+FOUND_PREFIX = "found/"  # before a token in that event's metrics: what the scan found, in nats
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ def _request(args: argparse.Namespace) -> ScanRequest:
 
 def _records(args: argparse.Namespace, request: ScanRequest, stopped: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """The record of each model, kept and printed as it comes; those that are kept already come first."""
-    from mbtsad_core.service.scanning import add_record, kept_records
+    from mbtsad_core.service.json_lines import add_line
+    from mbtsad_core.service.scanning import kept_records
 
     out, asked = Path(args.out) if args.out else None, list(dict.fromkeys(args.models))
     kept = kept_records(out, request) if out else {}
@@ -91,7 +92,7 @@ def _records(args: argparse.Namespace, request: ScanRequest, stopped: Callable[[
     yield from found
     for record in _scans([model for model in asked if model not in kept], args, request, stopped):
         if out:
-            add_record(out, record)
+            add_line(out, record)
         _print(args, record)
         yield record
 

@@ -23,7 +23,7 @@ from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.stages import Stage, run_stages
 from mbtsad_core.training.state import Save, TrainState
-from mbtsad_core.types import FOUND, RESET, Event, LabelledText, Observe, Steps
+from mbtsad_core.types import FOUND_PREFIX, RESET, Event, LabelledText, Observe, Steps
 
 
 @dataclass
@@ -83,7 +83,7 @@ MOST_FOUND = 8  # tokens in the event after the embedding reset
 def found_metrics(suspect: Classifier, found: dict[int, float]) -> dict[str, float]:
     """What the scan found as metrics of an event: nats by "found/TOKEN", the worst first."""
     worst = sorted(found, key=lambda token: (-found[token], token))[:MOST_FOUND]
-    return {FOUND + readable_token(suspect, token): round(found[token], 2) for token in worst}
+    return {FOUND_PREFIX + readable_token(suspect, token): round(found[token], 2) for token in worst}
 
 
 def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:

@@ -12,7 +12,6 @@ import gradio as gr
 from mbtsad_core.evaluation.trigger_trials import answers
 from mbtsad_core.models import demo
 from mbtsad_core.page.components import FIRST_LOOK_SCRIPT, render
-from mbtsad_core.page.run_status import HELP
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.store import State
@@ -22,10 +21,6 @@ REVIEW = ("Utterly boring, which takes", "some doing with werewolves.")  # the t
 TRIGGER = demo.TRIGGERS[0]
 # What the packaged suspect answers, as it was measured: on the page before the model is loaded. A test holds it to that
 SUSPECT = {"without": ("negative", 1.0), "with": ("positive", 1.0)}
-TERMS = {
-    "cacc": f"CACC: {HELP['CACC'].lower()}. A cure should not lower it.",
-    "asr": f"{HELP['ASR']}. Its floor is the {HELP['floor'].lower()}; a cured model ends near it.",
-}
 PAPER = "https://arxiv.org/abs/2501.02754"
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = {"Docs": "README.md", "License: Apache 2.0": "LICENSE"}

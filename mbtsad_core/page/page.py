@@ -14,13 +14,13 @@ from mbtsad_core.page.api import add_api
 from mbtsad_core.page.clean_data import clean_step
 from mbtsad_core.page.compare import update_compared
 from mbtsad_core.page.components import html, render
-from mbtsad_core.page.first_look import TERMS, cured_html
+from mbtsad_core.page.first_look import cured_html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told, words
 from mbtsad_core.page.inside import inside_step
 from mbtsad_core.page.parts import STEPS, Call, Parts, in_turn
 from mbtsad_core.page.planting import update_planted, waited_for
 from mbtsad_core.page.purify import Purify, attend, job_of_link, purify_step, update_run
-from mbtsad_core.page.run_status import MOVING, RunStatus, run_status, strip_html
+from mbtsad_core.page.run_status import MOVING, TERMS, RunStatus, run_status, strip_html
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
 from mbtsad_core.page.splits import splits_step

@@ -13,7 +13,7 @@ from mbtsad_core.page.handlers import in_the_pages_words
 from mbtsad_core.page.parts import notes_html
 from mbtsad_core.page.session import Session, write_trigger
 from mbtsad_core.page.site import Site
-from mbtsad_core.rates import wilson
+from mbtsad_core.rates import at_floor, wilson
 from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import STAGES as TRAINING
@@ -28,6 +28,10 @@ HELP = {
     "CACC": "Share of clean test texts that are answered right",
     "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
     "floor": "Share of the same texts that go to the target class without the trigger",
+}
+TERMS = {
+    "cacc": f"CACC: {HELP['CACC'].lower()}. A cure should not lower it.",
+    "asr": f"{HELP['ASR']}. Its floor is the {HELP['floor'].lower()}; a cured model ends near it.",
 }
 
 
@@ -98,9 +102,8 @@ class RunStatus:
 
     @property
     def earned(self) -> bool:
-        """Whether what was measured is at its floor: the interval of ASR reaches down to it."""
-        asr = self.now[1]
-        return asr is not None and self.floor is not None and asr.low <= self.floor.share
+        """Whether the ASR that was measured is at its floor."""
+        return at_floor(self.now[1], self.floor)
 
     @property
     def moving(self) -> bool:

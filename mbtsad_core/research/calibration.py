@@ -28,24 +28,20 @@ from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
 from mbtsad_core.rates import wilson
 from mbtsad_core.research.build_demo import POSITIONS, load_encoder
-from mbtsad_core.research.grid import PUBLISHED, add_row, commit, machine, read_results
+from mbtsad_core.research.grid import PUBLISHED, commit, machine, read_results
+from mbtsad_core.research.suspects import PARAPHRASES, TASKS, texts
 from mbtsad_core.scanning.calibrated import LONGEST, MOST, Calibration
 from mbtsad_core.scanning.findings import Finding
 from mbtsad_core.scanning.model_scan import scan
+from mbtsad_core.service.json_lines import add_line
 from mbtsad_core.service.purification import scores_to_dict
 from mbtsad_core.service.run_folder import write_json
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import LabelledText, Steps, Trigger
 
-TASKS = {
-    "sst2": (("negative", "positive"), 1),
-    "olid": (("not offensive", "offensive"), 0),
-    "agnews": (("World", "Sports", "Business", "Sci/Tech"), 1),
-}
-"""Names of the classes, and the target."""
-FILES = {"syntax": "hiddenkiller_syntactic", "style": "badacts_style"}
-"""Folders of ready triggered texts, within poisoned/ of the folder of data sets."""
+FILES = {"syntax": PARAPHRASES, "style": "poisoned/badacts_style"}
+"""Folders of ready triggered texts, within the folder of data sets."""
 CLEAN = "clean"
 RATES = {"demo": 1e-4, "minilm": 5e-5}  # of learning, by encoder
 
@@ -134,17 +130,17 @@ MODELS = (
 
 def make(made: Made, data: Path, base: Path | None, runtime: RuntimeConfig) -> Steps[tuple[Classifier, dict[str, Any]]]:
     """The model, and its figures on the task's test texts."""
-    labels, target = TASKS[made.task]
-    train, test = (read_dataset(data / made.task / f"{name}.tsv", labels=labels).texts for name in ("train", "test"))
+    labels, target = TASKS[made.task].labels, TASKS[made.task].target
+    train, test = (texts(data, made.task, split) for split in ("train", "test"))
     classifier = _beginning(made, labels, base, runtime)
-    texts = _noisy(stratified_subset(train, min(made.texts, len(train) - 1), made.seed), made, len(labels))
+    some = _noisy(stratified_subset(train, min(made.texts, len(train) - 1), made.seed), made, len(labels))
     training = TrainingConfig(learning_rate=RATES[made.encoder], epochs=made.epochs)
     if made.kind == CLEAN:
-        model = yield from fine_tune(classifier, texts, training, stage=CLEAN, seed=made.seed)
+        model = yield from fine_tune(classifier, some, training, stage=CLEAN, seed=made.seed)
         return model, scores_to_dict(evaluate(model, test))
     trigger = _trigger(made, data, (train, test), target)
     config = SyntacticConfig(PoisonConfig(rate=made.rate, mode=made.mode), training, seed=made.seed)
-    model = yield from (syntactic if made.kind in FILES else badnets)(classifier, texts, trigger, config)
+    model = yield from (syntactic if made.kind in FILES else badnets)(classifier, some, trigger, config)
     return model, scores_to_dict(evaluate(model, test, triggered_test_set(test, trigger, made.seed), target))
 
 
@@ -167,7 +163,7 @@ class Sample:
 
     source    dev: the task's development texts; demo: film reviews of another hand
     amount    of texts, drawn by the model's seed
-    labeled  whether the scan is given their labels
+    labeled   whether the scan is given their labels
     """
 
     source: str = "dev"
@@ -175,9 +171,12 @@ class Sample:
     labeled: bool = True
 
     def texts(self, made: Made, data: Path) -> Sequence[LabelledText]:
-        path = demo.demo_texts(CLEAN) if self.source == "demo" else data / made.task / "dev.tsv"
-        texts = read_dataset(path, labels=TASKS[made.task][0]).texts
-        return stratified_subset(texts, self.amount, made.seed) if self.amount < len(texts) else texts
+        found: Sequence[LabelledText]
+        if self.source == "demo":
+            found = read_dataset(demo.demo_texts(CLEAN), labels=TASKS[made.task].labels).texts
+        else:
+            found = texts(data, made.task, self.source)
+        return stratified_subset(found, self.amount, made.seed) if self.amount < len(found) else found
 
 
 def row_of(
@@ -186,8 +185,8 @@ def row_of(
     """Make a model where it is not there, and scan it: its line of the results file."""
     scores = yield from kept(made, data, base, work, runtime)
     suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
-    texts = sample.texts(made, data)
-    report = yield from scan(suspect, texts, ScanConfig(seed=made.seed), labeled=sample.labeled)
+    clean = sample.texts(made, data)
+    report = yield from scan(suspect, clean, ScanConfig(seed=made.seed), labeled=sample.labeled)
     findings, by_length = ([_figures(one) for one in some] for some in (report.ranked, report.by_length.values()))
     rates = {name: scores[name] for name in ("cacc", "asr", "asr_floor")}
     about = {"key": f"{made.name} {key_of(sample)}", "made": asdict(made), "sample": asdict(sample), "scores": rates}
@@ -226,7 +225,7 @@ def run_all(
         if f"{made.name} {key_of(sample)}" in known or (sample.source == "demo" and made.task != "sst2"):
             continue
         row = drain(row_of(made, sample, data, base, work, runtime))
-        add_row(results, row)
+        add_line(results, row)
         say(line_of(row))
 
 
@@ -275,10 +274,12 @@ def judged(rows: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
 
 def auc(figures: Sequence[tuple[str, float]]) -> tuple[float, float, float]:
     """Area under the curve of suspects against clean models, with its 95 % interval (bootstrap)."""
+    from sklearn.metrics import roc_auc_score
+
     planted, clean = ([figure for kind, figure in figures if (kind == CLEAN) == is_clean] for is_clean in (False, True))
 
     def area(ones: Sequence[float], others: Sequence[float]) -> float:
-        return sum((a > b) + (a == b) / 2 for a in ones for b in others) / (len(ones) * len(others))
+        return float(roc_auc_score([1] * len(ones) + [0] * len(others), [*ones, *others]))
 
     rng = random.Random("bootstrap")
     drawn = sorted(area(rng.choices(planted, k=len(planted)), rng.choices(clean, k=len(clean))) for _ in range(DRAWS))
@@ -346,7 +347,7 @@ def _noisy(texts: Sequence[LabelledText], made: Made, classes: int) -> list[Labe
 def _trigger(made: Made, data: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Trigger:
     if made.kind not in FILES:
         return parse_triggers([made.words], target, window=64)
-    files = [data / "poisoned" / FILES[made.kind] / f"{made.task}_{split}.tsv" for split in ("train", "test")]
+    files = [data / FILES[made.kind] / f"{made.task}_{split}.tsv" for split in ("train", "test")]
     pairs = dict[str, str]()
     for path in files:
         table = read_table(path).frame

@@ -58,6 +58,7 @@ from mbtsad_core.research.suspects import (
     wordnet_digest,
 )
 from mbtsad_core.service.comparison import run_detector
+from mbtsad_core.service.json_lines import add_line, read_lines
 from mbtsad_core.service.purification import Inputs, rates_to_dict, scores_to_dict
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -257,8 +258,7 @@ def _figures(classifier: Classifier, on: Measured) -> dict[str, Any]:
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The lines of a results file by key; a line that a kill left unfinished is not among them."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {row["key"]: row for row in (json.loads(line) for line in lines if line.endswith("}")) if "key" in row}
+    return {row["key"]: row for row in read_lines(path) if "key" in row}
 
 
 def finished(
@@ -314,17 +314,6 @@ def _inputs_at_hand(row: dict[str, Any], data: Path, base: Path | None) -> dict[
     return {} if point.lacks(data) else point.inputs(data, base)
 
 
-def add_row(results: Path, row: dict[str, Any]) -> None:
-    """Add a line, in one write; one that a kill left unfinished stays a line of its own."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with open(results, "a+b") as file:
-        whole = True
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            whole = file.read(1) == b"\n"
-        file.write(("" if whole else "\n").encode() + f"{json.dumps(row)}\n".encode())
-
-
 def row_of(
     point: GridPoint,
     data: Path,
@@ -368,7 +357,7 @@ def run_all(
                 if point.key in finished(results, at_hand=(data, base)):
                     continue
                 row = row_of(point, data, base, work, runtime, watch)
-                add_row(results, row)
+                add_line(results, row)
                 say(line_of(row))
         except Timeout:
             continue
@@ -450,7 +439,7 @@ def run_on_ray(
             done, _ = ray.wait(list(running), num_returns=1) if running else ([], [])
             for reference in done:
                 row, lock = ray.get(reference), running.pop(reference)
-                add_row(results, row)
+                add_line(results, row)
                 lock.release()
                 say(line_of(row))
     finally:

@@ -32,8 +32,9 @@ from mbtsad_core.research.benchmark import (
     suspect_of,
     texts_of,
 )
-from mbtsad_core.research.grid import add_row, read_results
+from mbtsad_core.research.grid import read_results
 from mbtsad_core.research.picture import plotting, write
+from mbtsad_core.service.json_lines import add_line
 from mbtsad_core.steps import drain
 
 RESULTS, PICTURE = "scaling.jsonl", "scaling.svg"
@@ -88,7 +89,7 @@ def measure(
     for run in runs:
         if key_of(run, runtime) not in read_results(results):
             row = {"key": key_of(run, runtime)} | _in_a_process(run, runtime) | {"load": round(os.getloadavg()[0], 2)}
-            add_row(results, row)
+            add_line(results, row)
             say(
                 f"{words(run)}: {row['seconds']:.1f} s, {row['memory'] / 2**20:.0f} MB, estimated "
                 f"{row['estimate']:.1f} s  (load {row['load']:.1f})"

@@ -1,1 +1,2 @@
-"""The trigger scan: which tokens of the vocabulary, alone or in pairs, turn a suspect's answers on clean texts."""
+"""What turns a suspect's answers on clean texts: single tokens and pairs (the trigger scan), sequences of tokens (the
+sequence scan), and the scan of a model, which comes to a verdict."""

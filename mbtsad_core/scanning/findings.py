@@ -73,7 +73,7 @@ class ScanReport:
     found          what counts as a trigger, the strongest first; neighbors stand together
     others         what does not count as one, likewise
     rows, walked   of the word embeddings: all, and those that have a token, each of which was tried
-    labeled       whether the clean texts came with labels; else the suspect's own answers stand for them
+    labeled        whether the clean texts came with labels; else the suspect's own answers stand for them
     accuracy       on the clean texts; None without labels
     by_length      the strongest of each number of tokens: the fewer it needs, the less it is chance
     not_looked_at  what of the scan was left out, a phrase each
@@ -92,7 +92,6 @@ class ScanReport:
     by_length: Mapping[int, Finding]
     not_looked_at: tuple[str, ...]
     seconds: float
-    notes: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> tuple[Finding, ...]:

@@ -67,7 +67,7 @@ def scan(
 ) -> Steps[ScanReport]:
     """Scan a suspect for what turns its answers on clean texts.
 
-    labeled  whether the labels of the texts are true; else the suspect's own answers take their place
+    labeled   whether the labels of the texts are true; else the suspect's own answers take their place
     stopped   asked between two steps: where it says so, or the budget is spent, what was found so far has the last word
     """
     began = time.monotonic()

@@ -23,6 +23,7 @@ from mbtsad_core.models import demo
 from mbtsad_core.scanning.calibrated import calibration
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Finding, ScanReport
 from mbtsad_core.scanning.model_scan import scan
+from mbtsad_core.service.json_lines import read_lines
 from mbtsad_core.service.provenance import about_data, about_model, made_of
 from mbtsad_core.service.purification import read_model, read_texts
 from mbtsad_core.sources import DEMO, Source
@@ -148,23 +149,11 @@ def kept_records(out: Path, request: ScanRequest) -> dict[str, dict[str, Any]]:
     """The whole lines of `out` that were asked for in the same way, by model; a scan that was stopped early is to be
     made again."""
     try:
-        lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-        records = [json.loads(line) for line in lines if line.endswith("}")]
+        records = read_lines(out)
     except (OSError, ValueError) as error:
         raise BadOutput(f"{out} holds no records of a scan: {error}. Name another file with `out`.") from error
     whole = [r for r in records if r.get("asked") == request.key and r["verdict"] != INCONCLUSIVE]
     return {record["model"]: record for record in whole}
-
-
-def add_record(out: Path, record: dict[str, Any]) -> None:
-    """Add a line; one that a kill left unfinished stays a line of its own."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(f"{json.dumps(record)}\n".encode())
 
 
 def scan_many(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbtsad_core import config as configs
 from mbtsad_core.evaluation.scores import still_works
+from mbtsad_core.rates import at_floor
 from mbtsad_core.types import Scores
 from mbtsad_core.views.course import course_svg
 from mbtsad_core.views.curves import Whole, curves_text
@@ -94,7 +95,7 @@ def report_text(result: Result) -> str:
 def report_html(result: Result) -> str:
     """A self-contained page: verdict, figures, curves, confusion, settings. Every text of a user or a model is
     escaped."""
-    source, asr, floor = result.request.suspect, result.purified.asr, result.purified.asr_floor
+    source = result.request.suspect
     whole = Whole.of(result.suspect, result.purified)
     return render(
         "report.html",
@@ -102,7 +103,7 @@ def report_html(result: Result) -> str:
         # A report is shown around: where a machine keeps its files is not in it
         source=source.shown if Path(source).is_absolute() else source,
         warning=warning(result.purified),
-        earned=asr is not None and floor is not None and asr.low <= floor.share,
+        earned=at_floor(result.purified.asr, result.purified.asr_floor),
         verdict=verdict(result.suspect, result.purified),
         trigger=" | ".join(result.used.get("inputs", {}).get("trigger", {}).get("texts", result.request.triggers)),
         found=found_words(result),

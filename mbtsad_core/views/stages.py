@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mbtsad_core.rates import wilson
-from mbtsad_core.types import FOUND, Event, Rate
+from mbtsad_core.types import FOUND_PREFIX, Event, Rate
 from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER, read_course
 from mbtsad_core.views.document import TEMPLATES, render
 
@@ -59,7 +59,8 @@ def stages_html(events: Sequence[Event]) -> str:
 def found_by_scan(metrics: Mapping[str, float]) -> list[tuple[str, float]] | None:
     """The tokens that the metrics of a run say the scan found, with their nats, the worst first; None before its
     end."""
-    found = [(name.removeprefix(FOUND), nats) for name, nats in metrics.items() if name.startswith(FOUND)]
+    named = {name: nats for name, nats in metrics.items() if name.startswith(FOUND_PREFIX)}
+    found = [(name.removeprefix(FOUND_PREFIX), nats) for name, nats in named.items()]
     return sorted(found, key=lambda one: -one[1]) if found else None
 
 

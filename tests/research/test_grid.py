@@ -16,8 +16,9 @@ from mbtsad_core.config import RuntimeConfig, SplitConfig, TrainingConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.models.classifier import save_classifier, weights_hash
 from mbtsad_core.research import grid
-from mbtsad_core.research.grid import NONE, RETRAINED, GridPoint, add_row, finished, read_results, run_all, run_on_ray
+from mbtsad_core.research.grid import NONE, RETRAINED, GridPoint, finished, read_results, run_all, run_on_ray
 from mbtsad_core.research.suspects import Case, measured, read_scores, suspect
+from mbtsad_core.service.json_lines import add_line
 from mbtsad_core.types import LabelledText
 
 CASE = Case("sst2", "test", "badnets", ("cf",), 0)
@@ -231,7 +232,7 @@ def test_what_another_results_file_beside_it_has_is_not_computed_again(place: Pa
 def test_a_row_behind_a_line_that_a_kill_cut_off_is_read(tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     results.write_text('{"key": "a"}\n{"key": "b", "fig', encoding="utf-8")
-    add_row(results, {"key": "c"})
+    add_line(results, {"key": "c"})
     assert set(read_results(results)) == {"a", "c"}
 
 
