@@ -50,6 +50,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+CUT = "Connection errored out"  # what Gradio's client says of an answer that is cut off as a visitor leaves the page
 CLOSED = r"AbortError: signal is aborted without reason"  # what Gradio's client says of a stream when its tab closes
 
 

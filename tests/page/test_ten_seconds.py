@@ -29,18 +29,26 @@ def test_the_answers_of_the_first_look_are_the_suspects() -> None:
 
 
 def test_the_answer_turns_without_a_click_and_back_with_one(visits: Visits) -> None:
-    arrived = time.monotonic()
-    page = visits.visitor(wait=False)
+    page = visits.visitor().context.new_page()
+    page.clock.install()
+    page.goto(visits.url)
     look = page.locator("#first-look")
-    expect(look.locator(".verdict")).to_contain_text("positive", timeout=5000)
-    assert time.monotonic() - arrived < 5.0
+    expect(look.locator(".verdict")).to_contain_text("positive")
     expect(look.locator(".word")).to_be_visible()
     look.locator("button").focus()
     page.keyboard.press("Enter")
     expect(look.locator(".verdict")).to_contain_text("negative")
     expect(look.locator(".word")).to_be_hidden()
-    page.wait_for_timeout(2000)  # the word that comes by itself comes once
+    page.clock.fast_forward(10_000)  # the word that comes by itself comes once
     expect(look.locator(".verdict")).to_contain_text("negative")
+
+
+@pytest.mark.slow
+def test_the_answer_turns_within_five_seconds_of_arrival(visits: Visits) -> None:
+    arrived = time.monotonic()
+    page = visits.visitor(wait=False)
+    expect(page.locator("#first-look .verdict")).to_contain_text("positive", timeout=5000)
+    assert time.monotonic() - arrived < 5.0
 
 
 def test_cacc_and_asr_are_explained_where_they_stand(visits: Visits) -> None:
