@@ -54,7 +54,8 @@ def cured_words(site: Site) -> str:
     left = (
         f"{duration(status.seconds_left)} left" if status.seconds_left is not None else "some two minutes on two cores"
     )
-    return f"This server is curing the suspect now, for all visitors: {left}. Step 4 shows it as it goes."
+    does = "cures the suspect next" if status.state is State.QUEUED else "is curing the suspect now"
+    return f"This server {does}, for all visitors: {left}. Step 4 shows it as it goes."
 
 
 def cured_html(site: Site) -> str:

@@ -18,6 +18,7 @@ from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import WrongState
 from mbtsad_core.page.api import purify_cancel
 from mbtsad_core.page.demo_run import digest, make_demo_run
+from mbtsad_core.page.first_look import cured_words
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Request
@@ -68,6 +69,17 @@ def test_nobody_stops_it(tmp_path: Path) -> None:
         with pytest.raises(WrongState, match="all visitors"):
             purify_cancel(site, site.demo)
         assert runner.status(site.demo).state is State.QUEUED
+
+
+def test_the_page_says_whether_it_waits_or_runs(tmp_path: Path) -> None:
+    with Waiting(tmp_path) as runner:
+        site = Site(tmp_path, runner)
+        make_demo_run(site)
+        assert cured_words(site).startswith("This server cures the suspect next, for all visitors: ")
+        runner.store.claim()
+        assert cured_words(site).startswith("This server is curing the suspect now, for all visitors: ")
+        runner.store.fail(site.demo, "lost")
+        assert cured_words(site).endswith("Run it yourself.")
 
 
 def test_where_jobs_need_a_caller_there_is_none(tmp_path: Path) -> None:
