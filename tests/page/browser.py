@@ -50,8 +50,8 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-CUT = "Connection errored out"  # what Gradio's client says of an answer that is cut off as a visitor leaves the page
-CLOSED = r"AbortError: signal is aborted without reason"  # what Gradio's client says of a stream when its tab closes
+# What Gradio's client says of a stream that is cut off as a visitor closes the tab, and as they leave for another page
+CLOSED = r"AbortError: signal is aborted without reason|Connection errored out"
 
 
 class Visits:

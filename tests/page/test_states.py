@@ -310,7 +310,7 @@ def test_hosting_without_background_jobs(
     root = tmp_path / "jobs"
     with serving(root) as url:
         visits = Visits(browser, url, root)
-        id = visits.store.create(request(suspect_dir, tmp_path, epochs=8).to_dict())
+        id = visits.store.create(request(suspect_dir, tmp_path, epochs=40).to_dict())
         page = visits.visitor(f"?job={id}")
         expect(page.locator("#job-panel h3")).to_have_text(re.compile("Running|Queued"))
         expect(page.locator("#job-panel")).to_contain_text("This host has no background jobs: keep the page open.")
