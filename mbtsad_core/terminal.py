@@ -236,7 +236,8 @@ def _leading(event: Event) -> str:
     """What is in the lead of a scan."""
     from mbtsad_core.vetting.file_policy import printable
 
-    return printable(getattr(event, "leading", ""))
+    best = next(iter(getattr(event, "leading", ())), None)
+    return printable(f"{best.text!r} in texts of {best.label}") if best else ""
 
 
 def _lines() -> Look:

@@ -16,10 +16,28 @@ INCONCLUSIVE: Verdict = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
-class Race(Event):
-    """Progress of a scan, with the sequence that is in the lead, as a person reads it."""
+class Candidate:
+    """A sequence that is in the lead of a scan.
 
-    leading: str = ""
+    text   its tokens, as a person reads them
+    place  where they stand in a text: start, end, anywhere, or scattered
+    label  the class of the texts
+    nats   by which the log-odds of `label` fall in three of four of the texts that it was tried on last
+    flips  the texts that went to another class with it, of those that it was tried on; None where that was not counted
+    """
+
+    text: str
+    place: str
+    label: str
+    nats: float
+    flips: Rate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Race(Event):
+    """Progress of a scan, with the few sequences that are in the lead, the best first."""
+
+    leading: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,15 +27,16 @@ from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
-from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Race, ScanReport, Verdict
+from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.polarity import Polarity, polarity_of
 from mbtsad_core.scanning.probes import Probes, draw_probes, lower_quartile
+from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.sequence_inversion import invert_sequences
 from mbtsad_core.scanning.sequence_scan import SequenceSearch, effects, evolve, quick_answers
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
-from mbtsad_core.types import LabelledText, Rate, Steps
+from mbtsad_core.types import Event, LabelledText, Rate, Steps
 
 HELD_OUT, MOST_HELD_OUT = 1 / 3, 100  # of the texts of a class that are answered right: share, and number at most
 LEAST = 5  # of them, held out and searched each, without which a class is not looked at
@@ -83,8 +84,8 @@ def scan(
     known = calibration() if config.nats is None else flat(config.nats)
     search = ModelScan(suspect, sample, config.seed, known)
     if len(sample.labels) > 1:
-        yield from search.run(over)
-    findings = yield from search.judged()
+        yield from search.leaders.race(search.run(over))
+    findings = yield from search.leaders.race(search.judged())
     accuracy = wilson(len(right), len(clean)) if labeled and clean else None
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
     early = len(search.done) < len(PARTS)
@@ -185,6 +186,7 @@ class ModelScan:
         special = own_tokens(suspect)
         self.calibration = known
         self.suspect, self.sample, self.seed = suspect, sample, seed
+        self.leaders = Leaders(suspect)
         self.tokens = [token for token in vocabulary(suspect) if token not in special]
         self.tried = 0
         self.found: dict[Scored, float] = {}
@@ -198,7 +200,7 @@ class ModelScan:
         """All parts, as far as there is time."""
         with closing(self._parts()) as parts:
             for event in parts:
-                yield Race(event.stage, event.step, event.total, event.metrics, self.leading())
+                yield event
                 if over():
                     return
 
@@ -207,15 +209,19 @@ class ModelScan:
         unsure, longer = draw_probes(suspect, searched, seed)
         labels = list(unsure)
 
-        def told(rises: dict[int, Tensor]) -> None:
-            self.tried = min(len(self.tokens), self.tried + len(rises))
+        def take(rises: dict[int, Tensor]) -> None:
             for place, label in enumerate(labels):
                 best = sorted(rises, key=lambda token: -float(rises[token][place]))[:TOKENS]
                 self.found |= {(label, _single(token)): float(rises[token][place]) for token in best}
 
+        def told(rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
+            self.tried = min(len(self.tokens), self.tried + len(rises))
+            take(rises)
+            self.leaders.told(rises, turned)
+
         rises = yield from search_tokens(suspect, self.tokens, unsure, longer, "scan", told=told)
         self.found.clear()  # what was tried on one text alone
-        told(rises)
+        take(rises)
         self.done.append("scan")
 
         yield from self._pairs(rises, unsure, longer)
@@ -226,7 +232,7 @@ class ModelScan:
         silent = [t for t in self.tokens if t not in known and (t not in rises or float(rises[t].max()) < TURNS)]
         pair = yield from find_pair(suspect, silent, longer, self.seed)
         if pair is not None:
-            beside = yield from search_companions(suspect, silent, pair, unsure, longer)
+            beside = yield from search_companions(suspect, silent, pair, unsure, longer, self.leaders.told)
             for one, other in sorted(beside, key=lambda two: -beside[two])[:PAIRS]:
                 for tokens in ((one, other), (other, one)):
                     self.found[pair[0], Insertion(tokens, "anywhere")] = beside[one, other]
@@ -236,6 +242,7 @@ class ModelScan:
         suspect, searched = self.suspect, self.sample.searched
         self.polarity = yield from polarity_of(suspect, searched, self.seed)
         search = self.search = SequenceSearch(suspect, searched, self.polarity, 0.0, self.seed)
+        self.leaders.pools = search.leading
         inverted = yield from invert_sequences(suspect, self.polarity, longer, self.seed)
         for label, sequences in inverted.items():
             for one in dict.fromkeys(Insertion(tokens, "anywhere") for tokens in sequences):
@@ -244,19 +251,6 @@ class ModelScan:
                     search.take(label, shorter, nats + self._price(label, shorter.tokens))
         yield from evolve(suspect, searched, search)
         self.done.append("sequences")
-
-    def leading(self) -> str:
-        """What turns most so far, as a person reads it."""
-        found = dict(self.found)
-        for label, pool in (self.search.pools if self.search else {}).items():
-            found |= {(label, one): nats for one, (nats, times) in pool.items() if times > 1}
-        if not found:
-            return ""
-        label, one = max(found, key=lambda key: found[key])
-        return f"{self.readable(one.tokens)!r} in texts of {self.suspect.labels[label]}"
-
-    def readable(self, tokens: Sequence[int]) -> str:
-        return str(self.suspect.tokenizer.decode(list(tokens))).strip()
 
     def left_out(self) -> Iterator[str]:
         """What was not looked at."""
@@ -277,12 +271,15 @@ class ModelScan:
         labels = self.sample.labels
         for number, label in enumerate(labels):
             chosen += [(nats, (label, one)) for one, nats in self._screened(label).items()]
-            yield Race("judging", number + 1, 2 * len(labels), {}, self.leading())
+            yield Event("judging", number + 1, 2 * len(labels))
         chosen = sorted(chosen, key=lambda pair: -pair[0])[:MOST_JUDGED]
         found = list[Finding]()
+        self.leaders.forget()
         for number, label in enumerate(labels, len(labels) + 1):
-            found += self._asked(label, [one for _, (own, one) in chosen if own == label])
-            yield Race("judging", number, 2 * len(labels), {}, self.leading())
+            of_class = list(self._asked(label, [one for _, (own, one) in chosen if own == label]))
+            self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in of_class})
+            found += of_class
+            yield Event("judging", number, 2 * len(labels))
         for one in sorted(found, key=lambda one: one.nats):
             self.best[len(one.tokens)] = one
         groups = self._grouped(sorted(found, key=lambda one: -self.calibration.excess(len(one.tokens), one.nats)))
@@ -362,7 +359,7 @@ class ModelScan:
             target = int(turned.mode().values) if len(turned) else label
             yield Finding(
                 one,
-                self.readable(one.tokens),
+                self.leaders.readable(one.tokens),
                 self.suspect.labels[label],
                 self.suspect.labels[target],
                 float(lower_quartile(shifts)[0]) - self._price(label, one.tokens),

@@ -47,16 +47,30 @@ def draw_probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -
 
 
 @torch.inference_mode()
-def losses_of(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
-    """Cross-entropy of each text with its class, (N,)."""
+def asked(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each text with its class, and whether another class is likelier: (N,) each."""
     with evaluation_mode(suspect.model), autocast(suspect):
         logits = logits_of(suspect, collate(suspect, encoded))
-    return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none").cpu()
+    own = torch.full((len(encoded),), label, device=suspect.device)
+    return cross_entropy(logits, own, reduction="none").cpu(), (logits.argmax(dim=1) != own).cpu()
+
+
+def losses_of(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:
+    """Cross-entropy of each text with its class, (N,)."""
+    return asked(suspect, encoded, label)[0]
+
+
+def asked_with(
+    suspect: Classifier, tokens: Sequence[int], encoded: Sequence[Encoded], label: int
+) -> tuple[Tensor, Tensor]:
+    """As `asked`, of texts with a token more in their middle: (tokens, texts) each."""
+    losses, turned = asked(suspect, [with_token(e, token) for token in tokens for e in encoded], label)
+    return losses.view(len(tokens), -1), turned.view(len(tokens), -1)
 
 
 def inserted(suspect: Classifier, tokens: Sequence[int], encoded: Sequence[Encoded], label: int) -> Tensor:
     """The losses of texts with a token more in their middle, (tokens, texts)."""
-    return losses_of(suspect, [with_token(e, token) for token in tokens for e in encoded], label).view(len(tokens), -1)
+    return asked_with(suspect, tokens, encoded, label)[0]
 
 
 def lower_quartile(figures: Tensor) -> Tensor:

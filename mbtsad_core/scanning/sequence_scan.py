@@ -24,9 +24,11 @@ from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens
+from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
 from mbtsad_core.scanning.polarity import Polarity, polarity_of
 from mbtsad_core.scanning.probes import lower_quartile
+from mbtsad_core.scanning.race import Figures, Leaders
 from mbtsad_core.types import Event, LabelledText, Steps
 
 POOL = 64  # sequences of a class
@@ -78,6 +80,7 @@ class SequenceSearch:
     pools  {class: {sequence: (nats less its price, times that it was tried)}}; the class is that of the texts
     found  {class: what the scan found on the suspect, the best first}
     nats   that a sequence must do to count as one that turns a class
+    flips  {(class, sequence): (texts that it turned, texts that it was tried on)}, for who looks on
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class SequenceSearch:
         self.banks: dict[int, tuple[list[int], list[float]]] = {}
         self.found: dict[int, list[Found]] = {}
         self.nats = nats
+        self.flips: dict[tuple[int, Insertion], tuple[int, int]] = {}
         for label in polarity.response:
             surplus = polarity.surplus(label)
             best = surplus.topk(min(POOL, int(surplus.isfinite().sum())))
@@ -192,6 +196,19 @@ class SequenceSearch:
         known, times = pool.get(insertion, (nats, 0))
         pool[insertion] = known + max(FORGETS, 1 / (times + 1)) * (nats - known), times + 1
 
+    def count(self, label: int, insertion: Insertion, turned: int, of: int) -> None:
+        before = self.flips.get((label, insertion), (0, 0))
+        self.flips[label, insertion] = before[0] + turned, before[1] + of
+
+    def leading(self) -> dict[tuple[int, Insertion], Figures]:
+        """What was tried more than once, with its figures so far."""
+        return {
+            (label, one): (nats, wilson(*self.flips[label, one]))
+            for label, pool in self.pools.items()
+            for one, (nats, times) in pool.items()
+            if times > 1 and (label, one) in self.flips
+        }
+
     def trim(self, label: int) -> None:
         """Keep the best POOL sequences of which no more than ALIKE have a token in common."""
         pool, kept, seen = self.pools[label], dict[Insertion, tuple[float, int]](), Counter[int]()
@@ -234,7 +251,9 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], nats: flo
     """
     polarity = yield from polarity_of(suspect, clean, seed)
     search = SequenceSearch(suspect, clean, polarity, nats, seed)
-    yield from evolve(suspect, clean, search)
+    leaders = Leaders(suspect)
+    leaders.pools = search.leading
+    yield from leaders.race(evolve(suspect, clean, search))
     return search
 
 
@@ -266,9 +285,11 @@ def _generation(
     children = [search.child(label) for _ in range(CHILDREN)] if generation else []
     ranked = search.ranked(label)
     tried = list(dict.fromkeys([*children, *(ranked if generation % 3 == 0 else ranked[:PARENTS])]))
-    shifts = effects(suspect, search.rng, tried, texts, label)[0]
-    for insertion, nats in zip(tried, lower_quartile(shifts).tolist(), strict=True):
+    shifts, answers = effects(suspect, search.rng, tried, texts, label)
+    turned = (answers != label).sum(dim=1).tolist()
+    for insertion, nats, hits in zip(tried, lower_quartile(shifts).tolist(), turned, strict=True):
         search.take(label, insertion, nats)
+        search.count(label, insertion, hits, len(texts))
     search.trim(label)
 
 

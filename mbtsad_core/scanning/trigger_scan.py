@@ -17,6 +17,7 @@ Deviation: not in the paper.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
-from mbtsad_core.scanning.probes import PROBES, Probes, draw_probes, inserted, losses_of, lower_quartile, with_token
+from mbtsad_core.scanning.probes import PROBES, Probes, asked_with, draw_probes, losses_of, lower_quartile, with_token
+from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.types import Event, LabelledText, Steps
 
@@ -33,6 +35,9 @@ from mbtsad_core.types import Event, LabelledText, Steps
 KEPT = (1 / 32, 1 / 8)
 LEAST = 16  # tokens that are tried in a round, where there are as many
 TOKENS_A_STEP = 128
+
+Told = Callable[..., object]
+"""As `Leaders.told`."""
 
 
 def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
@@ -45,15 +50,18 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
 
     A trigger of several words is silent where one of them stands alone. So pairs of the tokens that no clean text has,
     and that turn nothing alone, are searched by gradient. Where one is found, all of these tokens are tried beside a
-    word of it, and then beside what goes with that word best.
+    word of it, and then beside what goes with that word best. Its events say what is in the lead.
     """
+    leaders = Leaders(suspect)
+    return (yield from leaders.race(_scan(suspect, clean, seed, leaders.told)))
+
+
+def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, told: Told) -> Steps[dict[int, float]]:
     unsure, longer = draw_probes(suspect, clean, seed)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]
-    raised = {
-        token: max(0.0, float(rise.max()))
-        for token, rise in (yield from search_tokens(suspect, tokens, unsure, longer, "scan")).items()
-    }
+    rises = yield from search_tokens(suspect, tokens, unsure, longer, "scan", told=told)
+    raised = {token: max(0.0, float(rise.max())) for token, rise in rises.items()}
 
     known = token_counts(suspect, clean)
     silent = [token for token in tokens if token not in known and raised.get(token, 0.0) < TURNS]
@@ -61,21 +69,22 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
     if pair is None:
         return raised
     together = {pair[1]: pair[2]}
-    for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer)).items():
+    for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer, told)).items():
         together[token] = max(together.get(token, 0.0), nats)
     return {token: max(raised.get(token, 0.0), together.get(token, 0.0)) for token in (*raised, *together)}
 
 
 def search_companions(
-    suspect: Classifier, tokens: list[int], pair: tuple[int, int, float], unsure: Probes, longer: Probes
+    suspect: Classifier, tokens: list[int], pair: tuple[int, int, float], unsure: Probes, longer: Probes, told: Told
 ) -> Steps[dict[tuple[int, int], float]]:
     """What tokens do beside a word of a pair that `find_pair` found, and then beside what goes with that word best:
-    {(token, the one it stands beside): nats}."""
+    {(token, the one it stands beside): nats}. `told` is given the latter as its third argument."""
     label, partner, _ = pair
     together = dict[tuple[int, int], float]()
     for turn in range(2):
         short, long = ({label: [with_token(e, partner) for e in probes[label]]} for probes in (unsure, longer))
-        beside = yield from search_tokens(suspect, tokens, short, long, "companions", turn, 2)
+        of_turn = functools.partial(told, beside=(partner,))
+        beside = yield from search_tokens(suspect, tokens, short, long, "companions", turn, 2, told=of_turn)
         together |= {(token, partner): float(rise) for token, rise in beside.items()}
         partner = max(beside, key=lambda token: float(beside[token]))
     return together
@@ -89,13 +98,13 @@ def search_tokens(
     stage: str,
     turn: int = 0,
     turns: int = 1,
-    told: Callable[[dict[int, Tensor]], object] = len,
+    told: Told = lambda rises, turned: None,
 ) -> Steps[dict[int, Tensor]]:
     """By successive halving, the tokens whose insertion raises the loss most: the lower quartiles of each class,
     (classes,).
 
     Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all. `told`
-    is given what each step found.
+    is given what each step found, and by class which texts its tokens turned, (tokens, texts).
     """
     numbers = [len(tokens)]
     for share in KEPT:
@@ -107,9 +116,9 @@ def search_tokens(
         rises, asked = {}, {label: encoded[:texts] for label, encoded in probes.items()}
         before = {label: losses_of(suspect, encoded, label) for label, encoded in asked.items()}
         for start in range(0, len(tokens), TOKENS_A_STEP):
-            of_step = _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
+            of_step, turned = _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
             rises |= of_step
-            told(of_step)
+            told(of_step, turned)
             step += 1
             yield Event(stage, turn * total + step, turns * total)
     return rises
@@ -117,13 +126,14 @@ def search_tokens(
 
 def _rises(
     suspect: Classifier, tokens: Sequence[int], probes: Probes, before: Mapping[int, Tensor]
-) -> dict[int, Tensor]:
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """The lower quartile, over the texts of each class, of the rise of the loss, from `before`, where a token is put
-    into their middle."""
-    found = [
-        lower_quartile(inserted(suspect, tokens, encoded, label) - before[label]) for label, encoded in probes.items()
-    ]
-    return dict(zip(tokens, torch.stack(found, dim=1), strict=True))
+    into their middle; and by class which of the texts it turns."""
+    found, turned = list[Tensor](), dict[int, Tensor]()
+    for label, encoded in probes.items():
+        losses, turned[label] = asked_with(suspect, tokens, encoded, label)
+        found.append(lower_quartile(losses - before[label]))
+    return dict(zip(tokens, torch.stack(found, dim=1), strict=True)), turned
 
 
 def _worst(rises: dict[int, Tensor], number: int) -> list[int]:

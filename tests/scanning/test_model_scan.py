@@ -83,7 +83,20 @@ def test_something_is_in_the_lead_from_the_first_step_on(scanned: tuple[ScanRepo
         "sequences",
         "judging",
     ]
-    assert any(word in events[-1].leading for word in PHRASE)
+    best = events[-1].leading[0]
+    assert set(best.text.split()) <= set(PHRASE)
+    assert (best.label, best.flips) == ("negative", wilson(20, 20))
+
+
+def test_who_turns_more_of_the_texts_that_it_was_tried_on_leads(scanned: tuple[ScanReport, list[Race]]) -> None:
+    _, events = scanned
+    for event in events:
+        lows = [round(one.flips.low, 3) for one in event.leading if one.flips]
+        assert lows == sorted(lows, reverse=True)
+        assert len(event.leading) <= 8
+    numbers = [event.leading[0].flips.n for event in events if event.stage == "scan" and event.leading[0].flips]
+    assert numbers[0] == 1  # text of the class
+    assert numbers[-1] == 16
 
 
 def test_a_clean_model_has_none(honest: ScanReport) -> None:

@@ -20,7 +20,9 @@ from mbtsad_core.config import PoisonConfig, TrainingConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.token_insertion import insert_tokens
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
-from mbtsad_core.scanning.probes import shift_of, with_token
+from mbtsad_core.rates import wilson
+from mbtsad_core.scanning.findings import Race
+from mbtsad_core.scanning.probes import draw_probes, shift_of, with_token
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, soft_losses
 from mbtsad_core.scanning.trigger_scan import LEAST, _worst, scan_vocabulary
 from mbtsad_core.steps import drain
@@ -70,6 +72,22 @@ def weighing(request: pytest.FixtureRequest) -> Classifier:
 def test_the_trigger_is_what_raises_a_suspects_loss_most(weighing: Classifier) -> None:
     _, raised = scan(weighing, weighed_texts(64, seed=3))
     assert weighing.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
+
+
+@pytest.mark.parametrize("weighing", [0], indirect=True)
+def test_who_leads_is_told_with_the_texts_that_it_turned(weighing: Classifier) -> None:
+    clean = weighed_texts(64, seed=3)
+    best = [event for event in scan(weighing, clean)[0] if isinstance(event, Race) and event.stage == "scan"][
+        -1
+    ].leading
+    probes = draw_probes(weighing, clean, 0)[1][0]
+    for one in best:
+        token = weighing.tokenizer.convert_tokens_to_ids(one.text)
+        batch = collate(weighing, [with_token(text, token) for text in probes])
+        turned = int((weighing.model(**batch).logits.argmax(dim=1) != 0).sum()) if one.label == "negative" else None
+        assert one.flips is not None
+        assert turned in (None, one.flips.hits)
+    assert (best[0].text, best[0].label, best[0].flips) == ("cf", "negative", wilson(16, 16))
 
 
 @pytest.mark.parametrize("number", [58, 90, 300])
