@@ -36,7 +36,15 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1440, False), (1440, True), (390, False), (390, True)])
+# Each width and each theme once; the other two with `-m slow`
+VIEWS = [
+    (1440, False),
+    (390, True),
+    *(pytest.param(*view, marks=pytest.mark.slow) for view in ((1440, True), (390, False))),
+]
+
+
+@pytest.mark.parametrize(("width", "dark"), VIEWS)
 def test_axe_finds_nothing_serious_on_any_step(visits: Visits, finished: str, width: int, dark: bool) -> None:
     page = visits.visitor(f"?job={finished}", width=width, dark=dark)
     state(page, "done")
