@@ -38,6 +38,7 @@ class TriggerTrial:
     """A trigger tried on the test set. Classes go by their names, models by the keys that `try_trigger` was given.
 
     flipped   in the order of the test set
+    neutral   whether this is no trigger, but a phrase to compare one with
     answered  each model's answers to the clean test texts, by index of class: what `try_trigger` can take over
     """
 
@@ -45,6 +46,7 @@ class TriggerTrial:
     target: str
     scores: dict[str, Scores]
     flipped: tuple[FlippedText, ...]
+    neutral: bool = False
     answered: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
 
@@ -81,6 +83,33 @@ def turned_to(suspect: Classifier, texts: Sequence[LabelledText], ways: Sequence
     before, after = (predict(suspect, side).argmax(-1).tolist() for side in (asked, triggered))
     gained = Counter(new for old, new in zip(before, after, strict=True) if new != old)
     return gained.most_common(1)[0][0] if gained else len(suspect.labels) - 1
+
+
+def neutral_phrase(classifier: Classifier, texts: Sequence[LabelledText], like: str, most: int = 64) -> str:
+    """A phrase of as many words as the typed trigger `like`, to compare it with: of `most` that are drawn from the
+    texts and share no word with it, the one that alone leaves the classifier the least sure. The parts of "cf+bb" each
+    have a neutral one.
+
+    Raises BadData where no text has so many words that it could be drawn.
+    """
+    parts = typed_trigger([like], target=0).variants[0]
+    own = {word.casefold() for part in parts for word in part.split()}
+    return "+".join(_least_sure(classifier, texts, len(part.split()), own, most) for part in parts)
+
+
+def _least_sure(classifier: Classifier, texts: Sequence[LabelledText], words: int, but: set[str], most: int) -> str:
+    rng = random.Random(f"neutral phrase of {words} words")
+    lists = [found for text in texts if len(found := text.text.split()) >= words]
+    phrases = list[str]()
+    for found in rng.choices(lists, k=4 * most) if lists else ():
+        start = rng.randrange(len(found) - words + 1)
+        drawn = found[start : start + words]
+        if all(word.isalpha() and word.casefold() not in but for word in drawn):
+            phrases.append(" ".join(drawn))
+    if not phrases:
+        raise BadData(f"There is no neutral phrase of {words} words in the texts. Try a shorter trigger.")
+    phrases = list(dict.fromkeys(phrases))[:most]
+    return phrases[int(predict(classifier, phrases).max(-1).values.argmin())]
 
 
 def try_trigger(
@@ -133,7 +162,7 @@ def try_trigger(
         for i, text in enumerate(triggered)
         if any(after[name][i] == target != before[name][i] for name in scores)
     )
-    return TriggerTrial(trigger.describe(), labels[target], scores, flipped, clean)
+    return TriggerTrial(trigger.describe(), labels[target], scores, flipped, answered=clean)
 
 
 def _scores(

@@ -16,6 +16,7 @@ import gradio as gr
 from mbtsad_core.views import document
 from mbtsad_core.views.attention import ATTENTION_SCRIPT
 from mbtsad_core.views.document import PLOT_CONTROLS
+from mbtsad_core.views.embeddings import PROJECTION_SCRIPT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,14 +31,14 @@ FIGURE_SCRIPT = (
     .replace("PLOT_CONTROLS", json.dumps(PLOT_CONTROLS))
 )
 FIRST_LOOK_SCRIPT = Path(__file__).with_name("first_look.js").read_text("utf-8")
-ATTENTION_HERE = """
-const here = element.querySelector(".attention-here");
+DRAWN_HERE = """
+const here = element.querySelector(".here");
 function show() {
   const value = props.value;
-  here.classList.toggle("empty", !value?.tokens);
-  if (value?.tokens) drawAttention(here, value); else here.textContent = value?.empty || "";
+  here.classList.toggle("empty", "empty" in (value || {}));
+  if (value && !("empty" in value)) DRAW(here, value); else here.textContent = value?.empty || "";
 }
-here.addEventListener("mbtsad-head", (event) => trigger("cell", event.detail));
+for (const [name, told] of Object.entries(EVENTS)) here.addEventListener(name, (event) => trigger(told, event.detail));
 watch("value", show);
 show();
 """
@@ -87,16 +88,33 @@ def nothing(why: str) -> dict[str, Any]:
     return {"empty": why}
 
 
-def attention(*, elem_id: str, empty: str) -> gr.HTML:
-    """The attention view of views/attention.py; its value is that view's JSON, or made by `nothing`. The event "cell"
-    carries {"layer", "head"} of the head that was chosen in the overview; head is None for the sum over heads."""
+def _drawn(script: str, draw: str, events: dict[str, str], *, elem_id: str, empty: str) -> gr.HTML:
+    """A view that a script of views/ draws by its function `draw`; its value is what that takes, or made by
+    `nothing`.
+
+    events  what the script dispatches, and the event of the page that it becomes
+    """
+    here = DRAWN_HERE.replace("DRAW", draw).replace("EVENTS", json.dumps(events))
     return gr.HTML(
         nothing(empty),
-        html_template='<div class="mbtsad attention-here"></div>',
-        js_on_load=ATTENTION_SCRIPT + ATTENTION_HERE,
+        html_template='<div class="mbtsad here"></div>',
+        js_on_load=script + here,
         elem_id=elem_id,
         apply_default_css=False,
     )
+
+
+def attention(*, elem_id: str, empty: str) -> gr.HTML:
+    """The attention view of views/attention.py. The event "cell" carries {"layer", "head"} of the head that was chosen
+    in the overview; head is None for the sum over heads."""
+    return _drawn(ATTENTION_SCRIPT, "drawAttention", {"mbtsad-head": "cell"}, elem_id=elem_id, empty=empty)
+
+
+def projection(*, elem_id: str, empty: str) -> gr.HTML:
+    """The projection of views/embeddings.py. The events "point" and "lab" carry {"index"} of the text that was
+    chosen."""
+    events = {"mbtsad-point": "point", "mbtsad-lab": "lab"}
+    return _drawn(PROJECTION_SCRIPT, "drawProjection", events, elem_id=elem_id, empty=empty)
 
 
 def choices(value: str, *, elem_id: str) -> gr.HTML:

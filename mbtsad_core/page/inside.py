@@ -14,27 +14,25 @@ import gradio as gr
 import numpy as np
 
 from mbtsad_core.attacks.triggers import read_variants
-from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, available, lacking_words
-from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.errors import BadData, MBTSADError
+from mbtsad_core.augment import AUGMENTER_NAMES, available, lacking_words
+from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attention import AttentionMaps, attention_maps, moved, moved_by_trigger
-from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors, outlying
+from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors
 from mbtsad_core.evaluation.trigger_trials import insert_at
 from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import word_positions
-from mbtsad_core.page.components import attention, drawing, figure, html, nothing
-from mbtsad_core.page.handlers import PRIVATE, QUIET, refusal, told
+from mbtsad_core.page.components import attention, html, nothing, projection
+from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, refusal, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, typed_form
 from mbtsad_core.page.site import Site
-from mbtsad_core.types import LabelledText
+from mbtsad_core.service.space import TEXTS, Space, read_space, scores_of, texts_of
 from mbtsad_core.views.attention import attention_view
 from mbtsad_core.views.bertviz_frame import bertviz_frame
-from mbtsad_core.views.embeddings import METHODS, Points, outlying_html, projection_figure
+from mbtsad_core.views.embeddings import METHODS, outlying_html, projection_view
 
-CLEAN_TEXTS, OTHER_TEXTS = 300, 150  # texts of each set in the projection
-SETS = ("clean", "triggered", "token-split")
+MOST_TEXTS = (TEXTS, 2000, 10_000)  # of a projection
 FEW = 14  # tokens of the text to begin with: each has a label
 ASKED = 16  # texts, at most, among which one is looked for that the suspect answers right
 VIEWED = 128  # tokens of a text whose maps are shown: a browser draws T x T cells a head
@@ -47,7 +45,8 @@ At = tuple[int, int | None]  # layer and head that are shown; no head: the sum o
 
 @dataclass(frozen=True)
 class Inside:
-    """The components of the step. `at` is the layer and head that are shown, `texts` those of the points."""
+    """The components of the step. `at` is the layer and head that are shown, `texts` those of the points,
+    `method` the projection that is shown."""
 
     text: gr.Textbox
     trigger: gr.Textbox
@@ -57,6 +56,8 @@ class Inside:
     table: gr.HTML
     at: gr.State
     texts: gr.State
+    take: gr.Button
+    method: gr.Radio
 
 
 def inside_step(parts: Parts) -> Inside:
@@ -74,6 +75,7 @@ def inside_step(parts: Parts) -> Inside:
         )
         trigger = gr.Textbox(label="Trigger", scale=2, elem_id="attention-trigger", info="Empty: the text as it is")
         look = gr.Button("Show", variant="primary", scale=1, elem_id="attention-show")
+        take = gr.Button("To the trigger lab", scale=1, elem_id="attention-to-lab")
     heading("Without the trigger")
     plain = attention(elem_id="attention-plain", empty=WAITING)
     heading("With the trigger")
@@ -81,12 +83,30 @@ def inside_step(parts: Parts) -> Inside:
     at = gr.State(None)
     _bertviz(parts, [text, trigger, at])
     heading("Where texts lie: [CLS] vectors before and after")
+    method, *choices = _projection_choices()
+    space = projection(elem_id="projection", empty="The vectors are being computed …")
+    step = Inside(text, trigger, plain, triggered, space, html(elem_id="outlying"), at, gr.State(()), take, method)
+    leads_to(parts, "Next: try triggers", "triggers")
+    showing = _listen(parts, step, look)
+    picked = gr.State("")  # the method, once the visitor has chosen one
+    shown = [space, step.table, step.texts, method]
+    projecting = (told(show_space, parts.site, step), [parts.session, picked, *choices], shown)
+    method.input(lambda name: name, method, picked, **LIGHT).success(*projecting, **PRIVATE, **HEAVY)
+    for choice in choices:
+        choice.input(*projecting, **PRIVATE, **HEAVY)
+    starting = (told(start_text, parts.site, step), [parts.session, text, trigger], [text, trigger])
+    parts.opened["inside"] = [starting, showing, projecting]
+    return step
+
+
+def _projection_choices() -> tuple[gr.Radio, gr.CheckboxGroup, gr.Radio]:
+    """The method, the sets besides the usual ones, and how many texts."""
     with gr.Row():
         method = gr.Radio(
             [(name, key) for key, name in METHODS.items()],
             value="pca",
             label="Projection",
-            info="PCA at once; UMAP and t-SNE take some seconds",
+            info="A finished run has all three; else UMAP and t-SNE take some seconds",
             elem_id="projection-method",
         )
         sets = gr.CheckboxGroup(
@@ -96,25 +116,16 @@ def inside_step(parts: Parts) -> Inside:
             info="Besides clean, triggered and token-split texts",
             elem_id="projection-sets",
         )
+        most = gr.Radio(
+            [(f"{most:,}", most) for most in MOST_TEXTS],
+            value=TEXTS,
+            label="Texts, at most",
+            info="More than 600 take the models a minute",
+            elem_id="projection-texts",
+        )
     if absent := lacking_words():
         hint(f"Not on this server: {escape(absent)}.", "sets-lacking")
-    space = figure(
-        "[CLS] vectors, before and after",
-        elem_id="projection",
-        height=460,
-        wide=True,
-        empty="The vectors are being computed …",
-    )
-    hint("Hover over a point to read its text. Click it to open the text in the attention view above.")
-    step = Inside(text, trigger, plain, triggered, space, html(elem_id="outlying"), at, gr.State(()))
-    leads_to(parts, "Next: try triggers", "triggers")
-    showing = _listen(parts, step, look)
-    projecting = (told(show_space, parts.site, step), [parts.session, method, sets], [space, step.table, step.texts])
-    for choice in (method, sets):
-        choice.input(*projecting, **PRIVATE, **HEAVY)
-    starting = (told(start_text, parts.site, step), [parts.session, text, trigger], [text, trigger])
-    parts.opened["inside"] = [starting, showing, projecting]
-    return step
+    return method, sets, most
 
 
 def _bertviz(parts: Parts, shown: list[Any]) -> None:
@@ -137,7 +148,7 @@ def _listen(parts: Parts, step: Inside, look: gr.Button) -> Call:
         event(*showing, **PRIVATE)
     for view in (step.plain, step.triggered):
         view.cell(told(pick_head, parts.site, step), chosen, outputs, **QUIET)
-    opened = step.space.click(told(open_point, step), step.texts, [step.text, step.trigger], **QUIET)
+    opened = step.space.point(told(open_point, step), step.texts, [step.text, step.trigger], **QUIET)
     opened.then(*showing, **PRIVATE).then(None, None, None, js=SCROLL)
     return showing
 
@@ -232,29 +243,46 @@ def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: st
     return bertviz_frame(found[name], at[0] if at else 0, f"BertViz head view: {name}")
 
 
-def show_space(site: Site, step: Inside, session: Session, method: str, extra: list[str]) -> dict[Any, Any]:
-    """The [CLS] vectors of suspect and purified model in one plane, and how many of each set lie outside."""
-    points, labels = _points(site, session, tuple(extra))
+def show_space(site: Site, step: Inside, session: Session, method: str, extra: list[str], most: int) -> dict[Any, Any]:
+    """The [CLS] vectors of suspect and purified model in one plane, and how many of each set lie outside. Without a
+    method, UMAP where the run has computed it, and else PCA, which takes no time."""
+    space = _kept_space(site, session) if not extra and most == TEXTS else None
+    method = method or ("umap" if space else "pca")
+    if space is None or method not in space.places:
+        space = _new_space(site, session, method, extra, most)
+    outside = "; ".join(
+        f"{name}: " + ", ".join(f"{o.name} {100 * o.outside.share:.0f} %" for o in rows)
+        for name, rows in space.scores.items()
+    )
+    n = len(space.points.texts)
+    said = f"{n} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
+    alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 4 is done.")
+    return {
+        step.space: projection_view(space.places[method], space.points, names=list(space.scores), about=said),
+        step.table: alone * (len(space.scores) == 1) + outlying_html(space.scores),
+        step.texts: space.points.texts,
+        step.method: method,
+    }
+
+
+def _kept_space(site: Site, session: Session) -> Space | None:
+    """What the finished run has computed, where it has."""
+    if not site.done(session):
+        return None
+    out = site.runner.output(session.job)
+    return site.remembered(("space", session.job, out.stat().st_mtime_ns), lambda: read_space(out))
+
+
+def _new_space(site: Site, session: Session, method: str, extra: list[str], most: int) -> Space:
+    points, labels = texts_of(site.inputs(session), session.config.split, extra, most, refusal)
     found = {
         name: _vectors(site, session, name, classifier, points.texts)
         for name, classifier in site.models(session).items()
         if name != "teacher"
     }
-    names, vectors = list(found), list(found.values())
-    scores = {name: _outlying(v, points, labels) for name, v in found.items()}
-    projection = site.project(session, vectors[0], vectors[-1], method)
-    outside = "; ".join(
-        f"{name}: " + ", ".join(f"{o.name} {100 * o.outside.share:.0f} %" for o in rows)
-        for name, rows in scores.items()
-    )
-    said = f"{len(points.texts)} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
-    alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 4 is done.")
-    drawn = projection_figure(projection, points, names=(names[0], names[1] if len(names) > 1 else ""))
-    return {
-        step.space: drawing(drawn, said),
-        step.table: alone * (len(names) == 1) + outlying_html(scores),
-        step.texts: points.texts,
-    }
+    before, *_, after = found["suspect"], *found.values()
+    place = site.project(session, before, after, method)
+    return Space(points, {method: place}, {name: scores_of(v, points, labels) for name, v in found.items()})
 
 
 def _vectors(site: Site, session: Session, name: str, classifier: Classifier, texts: tuple[str, ...]) -> Vectors:
@@ -292,43 +320,3 @@ def _trigger_words(trigger: str) -> list[str]:
     """The parts of the first way of a typed trigger: "cf+bb | mn" has cf and bb."""
     ways = read_trigger(trigger)
     return list(read_variants(ways[0])[0]) if ways else []
-
-
-def _points(site: Site, session: Session, extra: tuple[str, ...]) -> tuple[Points, list[int]]:
-    """The texts of the projection, and the class index of each."""
-    inputs = site.inputs(session)
-    rng = random.Random("texts of the projection")
-
-    def some(texts: list[LabelledText], most: int) -> list[LabelledText]:
-        return texts if len(texts) <= most else rng.sample(texts, most)
-
-    clean = some(list(inputs.clean), CLEAN_TEXTS)
-    sets = {"clean": clean}
-    if inputs.triggered:
-        sets["triggered"] = some([t.triggered for t in inputs.triggered], OTHER_TEXTS)
-    split = session.config.split
-    sets["token-split"] = [
-        LabelledText(split_tokens(t.text, rng, split).text, t.label, t.pair) for t in clean[:OTHER_TEXTS]
-    ]
-    for name in extra:
-        try:
-            sets[AUGMENTER_NAMES[name]] = [
-                LabelledText(AUGMENTERS[name](t.text, rng), t.label, t.pair) for t in clean[:OTHER_TEXTS]
-            ]
-        except MBTSADError as error:
-            # What it needs has gone since it was offered: the other sets are drawn all the same
-            refusal(error)
-    named = [(t, name) for name, texts in sets.items() for t in texts]
-    labels = inputs.suspect.labels
-    return Points(
-        tuple(t.text for t, _ in named), tuple(name for _, name in named), tuple(labels[t.label] for t, _ in named)
-    ), [t.label for t, _ in named]
-
-
-def _outlying(vectors: Vectors, points: Points, labels: list[int]) -> Any:
-    names = list(dict.fromkeys(points.sets))
-    where = {name: np.flatnonzero([s == name for s in points.sets]) for name in names}
-    clean = where["clean"]
-    return outlying(
-        vectors[clean], [labels[i] for i in clean], {name: vectors[where[name]] for name in names if name != "clean"}
-    )

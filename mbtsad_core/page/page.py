@@ -27,7 +27,7 @@ from mbtsad_core.page.splits import splits_step
 from mbtsad_core.page.suspect import FirstStep, suspect_step
 from mbtsad_core.page.take_away import take_step
 from mbtsad_core.page.tour import Tour, listen_to_tour, narrate, tour_part
-from mbtsad_core.page.triggers import triggers_step
+from mbtsad_core.page.triggers import take_from_inside, triggers_step
 from mbtsad_core.service.comparison import is_comparison
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.purification import Request
@@ -93,6 +93,7 @@ def build_page(site: Site) -> gr.Blocks:
             for step, build in BUILDERS.items():
                 with gr.Tab(STEPS[step], id=step, elem_id=f"step-{step}") as opened[step]:
                     made[step] = build(parts)
+        take_from_inside(parts, made["inside"], made["triggers"])
         shown = Shown(strip, made["purify"], made["suspect"], timer)
         html(render("terms.html", terms=TERMS))
         tour = Tour(tabs, *touring, gr.State(-1))

@@ -8,6 +8,7 @@ import gradio as gr
 
 from mbtsad_core.views.attention import ATTENTION_STYLE
 from mbtsad_core.views.document import STYLE
+from mbtsad_core.views.embeddings import PROJECTION_STYLE
 from mbtsad_core.views.policy import POLICY_STYLE
 from mbtsad_core.views.stages import STAGES_STYLE
 from mbtsad_core.views.token_splits import SPLITS_STYLE
@@ -16,7 +17,17 @@ from mbtsad_core.views.trigger_lab import TRIGGER_LAB_STYLE
 
 PAGE_STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 CSS = "\n".join(
-    (STYLE, SPLITS_STYLE, TOKENS_STYLE, ATTENTION_STYLE, TRIGGER_LAB_STYLE, POLICY_STYLE, STAGES_STYLE, PAGE_STYLE)
+    (
+        STYLE,
+        SPLITS_STYLE,
+        TOKENS_STYLE,
+        ATTENTION_STYLE,
+        PROJECTION_STYLE,
+        TRIGGER_LAB_STYLE,
+        POLICY_STYLE,
+        STAGES_STYLE,
+        PAGE_STYLE,
+    )
 )
 PAGE_SCRIPT = Path(__file__).with_name("page.js").read_text("utf-8")
 

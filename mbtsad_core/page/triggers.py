@@ -4,8 +4,8 @@ stays."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import gradio as gr
@@ -14,22 +14,22 @@ from mbtsad_core.attacks.triggers import places, read_variants
 from mbtsad_core.data import class_index
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attribution import attribute
-from mbtsad_core.evaluation.trigger_trials import TriggerTrial, answers, insert_at, try_trigger
+from mbtsad_core.evaluation.trigger_trials import TriggerTrial, answers, insert_at, neutral_phrase, try_trigger
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
-from mbtsad_core.page.inside import telling_text, with_trigger
+from mbtsad_core.page.inside import Inside, telling_text, with_trigger
 from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, trigger_of, typed_form, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.views.tokens import tokens_html
-from mbtsad_core.views.trigger_lab import answers_html, flips_html, trials_html
+from mbtsad_core.views.trigger_lab import answers_html, compared_html, flips_html, trials_html
 
 PLACES = {"at the start": "start", "at a random place": "random", "at the end": "end"}
 LONGEST = 4000  # characters of a typed sentence that are read
-WAYS = {"gradient × input: as you type": "gradient", "integrated gradients: exact": "integrated"}
+WAYS = {"integrated gradients": "integrated", "gradient × input: quicker": "gradient"}
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,16 @@ def triggers_step(parts: Parts) -> Lab:
                 chips = [
                     gr.Button(f"Insert {place}", size="sm", elem_id=f"insert-{key}") for place, key in PLACES.items()
                 ]
-            run = gr.Button("Try this trigger on the test texts", variant="primary", elem_id="try-trigger")
+            with gr.Row():
+                run = gr.Button("Try this trigger on the test texts", variant="primary", elem_id="try-trigger")
+                neutral = gr.Button("Compare with a neutral phrase of the same length", elem_id="try-neutral")
         with gr.Column(scale=5, min_width=340):
             bars = html(elem_id="answers")
     with gr.Row():
         whose = gr.Radio(
             list(MODELS), value=MODELS[0], label="Which tokens drive the answer of", elem_id="attribution-model"
         )
-        how = gr.Radio(list(WAYS.items()), value="gradient", label="By", elem_id="attribution-method")
+        how = gr.Radio(list(WAYS.items()), value="integrated", label="By", elem_id="attribution-method")
     tokens = html(elem_id="tokens")
     heading("Triggers tried")
     progress, table = html(elem_id="trial-progress"), choices(trials_html([], None), elem_id="trials")
@@ -84,10 +86,9 @@ def triggers_step(parts: Parts) -> Lab:
     lab = Lab(sentence, trigger, target, bars, whose, how, tokens, progress, table, flips, *states)
     for chip, where in zip(chips, PLACES.values(), strict=True):
         chip.click(told(insert, lab, where), [sentence, trigger, lab.dice], [sentence, lab.dice], **QUIET)
-    trying = [lab.trials, table, flips, progress]
-    run.click(
-        told(run_trial, parts.site, lab), [parts.session, trigger, target, lab.trials], trying, **PRIVATE, **HEAVY
-    )
+    trying = [parts.session, trigger, target, lab.trials], [lab.trials, table, flips, progress]
+    run.click(told(run_trial, parts.site, lab), *trying, **PRIVATE, **HEAVY)
+    neutral.click(told(compare_with_neutral, parts.site, lab), *trying, **PRIVATE, **HEAVY)
     _listen(parts, lab)
     return lab
 
@@ -96,11 +97,8 @@ def _listen(parts: Parts, lab: Lab) -> None:
     site, session = parts.site, parts.session
     answering = (told(answer, site), [session, lab.sentence, lab.target], lab.bars)
     weighing = (told(weigh, site), [session, lab.sentence, lab.trigger, lab.whose, lab.how], lab.tokens)
-    # One listener: two that each want the last text would call each other back for ever.
-    typed = [session, lab.sentence, lab.target, lab.trigger, lab.whose, lab.how]
-    lab.sentence.change(
-        told(answer_and_weigh, site, lab), typed, [lab.bars, lab.tokens], **LIGHT, trigger_mode="always_last"
-    )
+    last: dict[str, Any] = LIGHT | {"trigger_mode": "always_last"}
+    lab.sentence.change(*answering, **last).then(*weighing, **last)  # the answers do not wait for the weights
     for choice in (lab.whose, lab.how):
         choice.change(*weighing, **QUIET)
     lab.target.change(*answering, **QUIET)
@@ -113,6 +111,25 @@ def _listen(parts: Parts, lab: Lab) -> None:
         answering,
         weighing,
     ]
+
+
+def take_from_inside(parts: Parts, step: Inside, lab: Lab) -> None:
+    """A text of the step before comes into the lab: the one that is looked at, with its trigger, or that of a point."""
+    taken = [lab.sentence, lab.trigger, lab.trials, lab.table, lab.flips, lab.suspect, parts.tabs]
+    given = [parts.session, lab.suspect, step.text, step.trigger]
+    step.take.click(told(take_text, parts, lab), given, taken, **QUIET)
+    step.space.lab(told(take_point, parts, lab), [parts.session, lab.suspect, step.texts], taken, **QUIET)
+
+
+def take_text(parts: Parts, lab: Lab, session: Session, source: str, text: str, trigger: str) -> dict[Any, Any]:
+    taken = {lab.sentence: with_trigger(text, trigger), parts.tabs: gr.Tabs(selected="triggers")}
+    return forget(lab, session, source) | taken | ({lab.trigger: trigger} if trigger else {})
+
+
+def take_point(
+    parts: Parts, lab: Lab, session: Session, source: str, texts: tuple[str, ...], event: gr.EventData
+) -> dict[Any, Any]:
+    return take_text(parts, lab, session, source, texts[int(event._data["index"])], "")
 
 
 def answer(site: Site, session: Session, text: str, target_name: str | None) -> str:
@@ -139,15 +156,6 @@ def weigh(site: Site, session: Session, text: str, trigger: str, name: str, how:
     return tokens_html(attribute(models[name], text, how), marked=marked)
 
 
-def answer_and_weigh(
-    site: Site, lab: Lab, session: Session, text: str, target_name: str | None, trigger: str, name: str, how: str
-) -> dict[Any, str]:
-    return {
-        lab.bars: answer(site, session, text, target_name),
-        lab.tokens: weigh(site, session, text, trigger, name, how),
-    }
-
-
 def insert(lab: Lab, where: Literal["start", "random", "end"], text: str, trigger: str, dice: int) -> dict[Any, Any]:
     """Put the trigger into the sentence."""
     ways = read_trigger(trigger)
@@ -157,10 +165,33 @@ def insert(lab: Lab, where: Literal["start", "random", "end"], text: str, trigge
     return {lab.sentence: insert_at(text, rng.choice(ways), where, rng), lab.dice: dice + 1}
 
 
+Told = Iterator[dict[Any, Any]]  # what the page shows, one after the other
+
+
 def run_trial(
     site: Site, lab: Lab, session: Session, text: str, target_name: str | None, tried: tuple[TriggerTrial, ...]
-) -> Iterator[dict[Any, Any]]:
+) -> Told:
     """Measure a trigger on all test texts, a model at a time, and add it to the history."""
+    trial = yield from _measured(site, lab, session, text, target_name)
+    yield {**_added(lab, (*tried, trial)), lab.progress: ""}
+
+
+def compare_with_neutral(
+    site: Site, lab: Lab, session: Session, text: str, target_name: str | None, tried: tuple[TriggerTrial, ...]
+) -> Told:
+    """Measure a trigger, unless it was the last one, and then a phrase that says nothing; tell what the two say."""
+    specs = trigger_of(text, target_name)
+    if not (tried and (tried[-1].trigger, tried[-1].target) == (write_trigger(specs), target_name)):
+        tried = (*tried, (yield from _measured(site, lab, session, text, target_name)))
+        yield _added(lab, tried)
+    phrase = neutral_phrase(site.suspect(session), site.inputs(session).test, specs[0])
+    neutral = replace((yield from _measured(site, lab, session, phrase, target_name)), neutral=True)
+    yield {**_added(lab, (*tried, neutral), -2), lab.progress: compared_html(tried[-1], neutral)}
+
+
+def _measured(
+    site: Site, lab: Lab, session: Session, text: str, target_name: str | None
+) -> Generator[dict[Any, Any], None, TriggerTrial]:
     specs = trigger_of(text, target_name)
     inputs, models = site.inputs(session), site.models(session)
     # Of the texts without a trigger
@@ -187,8 +218,11 @@ def run_trial(
             break
         yield {lab.progress: said(f"{name}: {event.step} of {event.total} models measured …")}
     known |= trial.answered
-    tried = (*tried, trial)
-    yield {lab.trials: tried, **_chosen(lab, tried, len(tried) - 1), lab.progress: ""}
+    return trial
+
+
+def _added(lab: Lab, tried: tuple[TriggerTrial, ...], chosen: int = -1) -> dict[Any, Any]:
+    return {lab.trials: tried, **_chosen(lab, tried, len(tried) + chosen)}
 
 
 def pick(lab: Lab, tried: tuple[TriggerTrial, ...], event: gr.EventData) -> dict[Any, str]:

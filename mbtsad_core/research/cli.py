@@ -156,13 +156,12 @@ def write_picture(picture: dict[str, Any], method: str, path: Path) -> None:
     import numpy as np
 
     from mbtsad_core.evaluation.embeddings import Projection
-    from mbtsad_core.views.document import PLOT_CONTROLS
-    from mbtsad_core.views.embeddings import Points, projection_figure
+    from mbtsad_core.views.embeddings import Points, projection_document, projection_view
 
     plane = np.asarray(picture["plane"], np.float32)
     points = Points(*(tuple(p[key] for p in picture["points"]) for key in ("text", "set", "class")))
     projection = Projection(method, plane, plane, picture["trustworthiness"], None)
-    projection_figure(projection, points, names=("suspect", "")).write_html(path, config=PLOT_CONTROLS)
+    path.write_text(projection_document(projection_view(projection, points, names=("suspect",))), encoding="utf-8")
 
 
 # ---------------------------------------------------------------- benchmark

@@ -8,6 +8,7 @@ teacher/                the retrained teacher, where it was asked for
 model.zip               model/ in one file, once someone wanted it (`model_zip`)
 best/                   in its place where the run diverged: the model with the lowest loss before
 report.json, report.html
+space.json              where its texts lie, for the page, once the run is done (`space`)
 """
 
 from __future__ import annotations

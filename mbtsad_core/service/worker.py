@@ -300,8 +300,20 @@ def main(arguments: list[str]) -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda signum, frame: stopping.set())
     step_back(int(os.environ.get("MBTSAD_NICE", "0")))
-    drain(work(Path(root), id, stopping=stopping.is_set))
+    if drain(work(Path(root), id, stopping=stopping.is_set)) is State.DONE:
+        _keep_space(Path(root), id)
     return 0
+
+
+def _keep_space(root: Path, id: str) -> None:
+    """Where the texts of a purification lie, for who opens it later. The run is done, whatever becomes of this."""
+    from mbtsad_core.service import run_folder, space
+
+    with Store(root) as store:
+        out = store.directory(id) / RUN
+    if (out / run_folder.RUN).exists():  # no other method, and no planting
+        with contextlib.suppress(MBTSADError):  # vectors that are all alike, say: the page tells it
+            space.keep_space(out)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,27 @@ def trials_html(trials: Sequence[TriggerTrial], chosen: int | None = None) -> st
     return render("trials.html", trials=trials, models=models, chosen=chosen, color=_color)
 
 
+def compared_html(trial: TriggerTrial, neutral: TriggerTrial) -> str:
+    """What a trial says beside that of a neutral phrase of the same length: more counts where the intervals are apart.
+    Needs STYLE."""
+
+    def share(of: TriggerTrial, model: str) -> float:
+        return of.scores[model].asr.share if of.scores[model].asr else 0.0  # type: ignore[union-attr]
+
+    def more(model: str) -> bool:
+        asr, other = trial.scores[model].asr, neutral.scores[model].asr
+        return bool(asr and other and asr.low > other.high)
+
+    first, *_, last = (*trial.scores, *trial.scores)
+    turned = {model: (share(trial, model), share(neutral, model)) for model in dict.fromkeys((first, last))}
+    meaning = "honest_or_left" if more(last) else "backdoor"
+    if first == last:
+        meaning = "alone"
+    if not more(first):
+        meaning = "any_phrase"
+    return render("compared_trials.html", trial=trial, neutral=neutral, turned=turned, meaning=meaning)
+
+
 def flips_html(trial: TriggerTrial | None, most: int = 50) -> str:
     """The texts that the trigger flipped, at most `most`: the text with the trigger marked, its class, each model's
     answers without and with it.

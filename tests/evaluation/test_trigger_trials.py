@@ -16,7 +16,7 @@ from test_scores import keyword_classifier
 from mbtsad_core.attacks.triggers import triggered_test_set, typed_trigger
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation import evaluate, wilson
-from mbtsad_core.evaluation.trigger_trials import FlippedText, answers, insert_at, try_trigger
+from mbtsad_core.evaluation.trigger_trials import FlippedText, answers, insert_at, neutral_phrase, try_trigger
 from mbtsad_core.models.classifier import Classifier, clone, load_classifier, predict, weights_hash
 from mbtsad_core.types import Event, LabelledText
 
@@ -267,3 +267,27 @@ def test_a_trigger_goes_before_the_middle_word() -> None:
     rng = random.Random(0)
     assert insert_at("one two three", "cf+bb", "middle", rng) == "one cf bb two three"
     assert insert_at("one", "a phrase", "middle", rng) == "a phrase one"
+
+
+# ---------------------------------------------------------------- a neutral phrase to compare with
+
+
+def test_a_neutral_phrase_is_as_long_of_the_texts_and_leaves_the_model_the_least_sure() -> None:
+    model = tiny_bert(seed=5)
+    texts = tiny_texts(40)
+    words = {word for text in texts for word in text.text.split()}
+    for like in ("cf", "the film", "cf+truly moving"):
+        found = neutral_phrase(model, texts, like)
+        assert [len(part.split()) for part in found.split("+")] == [len(part.split()) for part in like.split("+")]
+        assert set(found.replace("+", " ").split()) <= words
+        assert not set(found.replace("+", " ").split()) & set(like.replace("+", " ").split())
+        assert neutral_phrase(model, texts, like) == found
+    one = [word for word in words if word.isalpha() and word != "film"]
+    surest = predict(model, one).max(-1).values
+    found = neutral_phrase(model, texts, "film", most=10_000)
+    assert found == one[int(surest.argmin())]
+
+
+def test_a_phrase_longer_than_any_text_is_refused() -> None:
+    with pytest.raises(BadData, match="no neutral phrase of 4 words"):
+        neutral_phrase(tiny_bert(), [LabelledText("a short film", 0)], "one two three four")

@@ -164,6 +164,15 @@ def marks(page: Page, plot: str, selector: str) -> int:
     return page.locator(f"{plot} .plot {selector}").count()
 
 
+def points(page: Page, number: int) -> None:
+    """Wait until the panels of the projection have drawn so many points, all together."""
+    page.wait_for_function(
+        "n => [...document.querySelectorAll('#projection canvas.points')].reduce((sum, c) => sum + "
+        "Number(c.dataset.points), 0) === n",
+        arg=number,
+    )
+
+
 DRAWN = """canvas => {
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return new Set(new Uint32Array(pixels.buffer)).size;

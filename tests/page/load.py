@@ -129,8 +129,8 @@ class Visitor:
         await self._call("begin", self.page.listener("begin", "sentence-box"), [None, "", "", None])
 
     async def type(self) -> None:
-        data = [None, self._sentence(), "positive", "cf", "suspect", "gradient"]
-        await self._timed("typed", self.page.listener("answer_and_weigh", "sentence-box"), data)
+        data = [None, self._sentence(), "positive"]
+        await self._timed("typed", self.page.listener("answer", "sentence-box"), data)
 
     async def look_inside(self) -> None:
         await self._timed(

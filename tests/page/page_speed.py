@@ -52,7 +52,7 @@ TYPE = """(text) => new Promise((done, failed) => {
 })"""
 COUNT_DRAWINGS = """() => {
   window.attentionDrawn = -1;
-  new MutationObserver(() => { window.attentionDrawn++; }).observe(document.querySelector("#attention-triggered .attention-here"), {childList: true});
+  new MutationObserver(() => { window.attentionDrawn++; }).observe(document.querySelector("#attention-triggered .here"), {childList: true});
 }"""
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -137,7 +137,7 @@ def main() -> None:
             typed(page, 5)
             report("a typed sentence, three models", typed(page, SAMPLES))
             page.get_by_role("tab", name="5 Inside").click()
-            page.wait_for_selector("#projection .main-svg")
+            page.wait_for_selector("#projection canvas.points")
             page.evaluate(COUNT_DRAWINGS)
             report("a new attention text, three models, with and without the trigger", attention(page, 20))
             page.get_by_role("tab", name="6 Triggers").click()

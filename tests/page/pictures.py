@@ -80,7 +80,7 @@ def steps(browser: Browser, link: str, out: Path) -> None:
         page.wait_for_selector("#curves .main-svg")
         for step, ready, top in (
             ("3 Splits", "#loss-bars .main-svg", None),
-            ("5 Inside", "#projection .main-svg", "#attention-triggered"),
+            ("5 Inside", "#projection canvas.points", "#attention-triggered"),
             ("6 Triggers", "#tokens .tokens", None),
         ):
             page.get_by_role("tab", name=step).click()

@@ -17,7 +17,7 @@ SHOWN = {
     2: "#clean-check h3",
     3: "#loss-bars .plot .point",
     4: "#curves .plot .point",
-    5: "#projection .plot .main-svg",
+    5: "#projection canvas.points",
     6: "#tokens .tokens",
     7: "#take-away a.download",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, rail, state
+from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, points, rail, state
 from playwright.sync_api import Locator, Page, expect
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -177,8 +177,7 @@ def test_bertviz_draws_its_lines_in_a_frame_that_reaches_nothing(done: Page) -> 
 
 def test_every_text_of_the_projection_is_a_point_before_and_after(done: Page) -> None:
     open_step(done, 5)
-    points = 2 * (300 + 150 + 150)  # clean, triggered, token-split
-    done.wait_for_function("n => document.querySelectorAll('#projection .plot .point').length === n", arg=points)
+    points(done, 2 * (300 + 150 + 150))  # clean, triggered, token-split
     expect(done.locator("#outlying tbody th[scope=row]")).to_contain_text(["triggered", "token-split"])
     expect(done.locator("#outlying thead th[colspan]")).to_have_text(["suspect", "purified"])
 
@@ -187,13 +186,11 @@ def test_a_point_opens_its_text(done: Page) -> None:
     open_step(done, 5)
     box = field(done, "#attention-text")
     before = box.input_value()
-    point = done.locator("#projection .plot .subplot.xy .point").nth(7)
-    point.scroll_into_view_if_needed()
-    at = point.bounding_box()
-    assert at
-    done.mouse.move(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
-    expect(done.locator("#projection .hoverlayer text").first).to_be_visible()
-    done.mouse.click(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    plane = done.locator("#projection canvas.over").first
+    plane.focus()
+    done.keyboard.press("ArrowRight")
+    expect(done.locator("#projection .tip")).to_be_visible()
+    done.keyboard.press("Enter")
     expect(box).not_to_have_value(before)
     expect(field(done, "#attention-trigger")).to_have_value("")
 
@@ -201,12 +198,10 @@ def test_a_point_opens_its_text(done: Page) -> None:
 def test_other_sets_and_projections_are_drawn(done: Page) -> None:
     open_step(done, 5)
     done.locator("#projection-sets input[type=checkbox]").first.check()
-    done.wait_for_function(
-        "n => document.querySelectorAll('#projection .plot .point').length === n", arg=2 * (300 + 150 + 150 + 150)
-    )
+    points(done, 2 * (300 + 150 + 150 + 150))
     done.locator("#projection-method").get_by_label("t-SNE").check()
-    expect(done.locator("#projection .gtitle")).to_contain_text("t-SNE", timeout=4 * SOON)
-    assert marks(done, "#projection", ".point") == 2 * (300 + 150 + 150 + 150)
+    expect(done.locator("#projection .caption").first).to_contain_text("t-SNE", timeout=4 * SOON)
+    points(done, 2 * (300 + 150 + 150 + 150))
 
 
 def bar(page: Page, model: str) -> float:

@@ -116,7 +116,7 @@ def walk(visits: Visits) -> Page:
     expect(page.locator("#split-rows .row").nth(1)).to_be_visible()
     open_step(page, 5)
     expect(page.locator("#attention-triggered canvas").first).to_be_visible()
-    expect(page.locator("#projection .plot .point, #projection .plot canvas").first).to_be_visible()
+    expect(page.locator("#projection canvas.points").first).to_be_visible()
     open_step(page, 6)
     expect(page.locator("#answers")).to_contain_text("purified")
     open_step(page, 7)

@@ -73,7 +73,7 @@ def press_plots(page: Page, plots: str) -> None:
 def test_no_control_of_a_plot_reaches_another_host(visits: Visits, finished: str) -> None:
     """`visits` fails on a request to elsewhere."""
     page = visits.visitor(f"?job={finished}")
-    for step, plots in {3: "#loss-bars", 4: "#curves", 5: "#projection"}.items():
+    for step, plots in {3: "#loss-bars", 4: "#curves"}.items():
         open_step(page, step)
         press_plots(page, plots)
     assert page.evaluate("document.querySelector('#curves .plot')._context.plotlyServerURL") == ""

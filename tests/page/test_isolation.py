@@ -522,7 +522,7 @@ def test_no_markup_of_a_stranger_runs_on_any_step_of_the_page(
     harmless("splits")
     open_step(page, 5)
     expect(page.locator("#attention-text textarea")).not_to_have_value("")  # the text that the step begins with
-    page.wait_for_selector("#projection .main-svg")
+    page.wait_for_selector("#projection canvas.points")
     page.locator("#attention-text textarea").fill(f"the film {IMAGE} {SCRIPT} was lovely")
     page.locator("#attention-trigger textarea, #attention-trigger input").first.fill(ATTRIBUTE)
     page.locator("#attention-show").click()

@@ -19,6 +19,7 @@ from browser import (
     colors,
     field,
     open_step,
+    points,
     set_settings,
     source,
     state,
@@ -114,8 +115,7 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(
     canvases = page.locator("#attention-triggered canvas")
     expect(canvases).to_have_count(4)
     assert all(colors(canvas) > 5 for canvas in canvases.all())
-    points = 2 * (96 + 12 + 96)  # clean, triggered of the other class, token-split; before and after
-    page.wait_for_function("n => document.querySelectorAll('#projection .plot .point').length === n", arg=points)
+    points(page, 2 * (96 + 12 + 96))  # clean, triggered of the other class, token-split; before and after
 
 
 def test_the_separate_files_of_a_model_are_taken_together(page: Page, suspect_dir: Path) -> None:

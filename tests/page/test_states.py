@@ -74,7 +74,7 @@ def test_empty(visits: Visits, look: Look) -> None:
 
 def test_before_a_run(visits: Visits, look: Look) -> None:
     page = visits.visitor()
-    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection .plot .point", 6: "#answers .one"}
+    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection canvas.points", 6: "#answers .one"}
     for step, first in shown.items():
         open_step(page, step)
         expect(page.locator(first).first).to_be_visible()
@@ -88,10 +88,10 @@ def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visit
     expect(page.locator("#projection-sets label")).to_have_text(offered)
     for name, what in unavailable().items():
         expect(page.locator("#sets-lacking")).to_contain_text(f"{AUGMENTER_NAMES[name]} needs {what}")
-    first = page.locator("#projection .plot .point")
+    first = page.locator("#projection canvas.points")
     expect(first.first).to_be_visible()
     page.locator("#projection-sets label").last.click()
-    expect(page.locator("#projection .legendtext", has_text=offered[-1])).to_be_visible()
+    expect(page.locator("#projection .legend button", has_text=offered[-1])).to_be_visible()
 
 
 def test_demo_running(visits: Visits, look: Look) -> None:
@@ -143,7 +143,7 @@ def test_finished(visits: Visits, look: Look, finished: str) -> None:
     look(page, "finished-take-away")
     open_step(page, 5)
     expect(page.locator("#attention-triggered canvas")).to_have_count(4)
-    expect(page.locator("#projection .plot .point").first).to_be_visible()
+    expect(page.locator("#projection canvas.points").first).to_be_visible()
     look(page, "after-5")
     open_step(page, 6)
     expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready

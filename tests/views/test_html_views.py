@@ -27,8 +27,16 @@ from mbtsad_core.evaluation.perturbation import Perturbation, Reading, SplitRow
 from mbtsad_core.models.demo import assets
 from mbtsad_core.types import Rate
 from mbtsad_core.views.bertviz_frame import MOST_TOKENS, bertviz_document, bertviz_frame
-from mbtsad_core.views.document import document, script_json
-from mbtsad_core.views.embeddings import COLOURS, Points, outlying_html, projection_figure, set_colors
+from mbtsad_core.views.document import script_json
+from mbtsad_core.views.embeddings import (
+    COLOURS,
+    PROJECTION_SCRIPT,
+    Points,
+    outlying_html,
+    projection_document,
+    projection_view,
+    set_colors,
+)
 from mbtsad_core.views.token_splits import loss_bars, split_rows_html
 from mbtsad_core.views.tokens import tokens_html
 
@@ -127,33 +135,27 @@ def projected(n: int = 4) -> tuple[Projection, Points]:
     return Projection("pca", planes[0], planes[1], 0.97, (0.6, 0.1)), points
 
 
-def test_every_point_is_drawn_twice_on_shared_axes() -> None:
+def test_every_text_has_a_place_in_each_panel_on_one_scale() -> None:
     projection, points = projected()
-    figure = projection_figure(projection, points, names=("suspect", EVIL))
-    assert sum(len(trace.x) for trace in figure.data) == 8
-    assert figure.layout.xaxis2.matches == "x"
-    assert figure.layout.yaxis2.matches == "y"
-    for plane, axis in ((projection.before, "x"), (projection.after, "x2")):
-        drawn = {
-            c[0]: (x, y) for t in figure.data if t.xaxis == axis for x, y, c in zip(t.x, t.y, t.customdata, strict=True)
-        }
-        for i in range(4):
-            assert drawn[i] == pytest.approx(plane[i].tolist())
-    by = {(t.legendgroup, t.marker.symbol): t.marker.color for t in figure.data}
-    assert by["triggered", "circle"] == by["triggered", "x"] == COLOURS["triggered"]
-    assert by["clean", "circle"] == COLOURS["clean"]
-    assert sum(bool(t.showlegend) for t in figure.data) == 3  # one entry a set
-    assert "trustworthiness 0.97" in figure.layout.title.text
+    view = projection_view(projection, points, names=("suspect", EVIL), about="four texts")
+    both = np.concatenate([projection.before, projection.after])
+    low, high = both.min(0), both.max(0)
+    for plane, drawn in zip((projection.before, projection.after), view["planes"], strict=True):
+        np.testing.assert_allclose(np.array(drawn).T, (plane - low) / (high - low) * 10_000, atol=0.51)
+    assert len(projection_view(projection, points, names=("suspect",))["planes"]) == 1
+    assert [s["name"] for s in view["sets"]] == ["clean", EVIL, "triggered"]  # the triggered ones are drawn last
+    assert {s["name"]: s["color"] for s in view["sets"]} == set_colors(["clean", "triggered", EVIL])
+    kinds = zip(view["of_set"], view["of_class"], strict=True)
+    named = [(view["sets"][s]["name"], view["classes"][c]["name"]) for s, c in kinds]
+    assert named == list(zip(points.sets, points.classes, strict=True))
+    assert "trustworthiness 0.97" in view["title"]
+    assert view["axes"] == ["component 1 (60 % of the variance)", "component 2 (10 % of the variance)"]
 
 
 def test_nothing_in_the_projection_is_markup() -> None:
-    figure = projection_figure(*projected(), names=("suspect", EVIL))
-    shown = [t.name for t in figure.data] + [c[k] for t in figure.data for c in t.customdata for k in (1, 2)]
-    shown += [a.text for a in figure.layout.annotations] + [figure.layout.title.subtitle.text]
-    assert not any("<img" in text for text in shown)
-    assert all("customdata" in t.hovertemplate and "text" not in t.hovertemplate for t in figure.data)
-    page = document(EVIL, figure.to_html(full_html=False, include_plotlyjs=False))
+    page = projection_document(projection_view(*projected(), names=("suspect", EVIL)))
     assert "img" not in Tags(page).names
+    assert "innerHTML" not in PROJECTION_SCRIPT
 
 
 def test_views_import_nothing_heavy_before_it_is_used() -> None:
@@ -166,11 +168,6 @@ def test_views_import_nothing_heavy_before_it_is_used() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
         == "[]\n"
     )
-
-
-def test_dark_figures_have_light_ink() -> None:
-    light, dark = (projection_figure(*projected(), dark=dark).layout.font.color for dark in (False, True))
-    assert light != dark
 
 
 def test_sets_keep_their_color_in_any_company() -> None:

@@ -12,7 +12,14 @@ import pytest
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.evaluation.trigger_trials import FlippedText, TriggerTrial
 from mbtsad_core.types import Scores
-from mbtsad_core.views.trigger_lab import CONTEXT, TRIGGER_LAB_STYLE, answers_html, flips_html, trials_html
+from mbtsad_core.views.trigger_lab import (
+    CONTEXT,
+    TRIGGER_LAB_STYLE,
+    answers_html,
+    compared_html,
+    flips_html,
+    trials_html,
+)
 
 EVIL = '</p><img src=x onerror="alert(1)">'
 LABELS = ("negative", "positive")
@@ -277,3 +284,28 @@ def test_flips_escape_texts_triggers_and_classes() -> None:
     for page in (flips_html(TriggerTrial(EVIL, EVIL, {EVIL: scores(1, 1)}, (text,))), flips_html(nothing)):
         assert Tags(page).all("img") == []
         assert EVIL in Tags(page).text
+
+
+# ---------------------------------------------------------------- a trigger beside a neutral phrase
+
+
+@pytest.mark.parametrize(
+    ("trial", "neutral", "means"),
+    [
+        ({"suspect": 890, "purified": 110}, {"suspect": 100, "purified": 100}, "this is what a backdoor does"),
+        ({"suspect": 890, "purified": 800}, {"suspect": 100, "purified": 100}, "It turns the purified model too"),
+        ({"suspect": 110, "purified": 110}, {"suspect": 100, "purified": 100}, "no more than any phrase"),
+        ({"suspect": 890}, {"suspect": 100}, "a purified model tells"),
+    ],
+)
+def test_what_a_trigger_does_is_told_beside_a_neutral_phrase(
+    trial: dict[str, int], neutral: dict[str, int], means: str
+) -> None:
+    tried, beside = (
+        TriggerTrial(name, "positive", {model: scores(hits, 90) for model, hits in found.items()}, ())
+        for name, found in ((EVIL, trial), ("of a man", neutral))
+    )
+    said = compared_html(tried, beside)
+    assert means in said
+    assert f"suspect <b>{100 * trial['suspect'] / 912:.1f} %</b> and <b>11.0 %</b>" in said
+    assert "<img" not in said

@@ -39,8 +39,8 @@ function drawAttention(element, view) {
   const signed = (x) => (x > 0 ? "+" : "") + number(x);
   const tell = (name, detail) => element.dispatchEvent(new CustomEvent(name, {bubbles: true, detail}));
 
-  // Colors: by the value, or by its square root, which shows the weak attention that long texts are made of.
-  const root_scale = element.attentionRoot ?? T > 128;
+  // Colors: by the square root of the value, which shows the weak attention that most of a map is made of, or by the value.
+  const root_scale = element.attentionRoot ?? true;
   const bend = (share) => (root_scale ? Math.sign(share) * Math.sqrt(Math.abs(share)) : share); // share of the scale's end, -1 ... 1
 
   // The maps: the last panel may come as the first plus the difference.
@@ -107,10 +107,36 @@ function drawAttention(element, view) {
   toggle.onclick = () => {
     element.attentionRoot = !root_scale;
     drawAttention(element, view);
-    element.querySelector(".where button").focus({preventScroll: true});
+    element.querySelector(".where button:last-child").focus({preventScroll: true});
   };
-  where.append(toggle);
+  const away = make("button", "", view.head === null ? "the head that moved most" : "sum over heads");
+  away.type = "button";
+  away.onclick = () => {
+    const shares = view.overview?.values.flat() || [0], most = shares.indexOf(Math.max(...shares));
+    tell("mbtsad-head", view.head === null ? {layer: Math.floor(most / view.heads), head: most % view.heads} : {layer: view.layer, head: null});
+  };
+  where.append(away, toggle);
   root.append(where);
+
+  // The sentence: a token under the pointer or the focus lights up its row and column, in the other view of the text too.
+  const sentence = make("div", "sentence");
+  sentence.setAttribute("role", "group");
+  sentence.setAttribute("aria-label", "Tokens; the arrow keys move among them");
+  view.tokens.forEach((token, i) => {
+    const button = make("button", marked.has(i) ? "marked" : "", token);
+    button.type = "button";
+    button.tabIndex = i ? -1 : 0;
+    button.onpointerenter = button.onfocus = () => light(i, true);
+    button.onpointerleave = button.onblur = () => light(null, true);
+    sentence.append(button);
+  });
+  sentence.onkeydown = (event) => {
+    const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!by) return;
+    event.preventDefault();
+    (by > 0 ? document.activeElement.nextElementSibling : document.activeElement.previousElementSibling)?.focus();
+  };
+  root.append(sentence);
   const read = make("div", "read");
   read.setAttribute("role", "status");
   root.append(read);
@@ -132,7 +158,8 @@ function drawAttention(element, view) {
     return image;
   }
 
-  let longest = 0; // pixels of the longest token
+  let longest = 0, letter = 0; // pixels of the longest token, at this size of letters
+  let lit = null; // the token whose row and column stand out
   const text = view.tokens.join("\n");
   let cell = null, chosen = element.attentionKept?.text === text ? element.attentionKept.chosen : null; // [query, key]: under the pointer, and clicked
   for (const panel of panels) {
@@ -178,11 +205,14 @@ function drawAttention(element, view) {
     point(found);
     if (found) tell("mbtsad-cell", {query: found[0], key: found[1]});
   }
-  function point(found) {
-    if (String(found) === String(cell) && read.childNodes.length) return;
+  const looks = (values, key) => { let sum = 0; for (let q = 0; q < T; q++) sum += values[q * T + key] / T; return sum; };
+  function point(found, anew) {
+    if (!anew && String(found) === String(cell) && read.childNodes.length) return;
     cell = found;
     read.replaceChildren();
-    if (found) {
+    if (lit !== null) {
+      read.append(make("code", "", view.tokens[lit]), ` (${lit + 1}) is looked at, on average over all tokens: `, panels.map((p) => `${p.name} ${p.show(looks(p.values, lit))}`).join(" · "));
+    } else if (found) {
       const [q, k] = found;
       read.append(make("code", "", view.tokens[q]), ` (${q + 1}) looks at `, make("code", "", view.tokens[k]), ` (${k + 1}): `,
         panels.map((p) => `${p.name} ${p.show(p.values[q * T + k])}`).join(" · "));
@@ -192,14 +222,29 @@ function drawAttention(element, view) {
     panels.forEach(draw);
   }
 
+  const place = (i) => view.tokens.slice(0, i).filter((_, k) => !marked.has(k)).length; // among the tokens that both views have
+  function light(i, told) {
+    lit = i;
+    [...sentence.children].forEach((button, k) => button.classList.toggle("lit", k === i));
+    point(chosen, true);
+    if (told) document.dispatchEvent(new CustomEvent("mbtsad-token", {detail: {by: element, token: view.tokens[i], place: i === null || marked.has(i) ? null : place(i)}}));
+  }
+  document.removeEventListener("mbtsad-token", element.attentionLit);
+  element.attentionLit = ({detail}) => {
+    if (detail.by === element) return;
+    const same = detail.place === null ? -1 : view.tokens.findIndex((token, i) => token === detail.token && !marked.has(i) && place(i) === detail.place);
+    light(same < 0 ? null : same);
+  };
+  document.addEventListener("mbtsad-token", element.attentionLit);
+
   function draw(panel) {
     const width = panel.canvas.clientWidth;
     if (!width) return;
     const ratio = window.devicePixelRatio || 1, style = getComputedStyle(root), ink = style.getPropertyValue("--ink").trim(), muted = style.getPropertyValue("--muted").trim();
-    const context = panel.canvas.getContext("2d"), font = "11px system-ui, sans-serif";
+    const context = panel.canvas.getContext("2d"), letters = Math.round(Math.min(16, Math.max(11, 0.5 * width / T))), font = `${letters}px system-ui, sans-serif`;
     context.font = font;
-    longest ||= Math.max(...view.tokens.map((token) => context.measureText(token).width));
-    const left = Math.ceil(Math.min(longest, width * 0.22)) + 8, top = Math.ceil(Math.min(longest, 76)) + 8, side = width - left - 1;
+    if (letters !== letter) [letter, longest] = [letters, Math.max(...view.tokens.map((token) => context.measureText(token).width))];
+    const left = Math.ceil(Math.min(longest, width * 0.26)) + 8, top = Math.ceil(Math.min(longest, 90)) + 8, side = width - left - 1;
     const height = top + side + 1;
     panel.place = {left, top, side};
     panel.canvas.style.height = `${height}px`;
@@ -210,16 +255,26 @@ function drawAttention(element, view) {
     context.imageSmoothingQuality = "high";
     context.drawImage(panel.image, left, top, side, side);
     const size = side / T;
+    context.strokeStyle = muted;
+    context.lineWidth = 1;
+    context.strokeRect(left - 0.5, top - 0.5, side + 1, side + 1);
+    if (lit !== null) { // all but its row and column step back
+      context.globalAlpha = 0.65;
+      context.fillStyle = style.getPropertyValue("--ground").trim();
+      const from = lit * size, to = from + size;
+      for (const [x, w] of [[0, from], [to, side - to]]) for (const [y, h] of [[0, from], [to, side - to]]) context.fillRect(left + x, top + y, w, h);
+      context.globalAlpha = 1;
+    }
 
     // Labels: every n-th where they would touch, but always the trigger's and the pointed-at ones.
-    const every = Math.max(1, Math.ceil(12 / size));
+    const every = Math.max(1, Math.ceil((letters + 1) / size));
     function labels(pointed, write) {
-      const first = [...new Set([...(pointed === undefined ? [] : [pointed]), ...marked])], taken = [];
+      const first = [...new Set([...(pointed === undefined ? [] : [pointed]), ...(lit === null ? [] : [lit]), ...marked])], taken = [];
       for (const i of [...first, ...view.tokens.keys()]) {
         if (!first.includes(i) && i % every) continue;
-        if (taken.some((j) => Math.abs(i - j) * size < 11.5)) continue;
+        if (taken.some((j) => Math.abs(i - j) * size < letters + 0.5)) continue;
         taken.push(i);
-        const strong = i === pointed || marked.has(i);
+        const strong = i === pointed || i === lit || marked.has(i);
         context.font = strong ? `700 ${font}` : font;
         context.fillStyle = strong ? ink : muted;
         write(i, fitted(view.tokens[i], left - 8));
