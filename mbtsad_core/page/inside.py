@@ -76,10 +76,10 @@ def inside_step(parts: Parts) -> Inside:
         trigger = gr.Textbox(label="Trigger", scale=2, elem_id="attention-trigger", info="Empty: the text as it is")
         look = gr.Button("Show", variant="primary", scale=1, elem_id="attention-show")
         take = gr.Button("To the trigger lab", scale=1, elem_id="attention-to-lab")
-    heading("Without the trigger")
-    plain = attention(elem_id="attention-plain", empty=WAITING)
     heading("With the trigger")
     triggered = attention(elem_id="attention-triggered", empty=WAITING)
+    heading("Without the trigger")
+    plain = attention(elem_id="attention-plain", empty=WAITING)
     at = gr.State(None)
     _bertviz(parts, [text, trigger, at])
     heading("Where texts lie: [CLS] vectors before and after")
@@ -211,10 +211,10 @@ def pick_head(
     return show(site, step, session, text, trigger, (int(layer), None if head is None else int(head)))
 
 
-def start_text(site: Site, step: Inside, session: Session, text: str, trigger: str) -> dict[Any, str]:
+def start_text(site: Site, step: Inside, session: Session, text: str, trigger: str) -> dict[Any, Any]:
     """A text to begin with: a short one of the test set that the trigger would turn."""
     if text.strip():
-        return {step.text: text}
+        return {step.text: gr.skip()}  # what is being typed is left alone
     trigger = typed_form((session.triggers or found_trigger(site, session))[:1])
     return {step.text: telling_text(site, session, trigger), step.trigger: trigger}
 

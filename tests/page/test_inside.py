@@ -18,8 +18,9 @@ PICTURE = "canvas => canvas.toDataURL()"
 @pytest.fixture(scope="module")
 def page(all_visits: Visits, finished: str) -> Page:
     """A visitor of a finished run who has opened Inside, all of it drawn."""
-    page = all_visits.visitor(f"?job={finished}&step=inside")
+    page = all_visits.visitor(f"?job={finished}")
     state(page, "done")
+    page.locator("#step-inside-button").click()
     expect(page.locator("#attention-triggered canvas")).to_have_count(4)
     expect(page.locator("#projection canvas.points")).to_have_count(2)
     return page

@@ -6,7 +6,8 @@ function drawProjection(element, view) {
     circle: ring(32, 0, 1), "triangle-up": ring(3, 0, 1.4), square: ring(4, 0.125, 1.3), diamond: ring(4, 0, 1.35), hexagon: ring(6, 0, 1.15), star: ring(10, 0, 1.5, 0.65),
     cross, x: cross.map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]),
   };
-  const LISTED = 50, REACH = 14, HEIGHT = 420, EDGE = 14; // rows of the list; pixels
+  const LISTED = 50, REACH = 14, EDGE = 14; // rows of the list; pixels
+  let high = 420;
   const N = view.texts.length, both = view.planes.length > 1, ratio = window.devicePixelRatio || 1;
   const radius = N > 2000 ? 2.6 : 3.6, opacity = N > 2000 ? 0.6 : 0.8;
   const kept = element.projectionKept ??= {hidden: new Set(), asked: ""}; // what holds when another projection is drawn
@@ -116,8 +117,8 @@ function drawProjection(element, view) {
 
   // ---------------------------------------------------------------- where a text lies
   const scale = (panel) => { // pixels of the panel = from + by * place, right and down
-    const across = (panel.width - 2 * EDGE) * look.zoom, down = (HEIGHT - 2 * EDGE) * look.zoom;
-    return {x: panel.width / 2 - across * look.x, byX: across / 10000, y: HEIGHT / 2 + down * look.y, byY: -down / 10000};
+    const across = (panel.width - 2 * EDGE) * look.zoom, down = (high - 2 * EDGE) * look.zoom;
+    return {x: panel.width / 2 - across * look.x, byX: across / 10000, y: high / 2 + down * look.y, byY: -down / 10000};
   };
   const planes = view.planes.map((plane) => plane.map((axis) => Float32Array.from(axis)));
   const way = (panel, axis, i) => planes[0][axis][i] + (planes[panel.p][axis][i] - planes[0][axis][i]) * share;
@@ -185,7 +186,7 @@ function drawProjection(element, view) {
   function drawOver(panel) {
     const context = panel.over.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, panel.width, HEIGHT);
+    context.clearRect(0, 0, panel.width, high);
     const outline = (trace) => {
       for (const [color, line] of [["#fff", 4], ["#000", 1.5]]) {
         context.strokeStyle = color;
@@ -199,12 +200,13 @@ function drawProjection(element, view) {
     if (pointed !== null && shown.includes(pointed)) outline(() => context.arc(...place(panel, pointed), radius + 5, 0, 7));
   }
   function fit() {
+    high = root.clientWidth < 480 ? 300 : 420;
     for (const panel of panels) {
       panel.width = panel.plane.clientWidth;
       for (const canvas of [panel.points, panel.over]) {
         canvas.width = Math.round(panel.width * ratio);
-        canvas.height = Math.round(HEIGHT * ratio);
-        canvas.style.height = `${HEIGHT}px`;
+        canvas.height = Math.round(high * ratio);
+        canvas.style.height = `${high}px`;
       }
     }
     const across = Math.max(...panels.map((panel) => panel.points.width)) + 2 * margin;
@@ -292,7 +294,7 @@ function drawProjection(element, view) {
   function save() {
     const canvas = make("canvas"), context = canvas.getContext("2d"), style = getComputedStyle(root), gap = 24 * ratio;
     canvas.width = panels.reduce((sum, panel) => sum + panel.points.width, 0);
-    canvas.height = HEIGHT * ratio + gap;
+    canvas.height = high * ratio + gap;
     context.fillStyle = style.getPropertyValue("--ground");
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.fillStyle = style.getPropertyValue("--ink");
@@ -322,7 +324,7 @@ function drawProjection(element, view) {
       if (drag.path) drag.path.push([x, y]);
       else {
         look.x -= dx / (panel.width - 2 * EDGE) / look.zoom;
-        look.y += dy / (HEIGHT - 2 * EDGE) / look.zoom;
+        look.y += dy / (high - 2 * EDGE) / look.zoom;
       }
       point(null);
       ask(!drag.path);
@@ -345,14 +347,14 @@ function drawProjection(element, view) {
     over.addEventListener("wheel", (event) => { // the page scrolls, unless one has taken hold of the picture
       if (!event.ctrlKey && document.activeElement !== over) return;
       event.preventDefault();
-      zoom(Math.exp(-event.deltaY / 400), event.offsetX / panel.width, event.offsetY / HEIGHT);
+      zoom(Math.exp(-event.deltaY / 400), event.offsetX / panel.width, event.offsetY / high);
     }, {passive: false});
     over.onkeydown = (event) => {
       const to = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]}[event.key];
       if (event.key === "Enter" && pointed !== null) tell("mbtsad-point", pointed);
       if (!to) return;
       event.preventDefault();
-      const from = pointed === null ? [panel.width / 2, HEIGHT / 2] : place(panel, pointed);
+      const from = pointed === null ? [panel.width / 2, high / 2] : place(panel, pointed);
       const next = nearest(panel, ...from, Infinity, (dx, dy) => dx * to[0] + dy * to[1] > Math.abs(dx * to[1] + dy * to[0]));
       if (next !== null) point(next, panel);
     };
