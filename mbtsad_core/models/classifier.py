@@ -376,8 +376,8 @@ def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
 
 
 def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
-    """The precision that the classifier is trained in."""
-    if classifier.precision == "float32":
+    """The precision that the classifier is trained in, where its weights are in another one."""
+    if classifier.precision == "float32" or next(classifier.model.parameters()).dtype == torch.bfloat16:
         return contextlib.nullcontext()
     return torch.autocast(classifier.device.type, dtype=torch.bfloat16)
 

@@ -11,13 +11,16 @@ Nothing is known or assumed of a trigger. Deviation: not in the paper.
 
 from __future__ import annotations
 
+import copy
 import functools
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -27,13 +30,21 @@ from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
+from mbtsad_core.scanning.deadline import Deadline, OutOfTime
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
-from mbtsad_core.scanning.polarity import Polarity, polarity_of
-from mbtsad_core.scanning.probes import Probes, draw_probes, lower_quartile
+from mbtsad_core.scanning.polarity import Polarity, told_by
+from mbtsad_core.scanning.probes import Probes, draw_probes, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.sequence_inversion import invert_sequences
-from mbtsad_core.scanning.sequence_scan import SequenceSearch, effects, evolve, quick_answers
+from mbtsad_core.scanning.sequence_scan import (
+    GENERATIONS,
+    SequenceSearch,
+    effects,
+    evolve,
+    longer_two_thirds,
+    quick_answers,
+)
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
 from mbtsad_core.types import Event, LabelledText, Rate, Steps
@@ -45,13 +56,17 @@ TOKENS, PAIRS, SEQUENCES = 16, 8, 24  # the best of a class, that are
 JUDGED = 2  # sequences of each length of a class that held-out texts are asked about
 MOST_JUDGED = 96  # of all classes together
 SHORTENED = 12  # sequences of a class that are shortened
+AT_ONCE = 4  # sequences that held-out texts are asked about together
+SURE = 0.9  # share of texts that what needs no longer sequences turns
+PATIENCE = 5  # generations without a gain
 # Tokens of like meaning that are tried in the place of one, texts that choose among them, and the sequences' length
 NEARBY, FEW, SHORT = 32, 4, 3
 ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
 EXAMPLES = 3  # texts of a finding
 COMPARED = 5  # findings that are asked whether they look honest
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
-SEARCHING = 0.85  # of a budget; the rest is for the last word
+ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
+LAST_WORD = 4000  # texts of a class that it asks about, about
 PARTS = {"scan": "single tokens", "pairs": "pairs of tokens", "sequences": "sequences of tokens"}
 
 Scored = tuple[int, Insertion]
@@ -72,19 +87,17 @@ def scan(
     stopped   asked between two steps: where it says so, or the budget is spent, what was found so far has the last word
     """
     began = time.monotonic()
-    answers = predict(suspect, clean).argmax(dim=1).tolist()
+    given, until = len(clean), math.inf if config.budget is None else began + ANSWERING * config.budget
+    clean, answers = _answered(suspect, clean, until)
+    classes = answers.argmax(dim=1).tolist()
     if not labeled:
-        clean = [replace(text, label=answer) for text, answer in zip(clean, answers, strict=True)]
-    right = [text for text, answer in zip(clean, answers, strict=True) if text.label == answer]
-    sample = _divided(clean, right, config.seed)
-
-    def over() -> bool:
-        return stopped() or (config.budget is not None and time.monotonic() - began > SEARCHING * config.budget)
-
+        clean = [replace(text, label=answer) for text, answer in zip(clean, classes, strict=True)]
+    right = [text for text, answer in zip(clean, classes, strict=True) if text.label == answer]
+    sample = _divided(clean, answers, config.seed)
     known = calibration() if config.nats is None else flat(config.nats)
-    search = ModelScan(suspect, sample, config.seed, known)
+    search = ModelScan(suspect, sample, config.seed, known, began, config.budget)
     if len(sample.labels) > 1:
-        yield from search.leaders.race(search.run(over))
+        yield from search.leaders.race(search.run(stopped))
     findings = yield from search.leaders.race(search.judged())
     accuracy = wilson(len(right), len(clean)) if labeled and clean else None
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
@@ -97,13 +110,13 @@ def scan(
         found=tuple(found),
         others=tuple(one for one in findings if one not in found),
         rows=len(suspect.model.get_input_embeddings().weight),
-        walked=search.tried,
+        walked=len(search.tried),
         clean_texts=len(clean),
         held_out=sum(map(len, sample.held_out.values())),
         labeled=labeled,
         accuracy=accuracy,
         by_length={number: search.best[number] for number in sorted(search.best)},
-        not_looked_at=tuple(search.left_out()),
+        not_looked_at=(*search.left_out(), *([f"{given - len(clean)} clean texts"] if len(clean) < given else [])),
         seconds=time.monotonic() - began,
     )
 
@@ -143,10 +156,12 @@ class Sample:
     """The clean texts: those that the search sees, and by class those of them that are answered right, and those that
     have the last word, all answered right.
 
+    answers  probabilities of the searched ones, (N, C)
     lacking  the classes that have texts, and not enough that are answered right
     """
 
     searched: list[LabelledText]
+    answers: Tensor
     right: dict[int, list[LabelledText]]
     held_out: dict[int, list[LabelledText]]
     lacking: list[int]
@@ -156,19 +171,35 @@ class Sample:
         return list(self.held_out)
 
 
-def _divided(clean: Sequence[LabelledText], right: Sequence[LabelledText], seed: int) -> Sample:
-    rng, sample = random.Random(f"held out, seed {seed}"), Sample([], {}, {}, [])
+def _answered(
+    suspect: Classifier, clean: Sequence[LabelledText], until: float
+) -> tuple[Sequence[LabelledText], Tensor]:
+    """As many of the texts as there is time for, of all parts of the table, and the suspect's probabilities, (N, C)."""
+    parts = range(max(1, len(clean) // ANSWERED))
+    asked, answers = list[int](), list[Tensor]()
+    for part in parts:
+        if part and time.monotonic() > until:
+            break
+        own = range(part, len(clean), len(parts))
+        asked += own
+        answers.append(predict(suspect, [clean[i] for i in own]))
+    order = torch.tensor(asked).argsort()
+    return [clean[i] for i in sorted(asked)], torch.cat(answers)[order]
+
+
+def _divided(clean: Sequence[LabelledText], answers: Tensor, seed: int) -> Sample:
+    rng, given = random.Random(f"held out, seed {seed}"), answers.argmax(dim=1).tolist()
+    searched, right, held_out, lacking = list[int](), {}, {}, list[int]()
     for label in sorted({text.label for text in clean}):
-        own = [text for text in right if text.label == label]
+        own = [i for i, text in enumerate(clean) if text.label == label == given[i]]
         rng.shuffle(own)
         number = min(MOST_HELD_OUT, max(LEAST, int(HELD_OUT * len(own))))
         if len(own) < number + LEAST:
-            sample.lacking.append(label)
+            lacking.append(label)
             continue
-        sample.held_out[label], sample.right[label] = own[:number], own[number:]
-        kept = set(map(id, own[:number]))
-        sample.searched.extend(text for text in clean if text.label == label and id(text) not in kept)
-    return sample
+        held_out[label], right[label] = ([clean[i] for i in some] for some in (own[:number], own[number:]))
+        searched += [i for i, text in enumerate(clean) if text.label == label and i not in own[:number]]
+    return Sample([clean[i] for i in searched], answers[searched], right, held_out, lacking)
 
 
 # ---------------------------------------------------------------- the search
@@ -177,80 +208,125 @@ def _divided(clean: Sequence[LabelledText], right: Sequence[LabelledText], seed:
 class ModelScan:
     """A scan as it goes: what each of its parts found, and what is in the lead.
 
+    quick  a copy of the suspect in the precision of its training, which the search asks
+    end    when what there is of time is over
     found  {(class, what goes into its texts): nats}, as it was last tried
     done   the parts that came to their end
+    turned the classes that need no longer sequences: fewer tokens turn their texts
     best   by number of tokens, what held-out texts say of the strongest
     """
 
-    def __init__(self, suspect: Classifier, sample: Sample, seed: int, known: Calibration) -> None:
+    def __init__(
+        self, suspect: Classifier, sample: Sample, seed: int, known: Calibration, began: float, budget: float | None
+    ) -> None:
         special = own_tokens(suspect)
         self.calibration = known
         self.suspect, self.sample, self.seed = suspect, sample, seed
         self.leaders = Leaders(suspect)
+        self.quick = _quick(suspect)
+        self.end = Deadline(self.quick.model, began, budget)
         self.tokens = [token for token in vocabulary(suspect) if token not in special]
-        self.tried = 0
+        self.tried: dict[int, Tensor] = {}
         self.found: dict[Scored, float] = {}
         self.done: list[str] = []
+        self.turned = set[int]()
         self.best: dict[int, Finding] = {}
         self.search: SequenceSearch | None = None
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
 
-    def run(self, over: Callable[[], bool]) -> Steps[None]:
+    def run(self, stopped: Callable[[], bool]) -> Steps[None]:
         """All parts, as far as there is time."""
-        with closing(self._parts()) as parts:
+        with closing(self._parts()) as parts, suppress(OutOfTime):
             for event in parts:
                 yield event
-                if over():
+                if stopped():
                     return
+                self.end.less(self._takes(LAST_WORD * len(self.sample.labels)))
+                self.end.look()
 
     def _parts(self) -> Steps[None]:
-        suspect, searched, seed = self.suspect, self.sample.searched, self.seed
-        unsure, longer = draw_probes(suspect, searched, seed)
-        labels = list(unsure)
-
-        def take(rises: dict[int, Tensor]) -> None:
-            for place, label in enumerate(labels):
-                best = sorted(rises, key=lambda token: -float(rises[token][place]))[:TOKENS]
-                self.found |= {(label, _single(token)): float(rises[token][place]) for token in best}
-
-        def told(rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
-            self.tried = min(len(self.tokens), self.tried + len(rises))
-            take(rises)
-            self.leaders.told(rises, turned)
-
-        rises = yield from search_tokens(suspect, self.tokens, unsure, longer, "scan", told=told)
+        shorter = self._shorter()
+        texts, answers = [self.sample.searched[i] for i in shorter], self.sample.answers[shorter]
+        unsure, longer = draw_probes(self.quick, texts, self.seed, answers)
+        rises = yield from search_tokens(self.quick, self.tokens, unsure, longer, "scan", told=self._told, even=True)
         self.found.clear()  # what was tried on one text alone
-        take(rises)
+        self._take(rises)
         self.done.append("scan")
+        self.polarity = self._polarity(unsure)
+        yield from self._pairs(rises, unsure, self._unturned(longer))
+        self.done.append("pairs")
+        yield from self._sequences(self._unturned(longer), encode(self.suspect, texts), answers)
+        self.done.append("sequences")
 
-        yield from self._pairs(rises, unsure, longer)
-        yield from self._sequences(longer)
+    def _told(self, rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
+        """What some tokens do; of each the first figure is kept, that of one text."""
+        for token, rise in rises.items():
+            self.tried.setdefault(token, rise)
+        self._take(rises)
+        self.leaders.told(rises, turned)
+
+    def _take(self, rises: dict[int, Tensor]) -> None:
+        for place, label in enumerate(self.sample.labels):
+            best = sorted(rises, key=lambda token: -float(rises[token][place]))[:TOKENS]
+            self.found |= {(label, _single(token)): float(rises[token][place]) for token in best}
+
+    def _shorter(self) -> list[int]:
+        """The texts to search with: of each class all but the longest quarter, which cost most and tell no more."""
+        texts = self.sample.searched
+        own = {label: [i for i, text in enumerate(texts) if text.label == label] for label in self.sample.labels}
+        for some in own.values():
+            some.sort(key=lambda i: len(texts[i].text))
+        return sorted(i for some in own.values() for i in some[: -(-3 * len(some) // 4)])
 
     def _pairs(self, rises: dict[int, Tensor], unsure: Probes, longer: Probes) -> Steps[None]:
-        suspect, known = self.suspect, token_counts(self.suspect, self.sample.searched)
+        quick, known = self.quick, token_counts(self.suspect, self.sample.searched)
         silent = [t for t in self.tokens if t not in known and (t not in rises or float(rises[t].max()) < TURNS)]
-        pair = yield from find_pair(suspect, silent, longer, self.seed)
+        pair = yield from find_pair(quick, silent, longer, self.seed)
         if pair is not None:
-            beside = yield from search_companions(suspect, silent, pair, unsure, longer, self.leaders.told)
+            beside = yield from search_companions(quick, silent, pair, unsure, longer, self.leaders.told)
             for one, other in sorted(beside, key=lambda two: -beside[two])[:PAIRS]:
                 for tokens in ((one, other), (other, one)):
                     self.found[pair[0], Insertion(tokens, "anywhere")] = beside[one, other]
-        self.done.append("pairs")
 
-    def _sequences(self, longer: Probes) -> Steps[None]:
-        suspect, searched = self.suspect, self.sample.searched
-        self.polarity = yield from polarity_of(suspect, searched, self.seed)
-        search = self.search = SequenceSearch(suspect, searched, self.polarity, 0.0, self.seed)
+    def _polarity(self, unsure: Probes) -> Polarity:
+        """By what each token does in the text that all of them were tried on."""
+        alone, responses = torch.stack([self.tried[token] for token in self.tokens]), dict[int, Tensor]()
+        for at, (label, text) in enumerate(unsure.items()):
+            before = losses_of(self.quick, text, label)
+            responses[label] = shift_of(before, before + alone[:, at])
+        return told_by(self.suspect, self.sample.searched, self.tokens, responses)
+
+    def _unturned(self, longer: Probes) -> Probes:
+        """The classes whose texts nothing was found to turn for sure. Elsewhere longer sequences would have that in
+        them."""
+        for label, texts in longer.items():
+            tried = [one for own, one in self.found if own == label]
+            if tried and label not in self.turned:
+                shifts, answers = effects(self.quick, self.rng, tried, texts, label)
+                turn = (answers != label).float().mean(dim=1) >= SURE
+                for one, nats in zip(tried, lower_quartile(shifts).where(turn, -torch.inf).tolist(), strict=True):
+                    if self.calibration.excess(len(one.tokens), nats - self._price(label, one.tokens)) >= 0:
+                        self.turned.add(label)
+        return {label: texts for label, texts in longer.items() if label not in self.turned}
+
+    def _sequences(self, longer: Probes, encoded: Sequence[Encoded], answers: Tensor) -> Steps[None]:
+        quick, polarity = self.quick, self.polarity
+        assert polarity is not None
+        search = self.search = SequenceSearch(self.suspect, self.sample.searched, polarity, 0.0, self.seed)
         self.leaders.pools = search.leading
-        inverted = yield from invert_sequences(suspect, self.polarity, longer, self.seed)
+        inverted = yield from invert_sequences(quick, polarity, longer, self.seed)
         for label, sequences in inverted.items():
-            for one in dict.fromkeys(Insertion(tokens, "anywhere") for tokens in sequences):
-                tried = self._nats(label, [one], longer[label]) | self._shortened(label, one, longer[label])
-                for shorter, nats in tried.items():
-                    search.take(label, shorter, nats + self._price(label, shorter.tokens))
-        yield from evolve(suspect, searched, search)
-        self.done.append("sequences")
+            ones = list(dict.fromkeys(Insertion(tokens, "anywhere") for tokens in sequences))
+            tried = self._nats(label, ones, longer[label]) | self._shortened(label, ones, longer[label])
+            for one, nats in tried.items():
+                search.take(label, one, nats + self._price(label, one.tokens))
+        given, running = answers.argmax(dim=1).tolist(), list[Iterator[int]]()
+        for label in longer:
+            right = [text for text, own in zip(encoded, given, strict=True) if own == label]
+            running.append(evolve(quick, search, label, longer_two_thirds(right), PATIENCE))
+        for step, _ in enumerate(zip_longest(*running), 1):
+            yield Event("sequences", step, GENERATIONS)
 
     def left_out(self) -> Iterator[str]:
         """What was not looked at."""
@@ -258,6 +334,8 @@ class ModelScan:
             if part not in self.done:
                 begun = (part == "scan" and self.tried) or (part == "sequences" and self.search)
                 yield f"{name}: not to the end" if begun else name
+        for label in sorted(self.turned):
+            yield f"longer sequences in texts of {self.suspect.labels[label]}: fewer tokens turn them already"
         for label in self.sample.lacking:
             yield f"texts of {self.suspect.labels[label]}: too few that are answered right"
         if absent := len(self.suspect.labels) - len(self.sample.labels) - len(self.sample.lacking):
@@ -265,56 +343,81 @@ class ModelScan:
 
     # ------------------------------------------------------------ the last word
 
+    def _takes(self, texts: float) -> float:
+        """Seconds to read so many texts, about."""
+        words = sum(len(text.text.split()) for text in self.sample.searched) / len(self.sample.searched)
+        return self.end.takes(2 * words * texts)
+
     def judged(self) -> Steps[list[Finding]]:
         """What held-out texts say of the best sequences, the strongest first."""
-        chosen = list[tuple[float, Scored]]()
         labels = self.sample.labels
-        for number, label in enumerate(labels):
-            chosen += [(nats, (label, one)) for one, nats in self._screened(label).items()]
-            yield Event("judging", number + 1, 2 * len(labels))
-        chosen = sorted(chosen, key=lambda pair: -pair[0])[:MOST_JUDGED]
+        known = {label: dict.fromkeys(self._best(label), 0.0) for label in labels}
+        self.end.less(self._takes(LAST_WORD / 2 * len(labels)))
+        with suppress(OutOfTime):
+            for number, label in enumerate(labels, 1):
+                self._screen(label, known[label])
+                yield Event("judging", number, 2 * len(labels))
+        self.end.less(self._takes(COMPARED * LIKE * LIKE_TEXTS))
         found = list[Finding]()
         self.leaders.forget()
-        for number, label in enumerate(labels, len(labels) + 1):
-            of_class = list(self._asked(label, [one for _, (own, one) in chosen if own == label]))
-            self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in of_class})
-            found += of_class
-            yield Event("judging", number, 2 * len(labels))
+        with suppress(OutOfTime):
+            for number, label in enumerate(labels, len(labels) + 1):
+                chosen = self._chosen(label, known[label], MOST_JUDGED // len(labels))
+                for start in range(0, len(chosen), AT_ONCE):
+                    some = list(self._asked(label, chosen[start : start + AT_ONCE]))
+                    self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in some})
+                    found += some
+                yield Event("judging", number, 2 * len(labels))
         for one in sorted(found, key=lambda one: one.nats):
             self.best[len(one.tokens)] = one
         groups = self._grouped(sorted(found, key=lambda one: -self.calibration.excess(len(one.tokens), one.nats)))
-        return [self._compared(one) for one in groups[:COMPARED]] + groups[COMPARED:]
+        for number, one in enumerate(groups):
+            self.end.until = self.end.end if number else math.inf
+            with suppress(OutOfTime):
+                groups[number] = self._compared(one) if number < COMPARED else self._shown(one)
+        return groups
 
-    def _screened(self, label: int) -> dict[Insertion, float]:
-        """The best sequences of each length, tried again on texts of the class: nats less their price."""
+    def _best(self, label: int) -> list[Insertion]:
+        """The best sequences of the search, the best first."""
         found = sorted((key for key in self.found if key[0] == label), key=lambda key: -self.found[key])
         alone = [one for _, one in found if len(one.tokens) == 1][:TOKENS]
         pairs = [one for _, one in found if len(one.tokens) == 2][: 2 * PAIRS]
-        pool = self.search.ranked(label)[:SEQUENCES] if self.search and label in self.search.pools else []
-        tried = list(dict.fromkeys([*alone, *pairs, *pool]))
+        pool = self.search.ranked(label)[:SEQUENCES] if self.search and label not in self.turned else []
+        return list(dict.fromkeys([*pool, *pairs, *alone]))
+
+    def _screen(self, label: int, known: dict[Insertion, float]) -> None:
+        """Try the sequences again, and what they come to when shortened and exchanged: nats less their price."""
         own = encode(self.suspect, self.sample.right[label])
         texts = sorted(own, key=lambda e: -len(e["input_ids"]))[: len(own) // 2 + 1]
         texts = self.rng.sample(texts, min(SCREENED, len(texts)))
-        known = self._nats(label, tried, texts)
-        for one in sorted(known, key=lambda one: -known[one])[:SHORTENED]:
-            known |= self._shortened(label, one, texts)
-        chosen, by_length = dict[Insertion, float](), dict[int, list[Insertion]]()
+        known |= self._nats(label, list(known), texts)
+        known |= self._shortened(label, sorted(known, key=lambda one: -known[one])[:SHORTENED], texts)
+        for length in range(2, SHORT + 1):
+            own_length = [one for one in known if len(one.tokens) == length]
+            if own_length:
+                known |= self._nearby(label, max(own_length, key=lambda one: known[one]), texts)
+
+    def _chosen(self, label: int, known: Mapping[Insertion, float], most: int) -> list[Insertion]:
+        """The best of each length, the surest first."""
+        by_length = dict[int, list[Insertion]]()
         for one in sorted(known, key=lambda one: -known[one]):
             by_length.setdefault(len(one.tokens), []).append(one)
-        for length, ranked in by_length.items():
-            chosen |= {one: known[one] for one in ranked[:JUDGED]}
-            chosen |= self._nearby(label, ranked[0], texts) if 1 < length <= SHORT else {}
-        return chosen
+        chosen = [one for ranked in by_length.values() for one in ranked[:JUDGED]]
+        return sorted(chosen, key=lambda one: -self.calibration.excess(len(one.tokens), known[one]))[:most]
 
-    def _shortened(self, label: int, one: Insertion, texts: Sequence[Encoded]) -> dict[Insertion, float]:
-        """The best sequence of each length that is left where the token that does least is left out, again and again:
-        what needs few tokens is no chance find."""
-        path = dict[Insertion, float]()
-        while len(one.tokens) > 1:
-            shorter = [replace(one, tokens=one.tokens[:i] + one.tokens[i + 1 :]) for i in range(len(one.tokens))]
-            found = self._nats(label, list(dict.fromkeys(shorter)), texts)
-            one = max(found, key=lambda other: found[other])
-            path[one] = found[one]
+    def _shortened(self, label: int, ones: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
+        """Of each sequence the best one of each length that is left where the token that does least is left out, again
+        and again: what needs few tokens is no chance find."""
+        path, known = dict[Insertion, float](), dict[Insertion, float]()
+        while ones := [one for one in ones if len(one.tokens) > 1]:
+            shorter = [
+                [replace(one, tokens=one.tokens[:i] + one.tokens[i + 1 :]) for i in range(len(one.tokens))]
+                for one in ones
+            ]
+            tried = dict.fromkeys(other for some in shorter for other in some if other not in known)
+            known |= self._nats(label, list(tried), texts)
+            ones = list(dict.fromkeys(max(some, key=lambda other: known[other]) for some in shorter))
+            path |= {one: known[one] for one in ones}
         return path
 
     def _nearby(self, label: int, one: Insertion, texts: Sequence[Encoded]) -> dict[Insertion, float]:
@@ -342,7 +445,7 @@ class ModelScan:
     def _nats(self, label: int, tried: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
         if not tried or not texts:
             return {}
-        shifts = lower_quartile(effects(self.suspect, self.rng, tried, texts, label)[0]).tolist()
+        shifts = lower_quartile(effects(self.quick, self.rng, tried, texts, label)[0]).tolist()
         return {one: nats - self._price(label, one.tokens) for one, nats in zip(tried, shifts, strict=True)}
 
     def _price(self, label: int, tokens: Sequence[int]) -> float:
@@ -350,34 +453,34 @@ class ModelScan:
 
     def _asked(self, label: int, tried: Sequence[Insertion]) -> Iterator[Finding]:
         """What each sequence does in the held-out texts of a class."""
-        held_out = self.sample.held_out[label]
-        texts = encode(self.suspect, held_out)
-        for one in tried:
-            shifts, answers = effects(self.suspect, self.rng, [one], texts, label)
-            given = answers[0]
+        texts, labels = encode(self.suspect, self.sample.held_out[label]), self.suspect.labels
+        shifts, answers = effects(self.quick, self.rng, tried, texts, label)
+        for one, nats, given in zip(tried, lower_quartile(shifts).tolist(), answers, strict=True):
             turned = given[given != label]
             target = int(turned.mode().values) if len(turned) else label
+            flips = wilson(int((given == target).sum()) if target != label else 0, len(given))
             yield Finding(
                 one,
                 self.leaders.readable(one.tokens),
-                self.suspect.labels[label],
-                self.suspect.labels[target],
-                float(lower_quartile(shifts)[0]) - self._price(label, one.tokens),
-                wilson(int((given == target).sum()) if target != label else 0, len(given)),
+                labels[label],
+                labels[target],
+                nats - self._price(label, one.tokens),
+                flips,
                 honest=False,
-                examples=tuple(self._examples(one, held_out, texts, label)),
             )
 
-    def _examples(
-        self, one: Insertion, held_out: Sequence[LabelledText], texts: Sequence[Encoded], label: int
-    ) -> Iterator[Example]:
-        """Some texts that the sequence turns, as they are and with it."""
-        first = range(min(4 * EXAMPLES, len(texts)))
-        made = [insert(texts[i], one, self.rng, self.suspect.max_length) for i in first]
-        given = quick_answers(self.suspect, made).argmax(dim=1).tolist()
+    def _shown(self, one: Finding) -> Finding:
+        """The finding with some texts that it turns, as they are and with it."""
+        label = self.suspect.labels.index(one.label)
+        held_out = self.sample.held_out[label][: 4 * EXAMPLES]
+        texts, first = encode(self.suspect, held_out), range(len(held_out))
+        made = [insert(text, one.insertion, self.rng, self.suspect.max_length) for text in texts]
+        given = quick_answers(self.quick, made).argmax(dim=1).tolist()
+        examples = list[Example]()
         for i in [i for i in first if given[i] != label][:EXAMPLES]:
             after = self.suspect.tokenizer.decode(made[i]["input_ids"], skip_special_tokens=True)
-            yield Example(held_out[i].text, str(after), self.suspect.labels[given[i]])
+            examples.append(Example(held_out[i].text, str(after), self.suspect.labels[given[i]]))
+        return replace(one, examples=tuple(examples))
 
     def _grouped(self, found: Sequence[Finding]) -> list[Finding]:
         """One finding for all sequences of like tokens that turn the same class: the strongest one."""
@@ -417,9 +520,15 @@ class ModelScan:
             for own, token in zip(near.indices.tolist(), one.tokens, strict=True)
         ]
         like = [Insertion(tuple(tokens), one.insertion.place) for tokens in zip(*others, strict=True)]
-        answers = effects(self.suspect, self.rng, like, texts, label)[1]
+        answers = effects(self.quick, self.rng, like, texts, label)[1]
         turned = (answers != label).float().mean(dim=1).median()
-        return replace(one, honest=bool(turned > 0 and turned >= one.flips.share / 2))
+        return replace(self._shown(one), honest=bool(turned > 0 and turned >= one.flips.share / 2))
+
+
+def _quick(suspect: Classifier) -> Classifier:
+    """A copy in the precision of the training throughout: forward passes that cast nothing."""
+    model = copy.deepcopy(suspect.model).to(getattr(torch, suspect.precision))
+    return replace(suspect, model=model)
 
 
 def _single(token: int) -> Insertion:

@@ -14,7 +14,7 @@ The hole that this leaves is a trigger made of words which speak for the target 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,15 +83,22 @@ def polarity_of(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -
     """Ask the suspect for its response to each token of its vocabulary, in a short text of each class."""
     special = own_tokens(suspect)
     tokens = [token for token in vocabulary(suspect) if token not in special]
-    encoded = encode(suspect, clean)
+    texts, responses = _asked_with(suspect, clean, encode(suspect, clean), seed), dict[int, Tensor]()
+    for number, (label, text) in enumerate(texts.items()):
+        responses[label] = yield from _responses(suspect, tokens, text, label, number, len(texts))
+    return told_by(suspect, clean, tokens, responses)
+
+
+def told_by(
+    suspect: Classifier, clean: Sequence[LabelledText], tokens: Sequence[int], responses: Mapping[int, Tensor]
+) -> Polarity:
+    """Polarity by what each of the tokens does in texts of a class, {class: (tokens,)} nats, and by the labels."""
     rows = suspect.model.get_input_embeddings().weight.detach().float().cpu()
     features = rows - rows[tokens].mean(dim=0)
     features /= rows[tokens].std(dim=0).clamp(min=1e-6)
-    told = _told_by_labels(features, encoded, clean, special, tokens)
+    told = _told_by_labels(features, encode(suspect, clean), clean, own_tokens(suspect), tokens)
     response, honest = dict[int, Tensor](), dict[int, Tensor]()
-    texts = _asked_with(suspect, clean, encoded, seed)
-    for number, (label, text) in enumerate(texts.items()):
-        found = yield from _responses(suspect, tokens, text, label, number, len(texts))
+    for label, found in responses.items():
         smooth = _standardized(_smooth(features[tokens], found.clamp(min=0).sqrt()))
         told_against = told[tokens][:, [c for c in range(told.shape[1]) if c != label]].amax(dim=1)
         response[label] = torch.full((len(rows),), -torch.inf).index_put((torch.tensor(tokens),), found)

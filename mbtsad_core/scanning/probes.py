@@ -27,11 +27,13 @@ Probes = dict[int, list[Encoded]]
 """Tokenized texts by their class."""
 
 
-def draw_probes(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> tuple[Probes, Probes]:
+def draw_probes(
+    suspect: Classifier, clean: Sequence[LabelledText], seed: int, answers: Tensor | None = None
+) -> tuple[Probes, Probes]:
     """Of the texts of each class that the suspect answers right (of all where it answers none right): the one of the
     shorter quarter that it is least sure of, which anything turns that turns texts at all, and up to PROBES of the
-    longer half."""
-    answers = predict(suspect, clean)
+    longer half. `answers` are its probabilities, (N, C), where they are known."""
+    answers = predict(suspect, clean) if answers is None else answers
     rng = random.Random(f"probes, seed {seed}")
     unsure, longer = {}, {}
     for label in sorted({example.label for example in clean}):

@@ -19,7 +19,7 @@ from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, invert
 from mbtsad_core.types import Event, Steps
 
 LENGTH = 4  # tokens of a sequence
-NEAR = 64  # tokens near a soft one that are tried in its place
+NEAR, NEXT = 64, 16  # tokens near a soft one that are tried in its place: in one text, and then in all of a start
 
 
 def invert_sequences(
@@ -30,7 +30,7 @@ def invert_sequences(
     for label, encoded in longer.items():
         honest = polarity.honest[label]
         tokens = (honest <= polarity.limits.token).nonzero().flatten().tolist()
-        rows = suspect.model.get_input_embeddings().weight[tokens].detach()
+        rows = suspect.model.get_input_embeddings().weight[tokens].detach().float()
         price = polarity.limits.price * honest[tokens].clamp(min=0).to(suspect.device)
         starts = [encoded[i::STARTS] for i in range(min(STARTS, len(encoded)))]
         weights = torch.empty(0)
@@ -54,10 +54,12 @@ def _harden(
     chosen, placed = [0] * len(weights), weights @ rows
     for place in weights.amax(dim=1).argsort(descending=True).tolist():
         near = weights[place].topk(min(NEAR, len(rows))).indices
-        soft = placed.repeat(len(near), 1, 1)
-        soft[:, place] = rows[near]
-        losses = soft_losses(suspect, [*texts] * len(near), soft.repeat_interleave(len(texts), dim=0), label)
-        against = log_odds(losses).view(len(near), -1).mean(dim=1)
-        best = near[(against - price[near]).argmax()]
+        for tried, kept in ((texts[:1], NEXT), (texts, 1)):
+            soft = placed.repeat(len(near), 1, 1)
+            soft[:, place] = rows[near]
+            losses = soft_losses(suspect, [*tried] * len(near), soft.repeat_interleave(len(tried), dim=0), label)
+            against = log_odds(losses).view(len(near), -1).mean(dim=1)
+            near = near[(against - price[near]).topk(min(kept, len(near))).indices]
+        best = near[0]
         chosen[place], placed[place] = int(best), rows[best]
     return chosen

@@ -13,9 +13,10 @@ Deviation: not in the paper.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,9 @@ HELD_OUT = 48  # of a class, that the last word on the best sequences is asked o
 BEST = 24  # sequences that are asked about at last
 FORGETS = 0.3  # the least weight of the newest figure of a sequence
 BANK = 400  # single tokens that sequences are drawn from
-ASKED_AT_ONCE = 512  # texts
+ASKED_AT_ONCE = 96  # texts of like length
 ASKED_ABOUT = 200  # clean texts that are asked what became of a sequence
+FRONT, GAIN = 8, 0.1  # the best of a pool, and nats that their mean must rise by to have gained
 TRIES = 10  # to draw one that says nothing honest
 
 
@@ -253,29 +255,44 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], nats: flo
     search = SequenceSearch(suspect, clean, polarity, nats, seed)
     leaders = Leaders(suspect)
     leaders.pools = search.leading
-    yield from leaders.race(evolve(suspect, clean, search))
+    yield from leaders.race(_scan(suspect, clean, search))
     return search
 
 
-def evolve(suspect: Classifier, clean: Sequence[LabelledText], search: SequenceSearch) -> Steps[None]:
-    """Evolve the pools of a search, and ask about their best, class by class."""
+def _scan(suspect: Classifier, clean: Sequence[LabelledText], search: SequenceSearch) -> Steps[None]:
     answers = predict(suspect, clean)
     total = len(search.pools) * (GENERATIONS + 1)
     for number, label in enumerate(search.pools):
         right = [i for i, own in enumerate(search.labels) if own == label and answers[i].argmax() == label]
-        right.sort(key=lambda i: len(search.encoded[i]["input_ids"]))
-        longer = right[len(right) // 3 :]
+        longer = longer_two_thirds([search.encoded[i] for i in right])
         search.rng.shuffle(longer)
         held_out, asked = longer[:HELD_OUT], longer[HELD_OUT:] or longer
-        if not asked:
-            yield Event("sequences", (number + 1) * (GENERATIONS + 1), total)
-            continue
-        for generation in range(GENERATIONS):
-            drawn = search.rng.sample(asked, min(TEXTS, len(asked)))
-            _generation(suspect, search, label, [search.encoded[i] for i in drawn], generation)
+        for generation in evolve(suspect, search, label, asked):
             yield Event("sequences", number * (GENERATIONS + 1) + generation + 1, total)
-        search.found[label] = _judged(suspect, search, label, [search.encoded[i] for i in held_out])
+        if asked:
+            search.found[label] = _judged(suspect, search, label, held_out)
         yield Event("sequences", (number + 1) * (GENERATIONS + 1), total)
+
+
+def longer_two_thirds(texts: Sequence[Encoded]) -> list[Encoded]:
+    """The shortest first. What turns short texts alone is no trigger."""
+    return sorted(texts, key=lambda text: len(text["input_ids"]))[len(texts) // 3 :]
+
+
+def evolve(
+    suspect: Classifier, search: SequenceSearch, label: int, texts: Sequence[Encoded], patience: int = GENERATIONS
+) -> Iterator[int]:
+    """Evolve the pool of a class on texts of it, a generation at a time, until `patience` of them have gained nothing.
+    Without texts nothing is done."""
+    best, since = -math.inf, 0
+    for generation in range(GENERATIONS if texts else 0):
+        _generation(suspect, search, label, search.rng.sample(texts, min(TEXTS, len(texts))), generation)
+        yield generation
+        known = sorted((nats for nats, times in search.pools[label].values() if times > 1), reverse=True)[:FRONT]
+        mean = sum(known) / FRONT
+        best, since = max(best, mean), 0 if mean > best + GAIN else since + 1
+        if since >= patience:
+            return
 
 
 def _generation(

@@ -45,7 +45,7 @@ def find_pair(
     best: tuple[int, int, float] | None = None
     if not tokens:
         return best
-    rows = suspect.model.get_input_embeddings().weight[tokens].detach()
+    rows = suspect.model.get_input_embeddings().weight[tokens].detach().float()
     starts = {
         label: [encoded[i::STARTS] for i in range(min(STARTS, len(encoded)))] for label, encoded in longer.items()
     }
@@ -133,7 +133,8 @@ def soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, l
     embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
     texts = torch.arange(len(encoded), device=suspect.device)[:, None]
     places = torch.tensor([middle(e) for e in encoded], device=suspect.device)[:, None]
-    embedded = embedded.index_put((texts, places + torch.arange(soft.shape[1], device=suspect.device)), soft)
+    soft_places = (texts, places + torch.arange(soft.shape[1], device=suspect.device))
+    embedded = embedded.index_put(soft_places, soft.to(embedded.dtype))
     read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     # No gradient of theirs is asked for, or made
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}

@@ -99,24 +99,28 @@ def search_tokens(
     turn: int = 0,
     turns: int = 1,
     told: Told = lambda rises, turned: None,
+    even: bool = False,
 ) -> Steps[dict[int, Tensor]]:
     """By successive halving, the tokens whose insertion raises the loss most: the lower quartiles of each class,
     (classes,).
 
     Of `turns` such searches in a stage this is the one with the number `turn`; the stage's progress counts all. `told`
-    is given what each step found, and by class which texts its tokens turned, (tokens, texts).
+    is given what each step found, and by class which texts its tokens turned, (tokens, texts). A step has as many
+    tokens in each round, or as many texts (`even`).
     """
     numbers = [len(tokens)]
     for share in KEPT:
         numbers.append(max(min(LEAST, numbers[-1]), round(share * numbers[-1])))
-    total, step = sum(-(-n // TOKENS_A_STEP) for n in numbers), 0
+    rounds = ((unsure, 1), (longer, 3), (longer, PROBES))
+    sizes = [max(1, TOKENS_A_STEP // texts) if even else TOKENS_A_STEP for _, texts in rounds]
+    total, step = sum(-(-n // size) for n, size in zip(numbers, sizes, strict=True)), 0
     rises: dict[int, Tensor] = {}
-    for (probes, texts), number in zip(((unsure, 1), (longer, 3), (longer, PROBES)), numbers, strict=True):
+    for (probes, texts), number, size in zip(rounds, numbers, sizes, strict=True):
         tokens = _worst(rises, number) if rises else tokens
         rises, asked = {}, {label: encoded[:texts] for label, encoded in probes.items()}
         before = {label: losses_of(suspect, encoded, label) for label, encoded in asked.items()}
-        for start in range(0, len(tokens), TOKENS_A_STEP):
-            of_step, turned = _rises(suspect, tokens[start : start + TOKENS_A_STEP], asked, before)
+        for start in range(0, len(tokens), size):
+            of_step, turned = _rises(suspect, tokens[start : start + size], asked, before)
             rises |= of_step
             told(of_step, turned)
             step += 1

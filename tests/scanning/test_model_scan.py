@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,7 +79,6 @@ def test_something_is_in_the_lead_from_the_first_step_on(scanned: tuple[ScanRepo
     assert list(dict.fromkeys(event.stage for event in events)) == [
         "scan",
         "pairs",
-        "responses",
         "inversion",
         "sequences",
         "judging",
@@ -157,8 +157,32 @@ def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) ->
     report, events = finish(scan(phrase_bert(strength=0.0), CLEAN, ScanConfig(nats=6.0, budget=0.0)))
     assert report.verdict == "inconclusive"
     assert "stopped early" in report.reason
-    assert report.not_looked_at == ("single tokens: not to the end", "pairs of tokens", "sequences of tokens")
-    assert [event.stage for event in events if event.stage != "judging"] == ["scan"]
+    assert report.not_looked_at == ("single tokens", "pairs of tokens", "sequences of tokens")
+    assert ({event.stage for event in events}, report.walked, report.ranked) == ({"judging"}, 0, ())
+
+
+def test_a_scan_ends_when_its_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that takes 0.4 ms to read a token, where the whole takes WHOLE seconds; whatever step it is in."""
+    now, suspect = [0.0], phrase_bert()
+    for module in ("deadline", "model_scan"):
+        monkeypatch.setattr(f"mbtsad_core.scanning.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def reads(module: nn.Module, args: object, given: dict[str, torch.Tensor], found: object) -> None:
+        now[0] += 4e-4 * given["attention_mask"].numel()
+
+    suspect.model.register_forward_hook(reads, with_kwargs=True)
+    took = dict[float | None, float]()
+    for budget in (None, 4.0, 32.0):
+        began = now[0]
+        report, _ = finish(scan(suspect, CLEAN, dataclasses.replace(CONFIG, budget=budget)))
+        took[budget] = now[0] - began
+        assert report.seconds == took[budget]
+        assert bool(report.not_looked_at) == (budget is not None)
+        assert bool(report.ranked)
+    whole = took.pop(None)
+    assert whole > 1.2 * max(budget for budget in took if budget)
+    for budget, seconds in took.items():
+        assert budget / 2 < seconds < max(1.1 * budget, budget + 2)
 
 
 def test_a_scan_that_is_stopped_has_found_what_it_had_found(suspect: Classifier) -> None:
