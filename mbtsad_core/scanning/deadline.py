@@ -27,9 +27,9 @@ class Deadline:
         model.register_forward_pre_hook(self._enter)
         model.register_forward_hook(self._leave, with_kwargs=True)
 
-    def less(self, seconds: float) -> None:
-        """From here on this much is kept of what there is: at most a third."""
-        self.until = self.end - min(seconds, self.budget / 3) if self.budget < math.inf else math.inf
+    def keep(self, seconds: float, share: float) -> None:
+        """From here on so many seconds are kept for later, but no more than this share of all."""
+        self.until = self.end - min(seconds, share * self.budget) if self.budget < math.inf else math.inf
 
     def look(self) -> None:
         if time.monotonic() > self.until:

@@ -242,7 +242,7 @@ class ModelScan:
                 yield event
                 if stopped():
                     return
-                self.end.less(self._takes(LAST_WORD * len(self.sample.labels)))
+                self.end.keep(self._takes(LAST_WORD * len(self.sample.labels)), 0.4)
                 self.end.look()
 
     def _parts(self) -> Steps[None]:
@@ -352,12 +352,12 @@ class ModelScan:
         """What held-out texts say of the best sequences, the strongest first."""
         labels = self.sample.labels
         known = {label: dict.fromkeys(self._best(label), 0.0) for label in labels}
-        self.end.less(self._takes(LAST_WORD / 2 * len(labels)))
+        self.end.keep(self._takes(LAST_WORD / 2 * len(labels)), 0.25)
         with suppress(OutOfTime):
             for number, label in enumerate(labels, 1):
                 self._screen(label, known[label])
                 yield Event("judging", number, 2 * len(labels))
-        self.end.less(self._takes(COMPARED * LIKE * LIKE_TEXTS))
+        self.end.keep(self._takes(COMPARED * LIKE * LIKE_TEXTS), 0.1)
         found = list[Finding]()
         self.leaders.forget()
         with suppress(OutOfTime):
