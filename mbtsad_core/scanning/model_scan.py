@@ -345,7 +345,7 @@ class ModelScan:
 
     def _takes(self, texts: float) -> float:
         """Seconds to read so many texts, about."""
-        words = sum(len(text.text.split()) for text in self.sample.searched) / len(self.sample.searched)
+        words = sum(len(text.text.split()) for text in self.sample.searched) / max(1, len(self.sample.searched))
         return self.end.takes(2 * words * texts)
 
     def judged(self) -> Steps[list[Finding]]:
