@@ -100,7 +100,8 @@ def keep_space(out: Path) -> None:
 
 
 def read_space(out: Path) -> Space | None:
-    """What `keep_space` wrote; None where there is nothing, or nothing that can be read."""
+    """What `keep_space` wrote; None where there is nothing, or nothing that it would write: the worker has read a
+    stranger's model."""
     try:
         found = json.loads((out / SPACE).read_text("utf-8"))
         places = {
@@ -111,9 +112,19 @@ def read_space(out: Path) -> Space | None:
             name: [Outlying(**one | {"outside": Rate(**one["outside"])}) for one in all_of]
             for name, all_of in found["scores"].items()
         }
-        return Space(Points(**{name: tuple(values) for name, values in found["points"].items()}), places, scores)
+        points = Points(**{name: tuple(values) for name, values in found["points"].items()})
+        if any(not _has_place(place, len(points.texts)) for place in places.values()):
+            return None
+        return Space(points, places, scores)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _has_place(projection: Projection, texts: int) -> bool:
+    """Whether each text has one, before and after."""
+    return all(
+        plane.shape == (texts, 2) and bool(np.isfinite(plane).all()) for plane in (projection.before, projection.after)
+    )
 
 
 def _to_dict(space: Space) -> dict[str, Any]:

@@ -73,8 +73,11 @@ def test_what_is_kept_is_what_the_models_say(run: Path, monkeypatch: pytest.Monk
         "suspect": ["clean", "triggered", "token-split"],
         "purified": ["clean", "triggered", "token-split"],
     }
-    (run / SPACE).write_text("{}", encoding="utf-8")
-    assert read_space(run) is None
+    wrong = json.loads((run / SPACE).read_text("utf-8"))
+    wrong["places"]["pca"]["after"][0][0] = float("nan")
+    for text in ("{}", json.dumps(wrong)):
+        (run / SPACE).write_text(text, encoding="utf-8")
+        assert read_space(run) is None
 
 
 def run_suspect(run: Path) -> str:
