@@ -9,6 +9,7 @@ function drawAttention(element, view) {
     const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1), i = Math.min(Math.floor(at), stops.length - 2);
     return stops[i].map((c, k) => Math.round(c + (stops[i + 1][k] - c) * (at - i)));
   }
+  const luminance = (rgb) => [0.2126, 0.7152, 0.0722].reduce((sum, share, k) => sum + share * (rgb[k] <= 10 ? rgb[k] / 3295 : ((rgb[k] / 255 + 0.055) / 1.055) ** 2.4), 0); // of WCAG
   const css = (rgb) => `rgb(${rgb.join(",")})`;
   const blend = (stops) => `linear-gradient(to right, ${stops.map(css).join(",")})`;
 
@@ -78,7 +79,7 @@ function drawAttention(element, view) {
         if (share !== null) {
           const rgb = color(VIRIDIS, share / top);
           cell.style.background = css(rgb);
-          cell.style.color = rgb[1] > 140 ? "#000" : "#fff";
+          cell.style.color = luminance(rgb) > 0.179 ? "#000" : "#fff"; // whichever stands out more
         }
         cell.title = share === null ? `layer ${layer + 1}, sum over heads` : `layer ${layer + 1}, head ${i + 1}: ${(100 * share).toFixed(1)} %`;
         cell.setAttribute("aria-label", cell.title);
