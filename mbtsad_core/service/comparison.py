@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def run_detector(name: str, inputs: Inputs, config: Config) -> Steps[Detected]:
     # In one go: what is learned of the clean texts is learned once
     texts = [*(t.text for t in test), *(t.triggered.text for t in triggered)]
     found = yield from DETECTORS[name].run(model, inputs.clean, texts, config)
-    on_test, on_triggered = _part(found, range(len(test))), _part(found, range(len(test), len(texts)))
+    on_test, on_triggered = found.part(range(len(test))), found.part(range(len(test), len(texts)))
     behind = evaluate_detector(model, test, on_test, triggered or None, on_triggered, inputs.target)
     return Detected(alone, behind, found)
 
@@ -188,19 +188,9 @@ def floor_behind(detected: Detected, inputs: Inputs) -> Rate | None:
     there are none."""
     place = {id(example): i for i, example in enumerate(inputs.test)}  # equal texts have verdicts of their own
     without = [dataclasses.replace(t, triggered=t.clean) for t in inputs.triggered]
-    on_test = _part(detected.found, range(len(inputs.test)))
-    on_without = _part(detected.found, [place[id(t.clean)] for t in inputs.triggered])
+    on_test = detected.found.part(range(len(inputs.test)))
+    on_without = detected.found.part([place[id(t.clean)] for t in inputs.triggered])
     return evaluate_detector(inputs.suspect, inputs.test, on_test, without or None, on_without, inputs.target).asr
-
-
-def _part(found: Detection, places: Sequence[int]) -> Detection:
-    corrected = found.corrected and tuple(found.corrected[i] for i in places)
-    return dataclasses.replace(
-        found,
-        flags=tuple(found.flags[i] for i in places),
-        scores=tuple(found.scores[i] for i in places),
-        corrected=corrected,
-    )
 
 
 def about_run(name: str, config: Config, inputs: Inputs, alone: Scores) -> dict[str, Any]:

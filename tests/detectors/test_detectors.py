@@ -16,6 +16,7 @@ from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.detectors.onion_method import ONIONConfig
 from mbtsad_core.detectors.rap_method import RAPConfig
+from mbtsad_core.detectors.span_method import SpanConfig
 from mbtsad_core.detectors.strip_method import STRIPConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.methods import load
@@ -24,7 +25,12 @@ from mbtsad_core.types import LabelledText
 
 CLEAN = tiny_texts(40)
 TEXTS = [t.text for t in tiny_texts(20, seed=1)] + ["cf the film was very boring .", "film", ""]
-CONFIGS: dict[str, Config] = {"strip": STRIPConfig(), "rap": RAPConfig(epochs=1), "onion": ONIONConfig(clean_texts=10)}
+CONFIGS: dict[str, Config] = {
+    "strip": STRIPConfig(),
+    "rap": RAPConfig(epochs=1),
+    "onion": ONIONConfig(clean_texts=10),
+    "span": SpanConfig(probes=3, clean_texts=10),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 
 def test_the_names_are_those_of_the_tables() -> None:
-    assert list(DETECTORS) == ["strip", "rap", "onion"]
+    assert list(DETECTORS) == ["strip", "rap", "onion", "span"]
     assert [type(DETECTORS[name].config) for name in DETECTORS] == [type(CONFIGS[name]) for name in DETECTORS]
 
 
