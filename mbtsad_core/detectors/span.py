@@ -22,19 +22,19 @@ from torch import Tensor
 from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.detectors.span_method import SPAN, SpanConfig
 from mbtsad_core.errors import BadData
-from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.models.classifier import Classifier, encode
+from mbtsad_core.scanning.sequence_scan import quick_answers
 from mbtsad_core.types import Event, LabelledText, Steps
 
 FEW, KEPT = 3, 4  # probes that all spans of a text are put into first, and spans that are then put into all
 ENOUGH = 0.8  # of the best span's score, by which a shorter one is named in its place
 MOST = 0.75  # of the probes, that a span is to send to the text's answer
-LEAST = 1e-7  # probability that counts as none
 LONGER = 2 / 3  # share of the right answered texts of a class, the longest ones, that probes are drawn from
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The words of a clean text, where a span goes into it, and the probabilities of its classes, (C,)."""
+    """The words of a clean text, where a span goes into it, and the logits of its classes, (C,)."""
 
     words: list[str]
     place: int
@@ -76,7 +76,7 @@ def drawn_probes(
 ) -> tuple[dict[int, list[Probe]], list[LabelledText]]:
     """Probes of each class, and the other clean texts in a drawn order."""
     rng = random.Random(f"span, seed {config.seed}")
-    answers = predict(classifier, clean)
+    answers = answered(classifier, [example.text for example in clean])
     probes, taken = dict[int, list[Probe]](), set[int]()
     for label in sorted({example.label for example in clean}):
         right = [i for i, example in enumerate(clean) if example.label == label == int(answers[i].argmax())]
@@ -116,7 +116,7 @@ def judge(
     if not gaps:
         return None, None, False
     without = [" ".join([*words[:i], *words[j:]]) for i, j in gaps]
-    answers = predict(classifier, [text, *without])
+    answers = answered(classifier, [text, *without])
     answer = int(answers[0].argmax())
     others = [probe for label, own in probes.items() if label != answer for probe in own]
     if not others:
@@ -141,7 +141,7 @@ def rises(
 ) -> tuple[Tensor, Tensor]:
     """By how much the log-odds of the answer rise in each probe with each span, in nats, and whether the probe is
     answered with it then: (spans, probes) each."""
-    asked = predict(classifier, [probe.with_span(span) for span in spans for probe in probes])
+    asked = answered(classifier, [probe.with_span(span) for span in spans for probe in probes])
     before = torch.stack([log_odds(probe.before, answer) for probe in probes])
     shape = len(spans), len(probes)
     return log_odds(asked, answer).view(shape) - before, (asked.argmax(-1) == answer).view(shape)
@@ -168,8 +168,12 @@ def spans_around(gaps: Sequence[tuple[int, int]], words: int, config: SpanConfig
     return sorted(spans, key=lambda one: (one[1] - one[0], one))
 
 
-def log_odds(probabilities: Tensor, label: int) -> Tensor:
-    """Log-odds of a class against all others, (..., C) -> (...)."""
-    others = [i for i in range(probabilities.shape[-1]) if i != label]
-    own, rest = probabilities[..., label], probabilities[..., others].sum(-1)
-    return own.clamp(min=LEAST).log() - rest.clamp(min=LEAST).log()
+def answered(classifier: Classifier, texts: Sequence[str]) -> Tensor:
+    """The logits of texts, (N, C), in the precision of the training: thousands of answers, of which none is shown."""
+    return quick_answers(classifier, encode(classifier, texts))
+
+
+def log_odds(logits: Tensor, label: int) -> Tensor:
+    """Log-odds of a class against all others: (..., C) -> (...)."""
+    others = [i for i in range(logits.shape[-1]) if i != label]
+    return logits[..., label] - logits[..., others].logsumexp(-1)
