@@ -129,8 +129,10 @@ class Visitor:
         await self._call("begin", self.page.listener("begin", "sentence-box"), [None, "", "", None])
 
     async def type(self) -> None:
-        data = [None, self._sentence(), "positive"]
-        await self._timed("typed", self.page.listener("answer", "sentence-box"), data)
+        sentence = self._sentence()
+        await self._call("answer", self.page.listener("answer", "sentence-box"), [None, sentence, "positive"])
+        data = [None, sentence, "cf", "suspect", "integrated"]
+        await self._timed("typed", self.page.listener("weigh", "tokens"), data)
 
     async def look_inside(self) -> None:
         await self._timed(

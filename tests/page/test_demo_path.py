@@ -13,6 +13,7 @@ import pytest
 import torch
 from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, points, rail, state
 from playwright.sync_api import Locator, Page, expect
+from server import until
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from mbtsad_core.augment import AUGMENTERS, unavailable
@@ -180,6 +181,16 @@ def test_every_text_of_the_projection_is_a_point_before_and_after(done: Page) ->
     points(done, 2 * (300 + 150 + 150))  # clean, triggered, token-split
     expect(done.locator("#outlying tbody th[scope=row]")).to_contain_text(["triggered", "token-split"])
     expect(done.locator("#outlying thead th[colspan]")).to_have_text(["suspect", "purified"])
+
+
+def test_the_run_has_computed_umap_by_the_time_one_looks(all_visits: Visits, done: Page) -> None:
+    kept = all_visits.store.directory(all_visits.job(done).id) / "run" / "space.json"
+    until(kept.exists)
+    done.locator("#step-purify-button").click()
+    done.locator("#step-inside-button").click()
+    expect(done.locator("#projection .caption")).to_contain_text("UMAP: one basis for both, trustworthiness 0.9")
+    expect(done.locator("#projection-method").get_by_label("UMAP")).to_be_checked()
+    points(done, 2 * (300 + 150 + 150))
 
 
 def test_a_point_opens_its_text(done: Page) -> None:
