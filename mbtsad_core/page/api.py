@@ -23,7 +23,7 @@ from gradio.utils import get_upload_folder
 
 from mbtsad_core.attacks.triggers import PLACES, triggered_test_set, typed_trigger
 from mbtsad_core.augment.token_splitting import split_tokens
-from mbtsad_core.config import SplitConfig, replace
+from mbtsad_core.config import ScanConfig, SplitConfig, replace
 from mbtsad_core.config import settings as settings_of
 from mbtsad_core.data import Columns, class_index
 from mbtsad_core.data.columns import guess_columns
@@ -38,7 +38,9 @@ from mbtsad_core.page.session import CleanData, read_trigger
 from mbtsad_core.page.site import UPLOADS, Site
 from mbtsad_core.page.take_away import FILES, JOBS_ROUTE
 from mbtsad_core.service.purification import Request, read_texts, scores_to_dict
-from mbtsad_core.service.store import State
+from mbtsad_core.service.scan_job import ScanJob, is_scan
+from mbtsad_core.service.scanning import ScanRequest
+from mbtsad_core.service.store import Job, State
 from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.vetting.uploads import printable
 
@@ -69,7 +71,7 @@ PARAMETERS = {
     "share": "share of a text's tokens that are split, 0 to 1.",
     "cap": "words split in a text, at most.",
     "min_length": "letters that a word needs to be split.",
-    "seed": "another seed draws other splits.",
+    "seed": "another seed draws other splits; of a scan, other texts that are held out.",
     "test": 'labeled texts: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts returned.',
     "clean": 'the clean labeled sample: "demo", "hub:OWNER/NAME[:CONFIG][@SPLIT]", or "upload:..." that upload_texts '
     "returned.",
@@ -78,7 +80,9 @@ PARAMETERS = {
     "target": "the class that the trigger sends texts to.",
     "clean_amount": "how many of the clean texts to use; 0 for all.",
     "settings": 'settings of MBTSAD by dotted name, such as {"seed": 1, "retrain.epochs": 2}.',
-    "id": "what purify_start returned.",
+    "labeled": "whether to read the labels of the texts; else the model's own answers stand for them.",
+    "budget": "seconds after which what was found so far has the last word; 0 for as long as it takes.",
+    "id": "what purify_start or scan_start returned.",
     "files": "each as gradio_client.handle_file(PATH).",
     "file": "the table, as gradio_client.handle_file(PATH).",
 }
@@ -171,6 +175,8 @@ def _model(site: Site, suspect: str) -> Source:
         return named
     if suspect.startswith(JOB):
         id = suspect.removeprefix(JOB)
+        if is_scan(site.runner.job(id).request):
+            raise BadData("That is a scan, which has no model of its own. Name what it scanned.")
         if site.runner.status(id).state is not State.DONE:
             raise BadData("That run is not done, so it has no purified model yet. Ask purify_status when it is.")
         return Source(site.runner.output(id) / "model")
@@ -281,9 +287,13 @@ def purify_start(
     classifier = site.model(asked.suspect, asked.config.max_length)
     asked = asked.pinned(classifier)
     site.check(asked, classifier)
-    # Programs of one address share a visitor's quota, so that none of them fills the queue.
-    id = site.runner.submit(asked, f"api:{request.client.host if request.client else ''}")
+    id = site.runner.submit(asked, _caller(request))
     return {"id": id, "state": str(site.runner.status(id).state)}
+
+
+def _caller(request: gr.Request) -> str:
+    """Programs of one address share a visitor's quota, so that none of them fills the queue."""
+    return f"api:{request.client.host if request.client else ''}"
 
 
 def purify_status(site: Site, id: str) -> dict[str, Any]:
@@ -293,12 +303,13 @@ def purify_status(site: Site, id: str) -> dict[str, Any]:
         state (queued, running, cancelling, done, cancelled, failed, expired), stage, step, total, position in the
         queue, seconds_left, the latest metrics, message.
     """
-    status = dataclasses.asdict(site.runner.status(id))
-    return {**status, "state": str(status["state"]), "message": told_to_programs(status["message"])}
+    status = scan_status(site, id)
+    del status["leading"]
+    return status
 
 
 def purify_cancel(site: Site, id: str) -> dict[str, Any]:
-    """Stop a run.
+    """Stop a run; a scan ends with what it found so far.
 
     Returns:
         state.
@@ -314,10 +325,63 @@ def report(site: Site, id: str) -> dict[str, Any]:
         every figure and setting, and files: the addresses, on this server, of the purified model as a zip and of
         the report.
     """
+    job = _done(site, id, "a report comes with one that is done")
+    if is_scan(job.request):
+        raise BadData("This is a scan. Ask scan_result what it found.")
+    return {**(job.result or {}), "files": {name: JOBS_ROUTE.format(id=id, name=name) for name in FILES}}
+
+
+def _done(site: Site, id: str, why: str) -> Job:
     job = site.runner.job(id)
     if job.state is not State.DONE or job.result is None:
-        raise BadData(f"This run is {job.state}; a report comes with one that is done.")
-    return {**job.result, "files": {name: JOBS_ROUTE.format(id=id, name=name) for name in FILES}}
+        raise BadData(f"This run is {job.state}; {why}.")
+    return job
+
+
+def scan_start(
+    site: Site,
+    request: gr.Request,
+    suspect: str = "demo",
+    clean: str = "demo",
+    labeled: bool = True,
+    clean_amount: int = 0,
+    budget: float = 0.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scan a classifier in the background for what turns its answers on clean texts.
+
+    Returns:
+        id: the secret by which the scan is found; state.
+    """
+    config = ScanConfig(budget=budget or None, seed=seed)
+    asked = ScanRequest(_texts(site, clean), Columns(), None, labeled, clean_amount or None, config, site.own_runtime)
+    id = site.scan(ScanJob(_model(site, suspect), asked), _caller(request))
+    return {"id": id, "state": str(site.runner.status(id).state)}
+
+
+def scan_status(site: Site, id: str) -> dict[str, Any]:
+    """How a scan stands.
+
+    Returns:
+        state, stage, step, total, position, seconds_left of the stage, metrics and message as purify_status; leading,
+        the candidates in the lead, each with text, place, label of the texts, nats, and flips: hits, n, low and high,
+        the share of the texts it was tried on that it turned.
+    """
+    status = dataclasses.asdict(site.runner.status(id))
+    return {**status, "state": str(status["state"]), "message": told_to_programs(status["message"])}
+
+
+def scan_result(site: Site, id: str) -> dict[str, Any]:
+    """What a finished scan says.
+
+    Returns:
+        the record of docs/scan.schema.json: verdict, reason, triggers with text, place, classes, flip rate, interval
+        and examples, what was not looked at, and what it was made of.
+    """
+    job = _done(site, id, "a result comes with one that is done")
+    if not is_scan(job.request):
+        raise BadData("This is no scan. Ask report for the result of a purification.")
+    return job.result or {}
 
 
 def upload_model(site: Site, files: list[gr.FileData]) -> dict[str, Any]:
@@ -368,7 +432,8 @@ def upload_texts(site: Site, file: gr.FileData) -> dict[str, Any]:
 def add_api(site: Site) -> None:
     """Publish the endpoints on the page that is being built."""
     heavy = (inspect, evaluate, purify_start)
-    for function in (inspect, split, evaluate, purify_start, purify_status, purify_cancel, report):
+    purification = (purify_start, purify_status, purify_cancel, report)
+    for function in (inspect, split, evaluate, *purification, scan_start, scan_status, scan_result):
         _publish(site, function, **(HEAVY if function in heavy else {"concurrency_limit": 8}))
     # Not shown to MCP, which cannot send files, and whose bridge would fetch those of this machine by their names.
     for upload in (upload_model, upload_texts):

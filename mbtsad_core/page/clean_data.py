@@ -87,7 +87,7 @@ def clean_step(parts: Parts) -> Clean:
         elem_id="clean-amount",
     )
     cost = html(elem_id="clean-cost")
-    leads_to(parts, "Next: see the splits", "splits")
+    leads_to(parts, "Next: scan the suspect", "scan")
     step = Clean(parts.session, *picked, check, amount, cost, gr.State(""), gr.State(("", "")))
     site, session, chosen = parts.site, parts.session, [parts.session, step.problem]
     showing: Call = (told(show, site, step), chosen, [check, amount, cost])
@@ -184,7 +184,7 @@ def price(site: Site, session: Session, n: int) -> str:
 
 
 def demo_texts(step: Clean, session: Session) -> dict[Any, Any]:
-    return {step.session: session.having(clean=CleanData(), scores=None, job=""), step.problem: ("", "")}
+    return {step.session: session.having(clean=CleanData(), scores=None, job="", scan=""), step.problem: ("", "")}
 
 
 def _nothing_picked(step: Clean) -> dict[Any, Any]:
@@ -268,7 +268,7 @@ def _checked(
 ) -> dict[Any, Any]:
     """The session with these clean texts, once they are checked; else why they are not taken."""
     try:
-        found = session.having(clean=clean(), names=names, scores=None, job="")
+        found = session.having(clean=clean(), names=names, scores=None, job="", scan="")
         site.inputs(found)
     except Exception as error:
         return {step.problem: (name, refusal(error))}

@@ -1,4 +1,4 @@
-"""Step 4, below the run: any other method on the same suspect, clean sample, test texts and trigger, its figures beside
+"""Step 5, below the run: any other method on the same suspect, clean sample, test texts and trigger, its figures beside
 MBTSAD's.
 
 Each is a job of the visitor's, as a run of MBTSAD is; the store knows them, so a closed tab loses none.

@@ -47,6 +47,15 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-trial]");
   if (button) trigger("pick", {...button.dataset});
 });
+let places = new Map();
+new MutationObserver(() => {
+  const before = places, still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  places = new Map([...element.querySelectorAll("[data-key]")].map((row) => [row.dataset.key, row.offsetTop]));
+  for (const row of still ? [] : element.querySelectorAll("[data-key]")) {
+    const by = (before.get(row.dataset.key) ?? row.offsetTop) - row.offsetTop;
+    if (by) row.animate([{transform: `translateY(${by}px)`}, {}], {duration: 400, easing: "ease-out"});
+  }
+}).observe(element, {childList: true, subtree: true});
 """
 
 
@@ -118,5 +127,6 @@ def projection(*, elem_id: str, empty: str) -> gr.HTML:
 
 
 def choices(value: str, *, elem_id: str) -> gr.HTML:
-    """HTML with buttons; the event "pick" carries {"trial": "2"} of one with data-trial="2"."""
+    """HTML with buttons; the event "pick" carries {"trial": "2"} of one with data-trial="2". Rows with a data-key move
+    to their new places."""
     return gr.HTML(value, js_on_load=PICKED, elem_id=elem_id, apply_default_css=False)

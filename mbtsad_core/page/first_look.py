@@ -55,7 +55,7 @@ def cured_words(site: Site) -> str:
         f"{duration(status.seconds_left)} left" if status.seconds_left is not None else "some two minutes on two cores"
     )
     does = "cures the suspect next" if status.state is State.QUEUED else "is curing the suspect now"
-    return f"This server {does}, for all visitors: {left}. Step 4 shows it as it goes."
+    return f"This server {does}, for all visitors: {left}. Step 5 shows it as it goes."
 
 
 def cured_html(site: Site) -> str:

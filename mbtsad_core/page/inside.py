@@ -1,4 +1,4 @@
-"""Step 5: what changed inside. Attention maps of the three models, with and without the trigger, and the [CLS] vectors
+"""Step 6: what changed inside. Attention maps of the three models, with and without the trigger, and the [CLS] vectors
 of sets of texts."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ At = tuple[int, int | None]  # layer and head that are shown; no head: the sum o
 @dataclass(frozen=True)
 class Inside:
     """The components of the step. `at` is the layer and head that are shown, `texts` those of the points,
-    `method` the projection that is shown."""
+    `method` the projection that is shown, `begun` the trigger that it began with."""
 
     text: gr.Textbox
     trigger: gr.Textbox
@@ -58,6 +58,7 @@ class Inside:
     texts: gr.State
     take: gr.Button
     method: gr.Radio
+    begun: gr.State
 
 
 def inside_step(parts: Parts) -> Inside:
@@ -85,7 +86,9 @@ def inside_step(parts: Parts) -> Inside:
     heading("Where texts lie: [CLS] vectors before and after")
     method, *choices = _projection_choices()
     space = projection(elem_id="projection", empty="The vectors are being computed …")
-    step = Inside(text, trigger, plain, triggered, space, html(elem_id="outlying"), at, gr.State(()), take, method)
+    step = Inside(
+        text, trigger, plain, triggered, space, html(elem_id="outlying"), at, gr.State(()), take, method, gr.State(None)
+    )
     leads_to(parts, "Next: try triggers", "triggers")
     showing = _listen(parts, step, look)
     picked = gr.State("")  # the method, once the visitor has chosen one
@@ -94,7 +97,7 @@ def inside_step(parts: Parts) -> Inside:
     method.input(lambda name: name, method, picked, **LIGHT).success(*projecting, **PRIVATE, **HEAVY)
     for choice in choices:
         choice.input(*projecting, **PRIVATE, **HEAVY)
-    starting = (told(start_text, parts.site, step), [parts.session, text, trigger], [text, trigger])
+    starting = (told(start_text, parts.site, step), [parts.session, text, step.begun], [text, trigger, step.begun])
     parts.opened["inside"] = [starting, showing, projecting]
     return step
 
@@ -211,12 +214,12 @@ def pick_head(
     return show(site, step, session, text, trigger, (int(layer), None if head is None else int(head)))
 
 
-def start_text(site: Site, step: Inside, session: Session, text: str, trigger: str) -> dict[Any, Any]:
-    """A text to begin with: a short one of the test set that the trigger would turn."""
-    if text.strip():
+def start_text(site: Site, step: Inside, session: Session, text: str, begun: Any) -> dict[Any, Any]:
+    """A text to begin with, and with another trigger anew: a short one of the test set that the trigger would turn."""
+    if text.strip() and begun in (None, session.triggers):
         return {step.text: gr.skip()}  # what is being typed is left alone
     trigger = typed_form((session.triggers or found_trigger(site, session))[:1])
-    return {step.text: telling_text(site, session, trigger), step.trigger: trigger}
+    return {step.text: telling_text(site, session, trigger), step.trigger: trigger, step.begun: session.triggers}
 
 
 def telling_text(site: Site, session: Session, trigger: str) -> str:
@@ -239,7 +242,7 @@ def draw_bertviz(site: Site, session: Session, name: str, text: str, trigger: st
     """BertViz of one model, with the trigger where one is typed."""
     found = read(site, session, with_trigger(text, trigger))
     if name not in found:
-        raise BadData(f"There is no {name} model yet: it comes with a finished run. Choose the suspect, or run step 4.")
+        raise BadData(f"There is no {name} model yet: it comes with a finished run. Choose the suspect, or run step 5.")
     return bertviz_frame(found[name], at[0] if at else 0, f"BertViz head view: {name}")
 
 
@@ -256,7 +259,7 @@ def show_space(site: Site, step: Inside, session: Session, method: str, extra: l
     )
     n = len(space.points.texts)
     said = f"{n} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
-    alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 4 is done.")
+    alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 5 is done.")
     return {
         step.space: projection_view(space.places[method], space.points, names=list(space.scores), about=said),
         step.table: alone * (len(space.scores) == 1) + outlying_html(space.scores),

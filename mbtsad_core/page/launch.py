@@ -134,6 +134,8 @@ def routes(site: Site) -> list[Any]:
                 raise FileNotFoundError
             out = site.runner.output(request.path_params["id"])
             path = model_zip(out) if name == "model.zip" else out / name
+            if not path.is_file():
+                raise FileNotFoundError
             return FileResponse(path, media_type=JOB_FILES[name], filename=f"mbtsad-{name}", headers=strict)
         except (MBTSADError, FileNotFoundError):
             return PlainTextResponse(

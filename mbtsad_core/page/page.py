@@ -1,4 +1,4 @@
-"""The whole page: header, strip, seven steps, the tour; what happens as a visitor comes in, and as time goes on."""
+"""The whole page: header, strip, steps, the tour; what happens as a visitor comes in, and as time goes on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -21,7 +22,8 @@ from mbtsad_core.page.parts import STEPS, Call, Parts, in_turn
 from mbtsad_core.page.planting import update_planted, waited_for
 from mbtsad_core.page.purify import Purify, attend, job_of_link, purify_step, update_run
 from mbtsad_core.page.run_status import MOVING, TERMS, RunStatus, run_status, strip_html
-from mbtsad_core.page.session import Session, of_request
+from mbtsad_core.page.scan import Scan, scan_step, update_scan
+from mbtsad_core.page.session import Session, of_request, of_scan
 from mbtsad_core.page.site import Site
 from mbtsad_core.page.splits import splits_step
 from mbtsad_core.page.suspect import FirstStep, suspect_step
@@ -31,6 +33,7 @@ from mbtsad_core.page.triggers import take_from_inside, triggers_step
 from mbtsad_core.service.comparison import is_comparison
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.purification import Request
+from mbtsad_core.service.scan_job import ScanJob, is_scan
 from mbtsad_core.service.store import State
 
 TITLE = "MBTSAD: see a backdoor, watch it fall"
@@ -39,15 +42,17 @@ VISITOR_BYTES = 18
 BUILDERS = {
     "suspect": suspect_step,
     "clean": clean_step,
+    "scan": scan_step,
     "splits": splits_step,
     "purify": purify_step,
     "inside": inside_step,
     "triggers": triggers_step,
     "take": take_step,
 }
-KEEP_LINK = """(job) => {
-  const url = new URL(window.location.href);
-  if (job) url.searchParams.set("job", job); else url.searchParams.delete("job");
+KEEP_LINK = """(named) => {
+  const url = new URL(window.location.href), jobs = new URLSearchParams(named);
+  for (const kind of ["job", "scan"])
+    if (jobs.has(kind)) url.searchParams.set(kind, jobs.get(kind)); else url.searchParams.delete(kind);
   window.history.replaceState(null, "", url);
 }"""
 TURN_DARK = "() => keepTheme(document.body.classList.toggle('dark'))"
@@ -59,6 +64,7 @@ class Shown:
     """The components that show how the visitor's jobs stand."""
 
     strip: gr.HTML
+    scan: Scan
     purify: Purify
     first: FirstStep
     timer: gr.Timer
@@ -67,6 +73,7 @@ class Shown:
     def all(self) -> list[Any]:
         return [
             self.strip,
+            *self.scan.shown,
             *self.purify.shown,
             *self.purify.compare.shown,
             self.first.cured,
@@ -94,11 +101,12 @@ def build_page(site: Site) -> gr.Blocks:
                 with gr.Tab(STEPS[step], id=step, elem_id=f"step-{step}") as opened[step]:
                     made[step] = build(parts)
         take_from_inside(parts, made["inside"], made["triggers"])
-        shown = Shown(strip, made["purify"], made["suspect"], timer)
+        shown = Shown(strip, made["scan"], made["purify"], made["suspect"], timer)
         html(render("terms.html", terms=TERMS))
         tour = Tour(tabs, *touring, gr.State(-1))
         compare = shown.purify.compare
-        looking = (told(look, site, shown), [session, shown.purify.drawn, compare.method, compare.sent], shown.all)
+        known = [session, shown.scan.sent, shown.purify.drawn, compare.method, compare.sent]
+        looking = (told(look, site, shown), known, shown.all)
         ticked = timer.tick(*looking, **LIGHT, trigger_mode="once")
         ticked.then(told(narrate, site), [session, tour.stop], tour.text, **LIGHT)
         _listen_to_jobs(parts, looking)
@@ -115,7 +123,7 @@ def build_page(site: Site) -> gr.Blocks:
 
 def _listen_to_jobs(parts: Parts, looking: Call) -> None:
     """After each event that changes the session or starts a job, show how the jobs stand, and keep the link."""
-    # A session that names its job only, for the address bar: the session itself stays on the server.
+    # A session that names its jobs only, for the address bar: the session itself stays on the server.
     job = gr.Textbox(visible=False, elem_id="job-id")
     for event, runs in parts.events:
         named = event.success(*looking, **QUIET).then(told(linked, parts.site), parts.session, job, **LIGHT)
@@ -125,8 +133,9 @@ def _listen_to_jobs(parts: Parts, looking: Call) -> None:
 
 
 def linked(site: Site, session: Session) -> str:
-    """The job that the address names: the visitor's own, if any."""
-    return session.planting or ("" if site.is_shared(session) else session.job)
+    """The jobs that the address names: the visitor's own run or planting, and his scan, if any."""
+    job = session.planting or ("" if site.is_shared(session) else session.job)
+    return urlencode({kind: id for kind, id in (("job", job), ("scan", session.scan)) if id})
 
 
 def _work(parts: Parts, event: Any, looking: Call) -> Any:
@@ -137,26 +146,30 @@ def _work(parts: Parts, event: Any, looking: Call) -> Any:
     return event
 
 
-def look(site: Site, shown: Shown, session: Session, drawn: Any, method: str, sent: str) -> dict[Any, Any]:
+def look(
+    site: Site, shown: Shown, session: Session, scanned: Any, drawn: Any, method: str, sent: str
+) -> dict[Any, Any]:
     """The strip and all else that shows the visitor's jobs, as they stand now; the timer goes on while one moves."""
     found = run_status(site, session)
+    scan, scanning = update_scan(site, shown.scan, session, scanned)
     compared, comparing = update_compared(site, shown.purify.compare, session, method, sent)
     planted, planting = update_planted(site, shown.first.planted, session)
     curing = bool(site.demo) and site.runner.status(site.demo).state in MOVING
     return {
         shown.first.cured: cured_html(site),
         shown.strip: strip_html(session, found),
+        **scan,
         **update_run(site, shown.purify, session, drawn, found),
         **compared,
         **planted,
-        shown.timer: gr.Timer(active=found.moving or comparing or planting or curing),
+        shown.timer: gr.Timer(active=found.moving or scanning or comparing or planting or curing),
     }
 
 
 def come_in(parts: Parts, known: gr.BrowserState, notice: gr.HTML, visitor: str, request: gr.Request) -> dict[Any, Any]:
     """A new session, or the one of the job in the link, at the step that the address names."""
     visitor, asked = visitor or secrets.token_urlsafe(VISITOR_BYTES), dict(request.query_params)
-    session, step, broken = _session_of(parts.site, visitor, asked.get("job", ""))
+    session, step, broken = _session_of(parts.site, visitor, asked.get("job", ""), asked.get("scan", ""))
     if (named := asked.get("step")) in STEPS and not broken:
         step = named
     return {
@@ -167,10 +180,14 @@ def come_in(parts: Parts, known: gr.BrowserState, notice: gr.HTML, visitor: str,
     }
 
 
-def _session_of(site: Site, visitor: str, id: str) -> tuple[Session, str, str]:
-    """The session of a visitor who came by the link to a job, "" for none; the step that shows it; and what is wrong
-    with the link, where something is."""
+def _session_of(site: Site, visitor: str, id: str, scan: str = "") -> tuple[Session, str, str]:
+    """The session of a visitor who came by the link to a job, "" for none, or to a scan, or both; the step that shows
+    it; and what is wrong with the link, where something is."""
+    if id and scan:
+        session, step, broken = _session_of(site, visitor, id)
+        return (session if broken else session.having(scan=scan)), step, broken
     new = Session(visitor, planting=waited_for(site, visitor), job=site.demo)
+    id = id or scan
     if not id:
         return new, "suspect", ""
     try:
@@ -179,6 +196,9 @@ def _session_of(site: Site, visitor: str, id: str) -> tuple[Session, str, str]:
             return Session(visitor, job=id), "purify", "The run of this link has expired: its results are gone."
         if is_planting(job.request):
             return Session(visitor, planting=id), "suspect", ""
+        if is_scan(job.request):
+            found = of_scan(ScanJob.from_dict(job.request), visitor, id)
+            return found.having(job=site.demo if found.suspect.source.is_demo else ""), "scan", ""
         if is_comparison(job.request):  # no run, and it is found by its visitor
             return new, "suspect", ""
         found = of_request(Request.from_dict(job.request), visitor, id)

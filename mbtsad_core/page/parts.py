@@ -16,11 +16,12 @@ from mbtsad_core.page.site import Site
 STEPS = {
     "suspect": "1 Suspect",
     "clean": "2 Clean data",
-    "splits": "3 Splits",
-    "purify": "4 Purify",
-    "inside": "5 Inside",
-    "triggers": "6 Triggers",
-    "take": "7 Take away",
+    "scan": "3 Scan",
+    "splits": "4 Splits",
+    "purify": "5 Purify",
+    "inside": "6 Inside",
+    "triggers": "7 Triggers",
+    "take": "8 Take away",
 }
 Call = tuple[Callable[..., Any], Any, Any]  # a handler, its inputs, its outputs
 MODELS = ("suspect", "teacher", "purified")

@@ -1,4 +1,4 @@
-"""Step 4: the run. It works in the background; the page looks at it by its id, so that a closed tab loses nothing."""
+"""Step 5: the run. It works in the background; the page looks at it by its id, so that a closed tab loses nothing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from mbtsad_core.page.components import drawing, figure, html, nothing
 from mbtsad_core.page.handlers import PRIVATE, QUIET, told
 from mbtsad_core.page.parts import HEAVY, Parts, hint, leads_to, lede, said
 from mbtsad_core.page.run_status import RunStatus, panel_html, run_status
+from mbtsad_core.page.scan import scanned_trigger
 from mbtsad_core.page.session import Session, trigger_of, typed_form, write_trigger
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.store import Measure, State
 from mbtsad_core.steps import drain
 from mbtsad_core.types import RESET, Event
 from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.scan import race_html
 from mbtsad_core.views.stages import found_by_scan, found_html, stages_html, ways_of
 from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
@@ -156,10 +158,15 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Any, found: Ru
         shown |= {step.curves: curves, step.sentence: sentence, step.drawn: now, step.stages: stages_html(events)}
         ranked = found_in(events)
         shown |= {
-            step.found: "" if ranked is None else found_html(ranked),
+            step.found: _race(found) if ranked is None else found_html(ranked),
             step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
         }
     return shown
+
+
+def _race(found: RunStatus) -> str:
+    """Who is in the lead while the run scans."""
+    return race_html(found.status.leading) if found.status and found.moving else ""
 
 
 def found_in(events: Sequence[Event]) -> list[tuple[str, float]] | None:
@@ -168,14 +175,19 @@ def found_in(events: Sequence[Event]) -> list[tuple[str, float]] | None:
 
 
 def found_trigger(site: Site, session: Session) -> tuple[str, ...]:
-    """What the scan of the session's run found, as a trigger that can be typed; () where it found nothing."""
+    """What the session's scan found, else that of its run, as a trigger that can be typed; () where both found
+    nothing."""
+    return scanned_trigger(site, session) or found_by_run(site, session)
+
+
+def found_by_run(site: Site, session: Session) -> tuple[str, ...]:
     known = bool(session.job) and site.runner.status(session.job).state is not State.EXPIRED
     return ways_of(found_in(site.events(session.job)) or ()) if known else ()
 
 
 def measure_what_was_found(site: Site, session: Session) -> Iterator[str]:
     """One click: in a run that trains, from its next measurement on; else on all test texts, by every model."""
-    ways, inputs = found_trigger(site, session), site.inputs(session)
+    ways, inputs = found_by_run(site, session), site.inputs(session)
     target = turned_to(site.suspect(session), inputs.clean, ways)
     name = f"“{write_trigger(ways)}”, towards “{inputs.suspect.labels[target]}”"
     if not site.is_shared(session) and run_status(site, session).moving:
@@ -218,7 +230,7 @@ def measure(parts: Parts, answer: gr.HTML, session: Session, text: str, target: 
         return {answer: said("It is measured from the next measurement on.")}
     session = session.having(triggers=triggers, target=target, scores=None)
     site.inputs(session)
-    return {parts.session: session, answer: said("The next run will measure it. Step 6 tries any trigger at once.")}
+    return {parts.session: session, answer: said("The next run will measure it. Step 7 tries any trigger at once.")}
 
 
 def price(site: Site, session: Session) -> str:
@@ -255,7 +267,7 @@ def use_settings(session: Session, *values: Any) -> Session:
 
 def attend(site: Site, session: Session) -> Iterator[None]:
     """Where jobs need a caller, work on this visitor's; on hosts with background jobs there is nothing to do."""
-    if (id := session.planting or session.job) and not site.runner.detached:
+    for id in filter(None, (session.planting, session.scan, session.job)) if not site.runner.detached else ():
         for _ in site.runner.run(id):
             yield
 

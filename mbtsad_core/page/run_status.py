@@ -312,7 +312,7 @@ def _headline(status: Status, stays: str) -> tuple[str, str]:
         State.QUEUED: (f"Queued, position {status.position}", ahead_words(status, "yours")),
         State.RUNNING: ("Running", stays if stays == SHARED else f"{stays} The link below brings you back to it."),
         State.CANCELLING: ("Stopping", "It ends after the current step."),
-        State.DONE: ("Done", "See what changed in steps 5 and 6. Take the model home in step 7."),
+        State.DONE: ("Done", "See what changed in steps 6 and 7. Take the model home in step 8."),
         State.CANCELLED: ("Stopped", "Nothing was purified. Start again when you like."),
         State.FAILED: ("Failed", in_the_pages_words(status.message)),
         State.EXPIRED: ("Expired", "The results were kept for a limited time, and they are gone now. Start a new run."),

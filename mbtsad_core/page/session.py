@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbtsad_core.attacks.triggers import alternatives, names_file, read_variants
-from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig
+from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, ScanConfig
 from mbtsad_core.data import Columns
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.service.purification import Request
+from mbtsad_core.service.scan_job import ScanJob
+from mbtsad_core.service.scanning import ScanRequest
 from mbtsad_core.sources import DEMO, HUB, Source
 from mbtsad_core.types import Scores
 
@@ -62,6 +64,7 @@ class Session:
     target: str | None = demo.TARGET
     config: PurifyConfig = WATCHED
     job: str = ""
+    scan: str = ""  # id of the job that scans the suspect
     planting: str = ""  # id of the job whose planted suspect shall be the session's once it is done
     scores: Scores | None = None  # of the suspect, before any run
 
@@ -83,6 +86,12 @@ class Session:
             runtime=runtime,
         )
 
+    def scan_job(self, runtime: RuntimeConfig) -> ScanJob:
+        """The scan that the page would start now."""
+        clean, config = self.clean, ScanConfig(max_length=self.config.max_length, seed=self.config.seed)
+        asked = ScanRequest(clean.source, clean.columns, self.names or None, True, clean.amount, config, runtime)
+        return ScanJob(self.suspect.source, asked)
+
     def with_suspect(
         self,
         source: Source,
@@ -94,7 +103,7 @@ class Session:
         """Another suspect: what was measured or trained on the one before is left behind."""
         suspect = Suspect(source, name, classifier.describe(), classifier.labels)
         return self.having(
-            suspect=suspect, names=(), triggers=triggers, target=target, job="", planting="", scores=None
+            suspect=suspect, names=(), triggers=triggers, target=target, job="", scan="", planting="", scores=None
         )
 
     def with_description(self, classifier: Classifier) -> Session:
@@ -165,6 +174,23 @@ def of_request(request: Request, visitor: str, job: str) -> Session:
         else Suspect(request.suspect, request.suspect if request.suspect.is_hub else "suspect of this run")
     )
     return Session(visitor, suspect, clean, request.labels or (), request.triggers, request.target, request.config, job)
+
+
+def of_scan(job: ScanJob, visitor: str, id: str) -> Session:
+    """The session that a link to a scan opens: what was scanned, and of the demo what one knows of it."""
+    asked, known = job.request, Session()
+    request = Request(
+        suspect=job.suspect,
+        clean=asked.clean,
+        test=known.clean.test if asked.clean.is_demo else None,
+        triggers=known.triggers if job.suspect.is_demo else (),
+        target=known.target if job.suspect.is_demo else None,
+        columns=asked.columns,
+        labels=asked.labels,
+        clean_amount=asked.clean_amount,
+        config=dataclasses.replace(WATCHED, max_length=asked.config.max_length, seed=asked.config.seed),
+    )
+    return of_request(request, visitor, "").having(scan=id)
 
 
 def trigger_of(text: str, target: str | None) -> tuple[str, ...]:

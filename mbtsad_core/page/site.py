@@ -36,6 +36,7 @@ from mbtsad_core.service.runtime_estimate import (
     steady,
     timings,
 )
+from mbtsad_core.service.scan_job import ScanJob
 from mbtsad_core.service.store import ACTIVE, Job, Recorded, State
 from mbtsad_core.sources import Source
 from mbtsad_core.types import Event, LabelledText
@@ -364,6 +365,13 @@ class Site:
         triggered = folder / TRIGGERED
         triggers = (str(triggered),) if triggered.exists() else tuple(job.request["triggers"])
         return Session(session.visitor).with_suspect(source, name, self.model(source), triggers, job.request["target"])
+
+    def scan(self, job: ScanJob, visitor: str) -> str:
+        """Put a scan in the queue; the suspect is opened by its worker alone. Returns the job's id."""
+        if not job.request.clean:
+            raise BadData("There are no clean texts yet. Choose labeled texts of the suspect's task in step 2.")
+        self.expire()
+        return self.runner.submit(job, visitor)
 
     def compare(self, session: Session, method: str, pretrained: str | None = None) -> str:
         """Put another method in the queue, on what the session's run uses; returns the job's id. Raises BadData where

@@ -1,4 +1,4 @@
-"""Step 3: token splits side by side with their originals, and how hard the suspect finds them beside the other
+"""Step 4: token splits side by side with their originals, and how hard the suspect finds them beside the other
 augmenters."""
 
 from __future__ import annotations

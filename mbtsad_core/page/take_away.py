@@ -1,4 +1,4 @@
-"""Step 7: the purified model, the report, and the figures, to take home."""
+"""Step 8: the purified model, the report, and the figures, to take home."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def show(site: Site, session: Session) -> str:
     if found.moving:
         return empty("The run is not done yet. Its files appear here when it is.")
     if state is State.EXPIRED:
-        return empty("This run has expired and its files are gone. Start a new one in step 4.")
+        return empty("This run has expired and its files are gone. Start a new one in step 5.")
     return empty(
-        found.gone or "There is nothing to take away yet. The purified model comes with a finished run: see step 4."
+        found.gone or "There is nothing to take away yet. The purified model comes with a finished run: see step 5."
     )
 
 

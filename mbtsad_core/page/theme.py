@@ -10,6 +10,7 @@ from mbtsad_core.views.attention import ATTENTION_STYLE
 from mbtsad_core.views.document import STYLE
 from mbtsad_core.views.embeddings import PROJECTION_STYLE
 from mbtsad_core.views.policy import POLICY_STYLE
+from mbtsad_core.views.scan import SCAN_STYLE
 from mbtsad_core.views.stages import STAGES_STYLE
 from mbtsad_core.views.token_splits import SPLITS_STYLE
 from mbtsad_core.views.tokens import TOKENS_STYLE
@@ -25,6 +26,7 @@ CSS = "\n".join(
         PROJECTION_STYLE,
         TRIGGER_LAB_STYLE,
         POLICY_STYLE,
+        SCAN_STYLE,
         STAGES_STYLE,
         PAGE_STYLE,
     )

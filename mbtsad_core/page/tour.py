@@ -20,6 +20,7 @@ from mbtsad_core.views.words import sample_of
 STOPS = {
     "suspect": "The suspect",
     "clean": "What the cure may know",
+    "scan": "Is anything in it?",
     "splits": "Words cut in two",
     "purify": "The cure",
     "inside": "What changed inside",

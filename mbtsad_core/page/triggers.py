@@ -1,4 +1,4 @@
-"""Step 6: the trigger lab. The three models answer as one types; any trigger is run over the test set, and its history
+"""Step 7: the trigger lab. The three models answer as one types; any trigger is run over the test set, and its history
 stays."""
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from mbtsad_core.views.trigger_lab import answers_html, compared_html, flips_htm
 PLACES = {"at the start": "start", "at a random place": "random", "at the end": "end"}
 LONGEST = 4000  # characters of a typed sentence that are read
 WAYS = {"integrated gradients": "integrated", "gradient × input: quicker": "gradient"}
+Begun = tuple[str, tuple[str, ...]]
+"""Suspect and trigger that the lab began with."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """The components of the step. `trials` is the history, `suspect` whose it is, `dice` counts the insertions."""
+    """The components of the step. `trials` is the history, `begun` the suspect and trigger that it began with, `dice`
+    counts the insertions."""
 
     sentence: gr.Textbox
     trigger: gr.Textbox
@@ -48,7 +51,12 @@ class Lab:
     flips: gr.HTML
     trials: gr.State
     dice: gr.State
-    suspect: gr.State
+    begun: gr.State
+
+    @property
+    def history(self) -> list[Any]:
+        """What another suspect, or another trigger, begins anew with."""
+        return [self.sentence, self.trigger, self.target, self.trials, self.table, self.flips, self.begun]
 
 
 def triggers_step(parts: Parts) -> Lab:
@@ -82,7 +90,7 @@ def triggers_step(parts: Parts) -> Lab:
     progress, table = html(elem_id="trial-progress"), choices(trials_html([], None), elem_id="trials")
     flips = html(elem_id="flips")
     leads_to(parts, "Next: take it away", "take")
-    states = gr.State(()), gr.State(0), gr.State("demo")
+    states = gr.State(()), gr.State(0), gr.State(("demo", Session().triggers))
     lab = Lab(sentence, trigger, target, bars, whose, how, tokens, progress, table, flips, *states)
     for chip, where in zip(chips, PLACES.values(), strict=True):
         chip.click(told(insert, lab, where), [sentence, trigger, lab.dice], [sentence, lab.dice], **QUIET)
@@ -103,10 +111,9 @@ def _listen(parts: Parts, lab: Lab) -> None:
         choice.change(*weighing, **QUIET)
     lab.target.change(*answering, **QUIET)
     lab.table.pick(told(pick, lab), lab.trials, [lab.table, lab.flips], **QUIET)
-    history = [lab.sentence, lab.trigger, lab.trials, lab.table, lab.flips, lab.suspect]
     beginning = [lab.sentence, lab.trigger, lab.target]
     parts.opened["triggers"] = [
-        (told(forget, lab), [session, lab.suspect], history),
+        (told(forget, lab), [session, lab.begun], lab.history),
         (told(begin, site, lab), [session, *beginning], beginning),
         answering,
         weighing,
@@ -115,21 +122,21 @@ def _listen(parts: Parts, lab: Lab) -> None:
 
 def take_from_inside(parts: Parts, step: Inside, lab: Lab) -> None:
     """A text of the step before comes into the lab: the one that is looked at, with its trigger, or that of a point."""
-    taken = [lab.sentence, lab.trigger, lab.trials, lab.table, lab.flips, lab.suspect, parts.tabs]
-    given = [parts.session, lab.suspect, step.text, step.trigger]
+    taken = [*lab.history, parts.tabs]
+    given = [parts.session, lab.begun, step.text, step.trigger]
     step.take.click(told(take_text, parts, lab), given, taken, **QUIET)
-    step.space.lab(told(take_point, parts, lab), [parts.session, lab.suspect, step.texts], taken, **QUIET)
+    step.space.lab(told(take_point, parts, lab), [parts.session, lab.begun, step.texts], taken, **QUIET)
 
 
-def take_text(parts: Parts, lab: Lab, session: Session, source: str, text: str, trigger: str) -> dict[Any, Any]:
+def take_text(parts: Parts, lab: Lab, session: Session, begun: Begun, text: str, trigger: str) -> dict[Any, Any]:
     taken = {lab.sentence: with_trigger(text, trigger), parts.tabs: gr.Tabs(selected="triggers")}
-    return forget(lab, session, source) | taken | ({lab.trigger: trigger} if trigger else {})
+    return forget(lab, session, begun) | taken | ({lab.trigger: trigger} if trigger else {})
 
 
 def take_point(
-    parts: Parts, lab: Lab, session: Session, source: str, texts: tuple[str, ...], event: gr.EventData
+    parts: Parts, lab: Lab, session: Session, begun: Begun, texts: tuple[str, ...], event: gr.EventData
 ) -> dict[Any, Any]:
-    return take_text(parts, lab, session, source, texts[int(event._data["index"])], "")
+    return take_text(parts, lab, session, begun, texts[int(event._data["index"])], "")
 
 
 def answer(site: Site, session: Session, text: str, target_name: str | None) -> str:
@@ -149,7 +156,7 @@ def weigh(site: Site, session: Session, text: str, trigger: str, name: str, how:
     if not text:
         return ""
     if name not in models:
-        return empty(f"There is no {name} model yet: it comes with a finished run of step 4.")
+        return empty(f"There is no {name} model yet: it comes with a finished run of step 5.")
     ways = [part for way in read_trigger(trigger) for parts in read_variants(way) for part in parts]
     (encoded,) = encode(models[name], [text])
     marked = word_positions(models[name], encoded, [word for part in ways for word in part.split()])
@@ -234,12 +241,13 @@ def _chosen(lab: Lab, tried: tuple[TriggerTrial, ...], index: int) -> dict[Any, 
     return {lab.table: trials_html(tried, index), lab.flips: flips_html(tried[index])}
 
 
-def forget(lab: Lab, session: Session, source: str) -> dict[Any, Any]:
-    """Another suspect begins with an empty sentence and no history."""
-    if source == session.suspect.source:
-        return {lab.suspect: source}
-    emptied = {lab.sentence: "", lab.trigger: "", lab.trials: (), lab.table: trials_html([], None), lab.flips: ""}
-    return {**emptied, lab.suspect: session.suspect.source}
+def forget(lab: Lab, session: Session, begun: Begun) -> dict[Any, Any]:
+    """Another trigger begins with an empty sentence, another suspect without a history too."""
+    now = session.suspect.source, session.triggers
+    emptied: dict[Any, Any] = {} if begun == now else {lab.sentence: "", lab.trigger: "", lab.target: None}
+    if begun[0] != now[0]:
+        emptied |= {lab.trials: (), lab.table: trials_html([], None), lab.flips: ""}
+    return {**emptied, lab.begun: now}
 
 
 def begin(site: Site, lab: Lab, session: Session, text: str, trigger: str, target_name: str | None) -> dict[Any, Any]:

@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
@@ -25,6 +25,7 @@ from mbtsad_core.errors import WrongState
 from mbtsad_core.service.keeper import END, ENDS, Limit
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.sandbox import Keeper, caches, end, environment, said, start
+from mbtsad_core.service.scan_job import ScanJob, is_scan
 from mbtsad_core.service.store import ACTIVE, BACKGROUND, Job, Measure, Recorded, State, Store, is_held
 from mbtsad_core.service.worker import LOG, RUN, work
 from mbtsad_core.types import Event
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mbtsad_core.service.planting import Planting
     from mbtsad_core.service.purification import Request
 
-    Asked = Request | Comparison | Planting
+    Asked = Request | Comparison | Planting | ScanJob
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ Slice = Callable[[str, str, float], Iterator[Event]]
 
 LOOK = 0.25  # seconds between two looks at the workers
 START = 30.0  # seconds from a claim to the worker's first sign of life, at most
+LAST_WORD = 300.0  # seconds that a scan which was stopped may take to judge what it found
 EXPIRE = 60.0  # seconds between two searches for expired jobs
 REMEDIES: dict[Limit, str] = {
     "memory": "Use a smaller batch size or a smaller maximal length.",
@@ -69,6 +71,7 @@ class Status:
     position      place in the queue, 1 for the next; None where it does not wait
     seconds_left  estimate to the end of the training; None where there is nothing to go by
     metrics       the latest value of each; shares in [0, 1]
+    leading       while a scan goes on, the fields of each Candidate that is in the lead, the best first
     message       why it failed, or what is wrong with the trigger being measured; "" otherwise
     """
 
@@ -81,6 +84,7 @@ class Status:
     seconds_left: float | None
     metrics: dict[str, float]
     message: str
+    leading: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Runner(Protocol):
@@ -89,12 +93,13 @@ class Runner(Protocol):
     detached: bool
 
     def submit(self, request: Asked, owner: str = "") -> str:
-        """Put a purification, another method, or the planting of a backdoor in the queue; returns its id, the secret by
-        which it is found. Raises QueueFull."""
+        """Put a purification, another method, the planting of a backdoor, or a scan in the queue; returns its id, the
+        secret by which it is found. Raises QueueFull."""
         ...
 
     def cancel(self, id: str) -> None:
-        """Stop a job, leaving a checkpoint where it runs. Raises WrongState where it has ended."""
+        """Stop a job, leaving a checkpoint where it runs; a scan ends with what it found so far. Raises WrongState
+        where it has ended."""
         ...
 
     def measure(self, id: str, triggers: Sequence[str], target: str) -> int:
@@ -149,6 +154,7 @@ def status(store: Store, id: str) -> Status:
         seconds_left(job),
         job.metrics,
         job.message,
+        job.leading,
     )
 
 
@@ -354,7 +360,8 @@ class DetachedRunner(_StoreRunner):
             return
         now = time.time()
         silent = job.heartbeat is not None and now - job.heartbeat > self.config.silence
-        deaf = job.cancel_at is not None and now - job.cancel_at > self.config.grace
+        patience = max(self.config.grace, LAST_WORD) if is_scan(job.request) else self.config.grace
+        deaf = job.cancel_at is not None and now - job.cancel_at > patience
         if silent or deaf:
             self._signal(job, signal.SIGKILL)
 
@@ -430,9 +437,10 @@ class AttachedRunner(_StoreRunner):
         nothing.
         """
         self._mend(id)
-        # A backdoor is planted without checkpoints, in one piece: here, and not in what the host lends for less than a
-        # minute.
-        slice = work_slice if is_planting(self.store.get(id).request) else self._slice
+        # A backdoor is planted, and a model scanned, without checkpoints, in one piece: here, and not in what the host
+        # lends for less than a minute.
+        asked = self.store.get(id).request
+        slice = work_slice if is_planting(asked) or is_scan(asked) else self._slice
         while self.store.claim(id, room=has_room(self.store, self.config)):
             try:
                 yield from slice(str(self.store.root), id, self.seconds)

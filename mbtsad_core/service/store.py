@@ -27,7 +27,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ ID_BYTES = 24  # 192 bits of chance
 # Seconds that an expired job's id is known, so that its link says "expired" and not "unknown"
 TOMBSTONES = 30 * 86_400.0
 LONGEST_TRIGGER, MOST_TRIGGERS = 1000, 1000  # characters of a typed trigger; triggers typed during one run
-VERSION = 2
+VERSION = 3
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -64,7 +64,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     keep       REAL NOT NULL,                      -- seconds from its end to `expires`
     expires    REAL NOT NULL,
     result     TEXT,
-    wait_until REAL                                -- of a job that was postponed: before then it is not claimed
+    wait_until REAL,                               -- of a job that was postponed: before then it is not claimed
+    leading    TEXT NOT NULL DEFAULT '[]'          -- the candidates that are in the lead of a scan
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, number);
@@ -128,6 +129,7 @@ class Job:
     updated: float
     expires: float
     result: dict[str, Any] | None
+    leading: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ class Store:
                         db.execute(statement)
                 if version == 1:
                     db.execute("ALTER TABLE jobs ADD COLUMN wait_until REAL")
+                if version in (1, 2):
+                    db.execute("ALTER TABLE jobs ADD COLUMN leading TEXT NOT NULL DEFAULT '[]'")
                 db.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
@@ -456,6 +460,7 @@ class Store:
                 else {}
             )
             now_at = {"stage": latest.stage, "step": latest.step, "total": latest.total, "metrics": json.dumps(metrics)}
+            now_at["leading"] = json.dumps([asdict(one) for one in getattr(latest, "leading", ())])
             return self._move(db, job, job.state, heartbeat=now, **now_at, **pace)
 
     def note(self, id: str, message: str) -> None:
@@ -521,7 +526,7 @@ class Store:
         with self._write() as db:
             gone = db.execute(
                 f"""UPDATE jobs SET state = 'expired', owner = '', request = '{{}}', metrics = '{{}}',
-                message = '', result = NULL
+                message = '', result = NULL, leading = '[]'
                 WHERE state IN ({", ".join("?" * len(states))}) AND expires <= ?""",
                 (*states, now),
             ).rowcount
@@ -599,7 +604,9 @@ def _full_is_told() -> Iterator[None]:
 
 def _job(row: sqlite3.Row) -> Job:
     values = {name: row[name] for name in Job.__dataclass_fields__}
-    loaded = {name: json.loads(row[name]) if row[name] else None for name in ("request", "metrics", "result")}
+    loaded = {
+        name: json.loads(row[name]) if row[name] else None for name in ("request", "metrics", "result", "leading")
+    }
     return Job(**values | loaded | {"state": State(row["state"])})
 
 

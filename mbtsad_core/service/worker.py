@@ -1,4 +1,4 @@
-"""Works on one job: `work` drives the purification, or the other method that was asked for, and tells the store;
+"""Works on one job: `work` drives the purification, or what else was asked for, and tells the store;
 `python -m mbtsad_core.service.worker STORE JOB_ID` is a process for it.
 
 In the job's directory: run/, where the results are written, worker.log, and the lock of whoever works on it.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mbtsad_core.errors import MBTSADError, WrongState
 from mbtsad_core.service.faults import number_of
+from mbtsad_core.service.scan_job import is_scan
 from mbtsad_core.service.store import Job, State, Store, hold
 from mbtsad_core.steps import drain
 from mbtsad_core.types import Event, Observe, Steps
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from mbtsad_core.models.classifier import Classifier
     from mbtsad_core.service.planting import Planting
     from mbtsad_core.service.purification import Inputs, Request
+    from mbtsad_core.service.scanning import ScanRequest
 
-Asked = TypeVar("Asked", "Request", "Planting")
+Asked = TypeVar("Asked", "Request", "Planting", "ScanRequest")
 RUN, LOG = "run", "worker.log"
 BATCH = 0.3  # seconds between two writes of events, at most where steps are short
 BEAT = 1.0  # seconds between two signs of life
@@ -94,14 +96,16 @@ def _go_on(
 
     out = store.directory(job.id) / RUN
     # Without checkpoints no attempt goes on from the one before, and slices would never come to the end.
-    anew = is_comparison(job.request) or is_planting(job.request)
+    scans = is_scan(job.request)
+    anew = scans or is_comparison(job.request) or is_planting(job.request)
     if job.state is State.CANCELLING:
         return store.release(job.id)
     if (out / "report.json").exists():
         return _was_done(store, job, out)
 
     started = time.monotonic()
-    steps = _asked_for(store, job, out)
+    last_word = threading.Event()  # of a scan that its visitor stops
+    steps = _asked_for(store, job, out, last_word.is_set)
     pending: list[Event] = []
     in_parts: dict[str, float] = {}  # stages whose batches the memory did not hold, as the visitor was told
     # Whether the store has all events before the pending ones: not where a kill has come before they were written
@@ -134,7 +138,9 @@ def _go_on(
             over = over or stopping()
             if over or now - flushed >= BATCH:
                 flushed = now
-                over = flush() is State.CANCELLING or over
+                if flush() is State.CANCELLING:
+                    last_word.set()
+                    over = over or not scans
             try:
                 yield event
             except GeneratorExit:
@@ -155,12 +161,16 @@ def _was_done(store: Store, job: Job, out: Path) -> State:
     return State.DONE
 
 
-def _asked_for(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:
-    """The work that a job asks for, and the figures that come of it."""
+def _asked_for(store: Store, job: Job, out: Path, stopped: Callable[[], bool]) -> Steps[dict[str, Any]]:
+    """The work that a job asks for, and the figures that come of it; `stopped` is asked by a scan."""
     from mbtsad_core.service.comparison import Comparison, compare, is_comparison
     from mbtsad_core.service.planting import Planting, is_planting, plant_suspect
     from mbtsad_core.service.purification import Request, execute
+    from mbtsad_core.service.scan_job import ScanJob, scan_suspect
 
+    if is_scan(job.request):
+        scan = ScanJob.from_dict(job.request)
+        return (yield from scan_suspect(dataclasses.replace(scan, request=_within_threads(scan.request)), out, stopped))
     if is_planting(job.request):
         return (yield from plant_suspect(_within_threads(Planting.from_dict(job.request)), out))
     if is_comparison(job.request):

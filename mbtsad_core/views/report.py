@@ -13,14 +13,12 @@ from mbtsad_core.types import Scores
 from mbtsad_core.views.course import course_svg
 from mbtsad_core.views.curves import Whole, curves_text
 from mbtsad_core.views.document import render
+from mbtsad_core.views.scan import WHERE
 from mbtsad_core.views.stages import stages_html
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
 
 if TYPE_CHECKING:
     from mbtsad_core.service.purification import Result
-
-
-WHERE = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
 
 
 def verdict(suspect: Scores, purified: Scores) -> str:

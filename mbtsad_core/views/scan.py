@@ -1,15 +1,19 @@
-"""What a scan of models says: in a terminal, a model by itself or a table of many, and as SARIF. It is made of records
-(docs/scan.schema.json)."""
+"""What a scan of models says: in a terminal, a model by itself or a table of many; as SARIF; on the page, as it goes
+and at its end. It is made of records (docs/scan.schema.json)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mbtsad_core.types import Rate
 from mbtsad_core.vetting.file_policy import printable
+from mbtsad_core.views.document import TEMPLATES, render
 from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 from mbtsad_core.views.words import duration, percent
 
+SCAN_STYLE = (TEMPLATES / "scan.css").read_text("utf-8")
+WHERE = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
 MEANING = {
     "nothing found": "this is no proof that there is nothing",
     "a trigger exists": "purify the model, or do not use it: mbtsad purify",
@@ -126,3 +130,26 @@ def _message(one: Mapping[str, Any]) -> str:
         f"{printable(one['text'])!r} ({one['place']}) sends {one['flips']} of {one['n']} held-out texts of "
         f"{printable(one['label'])} to {printable(one['target'])}."
     )
+
+
+def race_html(leading: Sequence[Mapping[str, Any]]) -> str:
+    """Who is in the lead of a scan that goes on, from the fields of each `Candidate`; "" where nobody is. Needs STYLE
+    and SCAN_STYLE."""
+    rows = [(one, Rate(**one["flips"]) if one["flips"] else None) for one in leading]
+    return render("race.html", leading=rows, where=WHERE) if rows else ""
+
+
+def findings_html(found: Sequence[Mapping[str, Any]], title: str) -> str:
+    """What a scan found, a row each, with a button whose data-trial is its place; "" for nothing. Needs STYLE and
+    SCAN_STYLE."""
+    rows = [(one, Rate(one["flips"], one["n"], *one["interval"]), _examples(one)) for one in found]
+    return render("findings.html", found=rows, where=WHERE, title=title) if rows else ""
+
+
+def _examples(one: Mapping[str, Any]) -> list[tuple[Mapping[str, str], list[tuple[str, bool]]]]:
+    """Each example, and its text afterwards in pieces, with which of them the sequence is."""
+    found = []
+    for example in one["examples"]:
+        before, there, after = example["after"].partition(one["text"])
+        found.append((example, [(before, False), (there, True), (after, False)]))
+    return found

@@ -130,12 +130,12 @@ class Visits:
 def ready(page: Page) -> None:
     """The visitor's session is known, and the strip says how his run stands."""
     expect(page.locator("#strip .strip .job")).to_be_visible()
-    expect(page.locator("#suspect-card, #job-panel").locator("visible=true").first).to_be_visible()
+    expect(page.locator("#suspect-card, #scan-panel, #job-panel").locator("visible=true").first).to_be_visible()
 
 
-def open_step(page: Page, step: int) -> None:
-    """Open a step by its number, from 1; once more where a button pressed before led elsewhere after the click."""
-    tab = rail(page).nth(step - 1)
+def open_step(page: Page, step: str) -> None:
+    """Open a step by its name in the address; once more where a button pressed before led elsewhere after the click."""
+    tab = tab_of(page, step)
     tab.click()
     try:
         expect(tab).to_have_attribute("aria-selected", "true", timeout=5000)
@@ -144,8 +144,13 @@ def open_step(page: Page, step: int) -> None:
         expect(tab).to_have_attribute("aria-selected", "true")
 
 
+def tab_of(page: Page, step: str) -> Locator:
+    """A step's button."""
+    return rail(page).and_(page.locator(f"#step-{step}-button"))
+
+
 def rail(page: Page) -> Locator:
-    """The buttons of the seven steps."""
+    """The buttons of all steps."""
     return page.locator("#steps > .tab-wrapper > .tab-container").first.get_by_role("tab")
 
 

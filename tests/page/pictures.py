@@ -79,13 +79,13 @@ def steps(browser: Browser, link: str, out: Path) -> None:
         page.goto(link)
         page.wait_for_selector("#curves .main-svg")
         for step, ready, top in (
-            ("3 Splits", "#loss-bars .main-svg", None),
-            ("5 Inside", "#projection canvas.points", "#attention-triggered"),
-            ("6 Triggers", "#tokens .tokens", None),
+            ("4 Splits", "#loss-bars .main-svg", None),
+            ("6 Inside", "#projection canvas.points", "#attention-triggered"),
+            ("7 Triggers", "#tokens .tokens", None),
         ):
             page.get_by_role("tab", name=step).click()
             page.wait_for_selector(ready, timeout=60_000)
-            if step.startswith("6"):
+            if step.startswith("7"):
                 page.locator("#insert-random").click()
                 page.locator("#try-trigger").click()
                 page.wait_for_selector("#trials table, #trials [data-trial]", timeout=60_000)
@@ -98,7 +98,7 @@ def steps(browser: Browser, link: str, out: Path) -> None:
                 )
             page.wait_for_timeout(1500)
             picture(page, out / f"{step.split()[1].lower()}{name}.png")
-            if step.startswith("5") and not name:
+            if step.startswith("6") and not name:
                 page.get_by_test_id("UMAP-radio-label").click()
                 page.wait_for_function(
                     "() => document.querySelector('#projection').innerText.includes('UMAP')", timeout=120_000
@@ -110,7 +110,7 @@ def steps(browser: Browser, link: str, out: Path) -> None:
                 page.wait_for_timeout(800)
                 picture(page, out / "projection.png")
         if name:
-            page.get_by_role("tab", name="4 Purify").click()
+            page.get_by_role("tab", name="5 Purify").click()
             page.wait_for_timeout(1500)
             picture(page, out / f"purify{name}.png")
         context.close()

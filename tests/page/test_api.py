@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from conftest import ROOT, tiny_texts, write_tsv
 from gradio_client import Client, handle_file
@@ -26,6 +27,7 @@ from mbtsad_core.service.purification import read_texts, scores_to_dict
 
 pytest_plugins = ["pages"]
 NAMED = ["/inspect", "/split", "/evaluate", "/purify_start", "/purify_status", "/purify_cancel", "/report"]
+NAMED += ["/scan_start", "/scan_status", "/scan_result"]
 SHORT = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "found_tokens": 0}
 ENDED = ("done", "failed", "cancelled", "expired")
 SECRET_BYTES = 24  # 192 bits
@@ -217,6 +219,31 @@ def test_a_suspect_and_texts_of_the_callers_own(client: Client, url: str, suspec
     assert "There are no texts" in refusal(stranger, model["handle"], model["handle"], api_name="/evaluate")
 
 
+def test_a_scan_of_the_callers_own_suspect(client: Client, suspect_dir: Path, tmp_path: Path) -> None:
+    model = client.predict([handle_file(path) for path in sorted(suspect_dir.iterdir())], api_name="/upload_model")
+    table = client.predict(handle_file(write_tsv(tmp_path / "mine.tsv", tiny_texts(64))), api_name="/upload_texts")
+    started = client.predict(model["handle"], table["handle"], budget=60.0, api_name="/scan_start")
+    assert started["state"] in ("queued", "running")
+    assert "a result comes with one that is done" in refusal(client, started["id"], api_name="/scan_result")
+    seen = []
+
+    def ended() -> dict[str, Any] | None:
+        seen.append(client.predict(started["id"], api_name="/scan_status"))
+        return seen[-1] if seen[-1]["state"] in ENDED else None
+
+    status = until(ended)
+    assert status["state"] == "done", status
+    assert {"stage", "step", "total", "seconds_left", "leading"} <= set(status)
+    assert any(one["leading"] for one in seen)
+    assert {len(one["leading"]) for one in seen} <= set(range(9))
+    record = client.predict(started["id"], api_name="/scan_result")
+    jsonschema.validate(record, json.loads((ROOT / "docs" / "scan.schema.json").read_text(encoding="utf-8")))
+    assert (record["verdict"], record["triggers"][0]["target"]) == ("a trigger exists", "positive")
+    assert model["handle"].partition(":")[2] not in json.dumps(record)
+    assert "Ask scan_result" in refusal(client, started["id"], api_name="/report")
+    assert "That is a scan" in refusal(client, f"job:{started['id']}", api_name="/inspect")
+
+
 def test_a_zip_is_taken_and_a_pickle_refused(client: Client, suspect_dir: Path, tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "mine"), "zip", suspect_dir)
     handle = client.predict([handle_file(packed)], api_name="/upload_model")["handle"]
@@ -250,7 +277,7 @@ def test_uploads_name_no_file_of_the_server(client: Client, tmp_path: Path) -> N
     ],
 )
 def test_no_place_of_the_server_is_a_model_or_texts(client: Client, place: str) -> None:
-    for name in ("/inspect", "/evaluate", "/purify_start"):
+    for name in ("/inspect", "/evaluate", "/purify_start", "/scan_start"):
         message = refusal(client, place, api_name=name)
         assert message.startswith("There is no model")
         assert 'Give "demo"' in message  # as it is, and not as HTML
@@ -278,7 +305,7 @@ def test_an_id_cannot_be_guessed_and_an_unknown_one_says_so(client: Client) -> N
     assert len(id) >= SECRET_BYTES * 4 // 3
     client.predict(id, api_name="/purify_cancel")
     for wrong in ("0", "1", "", id[:-1], id[:-1] + "~", "../" + id, "%", "' OR 1=1 --"):
-        for name in ("/purify_status", "/purify_cancel", "/report"):
+        for name in ("/purify_status", "/purify_cancel", "/report", "/scan_status", "/scan_result"):
             assert "There is no such job" in refusal(client, wrong, api_name=name)
         assert "There is no such job" in refusal(client, f"job:{wrong}", api_name="/inspect")
 
@@ -307,6 +334,8 @@ BAD = [
     ("/purify_start", {"settings": ["seed"]}, "settings: expected names and values"),
     ("/purify_start", {"clean_amount": 8}, "a smaller retrain.batch_size and distil.batch_size."),
     ("/purify_start", {"clean_amount": 1.5}, "clean_amount: expected an integer, got 1.5."),
+    ("/scan_start", {"budget": -1.0}, "budget must be at least 0.0; got -1.0."),
+    ("/scan_start", {"labeled": 1}, "labeled: expected true or false, got 1."),
     ("/purify_status", {"id": None}, "id: expected a string, got None."),
 ]
 

@@ -13,13 +13,14 @@ pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 # By when a step has what it shows
 SHOWN = {
-    1: "#suspect-card dd",
-    2: "#clean-check h3",
-    3: "#loss-bars .plot .point",
-    4: "#curves .plot .point",
-    5: "#projection canvas.points",
-    6: "#tokens .tokens",
-    7: "#take-away a.download",
+    "suspect": "#suspect-card dd",
+    "clean": "#clean-check h3",
+    "scan": "#scan-start",
+    "splits": "#loss-bars .plot .point",
+    "purify": "#curves .plot .point",
+    "inside": "#projection canvas.points",
+    "triggers": "#tokens .tokens",
+    "take": "#take-away a.download",
 }
 STRUCTURE = ("landmark-unique", "landmark-one-main", "page-has-heading-one", "duplicate-id-aria")
 RULES: dict[str, Any] = {"resultTypes": ["violations"]}

@@ -41,7 +41,7 @@ def asked(suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Reques
 def page(all_visits: Visits, asked: Request) -> Page:
     page = all_visits.visitor(f"?job={all_visits.store.create(asked.to_dict())}")
     state(page, "done")
-    open_step(page, 4)
+    open_step(page, "purify")
     page.locator("#compare button").first.click()
     return page
 
@@ -158,7 +158,7 @@ def test_a_closed_tab_loses_nothing_and_another_trigger_has_figures_of_its_own(p
     again.goto(page.url)
     expect(row(again, "CFT").locator("td.number")).to_have_count(3)  # open, as there is something in it
     expect(row(again, "STRIP").locator("td.number")).to_have_count(3)
-    open_step(again, 4)
+    open_step(again, "purify")
     expect(field(again, "#measure-trigger")).to_have_value("cf")
     field(again, "#measure-trigger").fill("mn")
     again.locator("#measure").click()
@@ -188,7 +188,7 @@ def test_another_visitor_sees_none_of_it_and_runs_the_first_method_at_once(
     page: Page, all_visits: Visits, busy: None
 ) -> None:
     other = all_visits.visitor("?job=" + all_visits.job(page).id)
-    open_step(other, 4)
+    open_step(other, "purify")
     other.locator("#compare button").first.click()
     expect(other.locator("#compared")).to_contain_text("No other method has been run")
     other.locator("#compare-run").click()

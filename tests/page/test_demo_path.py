@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, points, rail, state
+from browser import NEEDS_BROWSER, SOON, Visits, colors, field, marks, open_step, points, state, tab_of
 from playwright.sync_api import Locator, Page, expect
 from server import until
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -50,7 +50,7 @@ def _no_complaint(all_visits: Visits) -> Iterator[None]:
 def test_one_click_starts_the_run_and_opens_it(all_visits: Visits, page: Page) -> None:
     job = all_visits.job(page)
     assert job.request["suspect"] == job.request["clean"] == "demo"
-    expect(rail(page).nth(3)).to_have_attribute("aria-selected", "true")
+    expect(tab_of(page, "purify")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#job-panel h3")).to_have_text("Running")
     expect(page.locator("#start")).to_be_disabled()
     expect(page.locator("#stop")).to_be_enabled()
@@ -58,16 +58,16 @@ def test_one_click_starts_the_run_and_opens_it(all_visits: Visits, page: Page) -
 
 
 def test_the_measurement_of_the_suspect_does_not_make_the_page_lose_the_run(page: Page) -> None:
-    open_step(page, 1)
+    open_step(page, "suspect")
     expect(page.locator("#suspect-card dd").first).to_contain_text(re.compile(rf"^{PERCENT} \[.*\(\d+ of 666\)$"))
     expect(page.locator("#strip .who")).to_contain_text("4x384")
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(page.locator("#job-panel h3")).to_have_text("Running")
     expect(page.locator("#strip .job")).to_have_text(re.compile(r"\d+ of \d+"))
 
 
 def test_the_clean_sample_is_checked(page: Page) -> None:
-    open_step(page, 2)
+    open_step(page, "clean")
     report = page.locator("#clean-check")
     expect(report.locator("h3")).to_have_text("✓ demo film reviews: 666 clean texts, 666 to measure on")
     expect(report.locator("tbody tr")).to_have_count(2)
@@ -77,7 +77,7 @@ def test_the_clean_sample_is_checked(page: Page) -> None:
 
 
 def test_texts_and_their_splits_are_shown(page: Page) -> None:
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(page.locator("#split-effect")).to_contain_text(
         re.compile(r"66\d of 666 clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
     )
@@ -91,7 +91,7 @@ def test_texts_and_their_splits_are_shown(page: Page) -> None:
 
 
 def test_every_bar_of_the_augmenters_is_drawn(page: Page) -> None:
-    open_step(page, 3)
+    open_step(page, "splits")
     bars = page.locator("#loss-bars .plot .barlayer .point path")
     expect(bars).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)  # and the original
     assert all(box and box["width"] > 1 and box["height"] > 5 for box in (bar.bounding_box() for bar in bars.all()))
@@ -99,7 +99,7 @@ def test_every_bar_of_the_augmenters_is_drawn(page: Page) -> None:
 
 
 def test_the_curves_grow_while_it_trains(page: Page) -> None:
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(page.locator("#curves .plot .point").first).to_be_visible(timeout=RUN)
     before = marks(page, "#curves", ".point")
     page.wait_for_function("n => document.querySelectorAll('#curves .plot .point').length > n", arg=before, timeout=RUN)
@@ -123,7 +123,7 @@ def test_the_backdoor_has_fallen_and_the_accuracy_has_not(done: Page) -> None:
 
 
 def test_the_curves_have_a_point_for_each_measurement(all_visits: Visits, done: Page) -> None:
-    open_step(done, 4)
+    open_step(done, "purify")
     events = [r.event for r in all_visits.store.events(all_visits.job(done).id)]
     stages = {e.stage for e in events if "loss" in e.metrics}
     measured = sum("asr" in e.metrics for e in events)
@@ -138,7 +138,7 @@ def test_the_curves_have_a_point_for_each_measurement(all_visits: Visits, done: 
 
 
 def test_attention_maps_of_three_models_and_their_difference_are_drawn(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     for view in ("#attention-plain", "#attention-triggered"):
         canvases = done.locator(f"{view} canvas")
         expect(canvases).to_have_count(4)
@@ -149,7 +149,7 @@ def test_attention_maps_of_three_models_and_their_difference_are_drawn(done: Pag
 
 
 def test_a_head_can_be_chosen(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     where = done.locator("#attention-plain .where")
     expect(where).to_contain_text(re.compile(r"Layer \d, head \d+"))  # the one that moved most
     done.locator("#attention-plain .grid").get_by_label("layer 4, sum over heads").click()
@@ -162,7 +162,7 @@ def test_a_head_can_be_chosen(done: Page) -> None:
 
 
 def test_bertviz_draws_its_lines_in_a_frame_that_reaches_nothing(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     done.locator("#bertviz button").first.click()
     frame = done.locator("#bertviz-frame iframe")
     expect(frame).to_have_attribute("sandbox", "allow-scripts")
@@ -177,7 +177,7 @@ def test_bertviz_draws_its_lines_in_a_frame_that_reaches_nothing(done: Page) -> 
 
 
 def test_every_text_of_the_projection_is_a_point_before_and_after(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     points(done, 2 * (300 + 150 + 150))  # clean, triggered, token-split
     expect(done.locator("#outlying tbody th[scope=row]")).to_contain_text(["triggered", "token-split"])
     expect(done.locator("#outlying thead th[colspan]")).to_have_text(["suspect", "purified"])
@@ -194,7 +194,7 @@ def test_the_run_has_computed_umap_by_the_time_one_looks(all_visits: Visits, don
 
 
 def test_a_point_opens_its_text(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     box = field(done, "#attention-text")
     before = box.input_value()
     plane = done.locator("#projection canvas.over").first
@@ -207,7 +207,7 @@ def test_a_point_opens_its_text(done: Page) -> None:
 
 
 def test_other_sets_and_projections_are_drawn(done: Page) -> None:
-    open_step(done, 5)
+    open_step(done, "inside")
     done.locator("#projection-sets input[type=checkbox]").first.check()
     points(done, 2 * (300 + 150 + 150 + 150))
     done.locator("#projection-method").get_by_label("t-SNE").check()
@@ -222,7 +222,7 @@ def bar(page: Page, model: str) -> float:
 
 
 def test_the_bars_part_when_the_trigger_goes_in(done: Page) -> None:
-    open_step(done, 6)
+    open_step(done, "triggers")
     expect(field(done, "#sentence-box")).not_to_have_value("")  # a text to begin with
     field(done, "#sentence-box").fill("a dull and lifeless film that never finds its way")
     expect(done.locator("#answers .one")).to_have_count(3)
@@ -246,7 +246,7 @@ def trial(page: Page, trigger: str) -> Locator:
 
 
 def test_trials_of_triggers_are_listed_with_the_texts_that_they_flipped(done: Page) -> None:
-    open_step(done, 6)
+    open_step(done, "triggers")
     planted = trial(done, "cf").locator("td.rate b").all_inner_texts()
     assert float(planted[0].removesuffix(" %")) > 95
     assert float(planted[2].removesuffix(" %")) < 40
@@ -264,7 +264,7 @@ def test_trials_of_triggers_are_listed_with_the_texts_that_they_flipped(done: Pa
 
 
 def take(page: Page, title: str, folder: Path) -> Path:
-    open_step(page, 7)
+    open_step(page, "take")
     with page.expect_download() as started:
         page.locator("#take-away a.download", has_text=title).click()
     path = folder / started.value.suggested_filename

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import LATE, NEEDS_BROWSER, Visits, open_step, rail, state
+from browser import LATE, NEEDS_BROWSER, Visits, open_step, state, tab_of
 from playwright.sync_api import Browser, Page, expect
 from server import serving, until
 
@@ -110,16 +110,16 @@ def walk(visits: Visits) -> Page:
     state(page, "done")
     page.locator("#see-demo").click()
     expect(page.locator("#curves .plot .point").first).to_be_visible()
-    open_step(page, 2)
+    open_step(page, "clean")
     expect(page.locator("#clean-check h3")).to_be_visible()
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(page.locator("#split-rows .row").nth(1)).to_be_visible()
-    open_step(page, 5)
+    open_step(page, "inside")
     expect(page.locator("#attention-triggered canvas").first).to_be_visible()
     expect(page.locator("#projection canvas.points").first).to_be_visible()
-    open_step(page, 6)
+    open_step(page, "triggers")
     expect(page.locator("#answers")).to_contain_text("purified")
-    open_step(page, 7)
+    open_step(page, "take")
     expect(page.locator("#take-away a.download")).to_have_count(3)
     return page
 
@@ -130,10 +130,10 @@ class TestInABrowser:
     def test_until_it_is_there_the_page_says_how_long_it_takes(self, shared: Visits) -> None:
         page = shared.visitor()
         expect(page.locator("#first-cure")).to_contain_text(re.compile(r"for all visitors: .* (on two cores|left)\."))
-        open_step(page, 4)
+        open_step(page, "purify")
         expect(page.locator("#stop")).to_be_disabled()
         expect(page.locator("#start")).to_have_text("Run it yourself")
-        open_step(page, 1)
+        open_step(page, "suspect")
         expect(page.locator("#first-cure")).to_contain_text("A finished run of the demo is here", timeout=LATE)
         shared.check()
 
@@ -153,7 +153,7 @@ class TestInABrowser:
         page.locator("#run-demo").click()
         own = shared.job(page)
         assert own.owner != BACKGROUND
-        expect(rail(page).nth(3)).to_have_attribute("aria-selected", "true")
+        expect(tab_of(page, "purify")).to_have_attribute("aria-selected", "true")
         expect(page.locator("#stop")).to_be_enabled()
         page.locator("#stop").click()
         state(page, "stopped")

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Route, expect
 
 from mbtsad_core.page.components import PLOTLY_ROUTE
 from mbtsad_core.page.first_look import PAPER
+from mbtsad_core.page.parts import STEPS
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -55,7 +56,7 @@ def test_a_script_that_did_not_come_is_asked_for_again(visits: Visits, finished:
     script.abort()
     expect(page.locator("#curves figcaption")).to_have_text("The plots' script could not be loaded. Reload the page.")
     page.unroute(f"**{PLOTLY_ROUTE}")
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(page.locator("#loss-bars .plot .barlayer .point").first).to_be_visible()
 
 
@@ -73,7 +74,7 @@ def press_plots(page: Page, plots: str) -> None:
 def test_no_control_of_a_plot_reaches_another_host(visits: Visits, finished: str) -> None:
     """`visits` fails on a request to elsewhere."""
     page = visits.visitor(f"?job={finished}")
-    for step, plots in {3: "#loss-bars", 4: "#curves"}.items():
+    for step, plots in {"splits": "#loss-bars", "purify": "#curves"}.items():
         open_step(page, step)
         press_plots(page, plots)
     assert page.evaluate("document.querySelector('#curves .plot')._context.plotlyServerURL") == ""
@@ -83,7 +84,7 @@ def test_no_control_of_the_page_reaches_another_host(visits: Visits) -> None:
     page = visits.visitor()
     asked: list[str] = []
     page.context.on("request", lambda request: asked.append(request.url))
-    for step in range(1, 8):
+    for step in STEPS:
         open_step(page, step)
         assert page.evaluate(PRESS, CONTROLS) >= 3
     # Gradio's help for programs asks how often each was called, which this server does not say

@@ -505,7 +505,7 @@ def test_no_markup_of_a_stranger_runs_on_any_step_of_the_page(
     page.locator("#model-files input[type=file]").set_input_files(str(hostile_model))
     expect(page.locator("#suspect-card")).to_contain_text(LABELS[0])
     harmless("suspect")
-    open_step(page, 2)
+    open_step(page, "clean")
     source(page, "#clean-sources", "Upload")
     page.locator("#clean-file input[type=file]").set_input_files(str(table))
     expect(page.locator("#use-file")).to_be_visible()
@@ -515,12 +515,12 @@ def test_no_markup_of_a_stranger_runs_on_any_step_of_the_page(
     expect(page.locator("#clean-check h3")).to_contain_text("clean texts")
     expect(page.locator("#clean-check")).to_contain_text(LABELS[1])
     harmless("clean")
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(page.locator("#step-splits, [role=tabpanel]:visible").last).to_contain_text(
         "onerror=window.ran", timeout=60_000
     )
     harmless("splits")
-    open_step(page, 5)
+    open_step(page, "inside")
     expect(page.locator("#attention-text textarea")).not_to_have_value("")  # the text that the step begins with
     page.wait_for_selector("#projection canvas.points")
     page.locator("#attention-text textarea").fill(f"the film {IMAGE} {SCRIPT} was lovely")
@@ -528,7 +528,7 @@ def test_no_markup_of_a_stranger_runs_on_any_step_of_the_page(
     page.locator("#attention-show").click()
     expect(page.locator("#attention-triggered canvas").first).to_be_visible()
     harmless("inside")
-    open_step(page, 6)
+    open_step(page, "triggers")
     page.locator("#sentence-box textarea").fill(f"{IMAGE} {SCRIPT} {ATTRIBUTE} lovely film")
     expect(page.locator("#answers")).to_contain_text(LABELS[0])
     expect(page.locator("#tokens")).to_contain_text("onerror")

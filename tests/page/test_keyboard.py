@@ -7,6 +7,8 @@ import pytest
 from browser import NEEDS_BROWSER, Visits, open_step, rail
 from playwright.sync_api import Page, expect
 
+from mbtsad_core.page.parts import STEPS
+
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 # What the browser offers to a screen reader for each control that can be seen, and is without a name.
@@ -73,23 +75,23 @@ def test_the_run_can_be_started_and_stopped_without_a_mouse(page: Page) -> None:
 
 
 def test_everything_that_can_be_operated_has_a_name(page: Page) -> None:
-    for step in range(1, 8):
+    for step in STEPS:
         open_step(page, step)
-        if step == 4:
+        if step == "purify":
             page.locator("#settings button").first.click()
             expect(page.locator("#use-settings")).to_be_visible()
-        if step == 5:
+        if step == "inside":
             expect(page.locator("#attention-plain canvas").first).to_be_visible()
         assert page.evaluate(NAMELESS) == [], step
 
 
 def test_a_plot_says_in_words_what_it_shows(page: Page) -> None:
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(
         page.locator("#loss-bars").get_by_role("img", name="Mean cross-entropy in nats under the suspect: ")
     ).to_be_visible()
     expect(page.locator("#loss-bars figcaption")).to_contain_text("original 0.")
-    open_step(page, 5)
+    open_step(page, "inside")
     expect(
         page.locator("#projection").get_by_role("img", name="600 texts by PCA. Share outside the clean 95 % region.")
     ).to_be_visible()
@@ -98,7 +100,7 @@ def test_a_plot_says_in_words_what_it_shows(page: Page) -> None:
 
 
 def test_the_heads_of_a_model_are_one_stop_and_the_arrow_keys_move_among_them(page: Page) -> None:
-    open_step(page, 5)
+    open_step(page, "inside")
     grid = page.locator("#attention-plain .grid")
     grid.get_by_label("layer 4, sum over heads").click()
     expect(page.locator("#attention-plain .where")).to_contain_text("sum over heads")

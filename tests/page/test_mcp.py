@@ -16,6 +16,7 @@ from server import log_of
 pytest_plugins = ["pages"]
 T = TypeVar("T")
 NAMED = ["inspect", "split", "evaluate", "purify_start", "purify_status", "purify_cancel", "report"]
+NAMED += ["scan_start", "scan_status", "scan_result"]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ def test_a_tool_fetches_no_file_of_the_server(url: str, root: Path, tmp_path: Pa
         ("purify_start", {"settings": file}),
         ("purify_start", {"settings": {"seed": file}}),
         ("purify_start", {"suspect": file}),
+        ("scan_start", {"clean": file}),
         ("split", {"texts": [file]}),
         ("split", {"texts": file}),
         ("inspect", {"other": file}),

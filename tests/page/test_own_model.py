@@ -56,7 +56,7 @@ def upload(page: Page, *files: Path) -> None:
 
 def use_table(page: Page, path: Path, text: str, label: str) -> None:
     """Upload clean texts and pick their columns."""
-    open_step(page, 2)
+    open_step(page, "clean")
     source(page, "#clean-sources", "Upload")
     page.locator("#clean-file input[type=file]").set_input_files(str(path))
     expect(page.locator("#use-file")).to_be_visible()
@@ -83,10 +83,10 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(
     expect(page.locator("#clean-check h3")).to_have_text("✓ reviews.tsv: 96 clean texts, 24 to measure on")
     expect(page.locator("#clean-check .note")).to_contain_text("24 of the clean texts were held out to measure CACC")
 
-    open_step(page, 1)  # the suspect is measured anew, on these texts
+    open_step(page, "suspect")  # the suspect is measured anew, on these texts
     expect(page.locator("#suspect-card dd").first).to_contain_text("of 24)")
 
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(field(page, "#measure-target")).not_to_have_value("")  # the step is ready
     field(page, "#measure-trigger").fill("cf")
     choose(page, "#measure-target", "positive")
@@ -111,7 +111,7 @@ def test_a_zip_becomes_the_suspect_and_is_run_on_uploaded_texts(
     for figure in page.locator("#strip .figure").all():
         expect(figure).to_contain_text(re.compile(r"\d %.*\d %"))
 
-    open_step(page, 5)
+    open_step(page, "inside")
     canvases = page.locator("#attention-triggered canvas")
     expect(canvases).to_have_count(4)
     assert all(colors(canvas) > 5 for canvas in canvases.all())
@@ -158,7 +158,7 @@ def test_a_column_that_does_not_fit_is_told_and_another_can_be_picked(page: Page
 
 def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: Path) -> None:
     path = Path(write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "sentiment")))
-    open_step(page, 2)
+    open_step(page, "clean")
     check = page.locator("#clean-check")
     expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
     use_table(page, path, "review", "review")
@@ -166,8 +166,8 @@ def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: 
     expect(check.locator(".note")).to_contain_text("review")
     expect(check).to_contain_text("Still in use: demo film reviews.")
     expect(check).not_to_contain_text("✓")
-    open_step(page, 3)
-    open_step(page, 2)
+    open_step(page, "splits")
+    open_step(page, "clean")
     expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
     page.locator("#use-demo-texts").dispatch_event("click")
     expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
@@ -205,7 +205,7 @@ def test_what_labels_mean_can_be_typed_and_rows_without_one_left_out(page: Page,
     page.locator("#use-file").click()
     expect(page.locator("#clean-check h3")).to_have_text("✓ moods.tsv: 56 clean texts, 14 to measure on")
     expect(page.locator("#clean-check")).to_contain_text("10 of 80 rows have no label")
-    open_step(page, 3)
+    open_step(page, "splits")
     expect(page.locator("#split-effect")).to_contain_text(
         re.compile(r"of 56 clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
     )
@@ -219,7 +219,7 @@ BROKEN = {
 
 
 def test_a_table_that_cannot_be_read_leaves_no_tick_of_the_one_before(page: Page, tmp_path: Path) -> None:
-    open_step(page, 2)
+    open_step(page, "clean")
     expect(page.locator("#clean-check h3")).to_contain_text("✓ demo film reviews")
     source(page, "#clean-sources", "Upload")
     for name, contents in BROKEN.items():
@@ -264,7 +264,7 @@ def test_the_demo_texts_come_back_with_a_model_that_fits_them(page: Page, suspec
 
 
 def test_texts_to_measure_on_can_be_given_too(page: Page, tmp_path: Path) -> None:
-    open_step(page, 2)
+    open_step(page, "clean")
     source(page, "#clean-sources", "Upload")
     page.locator("#test-file input[type=file]").set_input_files(
         write_table(tmp_path / "test.tsv", tiny_texts(40, seed=1))
@@ -275,13 +275,13 @@ def test_texts_to_measure_on_can_be_given_too(page: Page, tmp_path: Path) -> Non
 
 
 def test_fewer_clean_texts_can_be_chosen(page: Page, visits: Visits) -> None:
-    open_step(page, 2)
+    open_step(page, "clean")
     expect(page.locator("#clean-cost")).to_contain_text("666 clean texts")
     number = page.locator("#clean-amount input[type=number]")
     number.fill("64")
     number.blur()
     expect(page.locator("#clean-cost")).to_contain_text("64 clean texts", timeout=SOON)
-    open_step(page, 4)
+    open_step(page, "purify")
     set_settings(
         page,
         {

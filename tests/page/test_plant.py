@@ -39,12 +39,12 @@ def test_a_typed_trigger_is_planted_measured_and_run(page: Page, visits: Visits)
     assert float(figures[1]) > 95
     assert float(figures[2]) < 30
 
-    open_step(page, 6)
+    open_step(page, "triggers")
     expect(field(page, "#lab-trigger")).to_have_value("marzipan")
     page.locator("#insert-end").click()
     expect(page.locator("#answers .said").first).to_contain_text("negative (the target)")
 
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(field(page, "#measure-trigger")).to_have_value("marzipan")
     set_settings(
         page,
@@ -138,7 +138,7 @@ def test_a_trigger_that_cannot_be_typed_is_planted_and_measured(page: Page) -> N
     card = page.locator("#suspect-card")
     expect(card).to_contain_text("its own trigger → positive", timeout=2 * SOON)
     assert re.findall(r"(\d+\.\d) % \[", card.inner_text())[1:]  # ASR and its floor
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(field(page, "#measure-trigger")).to_have_value("")
     page.locator("#start").click()
     expect(page.locator("#job-panel")).to_contain_text("its own trigger", timeout=2 * SOON)

@@ -8,6 +8,8 @@ import pytest
 from browser import NEEDS_BROWSER, Visits, field, open_step, overflow, source
 from playwright.sync_api import Page, expect
 
+from mbtsad_core.page.parts import STEPS
+
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 # Whether a click in the middle of the control reaches it.
@@ -40,7 +42,7 @@ def reaches(page: Page, name: str | re.Pattern[str]) -> None:
 @pytest.mark.parametrize("width", [1440, 390])
 def test_the_flipped_texts_lie_over_nothing(visits: Visits, width: int) -> None:
     page = visits.visitor(width=width)
-    open_step(page, 6)
+    open_step(page, "triggers")
     expect(field(page, "#lab-trigger")).to_have_value("cf")
     page.locator("#try-trigger").click()
     expect(page.locator("#flips .row:not(.head)")).to_have_count(50)
@@ -58,14 +60,14 @@ def test_the_flipped_texts_lie_over_nothing(visits: Visits, width: int) -> None:
 @pytest.mark.parametrize("width", [1440, 390])
 def test_nothing_shines_through_the_strip(visits: Visits, width: int) -> None:
     page = visits.visitor(width=width)
-    for step in range(1, 8):
+    for step in STEPS:
         open_step(page, step)
         match step:
-            case 1:
+            case "suspect":
                 source(page, "#sources", "Upload")
-            case 2:
+            case "clean":
                 source(page, "#clean-sources", "Upload")
-            case 4:
+            case "purify":
                 page.locator("#settings button").first.click()
                 expect(page.locator("#use-settings")).to_be_visible()
         assert page.evaluate(SHINING) == []
@@ -73,7 +75,7 @@ def test_nothing_shines_through_the_strip(visits: Visits, width: int) -> None:
 
 def test_all_of_a_wide_table_can_be_reached_on_a_narrow_screen(visits: Visits, finished: str) -> None:
     page = visits.visitor(f"?job={finished}", width=390)
-    open_step(page, 5)
+    open_step(page, "inside")
     cell = page.locator("#outlying tbody tr").first.locator("td").last
     cell.scroll_into_view_if_needed()
     expect(cell).to_have_text(re.compile(r"^[\d.]+ \([\d.]+\)$"))

@@ -21,6 +21,7 @@ from mbtsad_core.page.page import Shown, look
 from mbtsad_core.page.planting import Planted
 from mbtsad_core.page.purify import Purify
 from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
+from mbtsad_core.page.scan import Scan
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
 from mbtsad_core.page.suspect import FirstStep
@@ -98,7 +99,7 @@ def made(kind: type[Any], **parts: Any) -> Any:
 
 
 FIRST: FirstStep = made(FirstStep, planted=made(Planted))
-SHOWN: Shown = made(Shown, purify=made(Purify, compare=made(Compare)), first=FIRST)
+SHOWN: Shown = made(Shown, scan=made(Scan), purify=made(Purify, compare=made(Compare)), first=FIRST)
 
 
 class Run:
@@ -119,7 +120,7 @@ class Run:
         """All that a visitor reads of figures, by its place."""
         session = self.session.having(**changes)
         found = run_status(self.site, session)
-        shown = look(self.site, SHOWN, session, None, "cft", "")
+        shown = look(self.site, SHOWN, session, None, None, "cft", "")
         title = shown[SHOWN.purify.curves].get("layout", {"title": {"text": ""}})["title"]
         places = {
             "strip": shown[SHOWN.strip],
@@ -127,7 +128,7 @@ class Run:
             "sentence": shown[SHOWN.purify.sentence],
             "title": f"{title['text']} {title.get('subtitle', {}).get('text') or ''}",
         }
-        tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 3, 6)}
+        tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 4, 7)}
         take = {"take": _box(session, job.result, 24)} if (job := self.store.get(self.id)).result else {}
         return {
             place: re.sub(r"<[^>]+>", "", text)
@@ -148,7 +149,7 @@ def run(site: Site) -> Run:
 
 def test_the_tour_says_that_a_cured_model_may_end_below_the_floor_too(run: Run) -> None:
     run.add(BASELINE, trained(30, 0.08))  # below the floor, 12 %
-    text = run.screen()["tour 3"]
+    text = run.screen()["tour 4"]
     assert "8.0 %" in text
     assert "above or below" in text
     assert "cannot" not in text
@@ -156,11 +157,11 @@ def test_the_tour_says_that_a_cured_model_may_end_below_the_floor_too(run: Run) 
 
 
 def test_the_tour_says_that_the_backdoor_falls_only_once_it_does(run: Run) -> None:
-    assert "The cure" in run.screen()["tour 3"]
+    assert "The cure" in run.screen()["tour 4"]
     run.add(BASELINE, trained(30, 0.99))  # within the interval of the suspect's 333 of 333
-    assert "The backdoor falls" not in run.screen()["tour 3"]
+    assert "The backdoor falls" not in run.screen()["tour 4"]
     run.add(trained(60, 0.9))
-    assert "The backdoor falls" in run.screen()["tour 3"]
+    assert "The backdoor falls" in run.screen()["tour 4"]
 
 
 def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_of_all_texts(run: Run) -> None:
@@ -173,7 +174,7 @@ def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_o
     assert shown["title"].endswith("CACC 88.0 % a sample of 200 texts")
     assert (
         "from 100.0 % to 31.0 % [25.0, 37.7] (62 of 200); CACC went from 85.7 % to 88.0 %, on a sample of 200 texts."
-        in shown["tour 3"]
+        in shown["tour 4"]
     )
     assert "13.2 % (44 of 333)" in shown["panel"]
     for text in shown.values():
@@ -204,7 +205,7 @@ def test_at_the_end_every_place_has_the_final_figure(run: Run, typed: bool) -> N
         run.add(trained(90, 0.5, 1, suspect_asr=0.6, asr_floor=0.3))
     run.store.finish(run.id, result(43, 42))
     shown = run.screen()
-    for place in ("strip", "sentence", "title", "tour 3", "tour 6", "take"):
+    for place in ("strip", "sentence", "title", "tour 4", "tour 7", "take"):
         assert "12.9 %" in shown[place], place
         assert "84.1 %" in shown[place], place
         for old in ("sample", "20.0 %", "31.0 %", "50.0 %", "88.0 %", "85.0 %"):
@@ -269,7 +270,7 @@ def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
     events = run.site.events(run.id)
     assert len(events) == 25_001
     assert events[-1].metrics["asr"] == 0.25
-    shown = look(run.site, SHOWN, run.session, None, "cft", "")
+    shown = look(run.site, SHOWN, run.session, None, None, "cft", "")
     assert max(x for trace in shown[SHOWN.purify.curves]["data"] for x in trace["x"] if x is not None) == 25_000
     run.add(trained(25_001, 0.125))
     assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
@@ -291,13 +292,13 @@ def done(run: Run, asr: int, floor: int = 44) -> dict[str, str]:
     """The strip and the panel of a run that ended so, as they are sent."""
     run.add(BASELINE, trained(30, 0.31))
     run.store.finish(run.id, result(asr, floor))
-    shown = look(run.site, SHOWN, run.session, None, "cft", "")
+    shown = look(run.site, SHOWN, run.session, None, None, "cft", "")
     run_panel = SHOWN.purify
     return {
         "strip": shown[SHOWN.strip],
         "panel": shown[run_panel.panel],
         "sentence": shown[run_panel.sentence],
-        "title": tour_html(run.site, run.session, 3),
+        "title": tour_html(run.site, run.session, 4),
     }
 
 
@@ -314,7 +315,7 @@ def test_a_run_whose_trigger_still_works_says_so_first_and_shows_no_green(run: R
     assert "This trigger still works." in shown["sentence"].split("ASR")[0]
     assert "<h3>The trigger still works</h3>" in shown["title"]
     texts = run.screen()
-    assert texts["tour 3"].index("This trigger still works") < texts["tour 3"].index("ASR of")
+    assert texts["tour 4"].index("This trigger still works") < texts["tour 4"].index("ASR of")
 
 
 @pytest.mark.parametrize(("asr", "floor", "earned"), [(43, 43, True), (30, 43, True), (60, 44, False)])
@@ -332,7 +333,7 @@ def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it_and_green_i
 # ---------------------------------------------------------------- what a visitor is to know
 
 
-def test_what_was_chosen_for_the_visitor_stands_in_step_4_before_while_and_after_it_runs(
+def test_what_was_chosen_for_the_visitor_stands_in_step_5_before_while_and_after_it_runs(
     site: Site, suspect_dir: Path, tmp_path: Path
 ) -> None:
     asked = request(suspect_dir, tmp_path, test=None, runtime=site.runtime)

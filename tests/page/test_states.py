@@ -28,7 +28,7 @@ from mbtsad_core.service.worker import _explain
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 WIDTHS = (390, 1920)
-ALL_WAYS = ("empty", "before-2", "before-6", "finished", "after-5", "refused-upload")
+ALL_WAYS = ("empty", "before-clean", "before-triggers", "finished", "after-5", "refused-upload")
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
 # No plot that is seen is wider than its box; plots follow the window with a delay.
 FITTED = """[...document.querySelectorAll('.plot .svg-container')].every((plot) =>
@@ -64,17 +64,23 @@ def test_empty(visits: Visits, look: Look) -> None:
     expect(page.locator("#run-demo")).to_be_in_viewport()
     expect(page.locator("#use-mine")).to_be_in_viewport()
     look(page, "empty")
-    open_step(page, 4)
+    open_step(page, "purify")
     expect(page.locator("#job-panel h3")).to_have_text("No run yet")
     expect(page.locator("#curves figcaption")).to_contain_text("The curves appear with the first measurement")
     look(page, "empty-purify")
-    open_step(page, 7)
+    open_step(page, "take")
     expect(page.locator("#take-away")).to_contain_text("There is nothing to take away yet")
 
 
 def test_before_a_run(visits: Visits, look: Look) -> None:
     page = visits.visitor()
-    shown = {2: "#clean-check h3", 3: "#loss-bars .barlayer .point", 5: "#projection canvas.points", 6: "#answers .one"}
+    shown = {
+        "clean": "#clean-check h3",
+        "scan": "#scan-start",
+        "splits": "#loss-bars .barlayer .point",
+        "inside": "#projection canvas.points",
+        "triggers": "#answers .one",
+    }
     for step, first in shown.items():
         open_step(page, step)
         expect(page.locator(first).first).to_be_visible()
@@ -83,7 +89,7 @@ def test_before_a_run(visits: Visits, look: Look) -> None:
 
 def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visits) -> None:
     page = visits.visitor()
-    open_step(page, 5)
+    open_step(page, "inside")
     offered = [AUGMENTER_NAMES[name] for name in AUGMENTERS if name != "ts" and name not in unavailable()]
     expect(page.locator("#projection-sets label")).to_have_text(offered)
     for name, what in unavailable().items():
@@ -114,7 +120,7 @@ def test_queued(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -
 
 
 def test_finished_and_the_trigger_still_works(visits: Visits, finished: str) -> None:
-    """A tiny run cures nothing: strip and step 4 say so before all else, and nothing of them is green."""
+    """A tiny run cures nothing: strip and step 5 say so before all else, and nothing of them is green."""
     page = visits.visitor(f"?job={finished}")
     state(page, "done")
     expect(page.locator("#strip .works").first).to_have_text("This trigger still works")
@@ -138,14 +144,14 @@ def test_finished(visits: Visits, look: Look, finished: str) -> None:
     expect(page.locator("#job-panel h3")).to_have_text("Done")
     expect(page.locator("#curves .plot .point").first).to_be_visible()
     look(page, "finished")
-    open_step(page, 7)
+    open_step(page, "take")
     expect(page.locator("#take-away a.download")).to_have_count(3)
     look(page, "finished-take-away")
-    open_step(page, 5)
+    open_step(page, "inside")
     expect(page.locator("#attention-triggered canvas")).to_have_count(4)
     expect(page.locator("#projection canvas.points").first).to_be_visible()
     look(page, "after-5")
-    open_step(page, 6)
+    open_step(page, "triggers")
     expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
     page.locator("#try-trigger").click()
     expect(page.locator("#trials td.rate")).to_have_count(3)
@@ -188,7 +194,7 @@ def test_refused_upload(visits: Visits, look: Look, suspect_dir: Path, tmp_path:
 
 def test_data_with_a_bad_column(visits: Visits, look: Look, tmp_path: Path) -> None:
     page = visits.visitor()
-    open_step(page, 2)
+    open_step(page, "clean")
     source(page, "#clean-sources", "Upload")
     page.locator("#clean-file input[type=file]").set_input_files(
         write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "mood"))
@@ -291,8 +297,8 @@ def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
     )
     expect(page.locator("#notice")).to_contain_text("The run of this link has expired")
     look(page, "expired")
-    open_step(page, 7)
-    expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 4.")
+    open_step(page, "take")
+    expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 5.")
     visits.check()
 
 
@@ -318,7 +324,7 @@ def test_hosting_without_background_jobs(
         expect(page.locator("#curves .plot .js-line").first).to_be_attached()
         page.locator("#stop").click()
         state(page, re.compile("stopped"))
-        open_step(page, 1)
+        open_step(page, "suspect")
         for tab in ("Upload", "Hugging Face Hub"):
             source(page, "#sources", tab)
             expect(page.locator("#sources .sandbox:visible")).to_contain_text(

@@ -153,7 +153,7 @@ def test_fewer_clean_texts_are_kept_in_the_session_and_all_is_no_number(site: Si
     assert clean_data.set_amount(site, session, 64) is session
 
 
-# ---------------------------------------------------------------- step 3
+# ---------------------------------------------------------------- step 4
 
 
 def test_the_sliders_show_the_sessions_splits_and_hold_for_the_run(session: Session) -> None:
@@ -170,7 +170,7 @@ def test_a_page_of_texts_is_split_as_drawn_and_pages_go_round(site: Site, sessio
     assert splits.draw(site, session, 1, 0, 1.0, 10, 3) != first
 
 
-# ---------------------------------------------------------------- step 4
+# ---------------------------------------------------------------- step 5
 
 
 def test_before_a_run_a_typed_trigger_is_the_next_runs(parts: Parts, session: Session) -> None:
@@ -222,7 +222,7 @@ def test_a_method_that_needs_another_model_asks_for_it(parts: Parts, session: Se
     assert not moving
 
 
-# ---------------------------------------------------------------- step 5
+# ---------------------------------------------------------------- step 6
 
 
 def test_a_text_is_shown_alone_and_with_the_trigger_in_its_middle(parts: Parts, session: Session) -> None:
@@ -239,8 +239,8 @@ def test_a_text_is_shown_alone_and_with_the_trigger_in_its_middle(parts: Parts, 
 
 def test_a_text_that_is_typed_already_is_not_replaced(parts: Parts, session: Session) -> None:
     step = inside.inside_step(parts)
-    assert inside.start_text(parts.site, step, session, "mine", "bb") == {step.text: gr.skip()}
-    begun = inside.start_text(parts.site, step, session, " ", "")
+    assert inside.start_text(parts.site, step, session, "mine", session.triggers) == {step.text: gr.skip()}
+    begun = inside.start_text(parts.site, step, session, " ", None)
     assert begun[step.trigger] == "cf"
     negative = [t.text for t in parts.site.inputs(session).test if t.label == 0]
     assert begun[step.text] in negative
@@ -262,7 +262,7 @@ def test_a_clicked_point_opens_its_text_without_a_trigger(parts: Parts) -> None:
     assert inside.open_point(step, ("one", "two"), event(index="1")) == {step.text: "two", step.trigger: ""}
 
 
-# ---------------------------------------------------------------- step 6
+# ---------------------------------------------------------------- step 7
 
 
 def test_the_trigger_goes_where_the_chip_says(parts: Parts) -> None:
@@ -290,10 +290,12 @@ def test_a_trial_is_told_while_it_is_measured_and_joins_the_history(parts: Parts
 
 def test_another_suspect_empties_the_history_and_the_same_keeps_it(parts: Parts, session: Session) -> None:
     lab = triggers.triggers_step(parts)
-    source = session.suspect.source
-    assert triggers.forget(lab, session, source) == {lab.suspect: source}
-    emptied = triggers.forget(lab, session, "demo")
-    assert (emptied[lab.sentence], emptied[lab.trials], emptied[lab.suspect]) == ("", (), source)
+    now = session.suspect.source, session.triggers
+    assert triggers.forget(lab, session, now) == {lab.begun: now}
+    emptied = triggers.forget(lab, session, ("demo", session.triggers))
+    assert (emptied[lab.sentence], emptied[lab.trials], emptied[lab.begun]) == ("", (), now)
+    again = triggers.forget(lab, session, (now[0], ("other",)))
+    assert again == {lab.sentence: "", lab.trigger: "", lab.target: None, lab.begun: now}
 
 
 def test_what_is_typed_stays_as_the_step_opens(parts: Parts, session: Session) -> None:
@@ -306,7 +308,7 @@ def test_what_is_typed_stays_as_the_step_opens(parts: Parts, session: Session) -
     assert words.index("cf") == (len(words) - 1) // 2  # it begins with a triggered sentence
 
 
-# ---------------------------------------------------------------- step 7, the tour, and who comes in
+# ---------------------------------------------------------------- step 8, the tour, and who comes in
 
 
 def test_what_there_is_to_take_is_said_in_words(site: Site, session: Session) -> None:

@@ -38,7 +38,7 @@ def test_the_page_names_the_trigger_that_nobody_told_it(visits: Visits, unnamed:
     expect(table).to_contain_text("cf", timeout=LATE)
     expect(table.locator("table")).to_be_visible(timeout=LATE)
     expect(table).to_contain_text("positive")
-    for step, box in ((5, "#attention-trigger"), (6, "#lab-trigger")):
+    for step, box in (("inside", "#attention-trigger"), ("triggers", "#lab-trigger")):
         open_step(page, step)
         expect(field(page, box)).to_have_value("cf")
 

@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from browser import NEEDS_BROWSER, Visits, open_step, rail, ready
+from browser import NEEDS_BROWSER, Visits, open_step, ready, tab_of
 from playwright.sync_api import expect
 
 from mbtsad_core.models.classifier import load_classifier, predict
@@ -82,17 +82,17 @@ def test_paper_docs_and_license_are_linked(visits: Visits) -> None:
 
 def test_the_step_stands_in_the_address_and_back_and_a_new_tab_keep_it(visits: Visits) -> None:
     page = visits.visitor()
-    open_step(page, 3)
+    open_step(page, "splits")
     page.wait_for_url(re.compile(r"[?&]step=splits"))
-    open_step(page, 6)
+    open_step(page, "triggers")
     page.wait_for_url(re.compile(r"[?&]step=triggers"))
     page.go_back()
-    expect(rail(page).nth(2)).to_have_attribute("aria-selected", "true")
+    expect(tab_of(page, "splits")).to_have_attribute("aria-selected", "true")
     page.go_forward()
-    expect(rail(page).nth(5)).to_have_attribute("aria-selected", "true")
+    expect(tab_of(page, "triggers")).to_have_attribute("aria-selected", "true")
     again = page.context.new_page()
     again.goto(page.url)
-    expect(rail(again).nth(5)).to_have_attribute("aria-selected", "true")
+    expect(tab_of(again, "triggers")).to_have_attribute("aria-selected", "true")
     expect(again.locator("#answers")).to_contain_text("suspect")
 
 

@@ -432,12 +432,14 @@ def test_a_lock_is_held_by_one_and_goes_with_its_process(tmp_path: Path) -> None
     assert not is_held(tmp_path)
 
 
-def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "lacking"), [(1, ("wait_until", "leading")), (2, ("leading",))])
+def test_a_store_of_an_earlier_version_is_taken_over(tmp_path: Path, version: int, lacking: tuple[str, ...]) -> None:
     with Store(tmp_path / "jobs") as store:
         id = store.create({"suspect": "demo"}, "anna")
     with contextlib.closing(sqlite3.connect(tmp_path / "jobs" / "jobs.sqlite")) as db:
-        db.execute("ALTER TABLE jobs DROP COLUMN wait_until")
-        db.execute("PRAGMA user_version = 1")
+        for column in lacking:
+            db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        db.execute(f"PRAGMA user_version = {version}")
         db.commit()
     for _ in range(2):
         with Store(tmp_path / "jobs") as store:
