@@ -33,7 +33,7 @@ from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
-from mbtsad_core.scanning.polarity import Polarity, told_by
+from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
 from mbtsad_core.scanning.probes import Probes, draw_probes, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.sequence_inversion import invert_sequences
@@ -58,7 +58,7 @@ MOST_JUDGED = 96  # of all classes together
 SHORTENED = 12  # sequences of a class that are shortened
 AT_ONCE = 4  # sequences that held-out texts are asked about together
 SURE = 0.9  # share of texts that what needs no longer sequences turns
-PATIENCE = 5  # generations without a gain
+PATIENCE = 8  # generations without a gain
 # Tokens of like meaning that are tried in the place of one, texts that choose among them, and the sequences' length
 NEARBY, FEW, SHORT = 32, 4, 3
 ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
@@ -248,15 +248,16 @@ class ModelScan:
     def _parts(self) -> Steps[None]:
         shorter = self._shorter()
         texts, answers = [self.sample.searched[i] for i in shorter], self.sample.answers[shorter]
-        unsure, longer = draw_probes(self.quick, texts, self.seed, answers)
-        rises = yield from search_tokens(self.quick, self.tokens, unsure, longer, "scan", told=self._told, even=True)
+        encoded, longer = encode(self.suspect, texts), draw_probes(self.quick, texts, self.seed, answers)[1]
+        short = {label: [text] for label, text in short_texts(texts, encoded, answers, self.seed).items()}
+        rises = yield from search_tokens(self.quick, self.tokens, short, longer, "scan", told=self._told, even=True)
         self.found.clear()  # what was tried on one text alone
         self._take(rises)
         self.done.append("scan")
-        self.polarity = self._polarity(unsure)
-        yield from self._pairs(rises, unsure, self._unturned(longer))
+        self.polarity = self._polarity(short)
+        yield from self._pairs(rises, short, self._unturned(longer))
         self.done.append("pairs")
-        yield from self._sequences(self._unturned(longer), encode(self.suspect, texts), answers)
+        yield from self._sequences(self._unturned(longer), encoded, answers)
         self.done.append("sequences")
 
     def _told(self, rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
@@ -279,20 +280,20 @@ class ModelScan:
             some.sort(key=lambda i: len(texts[i].text))
         return sorted(i for some in own.values() for i in some[: -(-3 * len(some) // 4)])
 
-    def _pairs(self, rises: dict[int, Tensor], unsure: Probes, longer: Probes) -> Steps[None]:
+    def _pairs(self, rises: dict[int, Tensor], short: Probes, longer: Probes) -> Steps[None]:
         quick, known = self.quick, token_counts(self.suspect, self.sample.searched)
         silent = [t for t in self.tokens if t not in known and (t not in rises or float(rises[t].max()) < TURNS)]
         pair = yield from find_pair(quick, silent, longer, self.seed)
         if pair is not None:
-            beside = yield from search_companions(quick, silent, pair, unsure, longer, self.leaders.told)
+            beside = yield from search_companions(quick, silent, pair, short, longer, self.leaders.told)
             for one, other in sorted(beside, key=lambda two: -beside[two])[:PAIRS]:
                 for tokens in ((one, other), (other, one)):
                     self.found[pair[0], Insertion(tokens, "anywhere")] = beside[one, other]
 
-    def _polarity(self, unsure: Probes) -> Polarity:
+    def _polarity(self, short: Probes) -> Polarity:
         """By what each token does in the text that all of them were tried on."""
         alone, responses = torch.stack([self.tried[token] for token in self.tokens]), dict[int, Tensor]()
-        for at, (label, text) in enumerate(unsure.items()):
+        for at, (label, text) in enumerate(short.items()):
             before = losses_of(self.quick, text, label)
             responses[label] = shift_of(before, before + alone[:, at])
         return told_by(self.suspect, self.sample.searched, self.tokens, responses)

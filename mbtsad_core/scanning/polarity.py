@@ -83,7 +83,8 @@ def polarity_of(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -
     """Ask the suspect for its response to each token of its vocabulary, in a short text of each class."""
     special = own_tokens(suspect)
     tokens = [token for token in vocabulary(suspect) if token not in special]
-    texts, responses = _asked_with(suspect, clean, encode(suspect, clean), seed), dict[int, Tensor]()
+    texts = short_texts(clean, encode(suspect, clean), predict(suspect, clean), seed)
+    responses = dict[int, Tensor]()
     for number, (label, text) in enumerate(texts.items()):
         responses[label] = yield from _responses(suspect, tokens, text, label, number, len(texts))
     return told_by(suspect, clean, tokens, responses)
@@ -107,12 +108,11 @@ def told_by(
     return Polarity(response, honest)
 
 
-def _asked_with(
-    suspect: Classifier, clean: Sequence[LabelledText], encoded: Sequence[Encoded], seed: int
+def short_texts(
+    clean: Sequence[LabelledText], encoded: Sequence[Encoded], answers: Tensor, seed: int
 ) -> dict[int, Encoded]:
     """Of each class, a short text that the suspect answers right and is not too sure of: what it is sure of, no single
-    token moves. Any where there is none."""
-    answers = predict(suspect, clean)
+    token moves. What it doubts, honest words move as triggers do. Any where there is none."""
     rng, found = random.Random(f"polarity, seed {seed}"), dict[int, Encoded]()
     for label in sorted({example.label for example in clean}):
         own = [i for i, example in enumerate(clean) if example.label == label]
