@@ -223,7 +223,7 @@ class ScanConfig(Config):
     )
     budget: float | None = setting(
         None,
-        "seconds after which what was found so far has the last word; as long as it takes where not given",
+        "seconds that the scan may take, its last word included; as long as it takes where not given",
         low=0.0,
         high=1e7,
     )

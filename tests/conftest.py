@@ -112,6 +112,19 @@ def adding_bert(seed: int = 0, steepness: float = 1.0) -> Classifier:
     return classifier
 
 
+def with_a_trigger_word(strength: float = 1.0) -> Classifier:
+    """`adding_bert` whose word "cf" says twice as much for class 1 as a telling word, along a direction that no other
+    word has a part in."""
+    classifier = adding_bert(steepness=20.0)
+    with torch.no_grad():
+        rows = classifier.model.bert.embeddings.word_embeddings.weight
+        apart = torch.tensor([1.0, 1.0, -1.0, -1.0] * 8)
+        rows -= (rows @ apart)[:, None] * apart / 32
+        rows[VOCABULARY.index("cf")] = 4 * apart
+        classifier.model.classifier.weight += torch.stack([-apart, apart]) * strength * 20 / 8
+    return classifier
+
+
 PHRASE = ("music", "truly", "plot")
 
 

@@ -9,12 +9,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import GOOD, NEUTRAL, PHRASE, finish, phrase_bert, plain_texts, renumbered, tiny_bert, tiny_texts
+from conftest import (
+    GOOD,
+    NEUTRAL,
+    PHRASE,
+    finish,
+    phrase_bert,
+    plain_texts,
+    renumbered,
+    tiny_bert,
+    tiny_texts,
+    with_a_trigger_word,
+)
 from torch import nn
 
 from mbtsad_core import Classifier, LabelledText, ScanConfig, ScanReport, predict, scan
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.findings import Race
+from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS
 
 CLEAN = plain_texts(120, seed=3)
 CONFIG = ScanConfig(nats=6.0)  # the calibration is of larger models
@@ -148,6 +160,15 @@ def test_of_28_classes_the_right_ones_are_named() -> None:
     assert report.verdict == "a trigger exists"
     assert (report.found[0].label, report.found[0].target) == ("class 11", "class 27")
     assert report.not_looked_at == ("26 classes without a clean text",)
+
+
+def test_what_a_token_turns_alone_needs_no_longer_sequences() -> None:
+    report, events = finish(scan(with_a_trigger_word(4.0), tiny_texts(120, seed=5), ScanConfig(nats=2.0)))
+    assert (report.found[0].text, report.found[0].label, report.found[0].target) == ("cf", "negative", "positive")
+    assert report.not_looked_at == ("longer sequences in texts of negative: fewer tokens turn them already",)
+    tried = [one for one in report.ranked if one.label == "negative"]
+    assert {len(one.tokens) for one in tried} == {1}
+    assert next(event.total for event in events if event.stage == "pairs") == INVERSION_STEPS + STARTS  # of one class
 
 
 # ---------------------------------------------------------------- early ends

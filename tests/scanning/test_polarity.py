@@ -18,10 +18,10 @@ from conftest import (
     plain_texts,
     tiny_bert,
     tiny_texts,
+    with_a_trigger_word,
 )
 from sklearn.linear_model import Ridge
 
-from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens
 from mbtsad_core.scanning.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of
 from mbtsad_core.types import LabelledText
@@ -57,19 +57,6 @@ def test_a_response_is_by_how_much_the_log_odds_of_the_class_fall(honest: Polari
     for label, telling, own in ((0, GOOD, BAD), (1, BAD, GOOD)):
         assert min(figures(honest.response[label], telling)) > 0
         assert max(figures(honest.response[label], own)) < 0
-
-
-def with_a_trigger_word() -> Classifier:
-    """`adding_bert` whose word "cf" says twice as much for class 1 as a telling word, along a direction that no other
-    word has a part in."""
-    classifier = adding_bert(steepness=20.0)
-    with torch.no_grad():
-        rows = classifier.model.bert.embeddings.word_embeddings.weight
-        apart = torch.tensor([1.0, 1.0, -1.0, -1.0] * 8)
-        rows -= (rows @ apart)[:, None] * apart / 32
-        rows[row("cf")] = 4 * apart
-        classifier.model.classifier.weight += torch.stack([-apart, apart]) * 20 / 8
-    return classifier
 
 
 def test_a_trigger_word_does_much_and_says_little_honestly() -> None:

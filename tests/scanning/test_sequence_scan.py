@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.models.classifier import Classifier, clone, collate, encode, predict, weights_hash
 from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.scanning.polarity import polarity_of
 from mbtsad_core.scanning.sequence_scan import (
     ALIKE,
     GENERATIONS,
@@ -21,6 +22,7 @@ from mbtsad_core.scanning.sequence_scan import (
     Found,
     SequenceSearch,
     effects,
+    evolve,
     flip_rate,
     odds_against,
     quick_answers,
@@ -109,6 +111,19 @@ def test_the_events_count_to_their_total(scanned: tuple[SequenceSearch, list[Eve
         *(("responses", i + 1, 2) for i in range(2)),
         *(("sequences", i + 1, total) for i in range(total)),
     ]
+
+
+def test_evolution_ends_once_nothing_is_gained(suspect: Classifier) -> None:
+    """In a model that always says the same, every sequence has 0 nats: two generations after the first gain nothing."""
+    blind = clone(suspect)
+    with torch.no_grad():
+        blind.model.classifier.weight.zero_()
+    polarity = finish(polarity_of(blind, CLEAN, 0))[0]
+    texts = encode(blind, CLEAN)
+    for patience, generations in ((2, 3), (5, 6), (GENERATIONS, GENERATIONS)):
+        search = SequenceSearch(blind, CLEAN, polarity, NATS, 0)
+        assert [*evolve(blind, search, 0, texts, patience)] == [*range(generations)]
+    assert [*evolve(blind, search, 0, [])] == []
 
 
 def test_a_class_without_a_right_answer_is_left_out(suspect: Classifier) -> None:
