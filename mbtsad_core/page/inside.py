@@ -92,11 +92,11 @@ def inside_step(parts: Parts) -> Inside:
     leads_to(parts, "Next: try triggers", "triggers")
     showing = _listen(parts, step, look)
     picked = gr.State("")  # the method, once the visitor has chosen one
-    shown = [space, step.table, step.texts, method]
-    projecting = (told(show_space, parts.site, step), [parts.session, picked, *choices], shown)
-    method.input(lambda name: name, method, picked, **LIGHT).success(*projecting, **PRIVATE, **HEAVY)
-    for choice in choices:
-        choice.input(*projecting, **PRIVATE, **HEAVY)
+    project, shown = told(show_space, parts.site, step), [space, step.table, step.texts, method]
+    projecting = (project, [parts.session, picked, *choices], shown)
+    method.input(lambda name: name, method, picked, **LIGHT)
+    for choice in (method, *choices):
+        choice.input(project, [parts.session, method, *choices], shown, **PRIVATE, **HEAVY)
     starting = (told(start_text, parts.site, step), [parts.session, text, step.begun], [text, trigger, step.begun])
     parts.opened["inside"] = [starting, showing, projecting]
     return step
