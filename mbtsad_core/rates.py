@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from mbtsad_core.types import Rate
 
@@ -20,3 +22,19 @@ def wilson(hits: int, n: int, z: float = Z) -> Rate:
 def at_floor(asr: Rate | None, floor: Rate | None) -> bool:
     """Whether an ASR is at its floor: its interval reaches down to it. False where one was not measured."""
     return asr is not None and floor is not None and asr.low <= floor.share
+
+
+def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
+    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
+    out: dict[str, Any] = {}
+    for name, rate in rates.items():
+        out[name] = rate.share if rate else None
+        if rate:
+            out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
+    return out
+
+
+def rate_of(values: Mapping[str, Any], name: str) -> Rate | None:
+    """A rate of those that `rates_to_dict` wrote; None where it was not measured."""
+    hits = values.get(f"{name}_hits") if values.get(name) is not None else None
+    return None if hits is None else Rate(hits, values[f"{name}_n"], *values[f"{name}_interval"])

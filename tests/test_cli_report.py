@@ -4,6 +4,8 @@ published schema."""
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import jsonschema
 import pytest
 from conftest import ROOT, mbtsad, tiny_texts, write_tsv
 
-from mbtsad_core.service.saved_result import rate_of
-from mbtsad_core.views.words import rate
+from mbtsad_core.rates import rate_of
+from mbtsad_core.views.words import percent, rate
 
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text("utf-8"))
 QUICK = ("--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--retrain-batch-size", "16")
@@ -50,6 +52,79 @@ def test_every_figure_of_the_report_is_that_of_the_json(run: Path) -> None:
         assert f"{token} ({nats:.1f})" in page
     assert report["found"][0][0] == "cf"  # whether it was named or not
     assert report["run"] in page
+
+
+def test_what_the_report_draws_and_tries_has_the_figures_of_the_json(run: Path) -> None:
+    page, report = unescape((run / "report.html").read_text("utf-8")), json.loads((run / "report.json").read_text())
+    assert report["tried"][0]["found_by_scan"] is (not report["settings"]["triggers"])
+    assert report["tried"][0]["trigger"] == "cf"
+    for one in report["tried"]:
+        for model in ("suspect", "purified"):
+            asr, floor = (rate(rate_of(one[model], name)) for name in ("asr", "asr_floor"))
+            assert f"{asr}<small>floor {floor}</small>" in page
+    for name in ("whole", "split", "trigger_split"):
+        assert rate(rate_of(report["turned"], name)) in page
+    attention, projection = report["pictures"]["attention"], report["pictures"]["projection"]
+    assert f"{percent(attention['moved'])} of its attention" in page
+    assert "cf" in [attention["tokens"][i] for i in attention["marked"]]
+    assert page.count("<rect") >= 2 * len(attention["tokens"]) ** 2
+    assert f"{len(projection['sets'])} texts under suspect and purified model" in page
+    assert f"{percent(sum(projection['explained']))} of their variance" in page
+    for row in report["pictures"]["splits"]:
+        assert f"{percent(row['original']['probability'])} → {percent(row['split']['probability'])}" in page
+
+
+def test_sarif_has_the_vetting_the_tokens_and_a_trigger_that_works(run: Path, tmp_path: Path) -> None:
+    done = mbtsad("report", str(run), "--sarif", str(tmp_path / "run.sarif"))
+    assert done.returncode == 0, done.stderr
+    log, report = json.loads((tmp_path / "run.sarif").read_text()), json.loads((run / "report.json").read_text())
+    vetting, purified = log["runs"]
+    assert [(one["ruleId"], one["level"], one.get("kind")) for one in vetting["results"]] == [
+        ("vet.passed", "none", "pass")
+    ]
+    assert report["inputs"]["suspect"]["sha256"] in vetting["results"][0]["message"]["text"]
+    found = [(one["ruleId"], one["level"]) for one in purified["results"]]
+    assert found[: len(report["found"])].count(("scan.token", "error")) >= (not report["settings"]["triggers"])
+    assert ("trigger.suspect" in dict(found)) is bool(report["settings"]["triggers"])
+    assert purified["results"][0]["message"]["text"].startswith("'cf' ")
+    for one in log["runs"]:
+        rules = [rule["id"] for rule in one["tool"]["driver"]["rules"]]
+        assert [rules[result["ruleIndex"]] for result in one["results"]] == [r["ruleId"] for r in one["results"]]
+    if "SARIF_SCHEMA" in os.environ:  # a file: OASIS's sarif-schema-2.1.0
+        jsonschema.Draft7Validator(json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text("utf-8"))).validate(log)
+
+
+def test_other_methods_stand_beside_it_in_html_and_json(run: Path, tmp_path: Path) -> None:
+    """Figures as the command line measured them; of other texts they are refused."""
+    asked = json.loads((run / "run.json").read_text())["request"]
+    words = [flag for word in asked["triggers"] for flag in ("--trigger", word, "--target", "positive")]
+    shared = ("--suspect", asked["suspect"], "--clean", asked["clean"], "--test", asked["test"], *words, "--json")
+    tuned = mbtsad(
+        "defend", "cft", *shared, "--training-epochs", "1", "--device", "cpu", "--out", str(tmp_path / "cft")
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    figures = json.loads(tuned.stdout)
+    (tmp_path / "cft.json").write_text(tuned.stdout)
+    shutil.copytree(run, tmp_path / "run")
+    again = mbtsad("report", str(tmp_path / "run"), "--compare", str(tmp_path / "cft.json"))
+    assert again.returncode == 0, again.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    jsonschema.Draft202012Validator(SCHEMA).validate(report)
+    assert [one["method"] for one in report["compared"]] == ["cft"]
+    assert report["compared"][0]["result"] == figures["purified"]
+    page = unescape((tmp_path / "run" / "report.html").read_text("utf-8"))
+    rows = page.partition("Methods compared")[2].partition("</table>")[0]
+    for scores in (report["suspect"], report["purified"], figures["purified"]):
+        for found in (rate_of(scores, name) for name in ("cacc", "asr")):
+            assert (
+                found is None
+                or f"{percent(found.share)}</b><small>[{100 * found.low:.1f}, {100 * found.high:.1f}]" in rows
+            )
+    figures["inputs"]["test"]["sha256"] = "0" * 64
+    (tmp_path / "cft.json").write_text(json.dumps(figures))
+    refused = mbtsad("report", str(tmp_path / "run"), "--compare", str(tmp_path / "cft.json"))
+    assert refused.returncode == 2
+    assert "cft was measured with another test set than the run" in refused.stderr
 
 
 def test_the_json_fits_the_published_schema(run: Path) -> None:

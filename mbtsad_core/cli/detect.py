@@ -40,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     say of each of these whether it is flagged, by what score, and which of its words that hangs on, where the detector
     names them."""
     from mbtsad_core.evaluation import label_doubt
+    from mbtsad_core.rates import rates_to_dict
     from mbtsad_core.service.comparison import about_run, run_detector
-    from mbtsad_core.service.purification import rates_to_dict, scores_to_dict
+    from mbtsad_core.service.purification import scores_to_dict
 
     name = args.detector
     config = read_settings(args, DETECTORS[name].config)

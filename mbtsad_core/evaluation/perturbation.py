@@ -6,6 +6,7 @@ Eq. (9) of MBTSAD (arXiv 2501.02754): a* = argmax over augmenters a of E CE(f(a(
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mbtsad_core.attacks.triggers import TriggeredText
 from mbtsad_core.augment.token_splitting import SplitText, split_tokens
 from mbtsad_core.config import SplitConfig
 from mbtsad_core.errors import BadData
+from mbtsad_core.evaluation.scores import OBSERVED, spaced
 from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import added, readable_tokens, special_positions
-from mbtsad_core.types import LabelledText
+from mbtsad_core.rates import wilson
+from mbtsad_core.types import LabelledText, Rate
 
 Augmenter = Callable[[str, random.Random], str]
 ORIGINAL = "original"
@@ -144,6 +148,30 @@ def split_rows(
         SplitRow(suspect.labels[t.label], reading(i, n + i, whole[i]), reading(n + i, i, split[i]))
         for i, t in enumerate(clean)
     ]
+
+
+def turned_when_split(
+    suspect: Classifier, triggered: Sequence[TriggeredText], target: int, config: SplitConfig = SplitConfig()
+) -> dict[str, Rate]:
+    """Of at most OBSERVED triggered texts, all of other classes, those that go to the target: "whole"; "split", the
+    same texts with words cut in two; and "trigger_split", with each word of the trigger cut in its middle instead."""
+    rng, some = random.Random("token splits of triggered texts"), spaced(triggered, OBSERVED)
+    whole = [t.triggered for t in some]
+    split = [dataclasses.replace(t, text=split_tokens(t.text, rng, config).text) for t in whole]
+    cut = [dataclasses.replace(t.triggered, text=_trigger_cut(t)) for t in some]
+    texts = {"whole": whole, "split": split, "trigger_split": cut}
+    hits = {name: int((predict(suspect, side).argmax(-1) == target).sum()) for name, side in texts.items()}
+    return {name: wilson(n, len(some)) for name, n in hits.items()}
+
+
+def _trigger_cut(text: TriggeredText) -> str:
+    words = text.triggered.text.split()
+    places = added(text.clean.text.split(), words)
+    halves = ((word[: len(word) // 2], word[len(word) // 2 :]) for word in words)
+    return " ".join(
+        " ".join(filter(None, pair)) if i in places else word
+        for i, (word, pair) in enumerate(zip(words, halves, strict=True))
+    )
 
 
 def _pieces_of_text(classifier: Classifier, text: LabelledText) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def observer(
 
     "cacc" and "asr" are shares in [0, 1], "cacc_n" and "asr_n" the numbers of texts; ASR only where there is a trigger.
     """
-    some_test, some_triggered = _spaced(test, texts), _spaced(triggered, texts)
+    some_test, some_triggered = spaced(test, texts), spaced(triggered, texts)
 
     def observe(classifier: Classifier) -> dict[str, float]:
         answers = predict(classifier, some_test).argmax(-1).tolist()
@@ -92,11 +92,12 @@ def baseline(
     measured = observer(test, triggered, target, texts)(suspect)
     found = {name if name.endswith("_n") else f"suspect_{name}": value for name, value in measured.items()}
     if target is not None and "asr" in measured:
-        found["asr_floor"] = _share(suspect, [t.clean for t in _spaced(triggered, texts)], target)
+        found["asr_floor"] = _share(suspect, [t.clean for t in spaced(triggered, texts)], target)
     return found
 
 
-def _spaced(all_of: Sequence[T], most: int) -> list[T]:
+def spaced(all_of: Sequence[T], most: int) -> list[T]:
+    """Evenly spaced ones, at most so many."""
     n = min(most, len(all_of))
     return [all_of[i * len(all_of) // n] for i in range(n)]
 

@@ -21,30 +21,22 @@ from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import BadData, UnknownJob
 from mbtsad_core.methods import Method, Need
-from mbtsad_core.page.components import html, render
+from mbtsad_core.page.components import html
 from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, told
 from mbtsad_core.page.parts import Parts, empty, hint, said
-from mbtsad_core.page.run_status import HELP, MOVING, left_words, stage_of, state_words
+from mbtsad_core.page.run_status import MOVING, left_words, stage_of, state_words
 from mbtsad_core.page.session import Session, read_hub_id
 from mbtsad_core.page.site import ATTACHED, Site
 from mbtsad_core.service.comparison import Comparison, is_comparison, subject
 from mbtsad_core.service.purification import Request, scores_to_dict
-from mbtsad_core.service.saved_result import rate_of
 from mbtsad_core.service.store import Job, State
 from mbtsad_core.sources import Source
-from mbtsad_core.types import Rate
-from mbtsad_core.views.words import duration, percent
+from mbtsad_core.views.compared import Row, compared_html, done_row
 
 NONE_YET = (
     "No other method has been run on this suspect, these texts and this trigger. Choose one and run it: its "
     "figures stand here, beside MBTSAD’s."
 )
-FIGURES = {
-    "cacc": ("CACC", f"{HELP['CACC']}; behind a detector a flagged text counts as wrong"),
-    "asr": ("ASR", f"{HELP['ASR']}; behind a detector a flagged text counts as not attacked"),
-    "asr_floor": ("floor", HELP["floor"]),
-}
-ERRORS = ("frr", "far")  # of a detector
 
 
 def others() -> dict[str, Method[Any, Any]]:
@@ -180,14 +172,16 @@ def update_compared(site: Site, step: Compare, session: Session, method: str, se
     return shown, any(map(_moves, jobs.values()))
 
 
-def compared(site: Site, session: Session) -> dict[str, Job]:
-    """The visitor's newest job of each method on what the session has now. A figure means something only beside those
-    of the same suspect, texts and trigger: once these change, the others are left out, and come back with them."""
+def compared(site: Site, session: Session, run: Request | None = None) -> dict[str, Job]:
+    """The visitor's newest job of each method on what the session has now, or on what a run used. A figure means
+    something only beside those of the same suspect, texts and trigger: once these change, the others are left out, and
+    come back with them."""
     found: dict[str, Job] = {}
+    on = subject(run or session.request(site.runtime))
     for job in site.runner.jobs(session.visitor):
         if is_comparison(job.request):
             asked = Comparison.from_dict(job.request)
-            if asked.method not in found and _same(site, session, asked.request):
+            if asked.method not in found and subject(asked.request) == on:
                 found[asked.method] = job
     return found
 
@@ -219,23 +213,6 @@ def _settings_of(method: str) -> str:
 # ---------------------------------------------------------------- the table
 
 
-@dataclass(frozen=True)
-class Row:
-    """A method's row: what it is, its figures where there are any, and its time or how it stands."""
-
-    name: str
-    about: str
-    state: str
-    figures: Mapping[str, Any] | None = None
-    more: str = ""
-
-    @property
-    def rates(self) -> list[tuple[str, Rate | None]]:
-        """Each figure by its name, None where it was not measured; none at all where the method has not ended."""
-        found = self.figures
-        return [] if found is None else [(name, rate_of(found, key)) for key, (name, _) in FIGURES.items()]
-
-
 def table_html(site: Site, session: Session, jobs: Mapping[str, Job]) -> str:
     """The suspect, MBTSAD, and each other method that was run, in the order of the menu."""
     if not jobs:
@@ -249,7 +226,7 @@ def table_html(site: Site, session: Session, jobs: Mapping[str, Job]) -> str:
         _job_row(site, *own, mbtsad, "purified") if mbtsad else Row(*own, "not run yet"),
         *(_job_row(site, m.title, m.about, jobs[key], "result") for key, m in others().items() if key in jobs),
     ]
-    return render("compared.html", figures=FIGURES, rows=rows)
+    return compared_html(rows)
 
 
 def _own_run(site: Site, session: Session) -> Job | None:
@@ -263,9 +240,7 @@ def _own_run(site: Site, session: Session) -> Job | None:
 
 def _job_row(site: Site, name: str, about: str, job: Job, figures: str) -> Row:
     if job.state is State.DONE and job.result:
-        found = job.result[figures]
-        errors = ", ".join(f"{rate.upper()} {percent(found[rate])}" for rate in ERRORS if found.get(rate) is not None)
-        return Row(name, f"{about}. {errors}" if errors else about, duration(job.result["seconds"]), found)
+        return done_row(name, about, job.result[figures], job.result["seconds"])
     state, more = _state(site, job)
     return Row(name, about, state, more=more)
 

@@ -15,6 +15,13 @@ function loaded() { // Plotly's script once for all figures of the page, when th
   return window.mbtsadPlotly;
 }
 
+function enlarge(part, by) { // all sizes of a layout, of type and of the room for it
+  for (const [key, value] of Object.entries(part)) {
+    if (value && typeof value === "object") enlarge(value, by);
+    else if (typeof value === "number" && ["size", "height", "l", "r", "t", "b", "title_standoff", "yshift"].includes(key)) part[key] = value * by;
+  }
+}
+
 function themed(layout) { // in the colors of the page as it is now
   const style = getComputedStyle(figure), ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
   const own = structuredClone(layout);
@@ -25,6 +32,7 @@ function themed(layout) { // in the colors of the page as it is now
   for (const key of Object.keys(own)) {
     if (/^[xy]axis/.test(key)) own[key] = {...own[key], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line};
   }
+  if (document.body.classList.contains("present")) enlarge(own, 1.5); // the style sheet draws plots at their own size, so that they find the pointer
   if (figure.clientWidth < 480) {
     own.margin = {...own.margin, l: Math.min(own.margin?.l ?? 44, 44), r: 8};
     const [first, ...rest] = (own.title?.text || "").split(", CACC "); // its two figures do not stand beside each other

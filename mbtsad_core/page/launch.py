@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 PORT = 7860
 SLICE = 50.0  # seconds of a job that one call of a lent GPU does; the host's limit is 60
-JOB_FILES = {"model.zip": "application/zip", "report.html": "text/html", "report.json": "application/json"}
+JOB_FILES = {
+    "model.zip": "application/zip",
+    "report.html": "text/html",
+    "report.json": "application/json",
+    "report.sarif": "application/sarif+json",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -113,7 +118,7 @@ def routes(site: Site) -> list[Any]:
 
     from mbtsad_core.page.components import PLOTLY_ROUTE
     from mbtsad_core.page.first_look import CHECKOUT, DOCUMENTS, DOCUMENTS_ROUTE
-    from mbtsad_core.page.take_away import JOBS_ROUTE
+    from mbtsad_core.page.take_away import JOBS_ROUTE, report_file
     from mbtsad_core.service.run_folder import model_zip
     from mbtsad_core.service.store import State
 
@@ -128,11 +133,14 @@ def routes(site: Site) -> list[Any]:
         return FileResponse(script, media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
 
     def job_file(request: Request) -> Response:
-        name = request.path_params["name"]
+        name, ids = request.path_params["name"], request.query_params.get("compared", "").split(",")
         try:
             if name not in JOB_FILES or site.runner.status(request.path_params["id"]).state is not State.DONE:
                 raise FileNotFoundError
             out = site.runner.output(request.path_params["id"])
+            if name != "model.zip" and (text := report_file(site, out, name, [id for id in ids if id])) is not None:
+                named = {"Content-Disposition": f'attachment; filename="mbtsad-{name}"'}
+                return Response(text, media_type=JOB_FILES[name], headers=strict | named)
             path = model_zip(out) if name == "model.zip" else out / name
             if not path.is_file():
                 raise FileNotFoundError

@@ -47,6 +47,21 @@ function putTheme() {
 }
 putTheme();
 
+// Large type, to be read from afar: the address keeps it.
+function keepPresenting(on) {
+  const url = new URL(location.href);
+  if (on) url.searchParams.set("present", "1"); else url.searchParams.delete("present");
+  history.replaceState(null, "", url);
+  putPresenting();
+}
+function putPresenting() {
+  const on = new URL(location.href).searchParams.has("present");
+  document.body.classList.toggle("present", on);
+  document.getElementById("present")?.setAttribute("aria-pressed", on);
+}
+window.addEventListener("load", putPresenting);
+window.addEventListener("popstate", putPresenting);
+
 // Past strip and rail, to what the step shows.
 document.addEventListener("click", (event) => {
   if (!event.target.closest("a.skip")) return;

@@ -94,6 +94,7 @@ def build_page(site: Site) -> gr.Blocks:
             with gr.Row(elem_id="top-buttons"):
                 start_tour = gr.Button("Guided tour", size="sm", elem_id="start-tour", min_width=60)
                 dark = gr.Button("Light / dark", size="sm", elem_id="dark", min_width=60)
+                present = gr.Button("Large type", size="sm", elem_id="present", min_width=60)
         touring, notice = tour_part(), html(elem_id="notice")
         with gr.Tabs(elem_id="steps", overflow_behavior="wrap", selected="suspect") as tabs:
             parts, opened, made = Parts(site, session, tabs), dict[str, gr.Tab](), dict[str, Any]()
@@ -117,6 +118,7 @@ def build_page(site: Site) -> gr.Blocks:
             in_turn(opened[step].select, *calls, **QUIET)
         listen_to_tour(parts, tour, start_tour)
         dark.click(None, None, None, js=TURN_DARK)
+        present.click(None, None, None, js="() => keepPresenting(!document.body.classList.contains('present'))")
         add_api(site)
     return page
 

@@ -13,22 +13,16 @@ from mbtsad_core.page.handlers import in_the_pages_words
 from mbtsad_core.page.parts import notes_html
 from mbtsad_core.page.session import Session, write_trigger
 from mbtsad_core.page.site import Site
-from mbtsad_core.rates import at_floor, wilson
+from mbtsad_core.rates import at_floor, rate_of, wilson
 from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import STAGES as TRAINING
 from mbtsad_core.service.runner import Status
-from mbtsad_core.service.saved_result import rate_of
 from mbtsad_core.service.store import ACTIVE, Measure, State
 from mbtsad_core.types import Rate
 from mbtsad_core.views.curves import Whole
-from mbtsad_core.views.words import STILL_WORKS, duration, percent, sample_of, still_works_words
+from mbtsad_core.views.words import HELP, STILL_WORKS, duration, percent, sample_of, still_works_words
 
-HELP = {
-    "CACC": "Share of clean test texts that are answered right",
-    "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
-    "floor": "Share of the same texts that go to the target class without the trigger",
-}
 TERMS = {
     "cacc": f"CACC: {HELP['CACC'].lower()}. A cure should not lower it.",
     "asr": f"{HELP['ASR']}. Its floor is the {HELP['floor'].lower()}; a cured model ends near it.",
@@ -211,7 +205,12 @@ def job_words(found: RunStatus) -> str:
 
 def state_words(status: Status) -> str:
     """The state of a job, in a few words."""
-    queued = "starts next" if status.position == 1 else f"queued, position {status.position}"
+    waits = "waits to go on" if status.stage else "queued"
+    queued = (
+        f"{'goes on' if status.stage else 'starts'} next"
+        if status.position == 1
+        else f"{waits}, position {status.position}"
+    )
     own = {State.QUEUED: queued, State.CANCELLING: "stopping", State.CANCELLED: "stopped"}
     return own.get(status.state, str(status.state.value))
 
@@ -238,10 +237,10 @@ def panel_html(site: Site, session: Session, found: RunStatus) -> str:
         head, text = lost if found.gone else ("No run yet", stays)
     else:
         rows = [*_progress(status), *_machine(site, session, status), *_measured(found)]
-        if (attempts := site.runner.job(session.job).attempts) > 1 and status.state in MOVING:
-            again = f"{attempts} times: its process was lost, and it went on from the last checkpoint"
-            rows.append(("started", again))
-        head, text = _headline(status, SHARED if site.is_shared(session) else stays)
+        attempts = site.runner.job(session.job).attempts
+        if attempts > 1 and status.state in MOVING:
+            rows.append(("started", f"{attempts} times"))
+        head, text = _headline(status, SHARED if site.is_shared(session) else stays, resumed=attempts > 1)
     message = status.message if status and status.state is not State.FAILED else ""
     return render(
         "panel.html",
@@ -307,13 +306,19 @@ def _notes(site: Site, session: Session, found: RunStatus) -> str:
     return notes_html(inputs.notes) if inputs else ""
 
 
-def _headline(status: Status, stays: str) -> tuple[str, str]:
+def _headline(status: Status, stays: str, *, resumed: bool = False) -> tuple[str, str]:
+    """The state in a word or two, and what it means for the visitor."""
+    goes_on = "Its process was lost; it goes on from its last checkpoint. " if resumed else ""
+    stood = f"It stood in {stage_of(status).words}, {status.step} of {status.total}. " if status.total else ""
+    waits = "Waits to go on" if status.stage else "Queued"
+    kept = "What was trained is kept, and it goes on from there. " if status.stage else ""
+    running = f"{goes_on}{stays}" + ("" if stays == SHARED else " The link below brings you back to it.")
     headlines = {
-        State.QUEUED: (f"Queued, position {status.position}", ahead_words(status, "yours")),
-        State.RUNNING: ("Running", stays if stays == SHARED else f"{stays} The link below brings you back to it."),
+        State.QUEUED: (f"{waits}, position {status.position}", f"{kept}{ahead_words(status, 'yours')}"),
+        State.RUNNING: ("Resumed" if resumed else "Running", running),
         State.CANCELLING: ("Stopping", "It ends after the current step."),
         State.DONE: ("Done", "See what changed in steps 6 and 7. Take the model home in step 8."),
-        State.CANCELLED: ("Stopped", "Nothing was purified. Start again when you like."),
+        State.CANCELLED: ("Stopped", f"{stood}Nothing was purified. Start again when you like."),
         State.FAILED: ("Failed", in_the_pages_words(status.message)),
         State.EXPIRED: ("Expired", "The results were kept for a limited time, and they are gone now. Start a new run."),
     }

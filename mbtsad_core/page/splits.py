@@ -9,21 +9,29 @@ from typing import Any
 
 import gradio as gr
 
+from mbtsad_core.attacks.triggers import TriggeredText, places, triggered_test_set, typed_trigger
 from mbtsad_core.augment import AUGMENTER_NAMES, available, lacking_words
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.config import SplitConfig, replace, settings
 from mbtsad_core.errors import MBTSADError
-from mbtsad_core.evaluation.perturbation import perturbations, split_rows
+from mbtsad_core.evaluation.perturbation import perturbations, split_rows, turned_when_split
+from mbtsad_core.evaluation.trigger_trials import turned_to
 from mbtsad_core.page.components import drawing, figure, html
 from mbtsad_core.page.handlers import PRIVATE, QUIET, told, words
-from mbtsad_core.page.parts import HEAVY, Call, Parts, card, heading, hint, leads_to, lede, notes_html
+from mbtsad_core.page.parts import HEAVY, Call, Parts, card, empty, heading, hint, leads_to, lede, notes_html
+from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
-from mbtsad_core.views.token_splits import loss_bars, split_rows_html
+from mbtsad_core.types import Rate
+from mbtsad_core.views.token_splits import loss_bars, split_rows_html, turned_html
 
 A_PAGE = 5  # texts shown at a time
 COMPARED = 96  # texts that the augmenters are compared on
-
+SHORT = 30  # words, at most, of a text that is shown with its trigger, where there are such
+NO_TRIGGER = (
+    "No trigger is known yet, so it cannot be tried on split texts. Type one in step 5, or run the purification there: "
+    "its scan looks for one."
+)
 
 SLIDERS = {  # a setting of SplitConfig: from, to, step; label and id
     "aug_p": ((0.0, 1.0, 0.05), "Share of tokens", "split-share"),
@@ -35,20 +43,24 @@ SLIDERS = {  # a setting of SplitConfig: from, to, step; label and id
 def splits_step(parts: Parts) -> None:
     site, session = parts.site, parts.session
     lede(
-        "Cut random words in two. People still read them; the suspect has hardly seen such texts, so its shortcut from "
-        "trigger to label fails on them."
+        "Cut random words in two. People still read them; to the suspect they are new. The purification trains on such "
+        "texts, so that a copy learns the task anew, and not the shortcut from trigger to label."
     )
     with gr.Row():
         sliders = make_sliders()
-    effect, rows = html(elem_id="split-effect"), html(elem_id="split-rows")
+    effect = html(elem_id="split-effect")
+    heading("Texts with the trigger, whole and split")
+    turned = html(elem_id="split-turned")
+    heading("Clean texts and their splits")
+    rows = html(elem_id="split-rows")
     with gr.Row(elem_classes="pager"):
         before = gr.Button("← Previous texts", size="sm")
         again = gr.Button("Draw again", size="sm", elem_id="draw-again")
         after = gr.Button("Next texts →", size="sm", elem_id="next-texts")
     heading("How hard the suspect finds changed texts")
     hint(
-        "Mean cross-entropy of its answers (eq. 9 of the paper). The larger it is, the further such texts lie from "
-        "those that the suspect was trained on."
+        "Mean cross-entropy of the answers (eq. 9 of the paper), the hardest on top: the further texts lie from "
+        "those that the suspect was trained on, the larger it is. The paper retrains on the hardest."
     )
     bars = figure(
         "Mean cross-entropy by augmenter", elem_id="loss-bars", height=300, empty="The augmenters are being compared …"
@@ -59,15 +71,16 @@ def splits_step(parts: Parts) -> None:
     page, seed = gr.State(0), gr.State(0)
     redrawing: Call = (told(draw, site), [session, page, seed, *sliders.values()], rows)
     telling: Call = (told(tell, site), session, effect)
+    turning: Call = (told(turn, site), session, turned)
     comparing: Call = (told(compare, site), session, bars)
     for button, state, by in ((before, page, -1), (after, page, 1), (again, seed, 1)):
         button.click(lambda n, by=by: max(0, n + by), state, state, **QUIET).then(*redrawing, **QUIET)
     for slider in sliders.values():
         drawn = slider.release(*redrawing, **QUIET)
         kept = drawn.then(told(keep), [session, *sliders.values()], session, **QUIET)
-        kept.then(*telling, **QUIET).then(*comparing, **PRIVATE, **HEAVY)
+        kept.then(*telling, **QUIET).then(*turning, **QUIET).then(*comparing, **PRIVATE, **HEAVY)
     showing: Call = (told(show_sliders, sliders), session, list(sliders.values()))
-    parts.opened["splits"] = [showing, telling, redrawing, comparing]
+    parts.opened["splits"] = [showing, telling, turning, redrawing, comparing]
 
 
 def make_sliders() -> dict[str, gr.Slider]:
@@ -99,6 +112,37 @@ def tell(site: Site, session: Session) -> str:
         return ""
     notes = notes_html(note for note in inputs.notes if note.code == "splits")
     return card(f"<p>{escape(inputs.splits.sentence())}</p>{notes}")
+
+
+def turn(site: Site, session: Session) -> str:
+    """Texts with the trigger, whole beside split, and how often the suspect's answer goes to the target then."""
+    try:
+        triggered, target = with_trigger(site, session)
+    except MBTSADError as error:
+        return empty(words(error))
+    if target is None:
+        return empty(NO_TRIGGER)
+    suspect, split = site.suspect(session), session.config.split
+
+    def measure() -> dict[str, Rate]:
+        with site.busy:
+            return turned_when_split(suspect, triggered, target, split)
+
+    found = site.remembered(("turned", session.suspect, session.clean, session.names, triggered, split), measure)
+    texts = [t.triggered for t in triggered]
+    short = [t for t in texts if len(t.text.split()) <= SHORT] or texts
+    return turned_html(found, suspect.labels[target]) + split_rows_html(split_rows(suspect, short[:2], split))
+
+
+def with_trigger(site: Site, session: Session) -> tuple[tuple[TriggeredText, ...], int | None]:
+    """The test texts with the session's trigger, else with what the scan of its run found; and their target."""
+    inputs = site.inputs(session)
+    ways = () if inputs.triggered else found_trigger(site, session)
+    if not ways:
+        return inputs.triggered, inputs.target
+    target = turned_to(site.suspect(session), inputs.clean, ways)
+    trigger = typed_trigger(ways, target, window=places(session.config.max_length))
+    return tuple(triggered_test_set(inputs.test, trigger, session.config.seed)), target
 
 
 def keep(session: Session, share: float, cap: float, shortest: float) -> Session:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from mbtsad_core.page.compare import compared
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.handlers import told
 from mbtsad_core.page.parts import Parts, empty, lede
 from mbtsad_core.page.run_status import run_status
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
+from mbtsad_core.service.purification import Request
+from mbtsad_core.service.saved_result import read_result, with_compared
 from mbtsad_core.service.store import State
+from mbtsad_core.terminal import version_here
+from mbtsad_core.views.report import report_html
+from mbtsad_core.views.report_sarif import report_sarif
 
-FILES = ("model.zip", "report.html", "report.json")
+FILES = ("model.zip", "report.html", "report.json", "report.sarif")
+NO_RUN = "There is nothing to take away yet. The purified model comes with a finished run: see step 5."
+NOTHING = {
+    State.QUEUED: "The run waits for its turn. Its files appear here when it is done.",
+    State.RUNNING: "The run is not done yet. Its files appear here when it is.",
+    State.CANCELLING: "The run is being stopped, so it will leave nothing to take away.",
+    State.CANCELLED: "The run was stopped, so there is nothing to take away. Start again in step 5.",
+    State.FAILED: "The run failed, so there is nothing to take away. Step 5 says why.",
+    State.EXPIRED: "This run has expired and its files are gone. Start a new one in step 5.",
+}
 JOBS_ROUTE = "/mbtsad/jobs/{id}/{name}"
 
 
@@ -30,17 +48,29 @@ def show(site: Site, session: Session) -> str:
     state = found.status.state if found.status else None
     if state is State.DONE:
         keep = None if site.is_shared(session) else site.config.keep
-        return _box(session, site.runner.job(session.job).result or {}, keep, found.works)
-    if found.moving:
-        return empty("The run is not done yet. Its files appear here when it is.")
-    if state is State.EXPIRED:
-        return empty("This run has expired and its files are gone. Start a new one in step 5.")
-    return empty(
-        found.gone or "There is nothing to take away yet. The purified model comes with a finished run: see step 5."
-    )
+        job = site.runner.job(session.job)
+        beside = compared(site, session, Request.from_dict(job.request)).values()
+        done = [other.id for other in beside if other.state is State.DONE]
+        return _box(session, job.result or {}, keep, found.works, done)
+    return empty(found.gone or (NOTHING[state] if state else NO_RUN))
 
 
-def _box(session: Session, result: dict[str, Any], keep: float | None, works: str = "") -> str:
+def report_file(site: Site, out: Path, name: str, ids: Sequence[str]) -> str | None:
+    """A file of the report with the comparisons of these jobs in it; None where it is what stands in `out`. Raises
+    MBTSADError for a job that is no comparison on the same suspect and texts, or is not done."""
+    if not ids and name != "report.sarif":
+        return None
+    others = [site.runner.job(id).result or {} for id in ids]
+    result = with_compared(read_result(out), others)
+    if name == "report.html":
+        return report_html(result)
+    found = report_sarif(result.to_dict(), version_here()) if name == "report.sarif" else result.to_dict()
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _box(
+    session: Session, result: dict[str, Any], keep: float | None, works: str = "", compared: Sequence[str] = ()
+) -> str:
     return render(
         "take_away.html",
         **{name: result[name] for name in ("suspect", "purified", "settings", "seconds")},
@@ -50,4 +80,5 @@ def _box(session: Session, result: dict[str, Any], keep: float | None, works: st
         works=works,
         keep=keep,
         route=JOBS_ROUTE,
+        compared=",".join(compared),
     )

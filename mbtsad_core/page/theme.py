@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from mbtsad_core.views.attention import ATTENTION_STYLE
+from mbtsad_core.views.compared import COMPARED_STYLE
 from mbtsad_core.views.document import STYLE
 from mbtsad_core.views.embeddings import PROJECTION_STYLE
 from mbtsad_core.views.policy import POLICY_STYLE
@@ -28,6 +29,7 @@ CSS = "\n".join(
         POLICY_STYLE,
         SCAN_STYLE,
         STAGES_STYLE,
+        COMPARED_STYLE,
         PAGE_STYLE,
     )
 )

@@ -22,8 +22,8 @@ from mbtsad_core.augment import AUGMENTERS, BUDGET_MATCHED, unavailable
 from mbtsad_core.evaluation.embeddings import Projection, cls_vectors, outlying, project
 from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, perturbations
 from mbtsad_core.models.classifier import Classifier
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.research.suspects import Case, named_trigger, plan, texts
-from mbtsad_core.service.purification import rates_to_dict
 from mbtsad_core.types import Event, LabelledText, Steps
 
 PROJECTIONS = ("tsne", "umap")  # the paper's is t-SNE

@@ -39,6 +39,7 @@ from mbtsad_core.errors import BadConfig, BadData, Diverged
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.methods import Need
 from mbtsad_core.models.classifier import Classifier, clone
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.research import figure3
 from mbtsad_core.research.suspects import (
     TASKS,
@@ -59,7 +60,7 @@ from mbtsad_core.research.suspects import (
 )
 from mbtsad_core.service.comparison import run_detector
 from mbtsad_core.service.json_lines import add_line, read_lines
-from mbtsad_core.service.purification import Inputs, rates_to_dict, scores_to_dict
+from mbtsad_core.service.purification import Inputs, scores_to_dict
 from mbtsad_core.steps import drain
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.types import Event, LabelledText, Steps

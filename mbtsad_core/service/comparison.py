@@ -24,6 +24,7 @@ from mbtsad_core.evaluation import DetectorScores, evaluate, evaluate_detector, 
 from mbtsad_core.methods import Need
 from mbtsad_core.models.classifier import Classifier, as_saved, check_suitable
 from mbtsad_core.models.pretrained import load_pretrained
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.service.provenance import made_of
 from mbtsad_core.service.purification import (
     Inputs,
@@ -32,7 +33,6 @@ from mbtsad_core.service.purification import (
     check_clean,
     gather,
     label_notes,
-    rates_to_dict,
     read_model,
     scores_to_dict,
 )
@@ -105,6 +105,36 @@ def compare(comparison: Comparison, out: Path) -> Steps[dict[str, Any]]:
     report = figures | about_run(name, config, inputs, alone) | {"seconds": round(time.monotonic() - started, 1)}
     write_json(out / "report.json", report)
     return report
+
+
+COMPARED = ("method", "kind", "result", "seconds")  # what a report of MBTSAD tells of another method
+FIGURES = ("result", "purified", "behind_detector")  # where its figures stand: of `compare`, and of the command line
+
+
+def beside(report: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report of a run of MBTSAD tells of another method's: by `compare`, or as `mbtsad defend --json` and
+    `mbtsad detect --json` print it. Raises BadData where it is not of the same suspect, texts and trigger."""
+    place = next((name for name in FIGURES if name in other), None)
+    if other.get("method") not in {*DEFENSES, *DETECTORS} or place is None:
+        raise BadData("Expected what `mbtsad defend METHOD --json` or `mbtsad detect METHOD --json` prints.")
+    ours, theirs = (_digests(one) for one in (report, other))
+    if differing := [name for name in ours if ours[name] != theirs[name]]:
+        raise BadData(
+            f"{other['method']} was measured with another {differing[0]} than the run, so their figures cannot stand "
+            "side by side. Give both the same suspect, clean texts, test texts and trigger."
+        )
+    kind = "detector" if other["method"] in DETECTORS else "defense"
+    return {name: value for name, value in {**other, "kind": kind, "result": other[place]}.items() if name in COMPARED}
+
+
+def _digests(report: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = report.get("inputs", {})
+    texts = {
+        name: (inputs.get(name, {}).get("sha256"), inputs.get(name, {}).get("texts")) for name in ("clean", "test")
+    }
+    trigger = inputs.get("trigger", {})
+    named = {"suspect": inputs.get("suspect", {}).get("sha256"), "clean sample": texts["clean"]}
+    return named | {"test set": texts["test"], "trigger": (trigger.get("texts"), trigger.get("target"))}
 
 
 def split_of(config: Config) -> SplitConfig | None:

@@ -24,10 +24,10 @@ NAMED = ("mbtsad", "torch", "transformers")
 
 def about_model(classifier: Classifier, asked: str) -> dict[str, Any]:
     """Where a classifier came from, at which commit, what `sha256sum FILES | sha256sum` prints of the files that are
-    read, and the tokens of a text that it reads; `asked` is the source as the user gave it."""
+    read, the tokens of a text that it reads, and what vetting chose; `asked` is the source as the user gave it."""
     origin = classifier.origin
     where = {"source": Source(asked).shown, "commit": origin and origin.commit, "sha256": origin and origin.sha256}
-    return where | {"max_length": classifier.max_length}
+    return where | {"max_length": classifier.max_length, "notes": list(classifier.notes)}
 
 
 def about_data(data: Dataset, asked: str, texts: int) -> dict[str, Any]:

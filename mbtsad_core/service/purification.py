@@ -46,7 +46,9 @@ from mbtsad_core.models.classifier import (
 )
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.scanning.sequence_scan import flip_rate
+from mbtsad_core.service.evidence import evidence_of
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
 from mbtsad_core.service.run_folder import (
     CHECKPOINT,
@@ -67,7 +69,7 @@ from mbtsad_core.training.attention_map import choose
 from mbtsad_core.training.contention import Threads
 from mbtsad_core.training.several_processes import in_any, join, of_first, this_of_all
 from mbtsad_core.training.state import TrainState, read_state
-from mbtsad_core.types import Event, LabelledText, Note, Observe, Rate, Scores, Steps
+from mbtsad_core.types import Event, LabelledText, Note, Observe, Scores, Steps
 
 HELD_OUT = 0.2  # share of the clean sample that measures CACC where no test set is given
 
@@ -158,6 +160,8 @@ class Result:
 
     attention how the attention loss was computed: plain, checkpointed or fused
     splits    what token splitting did to the clean texts
+    evidence  what the report shows beside the scores, as plain values (`evidence`); nothing where no report is written
+    compared  other methods on the same suspect and texts, as `comparison.compare` tells of them
     used      what it was made of: the inputs' own, versions, the time of its end; the purified model's digest once that
               is saved
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
@@ -181,6 +185,8 @@ class Result:
     found: tuple[tuple[str, float], ...] = ()
     sequences: tuple[TurningSequence, ...] = ()
     splits: SplitEffect | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    compared: tuple[Mapping[str, Any], ...] = ()
     used: Mapping[str, Any] = field(default_factory=dict)
     models: Purified | None = field(repr=False, default=None)
 
@@ -210,23 +216,14 @@ class Result:
             "seconds": round(self.seconds, 1),
             "notes": [str(note) for note in self.notes],
         }
-        return scores | about | dict(self.used)
+        compared = {"compared": list(self.compared)} if self.compared else {}
+        return scores | about | dict(self.used) | compared | dict(self.evidence)
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
     """Scores as plain values."""
     rates = {"cacc": scores.cacc, "asr": scores.asr, "asr_floor": scores.asr_floor}
     return rates_to_dict(rates) | {"confusion": [list(row) for row in scores.confusion]}
-
-
-def rates_to_dict(rates: Mapping[str, Rate | None]) -> dict[str, Any]:
-    """Rates as plain values: shares in [0, 1], with hits, numbers and 95 % intervals."""
-    out: dict[str, Any] = {}
-    for name, rate in rates.items():
-        out[name] = rate.share if rate else None
-        if rate:
-            out |= {f"{name}_hits": rate.hits, f"{name}_n": rate.n, f"{name}_interval": [rate.low, rate.high]}
-    return out
 
 
 def read_texts(source: str, demo_name: str, labels: Sequence[str] | None, columns: Columns) -> Dataset:
@@ -450,6 +447,7 @@ def execute(
         models = yield from _trained(request.config, inputs, measure, state, events, out, started - before, threads)
     result = _measured(request, inputs, models, events, started - before)
     if out is not None:
+        result = dataclasses.replace(result, evidence=evidence_of(models, inputs, result))
         result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
     return dataclasses.replace(result, models=models) if keep_models else result
 

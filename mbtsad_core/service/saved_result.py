@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mbtsad_core.augment.split_effect import SplitEffect
 from mbtsad_core.errors import BadOutput, MBTSADError
+from mbtsad_core.rates import rate_of
+from mbtsad_core.service.comparison import beside
+from mbtsad_core.service.evidence import EVIDENCE
 from mbtsad_core.service.purification import Request, Result, TurningSequence
 from mbtsad_core.service.run_folder import RUN, read_events
-from mbtsad_core.types import Note, Rate, Scores
+from mbtsad_core.types import Note, Scores
 
 REPORT = "report.json"
 USED = ("run", "inputs", "versions", "date", "model_sha256")
-
-
-def rate_of(scores: Mapping[str, Any], name: str) -> Rate | None:
-    """A rate of a report; None where it was not measured."""
-    hits = scores.get(f"{name}_hits") if scores.get(name) is not None else None
-    return None if hits is None else Rate(hits, scores[f"{name}_n"], *scores[f"{name}_interval"])
 
 
 def read_result(out: Path) -> Result:
@@ -33,6 +31,15 @@ def read_result(out: Path) -> Result:
             f"There is no finished run in {out}: expected the folder that `purify --out` made, with {REPORT} and "
             f"{RUN}. ({error})"
         ) from error
+
+
+def with_compared(result: Result, others: Sequence[Mapping[str, Any]]) -> Result:
+    """The result with other methods beside it, as `comparison.beside` reads them; of a method that stands there already
+    the newer one is kept. Raises BadData."""
+    report = result.to_dict()
+    found = [beside(report, other) for other in others]
+    known = {one["method"]: one for one in (*result.compared, *found)}
+    return dataclasses.replace(result, compared=tuple(known.values()))
 
 
 def _result(report: Mapping[str, Any], request: Request, out: Path) -> Result:
@@ -54,6 +61,8 @@ def _result(report: Mapping[str, Any], request: Request, out: Path) -> Result:
         found=tuple((token, nats) for token, nats in report.get("found", report.get("stumbled", ()))),
         sequences=tuple(TurningSequence(**one) for one in report.get("sequences", ())),
         splits=SplitEffect(**report["splits"]) if report.get("splits") else None,
+        evidence={name: report[name] for name in EVIDENCE if name in report},
+        compared=tuple(report.get("compared", ())),
         used={name: report[name] for name in USED if name in report},
     )
 

@@ -20,8 +20,8 @@ CLEAN, SPLIT, GREY = "#0072B2", "#E69F00", "#6B7280"
 STAGES = {"unlearn": ("unlearning", TEACHER), "retrain": ("retraining", TEACHER), "distil": ("distillation", PURIFIED)}
 LOSSES = {
     "classification": ("classification", GREY),
-    "attention": ("attention", CLEAN),
-    "hidden": ("hidden states", SPLIT),
+    "attention": ("attention", "#56B4E9"),
+    "hidden": ("hidden states", "#8C6D31"),
 }
 BEFORE = "measure"  # the stage of the event that has the suspect's own figures
 POINTS = 300  # of a loss, at most, but for one a stage

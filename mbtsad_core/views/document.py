@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbtsad_core.rates import rate_of
 from mbtsad_core.vetting.file_policy import printable
 from mbtsad_core.views.words import duration, percent, rate
 
@@ -36,7 +37,7 @@ def _environment(folder: Path) -> Environment:
 
     found = Environment(
         loader=FileSystemLoader(folder),
-        autoescape=select_autoescape(["html"]),
+        autoescape=select_autoescape(["html", "svg"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -47,6 +48,7 @@ def _environment(folder: Path) -> Environment:
         "percent": percent,
         "printable": printable,
         "rate": rate,
+        "rate_of": rate_of,
         "visible": visible,
     }
     return found

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mbtsad_core import config as configs
 from mbtsad_core.evaluation.scores import still_works
-from mbtsad_core.rates import at_floor
-from mbtsad_core.types import Scores
+from mbtsad_core.rates import at_floor, rate_of
+from mbtsad_core.types import Rate, Scores
+from mbtsad_core.views.compared import Row, compared_html, method_row
 from mbtsad_core.views.course import course_svg
 from mbtsad_core.views.curves import Whole, curves_text
 from mbtsad_core.views.document import render
+from mbtsad_core.views.report_pictures import attention_svg, projection_svg, split_rows_of
 from mbtsad_core.views.scan import WHERE
 from mbtsad_core.views.stages import stages_html
+from mbtsad_core.views.token_splits import TURNED, split_rows_html, turned_html
+from mbtsad_core.views.trigger_lab import COLOURS
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
 
 if TYPE_CHECKING:
@@ -36,6 +40,31 @@ def warning(purified: Scores) -> str:
     """What is said first: that the trigger still works; empty where it does not, or where none was measured."""
     asr, floor = purified.asr, purified.asr_floor
     return still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
+
+
+def sure_words(purified: Scores) -> str:
+    """How sure the figures are, in a sentence."""
+    said = f"CACC of the purified model lies in {_interval(purified.cacc)}"
+    if purified.asr is not None:
+        said += f", its ASR in {_interval(purified.asr)}"
+    return f"{said} (95 % intervals, by the number of texts alone)."
+
+
+def _interval(rate: Rate) -> str:
+    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f} % ({rate.n} texts)"
+
+
+def next_words(result: Result) -> str:
+    """What to do with it, in a sentence."""
+    asr, floor = result.purified.asr, result.purified.asr_floor
+    if still_works(asr, floor):
+        return "Do not use the purified model as it is. Give more clean texts or try other settings, and run it again."
+    if asr is None:
+        known = "what the scan found, under “Triggers tried”, and" if result.found else "the words that you suspect:"
+        return f"No trigger was named, so look at {known} measure any other with mbtsad evaluate before you trust it."
+    if not at_floor(asr, floor):
+        return "ASR lies above its floor, yet no more than chance may do. Measure on more texts before you trust it."
+    return "Use the purified model in place of the suspect. One trigger was measured: try others before you trust it."
 
 
 def found_words(result: Result) -> str:
@@ -91,10 +120,9 @@ def report_text(result: Result) -> str:
 
 
 def report_html(result: Result) -> str:
-    """A self-contained page: verdict, figures, curves, confusion, settings. Every text of a user or a model is
-    escaped."""
+    """A self-contained page: verdict, figures, pictures, settings. Every text of a user or a model is escaped."""
     source = result.request.suspect
-    whole = Whole.of(result.suspect, result.purified)
+    whole, report = Whole.of(result.suspect, result.purified), result.to_dict()
     return render(
         "report.html",
         result=result,
@@ -103,6 +131,8 @@ def report_html(result: Result) -> str:
         warning=warning(result.purified),
         earned=at_floor(result.purified.asr, result.purified.asr_floor),
         verdict=verdict(result.suspect, result.purified),
+        sure=sure_words(result.purified),
+        then=next_words(result),
         trigger=" | ".join(result.used.get("inputs", {}).get("trigger", {}).get("texts", result.request.triggers)),
         found=found_words(result),
         sequences=sequences_words(result),
@@ -111,18 +141,65 @@ def report_html(result: Result) -> str:
         stages=stages_html(result.events),
         course=curves_text(result.events, whole),
         curves=course_svg(result.events, whole),
-        settings=_flatten(result.to_dict()["settings"]),
+        settings=_flatten(report["settings"]),
+        tried=report.get("tried", ()),
+        color=COLOURS.get,
+        compared=_compared(result, report),
+        **_pictures(result, report),
         used=_flatten(dict(result.used)),
     )
+
+
+def _compared(result: Result, report: Mapping[str, Any]) -> str:
+    """The table of methods on this suspect, where another one was run."""
+    if not result.compared:
+        return ""
+    took = duration(result.seconds)
+    own = [
+        Row("suspect", result.description, "", report["suspect"]),
+        Row("MBTSAD", "this run", took, report["purified"]),
+    ]
+    return compared_html([*own, *map(method_row, result.compared)])
+
+
+def _pictures(result: Result, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What is drawn, by its name in the template; "" for what is not there."""
+    pictures = report.get("pictures", {})
+    rows, turned = split_rows_of(pictures.get("splits", [])), report.get("turned")
+    attention, projection = pictures.get("attention"), pictures.get("projection")
+    return {
+        "split_rows": split_rows_html(rows) if rows else "",
+        "turned": turned_html(_rates(turned), _target(result, report)) if turned else "",
+        "attention": attention,
+        "attention_picture": attention_svg(attention) if attention else "",
+        "projection": projection,
+        "projection_picture": projection_svg(projection) if projection else "",
+    }
+
+
+def _rates(turned: Mapping[str, Any]) -> dict[str, Rate]:
+    return {name: found for name in TURNED if (found := rate_of(turned, name))}
+
+
+def _target(result: Result, report: Mapping[str, Any]) -> str:
+    """The class that the trigger sends texts to, be it named or found."""
+    return result.request.target or next((one["target"] for one in report["tried"]), "the target")
 
 
 def _facts(used: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What tells this run from any other: its id, the day, versions, and the digests of what went in and came out."""
     inputs, versions = used.get("inputs", {}), used.get("versions", {})
+    texts = {
+        name: f"{inputs[name]['source']}, {inputs[name]['texts']} texts"
+        for name in ("clean", "test")
+        if "source" in inputs.get(name, {})
+    }
     facts = {
         "run": used.get("run"),
         "date": used.get("date"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "clean texts": texts.get("clean"),
+        "texts to measure on": texts.get("test"),
         "SHA-256 of the suspect": inputs.get("suspect", {}).get("sha256"),
         "SHA-256 of the purified model": used.get("model_sha256"),
         "SHA-256 of the clean texts": inputs.get("clean", {}).get("sha256"),

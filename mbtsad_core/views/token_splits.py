@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mbtsad_core.augment.token_splitting import SplitText
 from mbtsad_core.evaluation.perturbation import ORIGINAL, Perturbation, SplitRow, hardest
-from mbtsad_core.views.curves import CLEAN, GREY, SPLIT
+from mbtsad_core.types import Rate
+from mbtsad_core.views.curves import CLEAN, GREY, SPLIT, SUSPECT
 from mbtsad_core.views.document import TEMPLATES, plain, render, themed
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ def split_rows_html(rows: Sequence[SplitRow]) -> str:
     SPLITS_STYLE.
     """
     return render("token_splits.html", rows=rows, runs=_runs)
+
+
+TURNED = {
+    "whole": "the text with the trigger",
+    "split": "words of the text split",
+    "trigger_split": "the trigger itself split",
+}
+
+
+def turned_html(turned: Mapping[str, Rate], target: str) -> str:
+    """How often a trigger turns the suspect's answer (`turned_when_split`), as bars. Needs STYLE and SPLITS_STYLE."""
+    return render("turned.html", turned=turned, target=target, names=TURNED, colors={"whole": SUSPECT})
 
 
 def _runs(part: SplitText) -> list[str]:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from mbtsad_core.types import Rate
 
+HELP = {
+    "CACC": "Share of clean test texts that are answered right",
+    "ASR": "Attack success rate: share of triggered texts of the other classes that go to the target class",
+    "floor": "Share of the same texts that go to the target class without the trigger",
+}
+
 
 def percent(share: float | None) -> str:
     return "not measured" if share is None else f"{100 * share:.1f} %"

@@ -158,9 +158,10 @@ def test_a_whole_purification(client: Client, url: str, tmp_path: Path) -> None:
     assert report["settings"]["seed"] == 1
     assert report["suspect"]["asr"] == 1.0
     assert report["purified"]["asr_n"] == 333
-    assert set(report["files"]) == {"model.zip", "report.html", "report.json"}
+    assert set(report["files"]) == {"model.zip", "report.html", "report.json", "report.sarif"}
     assert json.loads(fetch(url, report["files"]["report.json"]))["purified"] == report["purified"]
     assert fetch(url, report["files"]["report.html"]).lower().startswith(b"<!doctype html")
+    assert json.loads(fetch(url, report["files"]["report.sarif"]))["version"] == "2.1.0"
     (tmp_path / "model.zip").write_bytes(fetch(url, report["files"]["model.zip"]))
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         archive.extractall(tmp_path / "unpacked")

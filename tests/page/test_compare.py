@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from browser import LATE, NEEDS_BROWSER, SOON, Visits, choose, field, open_step, overflow, request, state, toast
-from conftest import finish
+from conftest import ROOT, finish
 from playwright.sync_api import Locator, Page, expect
 
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.page.compare import offered, others
+from mbtsad_core.rates import rate_of
 from mbtsad_core.service.comparison import (
     Comparison,
     floor_behind,
@@ -26,6 +29,7 @@ from mbtsad_core.service.comparison import (
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.store import ACTIVE, State
 from mbtsad_core.types import Rate
+from mbtsad_core.views.words import percent, rate
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -134,6 +138,39 @@ def test_a_defense_and_a_detector_stand_beside_mbtsad_with_the_figures_of_the_co
     jobs = [job for job in all_visits.store.in_state(State.DONE) if is_comparison(job.request)]
     assert {Comparison.from_dict(job.request).method for job in jobs} == {"cft", "strip"}
     assert len({job.owner for job in jobs}) == 1
+
+
+def numbers(table: Locator) -> list[list[str]]:
+    """The figures of each row, as they are read."""
+    rows = table.locator("tbody tr").all()
+    return [[cell.text_content() or "" for cell in row.locator("td.number").all()] for row in rows]
+
+
+def test_page_report_and_json_have_the_same_figures(page: Page, tmp_path: Path) -> None:
+    """Those that were compared with it too; the report of the run's own folder knows nothing of these."""
+    shown = numbers(page.locator("#compared"))
+    open_step(page, 7)
+    files = {}
+    for name in ("report.html", "report.json", "report.sarif"):
+        with page.expect_download() as started:
+            page.locator(f"#take-away a[download='mbtsad-{name}']").click()
+        started.value.save_as(tmp_path / name)
+        files[name] = tmp_path / name
+    report = json.loads(files["report.json"].read_text("utf-8"))
+    jsonschema.Draft202012Validator(json.loads((ROOT / "docs" / "report.schema.json").read_text())).validate(report)
+    assert [one["method"] for one in report["compared"]] == ["strip", "cft"]
+    tab = page.context.new_page()
+    tab.goto(files["report.html"].as_uri())
+    assert sorted(numbers(tab.locator(".compared"))) == sorted(shown)
+    head = page.locator("#take-away h3").text_content() or ""
+    for model in ("suspect", "purified"):
+        rates = [rate_of(report[model], name) for name in ("cacc", "asr", "asr_floor")]
+        cells = tab.locator("table.figures tr", has=tab.locator(f"th:text-is('{model}')")).first.locator("td").all()
+        assert [cell.text_content() for cell in cells] == [rate(found) for found in rates]
+        assert all(found and percent(found.share) in head for found in rates[:2])
+    assert json.loads(files["report.sarif"].read_text("utf-8"))["runs"][1]["results"]
+    tab.close()
+    open_step(page, 4)
 
 
 def test_what_fails_says_why(page: Page) -> None:

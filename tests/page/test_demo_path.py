@@ -81,6 +81,10 @@ def test_texts_and_their_splits_are_shown(page: Page) -> None:
     expect(page.locator("#split-effect")).to_contain_text(
         re.compile(r"66\d of 666 clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
     )
+    turned = page.locator("#split-turned")
+    bars = turned.locator("table tr")
+    expect(bars).to_have_text([re.compile(rf"{PERCENT} \[.*\(\d+ of 200\)$")] * 3)
+    expect(turned.locator(".splits .row:not(.head)")).to_have_count(2)
     rows = page.locator("#split-rows .row:not(.head)")
     expect(rows).to_have_count(5)
     assert page.locator("#split-rows .cut").count() >= 5

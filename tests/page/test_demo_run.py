@@ -120,7 +120,7 @@ def walk(visits: Visits) -> Page:
     open_step(page, "triggers")
     expect(page.locator("#answers")).to_contain_text("purified")
     open_step(page, "take")
-    expect(page.locator("#take-away a.download")).to_have_count(3)
+    expect(page.locator("#take-away a.download")).to_have_count(4)
     return page
 
 

@@ -25,9 +25,9 @@ from mbtsad_core.page.scan import Scan
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
 from mbtsad_core.page.suspect import FirstStep
-from mbtsad_core.page.take_away import _box
+from mbtsad_core.page.take_away import _box, show
 from mbtsad_core.page.tour import tour_html
-from mbtsad_core.service.purification import rates_to_dict
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.service.runner import AttachedRunner, Status
 from mbtsad_core.service.store import State
 from mbtsad_core.service.worker import NOT_KEPT
@@ -259,6 +259,32 @@ def test_a_run_that_is_stopped_keeps_what_was_known(run: Run) -> None:
     shown = run.screen()
     assert "100.0 % → 31.0 %" in shown["strip"]
     assert "a sample of 200 texts" in shown["strip"]
+
+
+def test_stopped_waiting_and_resumed_runs_have_words_of_their_own(run: Run) -> None:
+    run.add(BASELINE, trained(30, 0.31))
+    assert "Running" in run.screen()["panel"]
+    run.store.lost(run.id, attempts=3, why="gone")
+    waits = run.screen()
+    assert "Waits to go on, position 1" in waits["panel"]
+    assert "What was trained is kept, and it goes on from there." in waits["panel"]
+    assert "goes on next" in waits["strip"]
+    run.store.claim(run.id)
+    run.store.begin(run.id, os.getpid())
+    assert "ResumedIts process was lost; it goes on from its last checkpoint." in run.screen()["panel"]
+    assert "not done yet" in show(run.site, run.session)
+    run.store.request_cancel(run.id)
+    assert "Stopping" in run.screen()["panel"]
+    assert "is being stopped" in show(run.site, run.session)
+    run.store.release(run.id)
+    assert "It stood in step 1: token-split retraining, 30 of 1000. Nothing was purified." in run.screen()["panel"]
+    assert "was stopped, so there is nothing to take away" in show(run.site, run.session)
+
+
+def test_a_run_that_failed_says_in_the_last_step_where_to_read_why(run: Run) -> None:
+    run.store.fail(run.id, "no memory")
+    assert "The run failed, so there is nothing to take away. Step 5 says why." in show(run.site, run.session)
+    assert "no memory" in run.screen()["panel"]
 
 
 # ---------------------------------------------------------------- a long run

@@ -145,7 +145,7 @@ def test_finished(visits: Visits, look: Look, finished: str) -> None:
     expect(page.locator("#curves .plot .point").first).to_be_visible()
     look(page, "finished")
     open_step(page, "take")
-    expect(page.locator("#take-away a.download")).to_have_count(3)
+    expect(page.locator("#take-away a.download")).to_have_count(4)
     look(page, "finished-take-away")
     open_step(page, "inside")
     expect(page.locator("#attention-triggered canvas")).to_have_count(4)

@@ -24,6 +24,7 @@ from mbtsad_core.detectors.onion import MODEL
 from mbtsad_core.errors import UnknownMethod
 from mbtsad_core.models.classifier import predict, save_classifier, weights_hash
 from mbtsad_core.page.compare import lacking, offered, others
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.service.comparison import (
     Comparison,
     compare,
@@ -34,7 +35,7 @@ from mbtsad_core.service.comparison import (
     run_detector,
     subject,
 )
-from mbtsad_core.service.purification import Inputs, Request, rates_to_dict, scores_to_dict
+from mbtsad_core.service.purification import Inputs, Request, scores_to_dict
 from mbtsad_core.service.runner import AttachedRunner, DetachedRunner, Runner
 from mbtsad_core.service.store import ENDED, State
 
