@@ -59,7 +59,6 @@ function putPresenting() {
   document.body.classList.toggle("present", on);
   document.getElementById("present")?.setAttribute("aria-pressed", on);
 }
-window.addEventListener("load", putPresenting);
 window.addEventListener("popstate", putPresenting);
 
 // Past strip and rail, to what the step shows.

@@ -118,6 +118,7 @@ def build_page(site: Site) -> gr.Blocks:
             in_turn(opened[step].select, *calls, **QUIET)
         listen_to_tour(parts, tour, start_tour)
         dark.click(None, None, None, js=TURN_DARK)
+        page.load(None, None, None, js="() => putPresenting()")
         present.click(None, None, None, js="() => keepPresenting(!document.body.classList.contains('present'))")
         add_api(site)
     return page

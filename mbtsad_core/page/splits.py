@@ -60,7 +60,8 @@ def splits_step(parts: Parts) -> None:
     heading("How hard the suspect finds changed texts")
     hint(
         "Mean cross-entropy of the answers (eq. 9 of the paper), the hardest on top: the further texts lie from "
-        "those that the suspect was trained on, the larger it is. The paper retrains on the hardest."
+        "those that the suspect was trained on, the larger it is. Token splitting came first in the paper; another "
+        "suspect may order them otherwise."
     )
     bars = figure(
         "Mean cross-entropy by augmenter", elem_id="loss-bars", height=300, empty="The augmenters are being compared …"

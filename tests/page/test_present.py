@@ -62,5 +62,5 @@ def test_a_plot_in_large_type_still_finds_the_pointer(visits: Visits, finished: 
     assert place is not None
     page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     expect(page.locator("#curves .hoverlayer .hovertext").first).to_be_visible()
-    size = page.locator("#curves .xtick text").first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
+    size = page.locator("#curves .x3tick text").first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
     assert size == pytest.approx(18, abs=1)
