@@ -314,7 +314,7 @@ def test_what_is_typed_stays_as_the_step_opens(parts: Parts, session: Session) -
 def test_what_there_is_to_take_is_said_in_words(site: Site, session: Session) -> None:
     assert "comes with a finished run" in take_away.show(site, session)
     running = site.submit(session)
-    assert "not done yet" in take_away.show(site, running)
+    assert "waits for its turn" in take_away.show(site, running)
     assert "no such job" in take_away.show(site, session.having(job="x" * 30)).lower()
 
 
