@@ -16,6 +16,8 @@ from conftest import finish
 
 from mbtsad_core.attacks.badnets import badnets
 from mbtsad_core.attacks.triggers import parse_triggers, triggered_test_set
+from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import load_classifier, save_classifier
@@ -24,6 +26,9 @@ from mbtsad_core.types import Trigger
 
 pytestmark = pytest.mark.slow
 TARGET = 1
+QUICK = PurifyConfig(  # the scan is the default's; the training that follows it is cut short
+    split=SplitConfig(copies=1), retrain=RetrainConfig(epochs=1), distil=DistilConfig(epochs=1)
+)
 
 
 class AtTheEnd:
@@ -54,7 +59,7 @@ def test_the_words_are_named_without_being_told(words: str, tmp_path: Path) -> N
     texts, test = (read_texts("demo", name, clean.labels, Request().columns).texts for name in ("clean", "test"))
     suspect, _ = finish(badnets(clean, texts, trigger))
     save_classifier(suspect, tmp_path / "suspect", precision="float32")
-    run = Request(suspect=str(tmp_path / "suspect"), triggers=(), target=None)
+    run = Request(suspect=str(tmp_path / "suspect"), triggers=(), target=None, config=QUICK)
     result, _ = finish(execute(run, tmp_path / "run", keep_models=True))
     assert result.models is not None
     triggered = triggered_test_set(test, trigger)
