@@ -196,8 +196,8 @@ function drawAttention(element, view) {
   }
 
   function at(panel, event) {
-    const box = panel.canvas.getBoundingClientRect(), {left, top, side} = panel.place;
-    const key = Math.floor((event.clientX - box.left - left) / side * T), query = Math.floor((event.clientY - box.top - top) / side * T);
+    const box = panel.canvas.getBoundingClientRect(), {left, top, side} = panel.place, zoom = box.width / panel.canvas.offsetWidth || 1; // large type
+    const key = Math.floor(((event.clientX - box.left) / zoom - left) / side * T), query = Math.floor(((event.clientY - box.top) / zoom - top) / side * T);
     return key >= 0 && key < T && query >= 0 && query < T ? [query, key] : null;
   }
   function choose(found) {

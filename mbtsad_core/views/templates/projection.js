@@ -244,9 +244,10 @@ function drawProjection(element, view) {
     tip.hidden = i === null || !panel;
     if (!tip.hidden) {
       const [x, y] = place(panel, i), box = root.getBoundingClientRect(), from = panel.plane.getBoundingClientRect();
+      const by = box.width / root.offsetWidth || 1; // of large type
       tip.replaceChildren(view.texts[i], make("span", "muted", `${view.sets[view.of_set[i]].name}, ${view.classes[view.of_class[i]].name}`));
-      tip.style.left = `${Math.max(0, Math.min(from.left - box.left + x + 14, box.width - tip.offsetWidth))}px`;
-      tip.style.top = `${from.top - box.top + y + 14}px`;
+      tip.style.left = `${Math.max(0, Math.min((from.left - box.left) / by + x + 14, root.offsetWidth - tip.offsetWidth))}px`;
+      tip.style.top = `${(from.top - box.top) / by + y + 14}px`;
     }
     ask(false);
   }
