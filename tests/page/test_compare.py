@@ -149,7 +149,7 @@ def numbers(table: Locator) -> list[list[str]]:
 def test_page_report_and_json_have_the_same_figures(page: Page, tmp_path: Path) -> None:
     """Those that were compared with it too; the report of the run's own folder knows nothing of these."""
     shown = numbers(page.locator("#compared"))
-    open_step(page, 7)
+    open_step(page, "take")
     files = {}
     for name in ("report.html", "report.json", "report.sarif"):
         with page.expect_download() as started:
@@ -170,7 +170,7 @@ def test_page_report_and_json_have_the_same_figures(page: Page, tmp_path: Path) 
         assert all(found and percent(found.share) in head for found in rates[:2])
     assert json.loads(files["report.sarif"].read_text("utf-8"))["runs"][1]["results"]
     tab.close()
-    open_step(page, 4)
+    open_step(page, "purify")
 
 
 def test_what_fails_says_why(page: Page) -> None:

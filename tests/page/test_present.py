@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import NEEDS_BROWSER, Visits, open_step, overflow, rail, state
+from browser import NEEDS_BROWSER, Visits, open_step, overflow, state
 from playwright.sync_api import Locator, expect
+
+from mbtsad_core.page.parts import STEPS
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -29,7 +31,7 @@ def test_one_key_makes_the_type_of_every_step_larger_and_a_new_tab_keeps_it(visi
     state(page, "done")
     panel = page.locator("#steps > .tabitem:visible")
     before = {}
-    for step in range(1, rail(page).count() + 1):
+    for step in STEPS:
         open_step(page, step)
         expect(panel).to_have_count(1)
         before[step] = line(panel)
