@@ -54,7 +54,7 @@ def test_the_arrow_keys_move_along_the_rail(page: Page) -> None:
         ("ArrowRight", 2),
         ("ArrowUp", 1),
         ("ArrowLeft", 0),
-        ("ArrowLeft", 6),
+        ("ArrowLeft", len(STEPS) - 1),
         ("ArrowDown", 0),
         ("ArrowRight", 1),
     ):
