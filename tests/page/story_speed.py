@@ -33,8 +33,8 @@ LATE = 600_000
 # Milliseconds between two changes of what a run shows as a picture: the curves, the scan's ranking, the progress bar
 WATCH = """() => {
   window.moved = [performance.now()];
-  const seen = new MutationObserver(() => window.moved.push(performance.now()));
-  for (const place of document.querySelectorAll("#curves, #found, #job-panel")) seen.observe(place, {subtree: true, childList: true});
+  const there = (record) => record.target.parentElement?.closest("#curves, #found, #job-panel"); // a step is there once it is opened
+  new MutationObserver((records) => { if (records.some(there)) window.moved.push(performance.now()); }).observe(document.body, {subtree: true, childList: true});
 }"""
 
 
@@ -70,7 +70,9 @@ def own_run(page: Page) -> None:
     page.wait_for_timeout(60_000)
     moved = page.evaluate("window.moved")
     gaps = [(b - a) / 1000 for a, b in itertools.pairwise(moved)]
-    tell("own run: click to the first change, longest time without one in a minute", gaps[0], most=max(gaps))
+    if not gaps:
+        raise SystemExit("Nothing moved within a minute of the click.")
+    tell("own run: click to the first change, longest time without one in a minute", gaps[0], most=round(max(gaps), 2))
 
 
 def walk(page: Page, url: str) -> None:
