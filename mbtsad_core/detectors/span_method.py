@@ -20,7 +20,12 @@ class SpanConfig(Config):
     clean_texts: int = setting(
         100, "clean texts that the threshold is set by, at most; they are no probes", low=1, high=1_000_000
     )
-    frr: float = setting(0.01, "share of these clean texts that may be flagged", low=0.0, high=1.0)
+    frr: float = setting(
+        0.05,
+        "share of these clean texts that may be flagged; of 100, few words of one may do what a trigger does",
+        low=0.0,
+        high=1.0,
+    )
     seed: int = setting(
         0, "seed of which clean texts are probes, and where in them a span stands", low=0, high=2**32 - 1
     )
