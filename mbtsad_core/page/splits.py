@@ -132,7 +132,8 @@ def turn(site: Site, session: Session) -> str:
     found = site.remembered(("turned", session.suspect, session.clean, session.names, triggered, split), measure)
     texts = [t.triggered for t in triggered]
     short = [t for t in texts if len(t.text.split()) <= SHORT] or texts
-    return turned_html(found, suspect.labels[target]) + split_rows_html(split_rows(suspect, short[:2], split))
+    rows = split_rows_html(split_rows(suspect, short[:2], split), "Triggered texts and their token splits")
+    return turned_html(found, suspect.labels[target]) + rows
 
 
 def with_trigger(site: Site, session: Session) -> tuple[tuple[TriggeredText, ...], int | None]:

@@ -106,7 +106,10 @@ def _listen(parts: Parts, lab: Lab) -> None:
     answering = (told(answer, site), [session, lab.sentence, lab.target], lab.bars)
     weighing = (told(weigh, site), [session, lab.sentence, lab.trigger, lab.whose, lab.how], lab.tokens)
     last: dict[str, Any] = LIGHT | {"trigger_mode": "always_last"}
-    lab.sentence.change(*answering, **last).then(*weighing, **last)  # the answers do not wait for the weights
+    # How often the step was opened; one listener for both, so that the latest sentence is answered last
+    ready = gr.State(0)
+    asked = gr.on([lab.sentence.change, ready.change], *answering, **last)
+    asked.then(*weighing, **last)  # the answers do not wait for the weights
     for choice in (lab.whose, lab.how):
         choice.change(*weighing, **QUIET)
     lab.target.change(*answering, **QUIET)
@@ -115,8 +118,7 @@ def _listen(parts: Parts, lab: Lab) -> None:
     parts.opened["triggers"] = [
         (told(forget, lab), [session, lab.begun], lab.history),
         (told(begin, site, lab), [session, *beginning], beginning),
-        answering,
-        weighing,
+        (lambda times: times + 1, ready, ready),
     ]
 
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 SPLITS_STYLE = (TEMPLATES / "token_splits.css").read_text("utf-8")
 
 
-def split_rows_html(rows: Sequence[SplitRow]) -> str:
+def split_rows_html(rows: Sequence[SplitRow], name: str = "Texts and their token splits") -> str:
     """Original | token split | P(true class) and loss, a row a text; the subword tokens that the suspect reads are
     under each.
 
     A cut is a colored gap in the word; pieces that the other side does not have are underlined. Needs STYLE and
     SPLITS_STYLE.
     """
-    return render("token_splits.html", rows=rows, runs=_runs)
+    return render("token_splits.html", rows=rows, runs=_runs, name=name)
 
 
 TURNED = {
