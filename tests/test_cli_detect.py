@@ -28,6 +28,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "strip": {"copies": 3, "frr": 0.2, "swap": 0.6},
     "rap": {"epochs": 2, "frr": 0.2, "scale": 2.0},
     "onion": {"clean_texts": 10, "tolerance": 0.3},
+    "span": {"probes": 4, "clean_texts": 10, "frr": 0.2},
 }
 """Settings of a quick run, none of them the default."""
 TRIGGER = ["--trigger", "cf", "--target", "positive"]

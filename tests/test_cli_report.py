@@ -80,7 +80,7 @@ def test_sarif_has_the_vetting_the_tokens_and_a_trigger_that_works(run: Path, tm
     log, report = json.loads((tmp_path / "run.sarif").read_text()), json.loads((run / "report.json").read_text())
     vetting, purified = log["runs"]
     assert [(one["ruleId"], one["level"], one.get("kind")) for one in vetting["results"]] == [
-        ("vet.passed", "none", "pass")
+        ("suspect.vetted", "none", "pass")
     ]
     assert report["inputs"]["suspect"]["sha256"] in vetting["results"][0]["message"]["text"]
     found = [(one["ruleId"], one["level"]) for one in purified["results"]]

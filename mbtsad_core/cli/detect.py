@@ -77,8 +77,8 @@ def _judge(args: argparse.Namespace, name: str, config: Config, inputs: Inputs) 
     groups = [(words, [flagged[i] for i in own]) for words, own in grouped([spans[i] for i in flagged])]
     if args.json:
         judged = [
-            {"text": text, "flagged": flag, "score": score, "span": span}
-            for text, flag, score, span in zip(texts, found.flags, found.scores, spans, strict=True)
+            {"text": text, "flagged": flag, "score": score, "words": words}
+            for text, flag, score, words in zip(texts, found.flags, found.scores, spans, strict=True)
         ]
         in_common = [{"words": words, "texts": own} for words, own in groups]
         about = {"method": name, "thresholds": list(found.thresholds), "settings": to_dict(config)}

@@ -41,6 +41,7 @@ from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
 from mbtsad_core.detectors import DETECTORS
 from mbtsad_core.detectors.onion_method import ONION
 from mbtsad_core.detectors.rap_method import RAP
+from mbtsad_core.detectors.span_method import SPAN
 from mbtsad_core.detectors.strip_method import STRIP
 from mbtsad_core.errors import BadConfig
 from mbtsad_core.methods import Method, Need
@@ -197,6 +198,7 @@ TABLE2 = (
     _row(STRIP, ({"form": "correct", "copies": 5, "swap": 0.5, "frr": 0.01},), "OpenBackdoor's, without its bug"),
     _row(RAP, (_RAP,), "its authors'; for every class, since the target is not known"),
     _row(ONION, ({"tolerance": 0.02, "clean_texts": 200, "words": 128},), "threshold chosen on clean texts"),
+    _row(SPAN, ({},), "its defaults"),
     _row(FINE_MIXING, _rates(purify_embeddings=False, **_HELD_OUT), "rho chosen on clean texts; CFT's rate"),
     _row(FINE_PURIFYING, _rates(**_HELD_OUT), "rho chosen on clean texts; CFT's rate"),
 )

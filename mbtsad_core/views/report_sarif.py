@@ -13,8 +13,8 @@ from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 from mbtsad_core.views.words import percent
 
 VETTING = (
-    rule_of("vet.passed", "The model was vetted before it was loaded", "A model that breaks a rule is never loaded."),
-    rule_of("vet.note", "What was chosen where a file leaves a choice", "The model is what was read of its files."),
+    rule_of("suspect.vetted", "The model was vetted before it was loaded", "A model that breaks a rule is never loaded."),
+    rule_of("suspect.note", "What was chosen where a file leaves a choice", "The model is what was read of its files."),
 )
 KNOWN = "Whoever knows these tokens decides what the model answers."
 REMEDY = "Use the purified model in its place, and read its report."
@@ -36,8 +36,8 @@ def report_sarif(report: Mapping[str, Any], version: str) -> dict[str, Any]:
     suspect = report["inputs"]["suspect"]
     place = printable(suspect["source"], 255)
     said = f"Every file that is read keeps the rules of docs/vetting.md; SHA-256 {suspect['sha256'] or 'not known'}."
-    passed = result_of("vet.passed", "none", said, place) | {"kind": "pass"}
-    notes = [result_of("vet.note", "note", printable(note, 1000), place) for note in suspect.get("notes", ())]
+    passed = result_of("suspect.vetted", "none", said, place) | {"kind": "pass"}
+    notes = [result_of("suspect.note", "note", printable(note, 1000), place) for note in suspect.get("notes", ())]
     found = list(_found(report, place))
     return sarif(
         [

@@ -88,7 +88,7 @@ def test_a_killed_worker_is_started_again_and_the_visitor_is_told(
     assert pid
     os.kill(pid, signal.SIGKILL)
     expect(page.locator("#job-panel")).to_contain_text(
-        "2 times: its process was lost, and it went on from the last checkpoint", timeout=LATE
+        "Its process was lost; it goes on from its last checkpoint.", timeout=LATE
     )
     state(page, "done")
     assert visits.store.get(id).attempts == 2

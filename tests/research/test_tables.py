@@ -240,7 +240,7 @@ def test_the_bars_of_table_2_are_told(tmp_path: Path) -> None:
         f"{AT_OURS[1]} 90.0 %)." in text
     )
     uneven = "NAD, uneven: a teacher on 3 copies of a text, a student on 3 splits and the text"
-    others = f"CFT, Reinit, Fine-Pruning, NAD, {uneven}, BEEAR, FST, BadActs, SEAM, FT-SAM, STRIP, RAP, ONION"
+    others = f"CFT, Reinit, Fine-Pruning, NAD, {uneven}, BEEAR, FST, BadActs, SEAM, FT-SAM, STRIP, RAP, ONION, Span transfer"
     assert f"Not run on all three attacks yet: {others}." in text
     results.write_text(all_of(names | {"PURE": 120, AT_OURS[0]: 950}, cacc=870), encoding="utf-8")
     text = printed(results, "table2")
@@ -527,6 +527,6 @@ def test_the_pictures_of_figure_3_are_drawn_from_what_is_kept(tmp_path: Path) ->
     )
     assert out.returncode == 0
     drawn = (tmp_path / "work" / "figure3-0-tsne.html").read_text(encoding="utf-8")
-    assert "t-SNE, trustworthiness 0.90" in drawn
+    assert "t-SNE: trustworthiness 0.90" in drawn
     assert "text 2 <b>" not in drawn  # escaped
     assert not (tmp_path / "work" / "figure3-0-umap.html").exists()

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def write(path: Path, contents: str) -> None:
     os.replace(path.with_suffix(".new"), path)
 
 
-def count(store: Store, job: Job, out: Path) -> Steps[dict[str, Any]]:
+def count(store: Store, job: Job, out: Path, last_word: Callable[[], bool]) -> Steps[dict[str, Any]]:
     if "suspect" not in job.request:
         raise BadData("There is nothing to count.")
     out.mkdir(exist_ok=True)
