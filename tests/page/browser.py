@@ -67,15 +67,28 @@ class Visits:
         self.complaints: list[str] = []
         self.expected: list[str] = []
         self._contexts: list[BrowserContext] = []
+        self._alone: list[BrowserContext] = []
+        self._left: list[BrowserContext] = []  # of visitors who have left
 
-    def visitor(self, path: str = "", *, width: int = 1280, dark: bool = False, wait: bool = True) -> Page:
+    def visitor(
+        self, path: str = "", *, width: int = 1280, dark: bool = False, wait: bool = True, alone: bool = False
+    ) -> Page:
         """A new visitor who has opened the page, or a link to a job as `path` "?job=ID", and waits until it is
-        ready."""
+        ready. `alone`: in a browser that no visitor had before or has after him."""
+        context = self._context() if alone or not self._left else self._left.pop()
+        (self._alone if alone else self._contexts).append(context)
+        page = context.new_page()
+        self._forget(context, page)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
+        page.goto(self.url + path)
+        if wait:
+            ready(page)
+        return page
+
+    def _context(self) -> BrowserContext:
         context = self.browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-            accept_downloads=True,
+            viewport={"width": 1280, "height": 900}, reduced_motion="reduce", accept_downloads=True
         )
         context.set_default_timeout(SOON)
         context.on("request", self._meant)  # and no `route`: it asks Python about each, and turns the cache off
@@ -83,12 +96,17 @@ class Visits:
             "console", lambda message: self._complain("console", message.text) if message.type == "error" else None
         )
         context.on("weberror", lambda error: self._complain("script", str(error.error)))
-        self._contexts.append(context)
-        page = context.new_page()
-        page.goto(self.url + path)
-        if wait:
-            ready(page)
-        return page
+        return context
+
+    def _forget(self, context: BrowserContext, page: Page) -> None:
+        """All that a visitor before left in the browser, but for the compiled scripts: these are half of a visit."""
+        context.clear_cookies()
+        browser = context.new_cdp_session(page)
+        browser.send(
+            "Storage.clearDataForOrigin",
+            {"origin": self.url.rstrip("/"), "storageTypes": "local_storage,indexeddb,cookies"},
+        )
+        browser.detach()
 
     def _meant(self, request: Request) -> None:
         if not HERE.match(request.url):
@@ -100,8 +118,13 @@ class Visits:
     def leave(self) -> None:
         """All visitors leave, what still runs is stopped, and nobody has complained."""
         for context in self._contexts:
+            for page in context.pages:
+                page.close()
+        for context in self._alone:
             context.close()
+        self._left += self._contexts
         self._contexts.clear()
+        self._alone.clear()
         for job in self.store.in_state(State.QUEUED, *ACTIVE):
             with contextlib.suppress(WrongState):  # it has ended a moment ago
                 self.store.request_cancel(job.id)

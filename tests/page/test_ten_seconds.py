@@ -29,7 +29,7 @@ def test_the_answers_of_the_first_look_are_the_suspects() -> None:
 
 
 def test_the_answer_turns_without_a_click_and_back_with_one(visits: Visits) -> None:
-    page = visits.visitor().context.new_page()
+    page = visits.visitor(alone=True).context.new_page()
     page.clock.install()
     page.goto(visits.url)
     look = page.locator("#first-look")
@@ -46,7 +46,7 @@ def test_the_answer_turns_without_a_click_and_back_with_one(visits: Visits) -> N
 @pytest.mark.slow
 def test_the_answer_turns_within_five_seconds_of_arrival(visits: Visits) -> None:
     arrived = time.monotonic()
-    page = visits.visitor(wait=False)
+    page = visits.visitor(wait=False, alone=True)
     expect(page.locator("#first-look .verdict")).to_contain_text("positive", timeout=5000)
     assert time.monotonic() - arrived < 5.0
 
