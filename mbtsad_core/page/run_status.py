@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import STAGES as TRAINING
 from mbtsad_core.service.runner import Status
-from mbtsad_core.service.store import ACTIVE, Measure, State
+from mbtsad_core.service.store import ACTIVE, Job, Measure, State
 from mbtsad_core.types import Rate
 from mbtsad_core.views.curves import Whole
 from mbtsad_core.views.words import HELP, STILL_WORKS, duration, percent, sample_of, still_works_words
@@ -236,11 +237,9 @@ def panel_html(site: Site, session: Session, found: RunStatus) -> str:
         lost = ("Run not found", f"{found.gone} Start a new run, or open the link again.")
         head, text = lost if found.gone else ("No run yet", stays)
     else:
-        rows = [*_progress(status), *_machine(site, session, status), *_measured(found)]
-        attempts = site.runner.job(session.job).attempts
-        if attempts > 1 and status.state in MOVING:
-            rows.append(("started", f"{attempts} times"))
-        head, text = _headline(status, SHARED if site.is_shared(session) else stays, resumed=attempts > 1)
+        job = site.runner.job(session.job)
+        rows = [*_progress(status), *_machine(site, session, status), *_measured(found), *_begun(job)]
+        head, text = _headline(status, SHARED if site.is_shared(session) else stays, resumed=job.attempts > 1)
     message = status.message if status and status.state is not State.FAILED else ""
     return render(
         "panel.html",
@@ -282,6 +281,15 @@ def _machine(site: Site, session: Session, status: Status) -> list[tuple[str, st
             ("clean texts", str(settings["clean_texts"])),
         ]
     return [("machine", site.machine(session))] if status.state in MOVING else []
+
+
+def _begun(job: Job) -> list[tuple[str, str]]:
+    """What moves even while a step is long: how long ago a run that has not ended was asked for, and how often it was
+    started."""
+    if job.state not in MOVING:
+        return []
+    asked = [("asked for", f"{duration(time.time() - job.created)} ago")]
+    return [*asked, ("started", f"{job.attempts} times")] if job.attempts > 1 else asked
 
 
 def _measured(found: RunStatus) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ def find_pair(
     starts = {
         label: [encoded[i::STARTS] for i in range(min(STARTS, len(encoded)))] for label, encoded in longer.items()
     }
-    step, total = 0, sum(INVERSION_STEPS + len(texts) for texts in starts.values())
+    step, total = 0, sum(INVERSION_STEPS + 2 * len(texts) for texts in starts.values())
     for label, texts in starts.items():
         for weights in invert(suspect, rows, texts, label, seed):  # noqa: B007 - the last ones are hardened below
             step += 1
@@ -57,6 +57,8 @@ def find_pair(
         before = losses_of(suspect, longer[label], label)
         for own, of_start in zip(texts, weights, strict=True):
             first, second = ([tokens[i] for i in near] for near in _harden(suspect, rows, of_start, own, label))
+            step += 1
+            yield Event("pairs", step, total)
             alone = [shift_of(before, inserted(suspect, place, longer[label], label)) for place in (first, second)]
             for token, of_token in zip(first, alone[0], strict=True):
                 losses = inserted(suspect, second, [with_token(e, token) for e in longer[label]], label)

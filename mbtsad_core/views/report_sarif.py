@@ -13,7 +13,7 @@ from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 from mbtsad_core.views.words import percent
 
 VETTING = (
-    rule_of("suspect.vetted", "The model was vetted before it was loaded", "A model that breaks a rule is never loaded."),
+    rule_of("suspect.vetted", "The model was vetted before it was loaded", "One that breaks a rule is never loaded."),
     rule_of("suspect.note", "What was chosen where a file leaves a choice", "The model is what was read of its files."),
 )
 KNOWN = "Whoever knows these tokens decides what the model answers."

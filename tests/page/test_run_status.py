@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
@@ -354,6 +355,14 @@ def test_a_run_whose_trigger_lies_about_its_floor_says_nothing_of_it_and_green_i
     # 60 of 333 are 14.3 % at least, and 44 of 333 are 13.2 %
     assert f'class="job done{" earned" if earned else ""}"' in shown["strip"]
     assert ("class=purified" in shown["strip"]) is earned
+
+
+def test_the_time_since_a_run_was_asked_for_moves_until_it_ends(run: Run) -> None:
+    ago = re.search(r"asked for(\d+) s ago", run.screen()["panel"])
+    assert ago
+    assert int(ago[1]) <= time.time() - run.store.get(run.id).created + 1
+    run.store.finish(run.id, result(43))
+    assert "asked for" not in run.screen()["panel"]
 
 
 # ---------------------------------------------------------------- what a visitor is to know

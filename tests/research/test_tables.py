@@ -240,7 +240,9 @@ def test_the_bars_of_table_2_are_told(tmp_path: Path) -> None:
         f"{AT_OURS[1]} 90.0 %)." in text
     )
     uneven = "NAD, uneven: a teacher on 3 copies of a text, a student on 3 splits and the text"
-    others = f"CFT, Reinit, Fine-Pruning, NAD, {uneven}, BEEAR, FST, BadActs, SEAM, FT-SAM, STRIP, RAP, ONION, Span transfer"
+    others = (
+        f"CFT, Reinit, Fine-Pruning, NAD, {uneven}, BEEAR, FST, BadActs, SEAM, FT-SAM, STRIP, RAP, ONION, Span transfer"
+    )
     assert f"Not run on all three attacks yet: {others}." in text
     results.write_text(all_of(names | {"PURE": 120, AT_OURS[0]: 950}, cacc=870), encoding="utf-8")
     text = printed(results, "table2")

@@ -185,7 +185,7 @@ def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
     events, _ = scan(suspect, tiny_texts(64, seed=3))
     n = sum(e.stage == "scan" for e in events)
     assert [(e.stage, e.step, e.total) for e in events[:n]] == [("scan", i + 1, n) for i in range(n)]
-    inverted = len(suspect.labels) * (INVERSION_STEPS + STARTS)
+    inverted = len(suspect.labels) * (INVERSION_STEPS + 2 * STARTS)
     assert [(e.stage, e.step, e.total) for e in events[n:]] == [("pairs", i + 1, inverted) for i in range(inverted)]
 
 
