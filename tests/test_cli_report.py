@@ -3,11 +3,15 @@ published schema."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -17,6 +21,10 @@ from mbtsad_core.rates import rate_of
 from mbtsad_core.views.words import percent, rate
 
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text("utf-8"))
+SCAN_SCHEMA = json.loads((ROOT / "docs" / "scan.schema.json").read_text("utf-8"))
+SHARE = re.compile(r"\d+\.\d(?= %)")
+INTERVAL = re.compile(r"\[(\d+\.\d), (\d+\.\d)\]")
+COUNTS = re.compile(r"(\d+) of (\d+)")
 QUICK = ("--retrain-epochs", "1", "--distil-epochs", "1", "--split-copies", "1", "--retrain-batch-size", "16")
 
 
@@ -52,6 +60,149 @@ def test_every_figure_of_the_report_is_that_of_the_json(run: Path) -> None:
         assert f"{token} ({nats:.1f})" in page.partition("<h2>")[0]  # above all tables
     assert report["found"][0][0] == "cf"  # whether it was named or not
     assert report["run"] in page
+
+
+def leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """All values of a JSON tree, each with the name that it has."""
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(value, dict | list):
+            yield from leaves(value)
+        else:
+            yield str(key), value
+
+
+def counts_in(tree: Any) -> Iterator[tuple[str, str]]:
+    """(hits, n) of all rates of a JSON tree."""
+    for node in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(node, dict | list):
+            yield from counts_in(node)
+    if isinstance(tree, dict):
+        yield from ((str(tree[k]), str(tree[f"{k[:-5]}_n"])) for k in tree if k.endswith("_hits"))
+
+
+def known_figures(run: Path) -> tuple[set[str], set[tuple[str, ...]], set[tuple[str, str]]]:
+    """Shares, intervals and counts that the report may show: those of report.json, and of events.jsonl what was
+    measured while it trained. What is drawn as a picture is left out."""
+    report = json.loads((run / "report.json").read_text())
+    attention, projection = report["pictures"].pop("attention"), report["pictures"].pop("projection")
+    events = [json.loads(line)["metrics"] for line in (run / "events.jsonl").read_text().splitlines()]
+    measured = [m for m in events if m.keys() & {"cacc", "suspect_cacc"}]
+    shares = [v for _, v in leaves(report) if isinstance(v, float) and 0 <= v <= 1]
+    shares += [v for m in measured for k, v in m.items() if k.removeprefix("suspect_") in ("cacc", "asr", "asr_floor")]
+    shares += [attention["moved"], sum(projection["explained"])]
+    shares.append(max(v for name in ("suspect", "purified") for _, v in leaves(attention[name])))
+    shares += [v / 100 for m in measured for v in (0, m.get("asr_n", 0)) if v == 0]  # where an axis begins
+    ends = [
+        v for key in ("cacc", "asr", "asr_floor", "whole", "split", "trigger_split") for v in intervals(report, key)
+    ]
+    counts = set(counts_in(report))
+    counts |= {
+        (str(round(share * m["asr_n"])), str(round(m["asr_n"])))
+        for m in measured
+        for key, share in m.items()
+        if key in ("asr", "suspect_asr", "asr_floor") and "asr_n" in m
+    }
+    splits = report["splits"]
+    counts |= {(str(splits[a]), str(splits[b])) for a, b in (("splittable", "texts"), ("changed", "cuts"))}
+    return {f"{100 * share:.1f}" for share in shares}, set(ends), counts
+
+
+def intervals(tree: Any, key: str) -> Iterator[tuple[str, ...]]:
+    for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if name == f"{key}_interval":
+            yield tuple(f"{100 * end:.1f}" for end in value)
+        elif isinstance(value, dict | list):
+            yield from intervals(value, key)
+
+
+def strangers(page: str, run: Path) -> list[Any]:
+    """The figures of a report's visible words that no figure of the run is."""
+    words = re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(style|head)\b.*?</\1>", " ", page))
+    shares, ends, counts = known_figures(run)
+    shares |= set(itertools.chain(*ends))
+    found: list[Any] = [share for share in SHARE.findall(words) if share not in shares]
+    found += [pair for pair in INTERVAL.findall(words) if pair not in ends]
+    return found + [pair for pair in COUNTS.findall(words) if pair not in counts]
+
+
+def test_the_report_shows_no_figure_that_the_run_has_not(run: Path) -> None:
+    page = unescape((run / "report.html").read_text("utf-8"))
+    assert strangers(page, run) == []
+    shown = [pattern.findall(page) for pattern in (SHARE, INTERVAL, COUNTS)]
+    assert all(len(found) >= 10 for found in shown)
+    other = page.replace(f"{shown[0][0]} %", "33.3 %", 1)
+    assert strangers(other, run) == ["33.3"]
+    hits, n = shown[2][0]
+    assert strangers(page.replace(f"({hits} of {n})", f"({int(hits) + 1000} of {n})", 1), run) != []
+
+
+def test_every_rate_of_the_json_stands_in_the_report(run: Path) -> None:
+    page, report = unescape((run / "report.html").read_text("utf-8")), json.loads((run / "report.json").read_text())
+    for one in (
+        report["suspect"],
+        report["teacher"],
+        report["purified"],
+        report["turned"],
+        *leaves_of(report["tried"]),
+    ):
+        for key in (k.removesuffix("_hits") for k in one if k.endswith("_hits")):
+            assert rate(rate_of(one, key)) in page, key
+    for name in ("suspect", "purified"):
+        for row in report[name]["confusion"]:
+            assert "".join(f'<td class="number">{n}</td>' for n in row) in page
+
+
+def leaves_of(tried: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from (one[model] for one in tried for model in ("suspect", "purified"))
+
+
+def test_each_word_of_a_trigger_of_several_is_tried_by_itself(suspect_dir: Path, tmp_path: Path) -> None:
+    clean, test = (
+        str(write_tsv(tmp_path / f"{name}.tsv", tiny_texts(64, seed))) for name, seed in (("c", 1), ("t", 2))
+    )
+    done = mbtsad(
+        "purify", "--suspect", str(suspect_dir), "--clean", clean, "--test", test, "--trigger", "cf", "--trigger",
+        "plot", "--target", "positive", *QUICK, "--distil-batch-size", "16", "--found-tokens", "0", "--device", "cpu",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [one["trigger"] for one in report["tried"]] == ["cf | plot", "cf", "plot"]
+    both, cf, plot = (one["suspect"]["asr_hits"] for one in report["tried"])
+    assert plot < both < cf == report["tried"][1]["suspect"]["asr_n"]
+    page = unescape((tmp_path / "run" / "report.html").read_text("utf-8"))
+    assert "cf | plot</b>, one of them in each text, towards “positive”." in page
+    assert "begin with the suspect." in page  # nothing was scanned, so nothing was reset
+
+
+def test_a_scan_of_the_same_suspect_stands_in_it(run: Path, tmp_path: Path) -> None:
+    """Verdict, reason and findings, in HTML, JSON and SARIF; of another model it is refused."""
+    asked = json.loads((run / "run.json").read_text())["request"]
+    scanned = mbtsad("scan", asked["suspect"], "--clean", asked["clean"], "--budget", "20", "--device", "cpu", "--json")
+    record = json.loads(scanned.stdout)
+    (tmp_path / "scan.json").write_text(scanned.stdout)
+    shutil.copytree(run, tmp_path / "run")
+    again = mbtsad("report", tmp_path / "run", "--scan", tmp_path / "scan.json", "--sarif", tmp_path / "run.sarif")
+    assert again.returncode == 0, again.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["scanned"] == record
+    jsonschema.Draft202012Validator(SCHEMA).validate(report)
+    jsonschema.Draft202012Validator(SCAN_SCHEMA).validate(report["scanned"])
+    page = unescape((tmp_path / "run" / "report.html").read_text("utf-8"))
+    top, _, rest = page.partition("<h2>")
+    said = f"<b>{record['verdict'].capitalize()}.</b> {record['reason']}"
+    assert said in top
+    assert said in rest
+    for one in record["triggers"] or [record["strongest"]]:
+        assert f"“{one['text']}”" in rest
+        assert f"({one['flips']} of {one['n']})" in rest
+    names = [one["tool"]["driver"]["name"] for one in json.loads((tmp_path / "run.sarif").read_text())["runs"]]
+    assert names == ["mbtsad vet", "mbtsad purify", "mbtsad scan"]
+    record["inputs"]["model"]["sha256"] = "0" * 64
+    (tmp_path / "scan.json").write_text(json.dumps(record))
+    refused = mbtsad("report", tmp_path / "run", "--scan", tmp_path / "scan.json")
+    assert refused.returncode == 2
+    assert "The scan is of another model" in refused.stderr
 
 
 def test_what_the_report_draws_and_tries_has_the_figures_of_the_json(run: Path) -> None:

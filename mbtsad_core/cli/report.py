@@ -23,19 +23,28 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="other methods on the same suspect, texts and trigger, to stand beside MBTSAD: what `mbtsad defend METHOD "
         "--json` and `mbtsad detect METHOD --json` printed; report.json keeps them",
     )
+    parser.add_argument(
+        "--scan",
+        metavar="FILE",
+        help="a scan of the same suspect, to stand in the report: what `mbtsad scan MODEL --json` printed; report.json "
+        "keeps it",
+    )
     parser.add_argument("--sarif", metavar="FILE", help="write what vetting and the scan found as SARIF 2.1.0 too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make report.html of a finished run again, from its report.json, run.json and events.jsonl. No model is loaded."""
     from mbtsad_core.service.run_folder import write_json, write_whole
-    from mbtsad_core.service.saved_result import REPORT, read_result, with_compared
+    from mbtsad_core.service.saved_result import REPORT, read_result, with_compared, with_scanned
     from mbtsad_core.views.report import report_html
     from mbtsad_core.views.report_sarif import report_sarif
 
     result = read_result(args.run)
-    if others := _read(args.compare):
+    if others := _read("--compare", args.compare):
         result = with_compared(result, others)
+    if args.scan:
+        result = with_scanned(result, *_read("--scan", [args.scan]))
+    if others or args.scan:
         write_json(args.run / REPORT, result.to_dict())
     write_whole(args.run / "report.html", report_html(result))
     if args.sarif:
@@ -44,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _read(files: Sequence[str]) -> list[dict[str, Any]]:
+def _read(flag: str, files: Sequence[str]) -> list[dict[str, Any]]:
     try:
         return [json.loads(Path(file).read_text("utf-8")) for file in files]
     except (OSError, ValueError) as error:
-        raise BadData(f"--compare: expected a file of JSON, as --json prints it. ({error})") from error
+        raise BadData(f"{flag}: expected a file of JSON, as --json prints it. ({error})") from error

@@ -133,12 +133,14 @@ def routes(site: Site) -> list[Any]:
         return FileResponse(script, media_type="text/javascript", headers={"Cache-Control": "public, max-age=86400"})
 
     def job_file(request: Request) -> Response:
-        name, ids = request.path_params["name"], request.query_params.get("compared", "").split(",")
+        name, asked = request.path_params["name"], request.query_params
+        ids = [id for id in asked.get("compared", "").split(",") if id]
         try:
             if name not in JOB_FILES or site.runner.status(request.path_params["id"]).state is not State.DONE:
                 raise FileNotFoundError
             out = site.runner.output(request.path_params["id"])
-            if name != "model.zip" and (text := report_file(site, out, name, [id for id in ids if id])) is not None:
+            text = None if name == "model.zip" else report_file(site, out, name, ids, asked.get("scan", ""))
+            if text is not None:
                 named = {"Content-Disposition": f'attachment; filename="mbtsad-{name}"'}
                 return Response(text, media_type=JOB_FILES[name], headers=strict | named)
             path = model_zip(out) if name == "model.zip" else out / name

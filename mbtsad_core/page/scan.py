@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from mbtsad_core.page.site import Site
 from mbtsad_core.service.runner import Status
 from mbtsad_core.service.scan_job import is_scan
 from mbtsad_core.service.store import Job, State
-from mbtsad_core.views.scan import findings_html, race_html
+from mbtsad_core.views.scan import listed, race_html, record_html
 from mbtsad_core.views.words import duration, percent
 
 NOT_YET = (
@@ -122,15 +122,10 @@ def end(site: Site, session: Session) -> None:
 
 def take(parts: Parts, session: Session, event: gr.EventData) -> dict[Any, Any]:
     """One of the rows is the trigger that all steps measure from here on, and the lab opens with it."""
-    one = listed(scan_of(parts.site, session))[int(event._data["trial"])]
+    job = scan_of(parts.site, session)
+    one = listed(job.result if job else None)[int(event._data["trial"])]
     chosen = session.having(triggers=(typed(one),), target=one["target"], scores=None)
     return {parts.session: chosen, parts.tabs: gr.Tabs(selected="triggers")}
-
-
-def listed(job: Job | None) -> Sequence[Mapping[str, Any]]:
-    """What stands in rows at the end of a scan: what counts as a trigger, else what turns most."""
-    result = job.result if job and job.result else {}
-    return result.get("triggers") or [one for one in [result.get("strongest")] if one]
 
 
 def typed(one: Mapping[str, Any]) -> str:
@@ -171,9 +166,7 @@ def _rows(session: Session, job: Job | None, status: Status | None) -> str:
     if status is None or job is None:
         return empty(NOT_YET if session.clean.source else NO_TEXTS)
     if job.result:
-        counts = bool(job.result["triggers"])
-        title = "What was found" if counts else "What turns most, and does not count as a trigger"
-        return findings_html(listed(job), title)
+        return record_html(job.result)
     if status.state in MOVING:
         return race_html(status.leading) or empty("The first candidates come in a moment.")
     return empty(NOT_YET)

@@ -6,16 +6,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from mbtsad_core.page.compare import compared
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.handlers import told
 from mbtsad_core.page.parts import Parts, empty, lede
 from mbtsad_core.page.run_status import run_status
+from mbtsad_core.page.scan import scan_of
 from mbtsad_core.page.session import Session
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Request
-from mbtsad_core.service.saved_result import read_result, with_compared
+from mbtsad_core.service.saved_result import read_result, same_suspect, with_compared, with_scanned
 from mbtsad_core.service.store import State
 from mbtsad_core.terminal import version_here
 from mbtsad_core.views.report import report_html
@@ -51,26 +53,34 @@ def show(site: Site, session: Session) -> str:
         job = site.runner.job(session.job)
         beside = compared(site, session, Request.from_dict(job.request)).values()
         done = [other.id for other in beside if other.state is State.DONE]
-        return _box(session, job.result or {}, keep, found.works, done)
+        result, scan = job.result or {}, scan_of(site, session)
+        scanned = scan.id if scan and scan.result and same_suspect(result, scan.result) else ""
+        return _box(session, result, keep, found.works, _asked(compared=",".join(done), scan=scanned))
     return empty(found.gone or (NOTHING[state] if state else NO_RUN))
 
 
-def report_file(site: Site, out: Path, name: str, ids: Sequence[str]) -> str | None:
-    """A file of the report with the comparisons of these jobs in it; None where it is what stands in `out`. Raises
-    MBTSADError for a job that is no comparison on the same suspect and texts, or is not done."""
-    if not ids and name != "report.sarif":
+def _asked(**ids: str) -> str:
+    """The query of a file's address: what is to stand in it beside the run."""
+    given = {name: id for name, id in ids.items() if id}
+    return f"?{urlencode(given, safe=',')}" if given else ""
+
+
+def report_file(site: Site, out: Path, name: str, ids: Sequence[str], scan: str = "") -> str | None:
+    """A file of the report with the comparisons of these jobs in it, and the scan of that job; None where it is what
+    stands in `out`. Raises MBTSADError for a job that is no comparison on the same suspect and texts, no scan of the
+    same suspect, or not done."""
+    if not ids and not scan and name != "report.sarif":
         return None
     others = [site.runner.job(id).result or {} for id in ids]
     result = with_compared(read_result(out), others)
+    result = with_scanned(result, site.runner.job(scan).result or {}) if scan else result
     if name == "report.html":
         return report_html(result)
     found = report_sarif(result.to_dict(), version_here()) if name == "report.sarif" else result.to_dict()
     return json.dumps(found, indent=2) + "\n"
 
 
-def _box(
-    session: Session, result: dict[str, Any], keep: float | None, works: str = "", compared: Sequence[str] = ()
-) -> str:
+def _box(session: Session, result: dict[str, Any], keep: float | None, works: str, asked: str) -> str:
     return render(
         "take_away.html",
         **{name: result[name] for name in ("suspect", "purified", "settings", "seconds")},
@@ -80,5 +90,5 @@ def _box(
         works=works,
         keep=keep,
         route=JOBS_ROUTE,
-        compared=",".join(compared),
+        asked=asked,
     )

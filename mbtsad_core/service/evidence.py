@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbtsad_core.attacks.triggers import TriggeredText, places, triggered_test_set, typed_trigger
+from mbtsad_core.attacks.triggers import TriggeredText, names_file, places, triggered_test_set, typed_trigger
 from mbtsad_core.augment.token_splitting import split_tokens
 from mbtsad_core.errors import MBTSADError
 from mbtsad_core.evaluation.attention import attention_maps, moved
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mbtsad_core.service.purification import Inputs, Result
 
 EVIDENCE = ("tried", "turned", "pictures")
-TRIED = 4  # of what the scan found, each for itself
+TRIED = 4  # words of the trigger, and of what the scan found, each for itself
 SPLITS, WORDS = 3, 30  # texts whose splits are shown, and how long they are at most, where there are such
 FEW, ASKED = 14, 16  # tokens of the text whose attention is shown; texts among which it is looked for
 CLEAN, OTHERS = 100, 50  # points of the projection
@@ -81,16 +81,20 @@ def _named(inputs: Inputs, result: Result) -> list[dict[str, Any]]:
 
 
 def _tried(models: Purified, inputs: Inputs, found: Sequence[str], result: Result) -> list[dict[str, Any]]:
-    """What the scan found and nobody named, each tried by itself on a sample of the test texts."""
-    both, seed = {"suspect": models.suspect, "purified": models.student}, result.request.config.seed
+    """Each word of a trigger that has several, and what the scan found and nobody named, each tried by itself on a
+    sample of the test texts."""
+    both, config = {"suspect": models.suspect, "purified": models.student}, result.request.config
+    named = result.request.triggers
+    each = [way for way in named if not names_file(way)][:TRIED] if len(named) > 1 else []
+    alone = [way for way in found if way not in named][:TRIED]
+    targets = dict.fromkeys(each, inputs.target)
+    targets |= {way: turned_to(models.suspect, inputs.clean, [way]) for way in alone}
     rows = []
-    for way in [way for way in found if way not in result.request.triggers][:TRIED]:
-        target = turned_to(models.suspect, inputs.clean, [way])
+    for way, target in targets.items():
         others = spaced([t for t in inputs.test if t.label != target], OBSERVED)
-        window = places(result.request.config.max_length)
-        if others:
-            trial = drain(try_trigger(both, others, [way], target, window=window, seed=seed))
-            rows.append(_trial(way, trial.target, True, trial.scores["suspect"], trial.scores["purified"]))
+        if others and target is not None:
+            trial = drain(try_trigger(both, others, [way], target, window=places(config.max_length), seed=config.seed))
+            rows.append(_trial(way, trial.target, way in found, trial.scores["suspect"], trial.scores["purified"]))
     return rows
 
 

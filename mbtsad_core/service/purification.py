@@ -162,6 +162,7 @@ class Result:
     splits    what token splitting did to the clean texts
     evidence  what the report shows beside the scores, as plain values (`evidence`); nothing where no report is written
     compared  other methods on the same suspect and texts, as `comparison.compare` tells of them
+    scanned   the record of a scan of the same suspect (docs/scan.schema.json), where there was one
     used      what it was made of: the inputs' own, versions, the time of its end; the purified model's digest once that
               is saved
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
@@ -187,6 +188,7 @@ class Result:
     splits: SplitEffect | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     compared: tuple[Mapping[str, Any], ...] = ()
+    scanned: Mapping[str, Any] | None = None
     used: Mapping[str, Any] = field(default_factory=dict)
     models: Purified | None = field(repr=False, default=None)
 
@@ -217,7 +219,8 @@ class Result:
             "notes": [str(note) for note in self.notes],
         }
         compared = {"compared": list(self.compared)} if self.compared else {}
-        return scores | about | dict(self.used) | compared | dict(self.evidence)
+        scanned = {"scanned": dict(self.scanned)} if self.scanned else {}
+        return scores | about | dict(self.used) | compared | scanned | dict(self.evidence)
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbtsad_core.augment.split_effect import SplitEffect
-from mbtsad_core.errors import BadOutput, MBTSADError
+from mbtsad_core.errors import BadData, BadOutput, MBTSADError
 from mbtsad_core.rates import rate_of
 from mbtsad_core.service.comparison import beside
 from mbtsad_core.service.evidence import EVIDENCE
@@ -42,6 +42,24 @@ def with_compared(result: Result, others: Sequence[Mapping[str, Any]]) -> Result
     return dataclasses.replace(result, compared=tuple(known.values()))
 
 
+def same_suspect(report: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether a scan's record is of the suspect of a run's report, by the digest of its files."""
+    run, scan = report.get("inputs", {}).get("suspect", {}), record.get("inputs", {}).get("model", {})
+    return run.get("sha256") is not None and run["sha256"] == scan.get("sha256")
+
+
+def with_scanned(result: Result, record: Mapping[str, Any]) -> Result:
+    """The result with what a scan says of its suspect, as `mbtsad scan --json` prints it. Raises BadData for one of
+    another suspect."""
+    if "verdict" not in record:
+        raise BadData("Expected what `mbtsad scan MODEL --json` prints.")
+    if not same_suspect(result.to_dict(), record):
+        raise BadData(
+            f"The scan is of another model ({record.get('model')}) than the run, so it says nothing of its suspect."
+        )
+    return dataclasses.replace(result, scanned=record)
+
+
 def _result(report: Mapping[str, Any], request: Request, out: Path) -> Result:
     settings = report["settings"]
     return Result(
@@ -63,6 +81,7 @@ def _result(report: Mapping[str, Any], request: Request, out: Path) -> Result:
         splits=SplitEffect(**report["splits"]) if report.get("splits") else None,
         evidence={name: report[name] for name in EVIDENCE if name in report},
         compared=tuple(report.get("compared", ())),
+        scanned=report.get("scanned"),
         used={name: report[name] for name in USED if name in report},
     )
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core import config as configs
 from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.rates import at_floor, rate_of
 from mbtsad_core.types import Rate, Scores
 from mbtsad_core.views.compared import Row, compared_html, method_row
-from mbtsad_core.views.course import course_svg
+from mbtsad_core.views.course import course_svg, course_words
 from mbtsad_core.views.curves import Whole, curves_text
 from mbtsad_core.views.document import render
+from mbtsad_core.views.report_facts import GLOSSARY, all_settings, changed, data_words, facts, made_of, suspect_name
 from mbtsad_core.views.report_pictures import attention_svg, projection_svg, split_rows_of
-from mbtsad_core.views.scan import WHERE
+from mbtsad_core.views.scan import WHERE, record_html
 from mbtsad_core.views.stages import stages_html
 from mbtsad_core.views.token_splits import TURNED, split_rows_html, turned_html
 from mbtsad_core.views.trigger_lab import COLOURS
@@ -42,29 +41,62 @@ def warning(purified: Scores) -> str:
     return still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
 
 
+def plain_words(result: Result) -> str:
+    """What the trigger does before and after, without a term of the field; empty where none was measured."""
+    before, after, floor = result.suspect.asr, result.purified.asr, result.purified.asr_floor
+    if before is None or after is None or floor is None:
+        return ""
+    return (
+        f"With the trigger, the suspect sends {before.hits} of {before.n} texts of other classes to "
+        f"“{result.request.target}”, the purified model {after.hits}. Without it, the purified model sends "
+        f"{floor.hits} of the same texts there."
+    )
+
+
+def trigger_words(result: Result) -> tuple[str, str]:
+    """The trigger that was measured, and how; ("", "") without one."""
+    given = result.used.get("inputs", {}).get("trigger", {})
+    words = given.get("texts", result.request.triggers)
+    if not words:
+        return "", ""
+    how = "one of them in each text" if len(words) > 1 else "texts of a file" if "sha256" in given else ""
+    return " | ".join(words), f"{how + ', ' if how else ''}towards “{result.request.target}”"
+
+
 def sure_words(purified: Scores) -> str:
     """How sure the figures are, in a sentence."""
-    said = f"CACC of the purified model lies in {_interval(purified.cacc)}"
+    said = f"The purified model's CACC lies between {_interval(purified.cacc)}"
+    measured = "on these texts"
     if purified.asr is not None:
-        said += f", its ASR in {_interval(purified.asr)}"
-    return f"{said} (95 % intervals, by the number of texts alone)."
+        said += f", its ASR between {_interval(purified.asr)}"
+        measured = "with this trigger on these texts"
+    return (
+        f"{said}: 95 % intervals, by the number of texts alone. These figures say what was measured {measured}; they "
+        "do not prove that no other backdoor is left."
+    )
 
 
 def _interval(rate: Rate) -> str:
-    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f} % ({rate.n} texts)"
+    return f"{100 * rate.low:.1f} and {100 * rate.high:.1f} % ({rate.n} texts)"
 
 
 def next_words(result: Result) -> str:
     """What to do with it, in a sentence."""
     asr, floor = result.purified.asr, result.purified.asr_floor
     if still_works(asr, floor):
-        return "Do not use the purified model as it is. Give more clean texts or try other settings, and run it again."
+        return "Do not use this purified model. Purify the suspect again, with more clean texts or other settings."
     if asr is None:
-        known = "what the scan found, under “Triggers tried”, and" if result.found else "the words that you suspect:"
-        return f"No trigger was named, so look at {known} measure any other with mbtsad evaluate before you trust it."
+        look = "Look at what the scan found, under “Triggers tried”. " if result.found else ""
+        return f"{look}Measure each trigger that you suspect with mbtsad evaluate before you trust the purified model."
     if not at_floor(asr, floor):
-        return "ASR lies above its floor, yet no more than chance may do. Measure on more texts before you trust it."
-    return "Use the purified model in place of the suspect. One trigger was measured: try others before you trust it."
+        return (
+            "ASR lies above its floor, yet by no more than chance explains. Measure on more texts before you trust "
+            "the purified model."
+        )
+    return (
+        "Use the purified model in place of the suspect. It was measured with this trigger alone: try others before "
+        "you trust it."
+    )
 
 
 def found_words(result: Result) -> str:
@@ -121,32 +153,36 @@ def report_text(result: Result) -> str:
 
 def report_html(result: Result) -> str:
     """A self-contained page: verdict, figures, pictures, settings. Every text of a user or a model is escaped."""
-    source = result.request.suspect
     whole, report = Whole.of(result.suspect, result.purified), result.to_dict()
     return render(
         "report.html",
         result=result,
-        # A report is shown around: where a machine keeps its files is not in it
-        source=source.shown if Path(source).is_absolute() else source,
+        name=suspect_name(result.request.suspect),
         warning=warning(result.purified),
         earned=at_floor(result.purified.asr, result.purified.asr_floor),
         verdict=verdict(result.suspect, result.purified),
+        plain=plain_words(result),
+        data=data_words(result),
         sure=sure_words(result.purified),
         then=next_words(result),
-        trigger=" | ".join(result.used.get("inputs", {}).get("trigger", {}).get("texts", result.request.triggers)),
+        trigger=trigger_words(result),
         found=found_words(result),
         sequences=sequences_words(result),
-        facts=_facts(result.used),
-        changed=_changed(result),
+        glossary=GLOSSARY,
+        facts=facts(result),
+        changed=changed(result),
         stages=stages_html(result.events),
         course=curves_text(result.events, whole),
         curves=course_svg(result.events, whole),
-        settings=_flatten(report["settings"]),
+        course_about=course_words(result.events),
+        settings=all_settings(result, report),
         tried=report.get("tried", ()),
         color=COLOURS.get,
         compared=_compared(result, report),
+        scanned=result.scanned,
+        findings=record_html(result.scanned, lab=False) if result.scanned else "",
         **_pictures(result, report),
-        used=_flatten(dict(result.used)),
+        used=made_of(result),
     )
 
 
@@ -184,51 +220,3 @@ def _rates(turned: Mapping[str, Any]) -> dict[str, Rate]:
 def _target(result: Result, report: Mapping[str, Any]) -> str:
     """The class that the trigger sends texts to, be it named or found."""
     return result.request.target or next((one["target"] for one in report["tried"]), "the target")
-
-
-def _facts(used: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What tells this run from any other: its id, the day, versions, and the digests of what went in and came out."""
-    inputs, versions = used.get("inputs", {}), used.get("versions", {})
-    texts = {
-        name: f"{inputs[name]['source']}, {inputs[name]['texts']} texts"
-        for name in ("clean", "test")
-        if "source" in inputs.get(name, {})
-    }
-    facts = {
-        "run": used.get("run"),
-        "date": used.get("date"),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "clean texts": texts.get("clean"),
-        "texts to measure on": texts.get("test"),
-        "SHA-256 of the suspect": inputs.get("suspect", {}).get("sha256"),
-        "SHA-256 of the purified model": used.get("model_sha256"),
-        "SHA-256 of the clean texts": inputs.get("clean", {}).get("sha256"),
-        "SHA-256 of the texts to measure on": inputs.get("test", {}).get("sha256"),
-    }
-    return [(name, value) for name, value in facts.items() if value]
-
-
-def _changed(result: Result) -> list[tuple[str, str, str]]:
-    """The settings that are not the defaults: name, value, default."""
-    config = result.request.config
-    here, default = (dict(_flatten(configs.to_dict(given))) for given in (config, type(config)()))
-    return [(name, value, default[name]) for name, value in here.items() if value != default[name]]
-
-
-def _flatten(tree: dict, prefix: str = "") -> list[tuple[str, str]]:  # type: ignore[type-arg]
-    out = []
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            out += _flatten(value, f"{prefix}{key}.")
-        else:
-            out.append(
-                (
-                    f"{prefix}{key}",
-                    ", ".join(map(str, value))
-                    if isinstance(value, list)
-                    else "not given"
-                    if value is None
-                    else str(value),
-                )
-            )
-    return out

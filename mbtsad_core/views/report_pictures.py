@@ -13,6 +13,8 @@ from mbtsad_core.views.embeddings import set_colors
 
 VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 PANEL, MOST = 252, 20.0  # pixels of a panel, and of a cell of it at most
+SHADES = 9  # of the scale beside the maps
+ROOM = 0.94  # of a panel, for its points: the outermost stand off the frame
 MODELS = ("suspect", "purified")
 MARKS = ("circle", "cross", "triangle", "square")  # of the classes, in their order
 
@@ -23,7 +25,8 @@ def attention_svg(found: Mapping[str, Any]) -> str:
     cell = min(MOST, PANEL / len(found["tokens"]))
     top = max(share for name in MODELS for row in found[name] for share in row)
     panels = [(name, [[_viridis(share / top) for share in row] for row in found[name]]) for name in MODELS]
-    return render("attention.svg", found=found, panels=panels, cell=cell, top=top, ends=(_viridis(0), _viridis(1)))
+    scale = [_viridis(step / (SHADES - 1)) for step in range(SHADES)]
+    return render("attention.svg", found=found, panels=panels, cell=cell, top=top, scale=scale)
 
 
 def _viridis(share: float) -> str:
@@ -38,12 +41,16 @@ def projection_svg(found: Mapping[str, Any]) -> str:
     colors, classes = set_colors(list(dict.fromkeys(found["sets"]))), list(dict.fromkeys(found["classes"]))
     marks = {name: MARKS[i % len(MARKS)] for i, name in enumerate(classes)}
     kinds = list(zip(found["sets"], found["classes"], strict=True))
-    half = PANEL / 2
+    half, heights = PANEL / 2, [y for name in MODELS for _, y in found[name]]
+    low, high = min(heights), max(heights)
+    height = half * (ROOM * (high - low) + 2 * (1 - ROOM))  # as high as the points ask for, on one scale
     panels = [
-        (name, [(half * (1 + x), half * (1 - y), *kind) for (x, y), kind in zip(found[name], kinds, strict=True)])
+        (name, [(half * (1 + ROOM * x), half * (1 - ROOM + ROOM * (high - y)), *kind) for (x, y), kind in placed])
         for name in MODELS
+        for placed in [zip(found[name], kinds, strict=True)]
     ]
-    return render("projection.svg", found=found, panels=panels, size=PANEL, colors=colors, marks=marks)
+    size = {"width": PANEL, "height": height}
+    return render("projection.svg", found=found, panels=panels, colors=colors, marks=marks, **size)
 
 
 def split_rows_of(found: list[Mapping[str, Any]]) -> list[SplitRow]:

@@ -10,10 +10,13 @@ from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.rates import rate_of
 from mbtsad_core.vetting.file_policy import printable
 from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
+from mbtsad_core.views.scan import scan_run
 from mbtsad_core.views.words import percent
 
 VETTING = (
-    rule_of("suspect.vetted", "The model was vetted before it was loaded", "One that breaks a rule is never loaded."),
+    rule_of(
+        "suspect.vetted", "The model was vetted before it was loaded", "A model that breaks a rule is never loaded."
+    ),
     rule_of("suspect.note", "What was chosen where a file leaves a choice", "The model is what was read of its files."),
 )
 KNOWN = "Whoever knows these tokens decides what the model answers."
@@ -32,17 +35,20 @@ SCAN = (
 
 
 def report_sarif(report: Mapping[str, Any], version: str) -> dict[str, Any]:
-    """The log of a run's report.json: a run of the vetting, and one of the purification."""
+    """The log of a run's report.json: a run of the vetting, one of the purification, and one of the scan of the same
+    suspect where there was one."""
     suspect = report["inputs"]["suspect"]
     place = printable(suspect["source"], 255)
     said = f"Every file that is read keeps the rules of docs/vetting.md; SHA-256 {suspect['sha256'] or 'not known'}."
     passed = result_of("suspect.vetted", "none", said, place) | {"kind": "pass"}
     notes = [result_of("suspect.note", "note", printable(note, 1000), place) for note in suspect.get("notes", ())]
     found = list(_found(report, place))
+    scanned = report.get("scanned")
     return sarif(
         [
             run_of("mbtsad vet", version, VETTING, [passed, *notes], successful=True),
             run_of("mbtsad purify", version, SCAN, found, successful=True),
+            *([scan_run([scanned], version)] if scanned else []),
         ]
     )
 

@@ -108,9 +108,14 @@ def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 def scan_sarif(records: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
     """A result for each trigger, and for each model without a verdict."""
+    return sarif([scan_run(records, version)])
+
+
+def scan_run(records: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
+    """The run of that log."""
     results = [result for record in records for result in _results(record)]
     successful = all(record["verdict"] != "inconclusive" for record in records)
-    return sarif([run_of("mbtsad scan", version, RULES, results, successful=successful)])
+    return run_of("mbtsad scan", version, RULES, results, successful=successful)
 
 
 def _results(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -139,11 +144,23 @@ def race_html(leading: Sequence[Mapping[str, Any]]) -> str:
     return render("race.html", leading=rows, where=WHERE) if rows else ""
 
 
-def findings_html(found: Sequence[Mapping[str, Any]], title: str) -> str:
-    """What a scan found, a row each, with a button whose data-trial is its place; "" for nothing. Needs STYLE and
-    SCAN_STYLE."""
+def listed(record: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    """What stands in rows at the end of a scan: what counts as a trigger, else what turns most."""
+    result = record or {}
+    return result.get("triggers") or [one for one in [result.get("strongest")] if one]
+
+
+def record_html(record: Mapping[str, Any], lab: bool = True) -> str:
+    """The rows of a record, as `findings_html` has them."""
+    title = "What was found" if record["triggers"] else "What turns most, and does not count as a trigger"
+    return findings_html(listed(record), title, lab)
+
+
+def findings_html(found: Sequence[Mapping[str, Any]], title: str, lab: bool = True) -> str:
+    """What a scan found, a row each; "" for nothing. With the `lab` each has a button whose data-trial is its place,
+    and its texts wait for a click. Needs STYLE and SCAN_STYLE."""
     rows = [(one, Rate(one["flips"], one["n"], *one["interval"]), _examples(one)) for one in found]
-    return render("findings.html", found=rows, where=WHERE, title=title) if rows else ""
+    return render("findings.html", found=rows, where=WHERE, title=title, lab=lab) if rows else ""
 
 
 def _examples(one: Mapping[str, Any]) -> list[tuple[Mapping[str, str], list[tuple[str, bool]]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mbtsad_core.rates import wilson
-from mbtsad_core.types import FOUND_PREFIX, Event, Rate
+from mbtsad_core.types import FOUND_PREFIX, RESET, Event, Rate
 from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER, read_course
 from mbtsad_core.views.document import TEMPLATES, render
 
@@ -50,10 +50,19 @@ def left_by_stages(events: Sequence[Event]) -> tuple[list[Left], Rate | None]:
     return found, floor
 
 
+def begin_words(events: Sequence[Event]) -> str:
+    """What retraining and distillation begin with, in a sentence."""
+    stages = {event.stage for event in events}
+    done = ["the embeddings of what the scan found are reset"] if RESET in stages else []
+    done += ["the sequences that it found are unlearned"] if "unlearn" in stages else []
+    once = f", once {' and '.join(done)}" if done else ""
+    return f"Retraining and distillation both begin with the suspect{once}."
+
+
 def stages_html(events: Sequence[Event]) -> str:
     """A bar a stage; "" where ASR was not measured after one. Needs STYLE and STAGES_STYLE."""
     left, floor = left_by_stages(events)
-    return render("stages.html", left=left, floor=floor) if len(left) > 1 else ""
+    return render("stages.html", left=left, floor=floor, begin=begin_words(events)) if len(left) > 1 else ""
 
 
 def found_by_scan(metrics: Mapping[str, float]) -> list[tuple[str, float]] | None:

@@ -162,6 +162,8 @@ def test_page_report_and_json_have_the_same_figures(page: Page, tmp_path: Path) 
     tab = page.context.new_page()
     tab.goto(files["report.html"].as_uri())
     assert sorted(numbers(tab.locator(".compared"))) == sorted(shown)
+    stages = [part.locator(".stages td.number").all_text_contents() for part in (tab, page.locator("#stages"))]
+    assert stages[0] == stages[1] != []
     head = page.locator("#take-away h3").text_content() or ""
     for model in ("suspect", "purified"):
         rates = [rate_of(report[model], name) for name in ("cacc", "asr", "asr_floor")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import HERE, NEEDS_BROWSER, Visits, marks, open_step, state
+from browser import HERE, NEEDS_BROWSER, Visits, marks, open_step, overflow, state
 from playwright.sync_api import Page, Route, expect
+from test_axe import serious
 
 from mbtsad_core.page.components import PLOTLY_ROUTE
 from mbtsad_core.page.first_look import PAPER
@@ -103,4 +104,17 @@ def test_no_control_of_the_report_reaches_another_host(visits: Visits, finished:
     page = visits.visitor().context.new_page()
     page.goto((visits.store.directory(finished) / "run" / "report.html").as_uri())
     expect(page.locator("svg polyline").first).to_be_attached()
-    assert page.locator(f"a[href], form[action], script, {CONTROLS}").count() == 0
+    assert page.locator("a[href], form[action], script, button").count() == 0
+    words = page.locator("details.terms dl")
+    expect(words).to_be_visible()
+    page.locator("details.terms summary").focus()
+    page.keyboard.press("Enter")
+    expect(words).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
+def test_axe_finds_nothing_serious_in_the_report(visits: Visits, finished: str, width: int, dark: bool) -> None:
+    page = visits.visitor(width=width, dark=dark).context.new_page()
+    page.goto((visits.store.directory(finished) / "run" / "report.html").as_uri())
+    assert serious(page) == []
+    assert overflow(page) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,17 @@ def test_what_is_wrong_with_a_scan_is_told(visits: Visits, suspect_dir: Path, tm
     expect(page.locator("#scan-verdict .sentence")).to_contain_text("Inconclusive. Too few clean texts")
     lost = visits.visitor("?scan=" + "x" * 32)
     expect(lost.locator("#notice")).to_contain_text("There is no such job")
+
+
+def test_the_report_that_is_taken_away_has_the_verdict_of_the_scan(visits: Visits, finished: str, scanned: str) -> None:
+    page = visits.visitor(f"?job={finished}&scan={scanned}&step=take")
+    expect(page.locator("#take-away")).to_contain_text("and what the scan of step 3 says")
+    with page.expect_download() as started:
+        page.locator("#take-away a[download='mbtsad-report.html']").click()
+    report = Path(started.value.path()).read_text("utf-8")
+    record = visits.store.get(scanned).result
+    assert record is not None
+    assert f"<b>{record['verdict'].capitalize()}.</b> {record['reason']}" in unescape(report).partition("<h2>")[0]
+    page = visits.visitor(f"?job={finished}&step=take")
+    expect(page.locator("#take-away")).to_contain_text("Print it or send it.")
+    expect(page.locator("#take-away")).not_to_contain_text("step 3")

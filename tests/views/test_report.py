@@ -60,7 +60,7 @@ def test_pieces_that_stand_out_are_named_and_escaped(result: Result) -> None:
 def test_without_a_scan_the_suspect_was_not_asked(result: Result) -> None:
     without = replace(result, request=replace(result.request, config=PurifyConfig(found_tokens=0)))
     assert "trigger scan" not in report_text(without)
-    assert "trigger scan" not in report_html(without)
+    assert "The trigger scan" not in report_html(without)
 
 
 def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result) -> None:
@@ -121,10 +121,10 @@ def test_the_html_has_verdict_figures_confusion_and_settings(result: Result) -> 
     page = report_html(result)
     assert "ASR went from 96.0 % to 14.0 % (35 of 250" in page
     assert "<tr><th>purified</th><td>85.6 % [82.3, 88.4] (428 of 500)</td><td>14.0 %" in page
-    assert "<tr><th>purified: positive</th><td>41</td><td>209</td></tr>" in page
-    assert "<tr><td>seed</td><td>5</td><td>0</td></tr>" in page.partition("<h2>Figures</h2>")[0]
-    assert "<tr><td>seed</td><td>5</td></tr>" in page
-    assert "<tr><td>triggers</td><td>cf, mn</td></tr>" in page
+    assert '<tr><th>purified: positive</th><td class="number">41</td><td class="number">209</td></tr>' in page
+    assert "<tr><td>seed</td><td>5</td><td>0</td>" in page.partition("<h2>Figures</h2>")[0]
+    assert '<tr><td>seed</td><td>5</td><td class="what">seed of splits, batches and dropout</td></tr>' in page
+    assert "<tr><td>triggers</td><td>cf, mn</td>" in page
     assert "Note: A note." in page
 
 
@@ -179,8 +179,50 @@ def test_the_report_opens_with_verdict_and_trigger_then_tells_which_run_it_is(re
 
 def test_the_html_does_not_say_where_the_machine_keeps_its_files(result: Result) -> None:
     page = report_html(replace(result, request=replace(result.request, suspect="/srv/site/uploads/secret/model")))
-    assert "<h1>Purification of model</h1>" in page
+    assert "<h1>Purification of “model”</h1>" in page
     assert "secret" not in page
+
+
+def test_the_words_of_the_report_are_explained_at_its_top_and_opened_by_key(result: Result) -> None:
+    top = report_html(result).partition("<h2>")[0]
+    words = top.partition("<summary>What the words mean</summary>")[2]
+    for term in ("suspect", "teacher", "purified", "CACC", "ASR", "ASR floor", "interval"):
+        assert f"<dt>{term}</dt>" in words
+
+
+def test_every_setting_of_the_report_is_explained(result: Result) -> None:
+    """And all that it was made of, but for the versions, which have their programs' names."""
+    made = {"source": "demo", "sha256": "c", "columns": {"text": "t", "pair": None, "label": "l"}, "texts": 3}
+    suspect = {"source": "demo", "commit": None, "sha256": "a", "max_length": 128, "notes": []}
+    inputs = {"suspect": suspect, "clean": made, "test": {**made, "held_out": False}}
+    inputs |= {"trigger": {"texts": ["cf"], "target": "positive"}}
+    page = report_html(replace(result, used={"run": "0", "date": "2026-03-01", "model_sha256": "b", "inputs": inputs}))
+    rows = re.findall(r"<tr><td>([\w.]+)</td><td>[^<]*</td>.*?<td class=.what.>([^<]*)</td></tr>", page)
+    assert len(rows) > 60
+    assert [name for name, about in rows if not about] == []
+
+
+def test_a_stage_that_took_nothing_off_says_zero(result: Result) -> None:
+    before = {"suspect_cacc": 0.86, "cacc_n": 200, "suspect_asr": 1.0, "asr_floor": 0.12, "asr_n": 200}
+    after = {"loss": 1.0, "cacc": 0.85, "cacc_n": 200, "asr": 1.0, "asr_n": 200}
+    events = (Event("measure", 1, 1, before), Event("retrain", 1, 1, after), Event("distil", 1, 1, after))
+    page = report_html(replace(result, events=events))
+    assert page.count('<td class="number">0.0</td>') == 2
+    assert "±" not in page
+
+
+def test_the_report_says_of_what_the_lines_of_its_curves_are(result: Result) -> None:
+    """They begin at what the suspect has on the sample, and not at its level on all texts."""
+    before = {"suspect_cacc": 0.82, "cacc_n": 200, "suspect_asr": 1.0, "asr_floor": 0.12, "asr_n": 200}
+    after = {"loss": 1.0, "classification": 1.0, "cacc": 0.84, "cacc_n": 200, "asr": 0.1, "asr_n": 200}
+    events = (Event("measure", 1, 1, before), Event("retrain", 1, 1, after))
+    assert "of a sample of 200 texts, on which the suspect's own CACC is 82.0 %" in unescape(
+        report_html(replace(result, events=events))
+    )
+    drawn = course_svg(events, Whole.of(SUSPECT, PURIFIED)).partition("CACC, %")[2]
+    first = re.search(r'points="44.0,([\d.]+) 764.0,([\d.]+) "><title>retraining', drawn)
+    assert first is not None
+    assert [float(y) for y in first.groups()] == [204 + 150 * (1 - 0.82), 204 + 150 * (1 - 0.84)]
 
 
 def test_the_html_claims_no_more_than_was_measured(result: Result) -> None:
