@@ -221,6 +221,7 @@ def _set_environment(root: Path) -> None:
 
 def _launch(site: Site, **where: Any) -> None:
     from mbtsad_core.page.demo_run import make_demo_run
+    from mbtsad_core.page.first_paint import FIRST_PAINT
     from mbtsad_core.page.limits import middleware
     from mbtsad_core.page.page import build_page
     from mbtsad_core.page.site import UPLOADS
@@ -248,7 +249,10 @@ def _launch(site: Site, **where: Any) -> None:
         head=f"<style>{CSS}</style><script>{PAGE_SCRIPT}</script>",
         app_kwargs={
             "routes": routes(site),
-            "middleware": middleware(site.root / UPLOADS, Path(os.environ["GRADIO_TEMP_DIR"]), megabytes),
+            "middleware": [
+                *middleware(site.root / UPLOADS, Path(os.environ["GRADIO_TEMP_DIR"]), megabytes),
+                *FIRST_PAINT,
+            ],
         },
         quiet=False,
     )

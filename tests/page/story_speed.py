@@ -60,7 +60,10 @@ def arrive(page: Page, url: str) -> None:
     expect(page.locator("#first-look .verdict")).to_contain_text("positive", timeout=LATE)
     tell("arrival to a turned answer", time.monotonic() - began)
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime / 1000")
-    loaded = page.evaluate("performance.getEntriesByType('resource').reduce((n, one) => n + one.transferSize, 0)")
+    loaded = page.evaluate(
+        "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
+        ".reduce((n, one) => n + one.transferSize, 0)"
+    )
     tell("first paint", paint, megabytes=round(loaded / 1e6, 2))
 
 

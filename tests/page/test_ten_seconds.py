@@ -43,6 +43,27 @@ def test_the_answer_turns_without_a_click_and_back_with_one(visits: Visits) -> N
     expect(look.locator(".verdict")).to_contain_text("negative")
 
 
+def test_the_page_says_what_it_is_for_before_its_scripts_have_come(visits: Visits) -> None:
+    page = visits.visitor(alone=True)
+    said = "getComputedStyle(document.body, '::before').content"
+    assert page.evaluate(said) == "none"
+    visits.expected.append("ERR_FAILED|Failed to load")
+    page.route("**/*.js", lambda route: route.abort())
+    page.reload()
+    assert "cures it from clean texts alone" in page.evaluate(said)
+    painted = "performance.getEntriesByName('first-contentful-paint').length"
+    page.wait_for_function(f"{painted} === 1")
+
+
+def test_the_first_load_is_small(visits: Visits) -> None:
+    page = visits.visitor(alone=True)
+    sent = page.evaluate(
+        "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind)).map((one) => one.transferSize)"
+    )
+    assert sent[0] < 120_000
+    assert sum(sent) < 700_000
+
+
 @pytest.mark.slow
 def test_the_answer_turns_within_five_seconds_of_arrival(visits: Visits) -> None:
     arrived = time.monotonic()
