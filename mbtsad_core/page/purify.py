@@ -69,7 +69,7 @@ class Purify:
 def purify_step(parts: Parts) -> Purify:
     lede(
         "Scan the vocabulary for a trigger, retrain a copy on the split texts, then distill its attention maps and "
-        "hidden states into another copy of the suspect. Watch the backdoor while it trains."
+        "hidden states into another copy of the suspect. Watch what is left of the backdoor as they train."
     )
     with gr.Row():
         with gr.Column(scale=7, min_width=340):
