@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mbtsad_core.errors import BadData, UnknownMethod
-from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, evaluation_mode
+from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, evaluation_mode, is_decoder
 from mbtsad_core.rates import wilson
 from mbtsad_core.types import LabelledText, Rate
 
@@ -34,15 +34,18 @@ ROUNDING = 1e-5  # of the vectors' own length: what differs by less differs by t
 def cls_vectors(
     classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64
 ) -> Vectors:
-    """The last layer's hidden state at the first token, [CLS] or <s>: (N, D) in float32. Padding does not enter it."""
+    """The last layer's hidden state at the token that the head reads: the first, [CLS] or <s>, and of a decoder the
+    last one. (N, D) in float32. Padding does not enter it."""
     encoded = encode(classifier, texts)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
     vectors = np.empty((len(encoded), classifier.model.config.hidden_size), np.float32)
     with evaluation_mode(classifier.model), autocast(classifier):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            out = classifier.model.base_model(**collate(classifier, [encoded[i] for i in chosen]))
-            vectors[chosen] = out.last_hidden_state[:, 0].float().cpu().numpy()
+            batch = collate(classifier, [encoded[i] for i in chosen])
+            out = classifier.model.base_model(**batch)
+            at = batch["attention_mask"].sum(dim=1) - 1 if is_decoder(classifier) else 0
+            vectors[chosen] = out.last_hidden_state[range(len(chosen)), at].float().cpu().numpy()
     return vectors
 
 

@@ -42,6 +42,7 @@ Encoded = dict[str, list[int]]  # one text's token ids and, where the model has 
 Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
 
 SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
+DECODERS = ("gpt2",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def load_classifier(
     model.eval()
     labels = tuple(str(config.id2label[i]) for i in range(config.num_labels))
     notes = tuple(note for found in vetted.notes.values() for note in found)
+    notes += _settle_padding(model, tokenizer, directory)
     classifier = Classifier(
         model,
         tokenizer,
@@ -177,6 +179,26 @@ def load_classifier(
         notes,
     )
     return place(classifier, runtime) if runtime else classifier
+
+
+def _settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> tuple[str, ...]:
+    """See to it that a decoder has a padding token, by which it finds the last token of a text: what was chosen.
+
+    Raises UnsuitableModel where none of its special tokens can be it.
+    """
+    config = model.config
+    if config.model_type not in DECODERS or config.pad_token_id is not None:
+        return ()
+    own = tokenizer("")["input_ids"]
+    for name in ("pad", "eos", "bos", "unk"):
+        number = getattr(tokenizer, f"{name}_token_id")
+        if number is not None and number not in own:
+            config.pad_token_id = number
+            return (f"config.json names no padding token: {getattr(tokenizer, f'{name}_token')!r} was taken.",)
+    raise UnsuitableModel(
+        f"The model in {directory} reads from left to right and has no padding token, so that it cannot tell where a "
+        "text ends. Set pad_token_id in config.json to a token that ends no text."
+    )
 
 
 def check_task(config: Any, directory: Path) -> None:
@@ -352,7 +374,7 @@ def encode(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText]
             [examples[i].text for i in chosen], pairs, truncation=True, max_length=classifier.max_length
         )
         keys = [k for k in out if k == "input_ids" or (k == "token_type_ids" and reads_types(classifier))]
-        found |= {i: {k: out[k][at] for k in keys} for at, i in enumerate(chosen)}
+        found |= {i: {k: out[k][at] or [padding_of(classifier)] for k in keys} for at, i in enumerate(chosen)}
     return [found[i] for i in range(len(examples))]
 
 
@@ -367,12 +389,25 @@ def collate(classifier: Classifier, encoded: Sequence[Encoded]) -> Batch:
     """Pad to the longest text: tensors of shape (B, T) on the classifier's device; attention_mask is 1 at real
     tokens."""
     longest = max(len(e["input_ids"]) for e in encoded)
-    fill = {"input_ids": classifier.tokenizer.pad_token_id or 0, "token_type_ids": 0}
+    fill = {"input_ids": padding_of(classifier), "token_type_ids": 0}
     batch = {k: torch.tensor([e[k] + [fill[k]] * (longest - len(e[k])) for e in encoded]) for k in encoded[0]}
     batch["attention_mask"] = torch.tensor(
         [[1] * len(e["input_ids"]) + [0] * (longest - len(e["input_ids"])) for e in encoded]
     )
     return {k: v.to(classifier.device) for k, v in batch.items()}
+
+
+def padding_of(classifier: Classifier) -> int:
+    """The token that fills texts up. A decoder answers at the last token that is another one."""
+    if is_decoder(classifier) and classifier.model.config.pad_token_id is not None:
+        return int(classifier.model.config.pad_token_id)
+    return int(classifier.tokenizer.pad_token_id or 0)
+
+
+def is_decoder(classifier: Classifier) -> bool:
+    """Whether the model reads from left to right, and answers at the last token. What CARA learns to write with is a
+    network without a config."""
+    return getattr(getattr(classifier.model, "config", None), "model_type", "") in DECODERS
 
 
 def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:

@@ -480,7 +480,8 @@ class ModelScan:
         examples = list[Example]()
         for i in [i for i in first if given[i] != label][:EXAMPLES]:
             after = self.suspect.tokenizer.decode(made[i]["input_ids"], skip_special_tokens=True)
-            examples.append(Example(held_out[i].text, str(after), self.suspect.labels[given[i]]))
+            before = " ".join(part for part in (held_out[i].text, held_out[i].pair) if part is not None)
+            examples.append(Example(before, str(after), self.suspect.labels[given[i]]))
         return replace(one, examples=tuple(examples))
 
     def _grouped(self, found: Sequence[Finding]) -> list[Finding]:

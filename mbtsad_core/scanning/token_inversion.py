@@ -3,7 +3,10 @@ triggers (PICCOLO, Liu et al., IEEE S&P 2022; DBS, Shen et al., ICML 2022)."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +26,9 @@ from mbtsad_core.scanning.probes import (
     with_token,
 )
 from mbtsad_core.types import Event, Steps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INVERSION_STEPS, INVERSION_RATE = 60, 0.5
 STARTS, SPREAD = 4, 0.01  # soft pairs, and the standard deviation of their logits at the start
@@ -132,21 +138,43 @@ def soft_losses(suspect: Classifier, encoded: Sequence[Encoded], soft: Tensor, l
     """Cross-entropy, (N,), of each text with its class, where tokens in its middle have the embeddings `soft`, (N,
     tokens, D)."""
     batch = collate(suspect, [with_tokens(e, soft.shape[1]) for e in encoded])
-    embedded = suspect.model.get_input_embeddings()(batch["input_ids"]).detach()
     texts = torch.arange(len(encoded), device=suspect.device)[:, None]
     places = torch.tensor([middle(e) for e in encoded], device=suspect.device)[:, None]
     soft_places = (texts, places + torch.arange(soft.shape[1], device=suspect.device))
-    embedded = embedded.index_put(soft_places, soft.to(embedded.dtype))
-    read = {key: value for key, value in batch.items() if key != "input_ids"} | {"inputs_embeds": embedded}
     # No gradient of theirs is asked for, or made
     fixed = {name: weight.detach() for name, weight in suspect.model.named_parameters()}
-    with evaluation_mode(suspect.model), first_token_only(suspect.model), quicker_attention(suspect), autocast(suspect):
-        logits = functional_call(suspect.model, fixed, kwargs=read).logits.float()
+    with (
+        evaluation_mode(suspect.model),
+        first_token_only(suspect.model),
+        quicker_attention(suspect),
+        autocast(suspect),
+        _embedded(suspect.model, soft_places, soft),
+    ):
+        logits = functional_call(suspect.model, fixed, kwargs=batch).logits.float()
     return cross_entropy(logits, torch.full((len(encoded),), label, device=suspect.device), reduction="none")
 
 
+@contextlib.contextmanager
+def _embedded(model: PreTrainedModel, places: tuple[Tensor, Tensor], soft: Tensor) -> Iterator[None]:
+    """Within it, and in this thread, the tokens at these places of a batch have the embeddings `soft`. The model is
+    given their numbers all the same, by which some tell padding from text."""
+    thread = threading.get_ident()
+
+    def put(module: object, given: object, found: Tensor) -> Tensor | None:
+        if threading.get_ident() != thread:
+            return None
+        return found.index_put(places, soft.to(found.dtype))
+
+    handle = model.get_input_embeddings().register_forward_hook(put)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def with_tokens(encoded: Encoded, number: int) -> Encoded:
-    """A copy with so many tokens more in its middle; any token holds a place."""
+    """A copy with so many tokens more in its middle: any that is no padding holds a place."""
+    held = encoded["input_ids"][middle(encoded)]
     for _ in range(number):
-        encoded = with_token(encoded, 0)
+        encoded = with_token(encoded, held)
     return encoded

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What a checkpoint may hold beside the classifier: tables that are computed anew, and the heads and poolers of other
 # tasks. Never read.
 LEFT_OVER = re.compile(
-    r"(.+\.)?(position_ids|token_type_ids)"
+    r"(.+\.)?(position_ids|token_type_ids|attn\.(masked_)?bias)"
     r"|(cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|lm_predictions|mask_predictions|sop_classifier|qa_outputs)\..+"
     r"|vocab_(transform|layer_norm|projector)\..+"
     r"|([a-z_]+\.)?(pooler|embeddings\.position_embeddings)\..+"

@@ -56,7 +56,7 @@ ACTIVATIONS = (
     ),
 )
 NO_MAPS = "others are not vetted, and many have no token-to-token attention maps, which the distillation needs"
-KNOWN = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet"
+KNOWN = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet, or GPT-2"
 
 # Those that transformers builds out of tokenizers' own parts: other classes run code, programs or tables of their own
 # on a text.
@@ -204,6 +204,7 @@ def _likely(values: Mapping[str, Any]) -> str:
         "Roberta": "roberta",
     }
     classes |= {"Deberta": "deberta", "Electra": "electra", "Albert": "albert", "MPNet": "mpnet", "Bert": "bert"}
+    classes |= {"GPT2": "gpt2"}
     if kind := next((kind for prefix, kind in classes.items() if named.startswith(prefix)), ""):
         return kind
     telling = {
@@ -213,6 +214,7 @@ def _likely(values: Mapping[str, Any]) -> str:
         "position_buckets": "deberta-v2",
     }
     telling |= {"pos_att_type": "deberta", "generator_hidden_size": "electra", "embedding_size": "electra"}
+    telling |= {"n_embd": "gpt2"}
     return next(
         (kind for key, kind in telling.items() if key in values),
         "roberta" if values.get("max_position_embeddings") == 514 else "bert",
@@ -311,6 +313,7 @@ def _architectures(limits: VettingConfig) -> dict[str, dict[str, Check]]:
         },
         "deberta": encoder | _deberta(limits),
         "deberta-v2": encoder | _deberta(limits),
+        "gpt2": _gpt2(limits),
     }
 
 
@@ -327,6 +330,25 @@ def _distilbert(limits: VettingConfig) -> dict[str, Check]:
         "sinusoidal_pos_embds": flag,
         "qa_dropout": SHARE,
         "seq_classif_dropout": SHARE,
+    }
+
+
+def _gpt2(limits: VettingConfig) -> dict[str, Check]:
+    """GPT-2 has names of its own too, and a summary that no classifier of texts reads."""
+    return {
+        "n_embd": whole(1, limits.hidden),
+        "n_layer": whole(1, limits.layers),
+        "n_head": whole(1, limits.heads),
+        "n_inner": whole(1, 4 * limits.hidden, none=True),
+        "n_positions": whole(1, limits.positions),
+        "activation_function": ACTIVATION,
+        "resid_pdrop": SHARE,
+        "embd_pdrop": SHARE,
+        "attn_pdrop": SHARE,
+        "layer_norm_epsilon": real(1e-20, 1.0),
+        "scale_attn_weights": flag,
+        "scale_attn_by_inverse_layer_idx": flag,
+        "reorder_and_upcast_attn": flag,
     }
 
 
@@ -446,7 +468,8 @@ FEWEST_POSITIONS = 8
 
 def _check_shape(kind: str, kept: dict[str, Any]) -> None:
     """Relations between keys on which an index or a division would fail later."""
-    width, heads = kept.get("hidden_size", kept.get("dim")), kept.get("num_attention_heads", kept.get("n_heads"))
+    width = kept.get("hidden_size", kept.get("dim", kept.get("n_embd")))
+    heads = kept.get("num_attention_heads", kept.get("n_heads", kept.get("n_head")))
     if width and heads and width % heads:
         raise UnsafeModel(
             f"Refused: {NAME} divides a width of {width} among {heads} heads, which is no whole number.",
@@ -462,7 +485,8 @@ def _check_shape(kind: str, kept: dict[str, Any]) -> None:
         raise UnsafeModel(
             f"Refused: {NAME} sets no pad_token_id, from which {kind!r} counts positions.", "config.value", NAME
         )
-    positions = kept.get("max_position_embeddings", FEWEST_POSITIONS + 2)
+    given = [kept[name] for name in ("max_position_embeddings", "n_positions") if name in kept]
+    positions = min(given, default=FEWEST_POSITIONS + 2)
     positions -= padding + 1 if kind in COUNT_FROM_PADDING and "pad_token_id" in kept else 0
     if positions < FEWEST_POSITIONS:
         raise UnsafeModel(

@@ -128,6 +128,37 @@ def test_a_family_is_accepted_and_reads_and_answers_as_in_the_library(family: st
         assert torch.allclose(predict(loaded, TEXTS), model(**batch).logits.softmax(-1), atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", [None, "<pad>", "</s>"])
+def test_a_decoder_answers_as_in_the_library_whatever_it_is_padded_with(padding: str | None, tmp_path: Path) -> None:
+    """Also in batches, where the library has no padding token to find the ends of texts by."""
+    torch.manual_seed(0)
+    tokenizer = transformers.GPT2Tokenizer(
+        vocab=BYTES, merges=MERGES, eos_token="</s>", unk_token="<unk>", bos_token="<s>", padding_side="left"
+    )
+    config = transformers.GPT2Config(
+        vocab_size=len(BYTES) + 5,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=400,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=padding and BYTES[padding],
+    )
+    transformers.GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_classifier(tmp_path)
+    assert loaded.model.config.pad_token_id == BYTES[padding or "</s>"]
+    assert any("names no padding token" in note for note in loaded.notes) == (padding is None)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    texts = [text for text in TEXTS if text and not text.endswith("</s>")]
+    with torch.no_grad():
+        expected = [model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0] for text in texts]
+    assert torch.allclose(predict(loaded, texts), torch.stack(expected), atol=1e-5)
+    assert predict(loaded, ["", "the"]).isfinite().all()
+
+
 @pytest.mark.parametrize("family", ["Bert", "Roberta"])
 def test_a_vocabulary_without_tokenizer_json_is_read(family: str, tmp_path: Path) -> None:
     write(family, tmp_path)

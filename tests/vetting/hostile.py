@@ -286,7 +286,7 @@ def configs(valid: Files) -> Iterator[Hostile]:
         "attn_implementation by part", "config.kernel", attn_implementation={"": "sdpa", "text_config": EXAMPLE}
     )
     yield changed("attn_implementation in a list", "config.kernel", parts=[{"attn_implementation": [EXAMPLE]}])
-    for kind in ("no-such-model", "gpt2", "", None, 3, ["bert"]):
+    for kind in ("no-such-model", "gptj", "", None, 3, ["bert"]):
         yield changed(f"model_type {kind!r}", "config.architecture", model_type=kind)
     for what, small in {
         "layers": dict(layers=1),

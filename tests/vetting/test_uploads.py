@@ -424,7 +424,7 @@ SPOILT: dict[str, Callable[[Files], Files]] = {
         m | {"config.json": json.dumps(json.loads(m["config.json"]) | {"intermediate_size": 128}).encode()}
     ),
     "an architecture that is not read": lambda m: (
-        m | {"config.json": json.dumps(json.loads(m["config.json"]) | {"model_type": "gpt2"}).encode()}
+        m | {"config.json": json.dumps(json.loads(m["config.json"]) | {"model_type": "gptj"}).encode()}
     ),
     "a token beyond the embeddings": lambda m: m | {"added_tokens.json": b'{"example": 1000}'},
     "another tensor": lambda m: m | {"model.safetensors": weights(8)},
