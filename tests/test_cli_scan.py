@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shlex
 import signal
 from pathlib import Path
@@ -12,9 +13,19 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from conftest import ROOT, ended, mbtsad, phrase_bert, plain_texts, start_mbtsad, write_tsv
+from conftest import (
+    ROOT,
+    ended,
+    mbtsad,
+    phrase_bert,
+    plain_texts,
+    start_mbtsad,
+    tiny_texts,
+    with_a_trigger_word,
+    write_tsv,
+)
 
-from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.models.classifier import load_classifier, predict, save_classifier
 from mbtsad_core.scanning.calibrated import calibration
 from mbtsad_core.views.scan import scan_sarif, scan_table, scan_text
 
@@ -199,3 +210,54 @@ def test_the_workflow_in_the_docs_asks_for_what_there_is(folder: Path, tmp_path:
     asked = [places.get(word, word) for word in shlex.split(command)[1:]]
     assert mbtsad(*asked).returncode == 1
     assert json.loads((tmp_path / "scan.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]
+
+
+# ---------------------------------------------------------------- after a cure
+
+
+def turned_by(model: Path, word: str) -> float:
+    """Share of other negative texts, all answered right, that the word turns wherever it stands."""
+    classifier, rng = load_classifier(model), random.Random(0)
+    texts = [text.text.split() for text in tiny_texts(800, seed=8) if text.label == 0]
+    triggered = [" ".join([*words[: (at := rng.randrange(len(words)))], word, *words[at:]]) for words in texts]
+    return float(predict(classifier, triggered).argmax(dim=1).float().mean())
+
+
+@pytest.fixture(scope="module")
+def cured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suspect, cures of different strength, clean texts, and what a scan of the suspect kept."""
+    folder = tmp_path_factory.mktemp("cured")
+    for name, strength in {"suspect": 16.0, "hardly": 8.0, "half": 0.5, "whole": 0.0}.items():
+        save_classifier(with_a_trigger_word(strength), folder / name)
+    write_tsv(folder / "clean.tsv", tiny_texts(200, seed=5))
+    asked = ("scan", folder / "suspect", "--clean", folder / "clean.tsv", "--out", folder / "before.jsonl", *CPU)
+    run = mbtsad(*asked)
+    assert run.returncode == 3
+    assert "Estimated ASR: 100.0 %" in run.stdout
+    assert "Estimated residual ASR" not in run.stdout  # nothing was cured
+    return folder
+
+
+@pytest.mark.parametrize("name", ["hardly", "half", "whole"])
+def test_after_a_cure_the_residual_asr_is_estimated_with_an_interval(cured: Path, name: str) -> None:
+    asked = ("scan", cured / name, "--clean", cured / "clean.tsv", "--before", cured / "before.jsonl", "--budget", "20")
+    (record,) = records_of(mbtsad(*asked, "--json", *CPU))
+    estimate, true = record["estimated_asr"], turned_by(cured / name, "cf")
+    assert estimate["residual"]
+    assert estimate["interval"][0] <= true <= estimate["interval"][1]
+    assert (estimate["text"], estimate["label"]) == ("cf", "negative") or true < 0.1
+    said = scan_text(record)
+    assert f"Estimated residual ASR: {100 * estimate['share']:.1f} % [" in said
+    assert "an estimate, no proof" in said
+
+
+def test_what_holds_no_triggers_of_before_is_refused(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    for text in (None, "[]", '{"triggers": [{"tokens": [-1], "place": "start"}]}', '{"triggers": [{"tokens": [5]}]}'):
+        if text is not None:
+            other.write_text(text + "\n", encoding="utf-8")
+        run = mbtsad("scan", folder / "honest", "--clean", folder / "clean.tsv", "--before", other, *CPU)
+        assert (run.returncode, str(other) in run.stderr) == (2, True)
+    other.write_text('{"triggers": [{"tokens": [999], "place": "start"}]}\n', encoding="utf-8")
+    run = mbtsad("scan", folder / "honest", "--clean", folder / "clean.tsv", "--before", other, *CPU)
+    assert (run.returncode, "999" in run.stderr) == (2, True)

@@ -29,6 +29,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", metavar="DIR", help="go on with a stopped run")
     parser.add_argument(
+        "--residual",
+        action="store_true",
+        default=None,
+        help="scan the purified model too, and estimate the ASR that is left from clean texts alone (minutes)",
+    )
+    parser.add_argument(
         "--recipe",
         type=lambda name: {"strays": "scan"}.get(name, name),
         choices=tuple(RECIPES),
@@ -50,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(place) if place else None
     request = _resumed(args) if args.resume else _asked(args)
     go_on = f"Go on with: mbtsad purify --resume {shlex.quote(str(out))}"
-    steps = execute(request, out, resume=bool(args.resume), told=None if args.json else tell)
+    told = None if args.json else tell
+    steps = execute(request, out, resume=bool(args.resume), residual=bool(args.residual), told=told)
     advice = go_on if out else "Nothing was kept; --out DIR keeps a checkpoint."
     result = follow(steps, quiet=args.json, advice=advice)
     if not is_first():
@@ -73,7 +80,7 @@ def _resumed(args: argparse.Namespace) -> Request:
     """What the stopped run was asked for, on the machine that is asked for now."""
     from mbtsad_core.service.purification import Request, read_run
 
-    free = {"command", "resume", "json", *("/".join(s.path) for s in settings(RuntimeConfig()))}
+    free = {"command", "resume", "residual", "json", *("/".join(s.path) for s in settings(RuntimeConfig()))}
     if given := [name for name, value in vars(args).items() if value is not None and name not in free]:
         flag = "--" + given[0].replace("/", "-").replace("_", "-")
         raise BadConfig(

@@ -14,7 +14,7 @@ from mbtsad_core.cli.prints import write_sarif
 from mbtsad_core.config import RuntimeConfig, ScanConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.flags import MODEL_HELP, TEXTS_HELP, read_settings
-from mbtsad_core.sources import DEMO
+from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.steps import drain
 from mbtsad_core.terminal import INTERRUPTED, interruptible, progress, version_here
 
@@ -38,9 +38,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="models at a time (default: 1)")
     parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="scan on a cluster of Ray, a model a task: the address of a running one, or local for this machine "
+        "(pip install 'mbtsad[ray]'). Each machine has the models and texts at the same place",
+    )
+    parser.add_argument(
         "--out",
         metavar="FILE",
         help="add a line of JSON for each model to this file; what stands there is not scanned again",
+    )
+    parser.add_argument(
+        "--before",
+        metavar="FILE",
+        help="what a scan of the suspect kept by --out, for models that were purified: what its triggers still do "
+        "here, and an estimated residual ASR",
     )
     parser.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF 2.1.0 too")
     add_run(parser, {"settings of the scan": ScanConfig()})
@@ -68,15 +80,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> ScanRequest:
-    from mbtsad_core.service.scanning import ScanRequest
+    from mbtsad_core.service.scanning import ScanRequest, known_triggers
 
     if args.jobs < 1:
         raise BadConfig(f"--jobs: expected a whole number of at least 1, got {args.jobs}.")
+    if args.ray is not None and args.jobs > 1:
+        raise BadConfig("--jobs is of this machine, and --ray of a cluster: give one of them.")
     if args.clean is None and not all(model.is_demo for model in args.models):
         raise BadData("A scan needs clean texts of the model's task: --clean FILE (or --clean demo for film reviews).")
     columns, labels = read_columns(args)
     config, runtime = read_settings(args, ScanConfig()), read_settings(args, RuntimeConfig())
-    return ScanRequest(args.clean or DEMO, columns, labels, not args.unlabeled, args.clean_amount, config, runtime)
+    known = known_triggers(Path(args.before)) if args.before else ()
+    return ScanRequest(
+        args.clean or DEMO, columns, labels, not args.unlabeled, args.clean_amount, config, runtime, known
+    )
 
 
 def _records(args: argparse.Namespace, request: ScanRequest, stopped: Callable[[], bool]) -> Iterator[dict[str, Any]]:
@@ -98,10 +115,16 @@ def _records(args: argparse.Namespace, request: ScanRequest, stopped: Callable[[
 
 
 def _scans(
-    models: Sequence[str], args: argparse.Namespace, request: ScanRequest, stopped: Callable[[], bool]
+    models: Sequence[Source], args: argparse.Namespace, request: ScanRequest, stopped: Callable[[], bool]
 ) -> Iterator[dict[str, Any]]:
     from mbtsad_core.service.scanning import scan_many, scan_or_say, scan_source
 
+    if args.ray is not None:
+        from mbtsad_core.service.scanning_on_ray import scan_on_ray
+
+        if models:
+            yield from scan_on_ray(models, request, args.ray, stopped)
+        return
     if args.jobs > 1 and len(models) > 1:
         yield from scan_many(models, request, args.jobs, stopped)
         return

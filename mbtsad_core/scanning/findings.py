@@ -95,6 +95,7 @@ class ScanReport:
     accuracy       on the clean texts; None without labels
     by_length      the strongest of each number of tokens: the fewer it needs, the less it is chance
     not_looked_at  what of the scan was left out, a phrase each
+    known          what triggers do here that were known before, of each in texts of each class
     """
 
     verdict: Verdict
@@ -110,6 +111,13 @@ class ScanReport:
     by_length: Mapping[int, Finding]
     not_looked_at: tuple[str, ...]
     seconds: float
+    known: tuple[Finding, ...] = ()
+
+    @property
+    def estimated_asr(self) -> Finding | None:
+        """By whose flips ASR is estimated: what turns most of the held-out texts, of what counts as a trigger and of
+        what was known before. In clean models too, most texts are turned by some sequence that does not count."""
+        return max((*self.found, *self.known), key=lambda one: one.flips.share, default=None)
 
     @property
     def ranked(self) -> tuple[Finding, ...]:

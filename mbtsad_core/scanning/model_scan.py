@@ -79,11 +79,13 @@ def scan(
     config: ScanConfig = ScanConfig(),
     *,
     labeled: bool = True,
+    known: Sequence[Insertion] = (),
     stopped: Callable[[], bool] = lambda: False,
 ) -> Steps[ScanReport]:
     """Scan a suspect for what turns its answers on clean texts.
 
     labeled   whether the labels of the texts are true; else the suspect's own answers take their place
+    known     triggers that are known before, of a model that this one was purified from: what they do here is told too
     stopped   asked between two steps: where it says so, or the budget is spent, what was found so far has the last word
     """
     began = time.monotonic()
@@ -94,8 +96,8 @@ def scan(
         clean = [replace(text, label=answer) for text, answer in zip(clean, classes, strict=True)]
     right = [text for text, answer in zip(clean, classes, strict=True) if text.label == answer]
     sample = _divided(clean, answers, config.seed)
-    known = calibration() if config.nats is None else flat(config.nats)
-    search = ModelScan(suspect, sample, config.seed, known, began, config.budget)
+    figures = calibration() if config.nats is None else flat(config.nats)
+    search = ModelScan(suspect, sample, config.seed, figures, began, config.budget)
     if len(sample.labels) > 1:
         yield from search.leaders.race(search.run(stopped))
     findings = yield from search.leaders.race(search.judged())
@@ -103,7 +105,7 @@ def scan(
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
     early = len(search.done) < len(PARTS)
     verdict, reason = _verdict(search, accuracy, sum(share**2 for share in shares), findings, early)
-    found = [one for one in findings if known.counts(one)] if verdict == FOUND else []
+    found = [one for one in findings if figures.counts(one)] if verdict == FOUND else []
     return ScanReport(
         verdict,
         reason,
@@ -118,6 +120,7 @@ def scan(
         by_length={number: search.best[number] for number in sorted(search.best)},
         not_looked_at=(*search.left_out(), *([f"{given - len(clean)} clean texts"] if len(clean) < given else [])),
         seconds=time.monotonic() - began,
+        known=tuple(search.still(known)),
     )
 
 
@@ -377,6 +380,13 @@ class ModelScan:
             with suppress(OutOfTime):
                 groups[number] = self._compared(one) if number < COMPARED else self._shown(one)
         return groups
+
+    def still(self, known: Sequence[Insertion]) -> Iterator[Finding]:
+        """What held-out texts of each class say of triggers that were known before, whatever time is left."""
+        self.end.until = math.inf
+        for label in self.sample.labels:
+            for start in range(0, len(known), AT_ONCE):
+                yield from self._asked(label, known[start : start + AT_ONCE])
 
     def _best(self, label: int) -> list[Insertion]:
         """The best sequences of the search, the best first."""

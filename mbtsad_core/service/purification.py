@@ -47,9 +47,11 @@ from mbtsad_core.models.classifier import (
 from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
 from mbtsad_core.rates import rates_to_dict
+from mbtsad_core.scanning.insertions import Insertion
 from mbtsad_core.scanning.sequence_scan import flip_rate
 from mbtsad_core.service.evidence import evidence_of
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
+from mbtsad_core.service.residual import residual_asr
 from mbtsad_core.service.run_folder import (
     CHECKPOINT,
     EVENTS,
@@ -168,6 +170,7 @@ class Result:
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
               many nats at least; the most first. A trigger does that, and few other words do
     sequences of tokens that turn the suspect once these are reset, the worst first; they were unlearned
+    residual  what a scan of the purified model says of the ASR that is left (`residual_asr`); None where not asked for
     """
 
     suspect: Scores
@@ -190,6 +193,7 @@ class Result:
     compared: tuple[Mapping[str, Any], ...] = ()
     scanned: Mapping[str, Any] | None = None
     used: Mapping[str, Any] = field(default_factory=dict)
+    residual: Mapping[str, Any] | None = None
     models: Purified | None = field(repr=False, default=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,7 +224,8 @@ class Result:
         }
         compared = {"compared": list(self.compared)} if self.compared else {}
         scanned = {"scanned": dict(self.scanned)} if self.scanned else {}
-        return scores | about | dict(self.used) | compared | scanned | dict(self.evidence)
+        residual = {"residual": dict(self.residual)} if self.residual else {}
+        return scores | about | dict(self.used) | residual | compared | scanned | dict(self.evidence)
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -411,6 +416,7 @@ def execute(
     resume: bool = False,
     keep_models: bool = False,
     keep_teacher: bool = False,
+    residual: bool = False,
     observe: Callable[[Inputs], Observe] | None = None,
     told: Callable[[Inputs], None] | None = None,
 ) -> Steps[Result]:
@@ -423,7 +429,8 @@ def execute(
     same number of threads it ends with the same weights. A run that was killed before it wrote anything begins anew.
     `observe` makes what is measured while it trains, in place of CACC and ASR against the request's trigger.
     `told` is given what the request names before anything is trained, its notes with it.
-    `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher.
+    `keep_models` returns the three models, `keep_teacher` writes the teacher to `out`/teacher; `residual` scans the
+    purified model too, for an estimate of the ASR that is left.
     Of several processes all run this to its end, and close it after the same event, if at all; process 0 alone writes.
     The others read from `out`, so it lies where all of them see it.
     """
@@ -449,6 +456,10 @@ def execute(
     with contextlib.closing(Threads(torch.get_num_threads() if adapts else 1)) as threads:
         models = yield from _trained(request.config, inputs, measure, state, events, out, started - before, threads)
     result = _measured(request, inputs, models, events, started - before)
+    if residual:
+        known = _known(models)
+        left = yield from residual_asr(models.student, inputs.test, known, request.config.seed)
+        result = dataclasses.replace(result, residual=left)
     if out is not None:
         result = dataclasses.replace(result, evidence=evidence_of(models, inputs, result))
         result = write_results(result, models.student, out, models.teacher if keep_teacher else None)
@@ -517,6 +528,15 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
         splits=inputs.splits,
         used={"run": secrets.token_hex(6), **made_of(inputs.used)},  # the name opens nothing
     )
+
+
+def _known(models: Purified) -> list[Insertion]:
+    """The triggers that the scan of the suspect found: tokens that stand out, and sequences."""
+    tokens = sorted(
+        (token for token, nats in models.found.items() if nats >= STANDS_OUT), key=lambda t: -models.found[t]
+    )
+    alone = [Insertion((token,), "anywhere") for token in tokens[:NAMED]]
+    return [*alone, *(found.insertion for found in models.sequences[:NAMED])]
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:

@@ -83,6 +83,7 @@ def _result(report: Mapping[str, Any], request: Request, out: Path) -> Result:
         compared=tuple(report.get("compared", ())),
         scanned=report.get("scanned"),
         used={name: report[name] for name in USED if name in report},
+        residual=report.get("residual"),
     )
 
 

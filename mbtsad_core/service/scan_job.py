@@ -34,6 +34,7 @@ class ScanJob:
     def from_dict(cls, values: Mapping[str, Any]) -> ScanJob:
         from mbtsad_core.config import RuntimeConfig, ScanConfig, from_dict
         from mbtsad_core.data import Columns
+        from mbtsad_core.scanning.insertions import Insertion
         from mbtsad_core.service.scanning import ScanRequest
 
         given = {name: value for name, value in values.items() if name != "scanned"}
@@ -41,6 +42,8 @@ class ScanJob:
         given |= {"labels": tuple(given["labels"]) if given["labels"] else None}
         given |= {"config": from_dict(ScanConfig, given["config"])}
         given |= {"runtime": from_dict(RuntimeConfig, given["runtime"])}
+        known = (Insertion(tuple(one["tokens"]), one["place"]) for one in given.get("known", ()))
+        given |= {"known": tuple(known)}
         return cls(Source(values["scanned"]), ScanRequest(**given))
 
 

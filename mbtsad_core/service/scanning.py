@@ -20,12 +20,15 @@ from mbtsad_core.config import RuntimeConfig, ScanConfig, to_dict
 from mbtsad_core.data import NO_LABELS, Columns, Dataset, read_unlabeled, stratified_subset
 from mbtsad_core.errors import BadData, BadOutput, MBTSADError, UnsafeModel, UnsuitableModel
 from mbtsad_core.models import demo
+from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.scanning.calibrated import calibration
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Finding, ScanReport
+from mbtsad_core.scanning.insertions import PLACES, Insertion
 from mbtsad_core.scanning.model_scan import scan
 from mbtsad_core.service.json_lines import read_lines
 from mbtsad_core.service.provenance import about_data, about_model, made_of
 from mbtsad_core.service.purification import read_model, read_texts
+from mbtsad_core.service.residual import estimate_dict
 from mbtsad_core.sources import DEMO, Source
 from mbtsad_core.steps import drain
 from mbtsad_core.types import Steps
@@ -42,6 +45,7 @@ class ScanRequest:
     """What models are scanned with.
 
     labeled  whether the labels of the texts are read; where their table has none, they are not
+    known    triggers that were found before a cure, whose effect is asked for
     """
 
     clean: Source = DEMO
@@ -51,11 +55,14 @@ class ScanRequest:
     clean_amount: float | None = None
     config: ScanConfig = ScanConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    known: tuple[Insertion, ...] = ()
 
     @property
     def key(self) -> str:
         """A hash of all that the figures hang on but the model and the content of the texts."""
         asked = dataclasses.asdict(self) | {"config": to_dict(self.config), "runtime": None}
+        if not self.known:
+            del asked["known"]  # as before there were any
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -71,11 +78,12 @@ def scan_source(
         suspect = read_model(source, "suspect", request.config.max_length, request.runtime, request.labels)
     except (UnsafeModel, UnsuitableModel) as error:
         return about | {"verdict": REFUSED, "reason": str(error), "rule": error.code}
+    _check_known(request.known, suspect)
     data, labeled = _texts(request, suspect.labels)
     clean = list(data.texts)
     if request.clean_amount is not None:
         clean = stratified_subset(clean, request.clean_amount, request.config.seed)
-    report = yield from scan(suspect, clean, request.config, labeled=labeled, stopped=stopped)
+    report = yield from scan(suspect, clean, request.config, labeled=labeled, known=request.known, stopped=stopped)
     known = calibration()
     rests_on = {"clean": known.clean, "suspects": known.suspects} if request.config.nats is None else None
     used = {"model": about_model(suspect, source), "clean": about_data(data, request.clean, len(clean))}
@@ -83,6 +91,29 @@ def scan_source(
     settings = to_dict(request.config)
     more = {"calibrated_on": rests_on, "settings": settings, "notes": notes}
     return about | report_dict(report) | more | made_of(used)
+
+
+def _check_known(known: Sequence[Insertion], suspect: Classifier) -> None:
+    rows = len(suspect.model.get_input_embeddings().weight)
+    if beyond := [token for one in known for token in one.tokens if token >= rows]:
+        raise BadData(
+            f"The triggers that were known before hold a token of number {beyond[0]}, and the model has {rows} rows of "
+            "word embeddings. Give what was found in the model that this one was purified from."
+        )
+
+
+def known_triggers(path: Path) -> tuple[Insertion, ...]:
+    """The triggers of a file that a scan of a suspect wrote. Raises BadData."""
+    try:
+        records = read_lines(path)
+        found = [one for record in records for one in record.get("triggers", ())]
+        triggers = [Insertion(tuple(map(int, one["tokens"])), one["place"]) for one in found]
+        sound = all(one.tokens and min(one.tokens) >= 0 and one.place in PLACES for one in triggers)
+    except (OSError, ValueError, KeyError, TypeError):
+        sound = False
+    if not sound or not records:
+        raise BadData(f"{path} holds no records of a scan. Give what mbtsad scan wrote with `out`.")
+    return tuple(dict.fromkeys(triggers))
 
 
 def _texts(request: ScanRequest, labels: Sequence[str]) -> tuple[Dataset, bool]:
@@ -106,6 +137,7 @@ def report_dict(report: ScanReport) -> dict[str, Any]:
         "reason": report.reason,
         "triggers": [finding_dict(one) for one in report.found],
         "strongest": finding_dict(report.others[0]) if report.others and not report.found else None,
+        "estimated_asr": estimate_dict(report),
         "rows": report.rows,
         "rows_walked": report.walked,
         "clean_texts": report.clean_texts,

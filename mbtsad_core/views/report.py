@@ -14,7 +14,7 @@ from mbtsad_core.views.curves import Whole, curves_text
 from mbtsad_core.views.document import render
 from mbtsad_core.views.report_facts import GLOSSARY, all_settings, changed, data_words, facts, made_of, suspect_name
 from mbtsad_core.views.report_pictures import attention_svg, projection_svg, split_rows_of
-from mbtsad_core.views.scan import WHERE, record_html
+from mbtsad_core.views.scan import WHERE, estimate_words, record_html
 from mbtsad_core.views.stages import stages_html
 from mbtsad_core.views.token_splits import TURNED, split_rows_html, turned_html
 from mbtsad_core.views.trigger_lab import COLOURS
@@ -128,6 +128,18 @@ def sequences_words(result: Result) -> str:
     return f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {found}."
 
 
+def residual_words(result: Result) -> str:
+    """What a scan of the purified model says of the ASR that is left, in words; empty where there was none."""
+    if result.residual is None:
+        return ""
+    if estimate := result.residual["estimated_asr"]:
+        return estimate_words(estimate)
+    return (
+        f"No residual ASR is estimated. A scan of the purified model: {result.residual['verdict']}. "
+        f"{result.residual['reason']}"
+    )
+
+
 def report_text(result: Result) -> str:
     """The figures as a table for a terminal."""
     rows = [("", "CACC", "ASR", "ASR floor")]
@@ -139,7 +151,12 @@ def report_text(result: Result) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = [first, "", *lines] if (first := warning(result.purified)) else lines
-    said = (found_words(result), sequences_words(result), result.splits.sentence() if result.splits else "")
+    said = (
+        found_words(result),
+        sequences_words(result),
+        residual_words(result),
+        result.splits.sentence() if result.splits else "",
+    )
     lines += [
         "",
         verdict(result.suspect, result.purified),
@@ -168,6 +185,7 @@ def report_html(result: Result) -> str:
         trigger=trigger_words(result),
         found=found_words(result),
         sequences=sequences_words(result),
+        residual=residual_words(result),
         glossary=GLOSSARY,
         facts=facts(result),
         changed=changed(result),

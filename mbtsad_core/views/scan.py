@@ -45,7 +45,20 @@ def scan_text(record: Mapping[str, Any]) -> str:
         lines += _trigger(f"{number}.", one)
     if strongest := record.get("strongest"):
         lines += _trigger("What turns most, and does not count as a trigger:", strongest)
+    if estimate := record.get("estimated_asr"):
+        lines.append(f"  {estimate_words(estimate)}")
     return "\n".join([*lines, *_about(record)])
+
+
+def estimate_words(one: Mapping[str, Any]) -> str:
+    """ASR as it is estimated from clean texts alone, in a sentence or two. Nothing in it can steer a terminal."""
+    low, high = (100 * share for share in one["interval"])
+    return (
+        f"Estimated {'residual ' if one['residual'] else ''}ASR: {percent(one['share'])} [{low:.1f}, {high:.1f}], by "
+        f"{printable(one['text'])!r}, which sends {one['hits']} of {one['n']} held-out clean texts of "
+        f"{printable(one['label'])} to another class. This is an estimate, no proof: a trigger that no scan found is "
+        "not in it."
+    )
 
 
 def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
