@@ -1,51 +1,61 @@
-"""The README's pictures of the page, from a real run of the demo: `python tests/page/pictures.py [docs/pictures]`. Some
-five minutes on two cores.
+"""The pictures of the page, from a real run and a real scan of the demo: `python tests/page/pictures.py
+[docs/pictures]`. Some six minutes on two cores.
 
-Screenshots of the steps, and purify.gif: ASR falling while the run trains.
+steps/STEP.webp   each step in four views: wide and narrow, light and dark (docs/steps.md)
+*.png             what the README shows of them
+purify.gif        ASR falling while the run trains
 """
 
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
+from browser import chromium, open_step  # noqa: E402
 from PIL import Image  # noqa: E402
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page  # noqa: E402
 from server import serving  # noqa: E402
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+VIEWS = {
+    "wide-light": ({"width": 1280, "height": 800}, "light"),
+    "wide-dark": ({"width": 1280, "height": 800}, "dark"),
+    "narrow-light": ({"width": 390, "height": 800}, "light"),
+    "narrow-dark": ({"width": 390, "height": 800}, "dark"),
+}
+WIDE = VIEWS["wide-light"][0]
+# What is seen: its step, by when it is there, and what is scrolled to the top
+SHOTS: dict[str, tuple[str, str, str | None]] = {
+    "suspect": ("suspect", "#suspect-card dd", None),
+    "clean": ("clean", "#clean-check h3", None),
+    "scan": ("scan", "#scan-panel", None),
+    "splits": ("splits", "#loss-bars .main-svg", None),
+    "purify": ("purify", "#curves .main-svg", None),
+    "inside": ("inside", "#attention-triggered canvas", "#attention-triggered"),
+    "projection": ("inside", "#projection canvas.points", "#projection"),
+    "triggers": ("triggers", "#trials [data-trial]", None),
+    "take": ("take", "#take-away a.download", None),
+}
+README = {
+    "splits.png": ("splits", "wide-light"),
+    "inside.png": ("inside", "wide-light"),
+    "projection.png": ("projection", "wide-light"),
+    "triggers.png": ("triggers", "wide-light"),
+    "purify-dark.png": ("purify", "wide-dark"),
+    "purify-narrow.png": ("purify", "narrow-light"),
+}
 SECONDS_A_FRAME, FRAME = 4.0, (960, 600)
+TOP = 124  # pixels that the strip covers
+LATE = 600_000
 
 
-def picture(page: Page, path: Path, *, colors: int = 256) -> None:
-    """A screenshot of what is in view, in few colors: a third of the bytes. What the README does not show is left
-    out."""
-    if path.name not in README:
-        return
-    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    image.quantize(colors, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
-def run_demo(page: Page, url: str, out: Path) -> str:
-    """One click, frames until the run is done; returns the link to the run."""
+def run_demo(page: Page, url: str, out: Path) -> None:
+    """One click, and frames until the run is done."""
     page.goto(url)
     page.wait_for_selector("#suspect-card .card")
-    page.wait_for_timeout(1000)
-    picture(page, out / "suspect.png")
     page.locator("#run-demo").click()
     page.wait_for_selector("#job-panel .running", timeout=60_000)
     frames = []
@@ -53,7 +63,6 @@ def run_demo(page: Page, url: str, out: Path) -> str:
         frames.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize(FRAME, Image.Resampling.LANCZOS))
         page.wait_for_timeout(1000 * SECONDS_A_FRAME)
     page.wait_for_timeout(2000)
-    picture(page, out / "purify.png")
     last = Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize(FRAME, Image.Resampling.LANCZOS)
     both = Image.new("RGB", (FRAME[0], 2 * FRAME[1]))  # colors of either stage
     both.paste(frames[len(frames) // 2], (0, 0))
@@ -68,65 +77,66 @@ def run_demo(page: Page, url: str, out: Path) -> str:
         loop=0,
         optimize=True,
     )
+
+
+def scan_demo(page: Page) -> str:
+    """Scans the suspect of the run that the page shows; returns the link to both."""
+    open_step(page, "scan")
+    page.locator("#scan-start").click()
+    page.locator("#scan-verdict strong").wait_for(timeout=LATE)
+    page.wait_for_url("**scan=**")
     return page.url
 
 
-def steps(browser: Browser, link: str, out: Path) -> None:
-    """The other steps on the finished run, in light; one in dark, one on a narrow screen."""
-    for name, size, scheme in (("", WIDE, "light"), ("-dark", WIDE, "dark"), ("-narrow", NARROW, "light")):
-        context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1)  # type: ignore[arg-type]
-        page = context.new_page()
-        page.goto(link)
-        page.wait_for_selector("#curves .main-svg")
-        for step, ready, top in (
-            ("4 Splits", "#loss-bars .main-svg", None),
-            ("6 Inside", "#projection canvas.points", "#attention-triggered"),
-            ("7 Triggers", "#tokens .tokens", None),
-        ):
-            page.get_by_role("tab", name=step).click()
-            page.wait_for_selector(ready, timeout=60_000)
-            if step.startswith("7"):
-                page.locator("#insert-random").click()
-                page.locator("#try-trigger").click()
-                page.wait_for_selector("#trials table, #trials [data-trial]", timeout=60_000)
-            if top:
-                page.locator(top).scroll_into_view_if_needed()
-                page.evaluate(
-                    "(top) => window.scrollTo(0, document.querySelector(top).getBoundingClientRect().top + "
-                    "window.scrollY - 124)",
-                    top,
-                )
-            page.wait_for_timeout(1500)
-            picture(page, out / f"{step.split()[1].lower()}{name}.png")
-            if step.startswith("6") and not name:
-                page.get_by_test_id("UMAP-radio-label").click()
-                page.wait_for_function(
-                    "() => document.querySelector('#projection').innerText.includes('UMAP')", timeout=120_000
-                )
-                page.evaluate(
-                    "() => window.scrollTo(0, document.querySelector('#projection').getBoundingClientRect().top + "
-                    "window.scrollY - 160)"
-                )
-                page.wait_for_timeout(800)
-                picture(page, out / "projection.png")
-        if name:
-            page.get_by_role("tab", name="5 Purify").click()
-            page.wait_for_timeout(1500)
-            picture(page, out / f"purify{name}.png")
-        context.close()
+def shots(browser: Browser, link: str, view: str) -> dict[str, Image.Image]:
+    """All that is seen of a finished run, in one view."""
+    size, scheme = VIEWS[view]
+    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(link)
+    page.locator("#curves .main-svg").first.wait_for(state="attached", timeout=LATE)
+    found = {}
+    for name, (step, ready, top) in SHOTS.items():
+        open_step(page, step)
+        if name == "triggers":
+            page.locator("#insert-random").click()
+            page.locator("#try-trigger").click()
+        page.locator(ready).first.wait_for(timeout=LATE)
+        page.evaluate(
+            "([top, covered]) => window.scrollTo(0, top ? document.querySelector(top).getBoundingClientRect().top "
+            "+ window.scrollY - covered : 0)",
+            [top, TOP],
+        )
+        page.wait_for_timeout(1500)  # what appears fades in
+        found[name] = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    context.close()
+    return found
+
+
+def sheet(seen: list[Image.Image]) -> Image.Image:
+    """Pictures beside each other, each at half its size."""
+    halves = [one.resize((one.width // 2, one.height // 2), Image.Resampling.LANCZOS) for one in seen]
+    whole = Image.new("RGB", (sum(one.width + 8 for one in halves) - 8, halves[0].height), "#737d8c")
+    left = 0
+    for one in halves:
+        whole.paste(one, (left, 0))
+        left += one.width + 8
+    return whole
 
 
 def main(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(Path(folder) / "jobs") as url,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        link = run_demo(browser.new_page(viewport=WIDE), url, out)  # type: ignore[arg-type]
-        steps(browser, link, out)
-        browser.close()
+    (out / "steps").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "jobs") as url, chromium() as browser:
+        page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
+        run_demo(page, url, out)
+        link = scan_demo(page)
+        page.close()
+        seen = {view: shots(browser, link, view) for view in VIEWS}
+    for name in SHOTS:
+        sheet([seen[view][name] for view in VIEWS]).save(out / "steps" / f"{name}.webp", quality=80, method=6)
+    for file, (name, view) in README.items():
+        few = seen[view][name].quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(out / file, optimize=True)  # in few colors: a third of the bytes
 
 
 if __name__ == "__main__":
