@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from browser import chromium, open_step  # noqa: E402
+from browser import chromium, open_step, state  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import Browser, Page  # noqa: E402
 from server import serving  # noqa: E402
@@ -94,7 +94,7 @@ def shots(browser: Browser, link: str, view: str) -> dict[str, Image.Image]:
     context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     page.goto(link)
-    page.locator("#curves .main-svg").first.wait_for(state="attached", timeout=LATE)
+    state(page, "done", LATE)
     found = {}
     for name, (step, ready, top) in SHOTS.items():
         open_step(page, step)
