@@ -1,7 +1,7 @@
 """The pictures of the page, from a real run and a real scan of the demo: `python tests/page/pictures.py
 [docs/pictures]`. Some six minutes on two cores.
 
-steps/STEP.webp   each step in four views: wide and narrow, light and dark (docs/steps.md)
+steps/STEP.webp   each step in four views: wide and narrow, light and dark
 *.png             what the README shows of them
 purify.gif        ASR falling while the run trains
 """
