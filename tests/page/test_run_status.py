@@ -130,7 +130,9 @@ class Run:
             "title": f"{title['text']} {title.get('subtitle', {}).get('text') or ''}",
         }
         tours = {f"tour {stop}": tour_html(self.site, session, stop) for stop in (0, 4, 7)}
-        take = {"take": _box(session, job.result, 24, found.works, "")} if (job := self.store.get(self.id)).result else {}
+        take = (
+            {"take": _box(session, job.result, 24, found.works, "")} if (job := self.store.get(self.id)).result else {}
+        )
         return {
             place: re.sub(r"<[^>]+>", "", text)
             for place, text in (places | tours | take | {"alone": strip_html(session, found)}).items()
