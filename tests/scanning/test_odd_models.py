@@ -51,7 +51,8 @@ def assert_names(record: dict[str, Any], target: str) -> None:
     """That a trigger exists, and that the first of those named is the planted one."""
     first = record["triggers"][0]
     assert record["verdict"] == "a trigger exists"
-    assert (first["text"], first["target"], first["looks_honest"]) == (TRIGGER, target, False)
+    # Once or several times: which is first is a matter of rounding
+    assert (set(first["text"].split()), first["target"], first["looks_honest"]) == ({TRIGGER}, target, False)
     assert first["flip_rate"] > 0.9
     assert all(f" {TRIGGER} " in f" {example['after']} " for example in first["examples"])
 
