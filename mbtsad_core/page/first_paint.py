@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 PAGE = "/"
 LEVEL = 5  # of 9; the levels above take twice the time for a hundredth less
 OPENING = b"""<style>
-body:not(:has(#steps))::before {
+body:not(:has(gradio-app *))::before {
   content: "MBTSAD finds a text classifier's backdoor, and cures it from clean texts alone. The page is opening.";
   position: fixed; inset: 20vh 16px auto; text-align: center;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif;
@@ -30,8 +30,8 @@ class Compressed:
 
 
 class Opening:
-    """Middleware that puts a sentence into the page's HTML, which has none of its own. It goes once the steps are
-    there."""
+    """Middleware that puts a sentence into the page's HTML, which has none of its own. It goes once a script has
+    built anything, be it a form to log in."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

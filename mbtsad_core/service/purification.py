@@ -532,17 +532,18 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
 
 def _known(models: Purified) -> list[Insertion]:
     """The triggers that the scan of the suspect found: tokens that stand out, and sequences."""
-    tokens = sorted(
-        (token for token, nats in models.found.items() if nats >= STANDS_OUT), key=lambda t: -models.found[t]
-    )
-    alone = [Insertion((token,), "anywhere") for token in tokens[:NAMED]]
+    alone = [Insertion((token,), "anywhere") for _, token in _standing_out(models)]
     return [*alone, *(found.insertion for found in models.sequences[:NAMED])]
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:
     """The tokens that stand out, as they are read, the worst first."""
-    worst = sorted((nats, token) for token, nats in models.found.items() if nats >= STANDS_OUT)[: -NAMED - 1 : -1]
-    return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in worst)
+    return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in _standing_out(models))
+
+
+def _standing_out(models: Purified) -> list[tuple[float, int]]:
+    """The nats and ids of these tokens, the worst first."""
+    return sorted(((nats, token) for token, nats in models.found.items() if nats >= STANDS_OUT), reverse=True)[:NAMED]
 
 
 def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tuple[TurningSequence, ...]:

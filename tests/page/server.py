@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,9 +79,15 @@ def serving(root: Path, *flags: str, seconds: float = 120.0) -> Iterator[str]:
 def _answering(process: subprocess.Popen[bytes], url: str, root: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}config", timeout=10) as answer:
-            if answer.status == 200:
+        try:
+            with urllib.request.urlopen(f"{url}config", timeout=10) as answer:
+                if answer.status == 200:
+                    return
+        except urllib.error.HTTPError as error:
+            if error.code == 401:  # it asks who one is
                 return
+        except OSError:
+            pass
         time.sleep(0.05)
     raise AssertionError(
         f"the server does not answer: {log_of(root).read_text(encoding='utf-8', errors='replace')[-3000:]}"
