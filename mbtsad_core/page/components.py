@@ -8,6 +8,7 @@ the app serves it, nothing is loaded from elsewhere.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,9 @@ FIRST_LOOK_SCRIPT = Path(__file__).with_name("first_look.js").read_text("utf-8")
 DRAWN_HERE = """
 const here = element.querySelector(".here");
 function show() {
-  const value = props.value;
-  here.classList.toggle("empty", "empty" in (value || {}));
-  if (value && !("empty" in value)) DRAW(here, value); else here.textContent = value?.empty || "";
+  const value = JSON.parse(props.value);
+  here.classList.toggle("empty", "empty" in value);
+  if ("empty" in value) here.textContent = value.empty; else DRAW(here, value);
 }
 for (const [name, told] of Object.entries(EVENTS)) here.addEventListener(name, (event) => trigger(told, event.detail));
 watch("value", show);
@@ -86,20 +87,30 @@ def figure(name: str, *, elem_id: str, height: int = 300, wide: bool = False, em
     )
 
 
-def drawing(figure: go.Figure, text: str) -> dict[str, Any]:
+def drawing(figure: go.Figure, text: str) -> str:
     """The figure as it is sent to the page, with the sentence that says the same to who cannot see it."""
-    plain = json.loads(figure.to_json())
-    return {"data": plain["data"], "layout": plain["layout"], "text": text}
+    return _sent(f'{{"figure": {figure.to_json()}, "text": {json.dumps(text)}}}')
 
 
-def nothing(why: str) -> dict[str, Any]:
-    """An empty figure or attention view, and why it is empty."""
-    return {"empty": why}
+def view(value: Mapping[str, Any]) -> str:
+    """An attention view or a projection as it is sent to the page."""
+    return _sent(json.dumps(value))
+
+
+def nothing(why: str) -> str:
+    """An empty figure, attention view or projection, and why it is empty."""
+    return view({"empty": why})
+
+
+def _sent(value: str) -> str:
+    """JSON, as text: Gradio would follow and copy every number of an object at each look of the page. No tag is in
+    it."""
+    return value.replace("<", "\\u003c")
 
 
 def _drawn(script: str, draw: str, events: dict[str, str], *, elem_id: str, empty: str) -> gr.HTML:
-    """A view that a script of views/ draws by its function `draw`; its value is what that takes, or made by
-    `nothing`.
+    """A view that a script of views/ draws by its function `draw`; its value is made by `view`, of what that takes, or
+    by `nothing`.
 
     events  what the script dispatches, and the event of the page that it becomes
     """

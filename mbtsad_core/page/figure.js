@@ -1,4 +1,4 @@
-// Draws props.value, {data, layout, text} as plotly.py writes them, or the reason why there is nothing to draw: {empty}.
+// Draws props.value, JSON: {figure: {data, layout} as plotly.py writes it, text}, or the reason why there is nothing to draw: {empty}.
 const figure = element.querySelector("figure"), plot = element.querySelector(".plot"), caption = element.querySelector("figcaption");
 
 function loaded() { // Plotly's script once for all figures of the page, when the first is drawn
@@ -22,9 +22,8 @@ function enlarge(part, by) { // all sizes of a layout, of type and of the room f
   }
 }
 
-function themed(layout) { // in the colors of the page as it is now
+function themed(own) { // a layout in the colors of the page as it is now
   const style = getComputedStyle(figure), ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
-  const own = structuredClone(layout);
   own.paper_bgcolor = own.plot_bgcolor = "rgba(0,0,0,0)";
   own.font = {...own.font, color: ink, family: "system-ui, sans-serif"};
   own.hoverlabel = {...own.hoverlabel, bgcolor: style.getPropertyValue("--panel").trim(), bordercolor: line, font: {color: ink}};
@@ -52,25 +51,24 @@ function say(why) { // instead of a plot
   plot.hidden = true;
 }
 
-let begun = 0; // draws; props.value is another object each time it is read, so it does not tell which is the last
+let begun = 0; // draws
 async function draw() {
-  const mine = ++begun;
-  if (!props.value?.data) return say(props.value?.empty || "");
+  const mine = ++begun, {figure: drawn, text, empty} = JSON.parse(props.value); // anew each time: `themed` changes it
+  if (!drawn) return say(empty);
   try {
     await loaded();
   } catch (error) {
     return say(error.message);
   }
   if (mine !== begun) return; // a newer one waits for the script too
-  const value = props.value;
   plot.hidden = false;
   caption.className = "for-readers";
-  caption.textContent = value.text;
+  caption.textContent = text;
   const controls = {...PLOT_CONTROLS, toImageButtonOptions: {filename: element.id || "mbtsad", scale: 2}};
-  await window.Plotly.react(plot, value.data, themed(value.layout), controls);
+  await window.Plotly.react(plot, drawn.data, themed(drawn.layout), controls);
   const picture = plot.querySelector(".main-svg"); // not all of the plot: it holds buttons
   picture?.setAttribute("role", "img");
-  picture?.setAttribute("aria-label", value.text);
+  picture?.setAttribute("aria-label", text);
   if (!plot.listening) {
     plot.listening = true;
     plot.on("plotly_click", ({points}) => {
@@ -80,6 +78,6 @@ async function draw() {
   }
 }
 
-new MutationObserver(() => { if (plot.data && props.value?.data) window.Plotly.react(plot, props.value.data, themed(props.value.layout)); }).observe(document.body, {attributeFilter: ["class"]});
+new MutationObserver(() => { if (plot.data) draw(); }).observe(document.body, {attributeFilter: ["class"]});
 watch("value", draw);
 draw();

@@ -23,7 +23,7 @@ from mbtsad_core.service.faults import number_of
 logger = logging.getLogger(__name__)
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 LIGHT: dict[str, Any] = {**QUIET, "queue": False}  # answers in milliseconds, so it need not wait in line
 
 

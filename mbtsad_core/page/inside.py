@@ -21,7 +21,7 @@ from mbtsad_core.evaluation.embeddings import Vectors, cls_vectors
 from mbtsad_core.evaluation.trigger_trials import insert_at
 from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import word_positions
-from mbtsad_core.page.components import attention, html, nothing, projection
+from mbtsad_core.page.components import attention, html, nothing, projection, view
 from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, refusal, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
 from mbtsad_core.page.purify import found_trigger
@@ -149,8 +149,8 @@ def _listen(parts: Parts, step: Inside, look: gr.Button) -> Call:
     showing = (told(show, parts.site, step), [*chosen, step.at], outputs)
     for event in (look.click, step.text.submit, step.trigger.submit):
         event(*showing, **PRIVATE)
-    for view in (step.plain, step.triggered):
-        view.cell(told(pick_head, parts.site, step), chosen, outputs, **QUIET)
+    for maps in (step.plain, step.triggered):
+        maps.cell(told(pick_head, parts.site, step), chosen, outputs, **QUIET)
     opened = step.space.point(told(open_point, step), step.texts, [step.text, step.trigger], **QUIET)
     opened.then(*showing, **PRIVATE).then(None, None, None, js=SCROLL)
     return showing
@@ -179,9 +179,9 @@ def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at
     inserted = _trigger_words(trigger)
     if not inserted:
         layer, head = _within(at, without["suspect"], _moved(without))
-        view = attention_view(without, layer, head, overview=_moved(without)).to_json()
+        alone = view(attention_view(without, layer, head, overview=_moved(without)).to_json())
         why = nothing("Type a trigger above to see the same text with it.")
-        return {step.plain: view, step.triggered: why, step.at: (layer, head)}
+        return {step.plain: alone, step.triggered: why, step.at: (layer, head)}
     suspect, text = site.suspect(session), with_trigger(text, trigger)
     found = read(site, session, text)
     (encoded,) = encode(suspect, [text])
@@ -196,7 +196,7 @@ def show(site: Site, step: Inside, session: Session, text: str, trigger: str, at
         attention_view(without, layer, head, overview=_moved(without) or by_trigger),
         attention_view(found, layer, head, marked=marked, overview=overview),
     )
-    return {step.plain: views[0].to_json(), step.triggered: views[1].to_json(), step.at: (layer, head)}
+    return {step.plain: view(views[0].to_json()), step.triggered: view(views[1].to_json()), step.at: (layer, head)}
 
 
 def _moved(found: Mapping[str, AttentionMaps], where: str = "") -> tuple[str, Any] | None:
@@ -261,7 +261,7 @@ def show_space(site: Site, step: Inside, session: Session, method: str, extra: l
     said = f"{n} texts by {METHODS[method]}. Share outside the clean 95 % region. {outside}."
     alone = empty("This is the suspect alone. The purified model appears beside it when the run of step 5 is done.")
     return {
-        step.space: projection_view(space.places[method], space.points, names=list(space.scores), about=said),
+        step.space: view(projection_view(space.places[method], space.points, names=list(space.scores), about=said)),
         step.table: alone * (len(space.scores) == 1) + outlying_html(space.scores),
         step.texts: space.points.texts,
         step.method: method,

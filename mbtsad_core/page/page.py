@@ -16,7 +16,7 @@ from mbtsad_core.page.clean_data import clean_step
 from mbtsad_core.page.compare import update_compared
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.first_look import cured_html
-from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told, words
+from mbtsad_core.page.handlers import LIGHT, QUIET, told, words
 from mbtsad_core.page.inside import inside_step
 from mbtsad_core.page.parts import STEPS, Call, Parts, in_turn
 from mbtsad_core.page.planting import update_planted, waited_for
@@ -111,7 +111,7 @@ def build_page(site: Site) -> gr.Blocks:
         ticked = timer.tick(*looking, **LIGHT, trigger_mode="once")
         ticked.then(told(narrate, site), [session, tour.stop], tour.text, **LIGHT)
         _listen_to_jobs(parts, looking)
-        coming = page.load(told(come_in, parts, visitor, notice), visitor, [session, visitor, tabs, notice], **PRIVATE)
+        coming = page.load(told(come_in, parts, visitor, notice), visitor, [session, visitor, tabs, notice], **QUIET)
         coming = _work(parts, coming.success(*looking, **QUIET), looking)
         in_turn(coming.success, *parts.on_load, looking, **QUIET)
         for step, calls in parts.opened.items():

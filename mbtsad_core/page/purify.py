@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -33,14 +34,29 @@ from mbtsad_core.views.stages import found_by_scan, found_html, stages_html, way
 from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
 
+SECONDS_BETWEEN_CURVES = 3.0  # while a run trains: a drawing costs more than all else of a look
 NO_CURVES = "The curves appear with the first measurement: ASR, CACC and the losses over the steps of the run."
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a visitor's page shows of a run.
+
+    events  how many there were as the curves were drawn
+    about   what else they are of: where that changes they are drawn at once
+    at      when they were drawn, in seconds of the process's clock
+    """
+
+    events: int
+    about: tuple[Any, ...]
+    at: float
 
 
 @dataclass(frozen=True)
 class Purify:
     """The components that show a run, and what it is asked for.
 
-    drawn   what the curves show, so that they are sent anew only where that changed
+    drawn   what was sent of the run, so that it is sent anew only where that changed
     chosen  what trigger, class and settings were set from
     """
 
@@ -138,9 +154,9 @@ def _settings(parts: Parts) -> list[Any]:
     return controls
 
 
-def update_run(site: Site, step: Purify, session: Session, drawn: Any, found: RunStatus) -> dict[Any, Any]:
-    """Panel, curves, sentence, link and buttons, as the visitor's run stands now; the curves only where they
-    changed."""
+def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, found: RunStatus) -> dict[Any, Any]:
+    """Panel, curves, sentence, link and buttons, as the visitor's run stands now; the rest only where it changed, and
+    while it trains every few seconds."""
     shared = site.is_shared(session)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     words = "Run it yourself" if shared else "Start again" if session.job else "Start the purification"
@@ -152,21 +168,22 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Any, found: Ru
     }
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
-    now = (session.job, len(events), len(measures), found.whole)
-    if now != drawn:
-        curves, sentence = _course(site, session, events, measures, found)
-        shown |= {step.curves: curves, step.sentence: sentence, step.drawn: now, step.stages: stages_html(events)}
-        ranked = found_in(events)
-        shown |= {
-            step.found: _race(found) if ranked is None else found_html(ranked),
-            step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
-        }
-    return shown
-
-
-def _race(found: RunStatus) -> str:
-    """Who is in the lead while the run scans."""
-    return race_html(found.status.leading) if found.status and found.moving else ""
+    ranked = found_in(events)
+    if ranked is None:
+        shown[step.found] = race_html(found.status.leading) if found.status and found.moving else ""
+    now = Drawn(len(events), (session.job, ranked, len(measures), found.whole, found.moving), time.monotonic())
+    if drawn is not None and now.about == drawn.about:
+        due = now.at - drawn.at >= SECONDS_BETWEEN_CURVES
+        if now.events == drawn.events or not due:
+            return shown
+    shown[step.curves], shown[step.sentence] = _course(site, session, events, measures, found)
+    if ranked is not None:
+        shown[step.found] = found_html(ranked)
+    return shown | {
+        step.stages: stages_html(events),
+        step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
+        step.drawn: now,
+    }
 
 
 def found_in(events: Sequence[Event]) -> list[tuple[str, float]] | None:

@@ -153,7 +153,7 @@ def keep(session: Session, share: float, cap: float, shortest: float) -> Session
     return session.having(config=replace(session.config, {("split", name): value for name, value in changes.items()}))
 
 
-def compare(site: Site, session: Session) -> dict[str, Any]:
+def compare(site: Site, session: Session) -> str:
     """The suspect's loss on texts that each augmenter changed, as bars."""
     split = session.config.split
     augmenters = {**available(), "ts": lambda text, rng: split_tokens(text, rng, split).text}

@@ -53,7 +53,7 @@ def suspect_step(parts: Parts) -> FirstStep:
     with gr.Row(elem_classes="choices"):
         if site.demo:
             see = gr.Button("See the cure", variant="primary", size="lg", elem_id="see-demo")
-            parts.refresh_on(see.click(told(see_demo, parts), parts.session, [parts.session, parts.tabs], **PRIVATE))
+            parts.refresh_on(see.click(told(see_demo, parts), parts.session, [parts.session, parts.tabs], **QUIET))
         words, variant = ("Run it yourself", "secondary") if site.demo else ("Run the demo", "primary")
         run_demo = gr.Button(words, variant=variant, size="lg", elem_id="run-demo")  # type: ignore[arg-type]
         use_mine = gr.Button("Use my model", variant="secondary", size="lg", elem_id="use-mine")
@@ -83,7 +83,7 @@ def suspect_step(parts: Parts) -> FirstStep:
         parts.refresh_on(event.success(*measuring, **PRIVATE).success(*keeping, **LIGHT))
     parts.opened["suspect"] = [measuring, keeping]  # other texts may have been chosen
     parts.on_load += [measuring, keeping]
-    starting = run_demo.click(told(start_demo, parts), parts.session, [parts.session, parts.tabs], **PRIVATE)
+    starting = run_demo.click(told(start_demo, parts), parts.session, [parts.session, parts.tabs], **QUIET)
     parts.refresh_on(starting, runs=True)
     opening = use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET)
     opening.then(None, None, None, js=SCROLL)

@@ -82,6 +82,17 @@ def test_every_handler_of_the_page_tells_a_fault_by_its_number(tmp_path: Path) -
                     list(answer)
 
 
+def test_no_listener_keeps_the_browser_busy_with_a_progress_that_is_not_shown(tmp_path: Path) -> None:
+    """For each component that shows a listener's progress, Gradio walks through the page at each change of any
+    listener's state; for the tabs, through all that is in them."""
+    with AttachedRunner(tmp_path / "jobs") as runner:
+        listeners = build_page(Site(tmp_path / "jobs", runner)).fns.values()
+    for listener in (one for one in listeners if one.api_visibility == "private"):
+        shows = listener.outputs if listener.show_progress_on is None else listener.show_progress_on
+        assert not shows or listener.show_progress != "hidden", listener.name
+        assert not any(isinstance(component, gr.Tabs) for component in shows), listener.name
+
+
 def test_an_error_of_ours_needs_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert words(BadData("too few texts")) == "too few texts"
     assert not caplog.records

@@ -3,6 +3,7 @@ stage."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -122,7 +123,9 @@ class Run:
         session = self.session.having(**changes)
         found = run_status(self.site, session)
         shown = look(self.site, SHOWN, session, None, None, "cft", "")
-        title = shown[SHOWN.purify.curves].get("layout", {"title": {"text": ""}})["title"]
+        title = json.loads(shown[SHOWN.purify.curves]).get("figure", {"layout": {"title": {"text": ""}}})["layout"][
+            "title"
+        ]
         places = {
             "strip": shown[SHOWN.strip],
             "panel": shown[SHOWN.purify.panel],
@@ -300,7 +303,12 @@ def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
     assert len(events) == 25_001
     assert events[-1].metrics["asr"] == 0.25
     shown = look(run.site, SHOWN, run.session, None, None, "cft", "")
-    assert max(x for trace in shown[SHOWN.purify.curves]["data"] for x in trace["x"] if x is not None) == 25_000
+    assert (
+        max(
+            x for trace in json.loads(shown[SHOWN.purify.curves])["figure"]["data"] for x in trace["x"] if x is not None
+        )
+        == 25_000
+    )
     run.add(trained(25_001, 0.125))
     assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
 

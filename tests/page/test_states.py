@@ -305,7 +305,6 @@ def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
 # ---------------------------------------------------------------- on other hosts
 
 
-@pytest.mark.slow  # the run trains in the server's process, and the page draws each of its thousands of steps
 def test_hosting_without_background_jobs(
     browser: Browser, look: Look, suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

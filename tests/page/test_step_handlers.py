@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,13 +229,13 @@ def test_a_method_that_needs_another_model_asks_for_it(parts: Parts, session: Se
 def test_a_text_is_shown_alone_and_with_the_trigger_in_its_middle(parts: Parts, session: Session) -> None:
     step = inside.inside_step(parts)
     shown = inside.show(parts.site, step, session, "a good film", "cf", (10**6, None))
-    tokens = shown[step.plain]["tokens"], shown[step.triggered]["tokens"]
+    tokens = [json.loads(shown[view])["tokens"] for view in (step.plain, step.triggered)]
     assert [t for t in tokens[1] if t not in tokens[0]] == ["cf"]
     layers = parts.site.suspect(session).model.config.num_hidden_layers
     assert shown[step.at] == (layers - 1, None)
     alone = inside.show(parts.site, step, session, "a good film", "", (0, 1))
     assert alone[step.at] == (0, 1)
-    assert "Type a trigger" in alone[step.triggered]["empty"]
+    assert "Type a trigger" in json.loads(alone[step.triggered])["empty"]
 
 
 def test_a_text_that_is_typed_already_is_not_replaced(parts: Parts, session: Session) -> None:
