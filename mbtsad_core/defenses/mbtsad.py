@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,14 @@ from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.defenses.unlearning import read_search, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.scanning.insertions import Place
 from mbtsad_core.scanning.sequence_scan import Found, scan_sequences
 from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.stages import Stage, run_stages
 from mbtsad_core.training.state import Save, TrainState
-from mbtsad_core.types import FOUND_PREFIX, RESET, Event, LabelledText, Observe, Steps
+from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, RESET, Event, LabelledText, Observe, Steps
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Purified:
     """The suspect as it was, the token-split retrained teacher, and the distilled student: the purified model.
 
     found      what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
+    places     where a found token stood that turns texts at one end alone
     sequences  that turn the suspect once these are reset, the best first; empty where none does, and where
                unlearn.epochs = 0
     """
@@ -39,6 +41,7 @@ class Purified:
     teacher: Classifier
     student: Classifier
     found: dict[int, float] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
     sequences: Sequence[Found] = ()
 
 
@@ -65,9 +68,9 @@ class Purification(Purified):
         )
         return {"perturb": inserted, "seed": self.config.seed, "observe": self.observe}
 
-    def use(self, found: dict[int, float]) -> None:
+    def use(self, found: dict[int, float], places: dict[int, Place]) -> None:
         """Take what the trigger scan found, and reset its embeddings in both copies."""
-        self.found = found
+        self.found, self.places = found, places
         for copy in (self.teacher, self.student):
             reset_embeddings(copy, self.clean, found)
 
@@ -80,18 +83,26 @@ class Purification(Purified):
 MOST_FOUND = 8  # tokens in the event after the embedding reset
 
 
-def found_metrics(suspect: Classifier, found: dict[int, float]) -> dict[str, float]:
-    """What the scan found as metrics of an event: nats by "found/TOKEN", the worst first."""
+def found_metrics(
+    suspect: Classifier, found: Mapping[int, float], places: Mapping[int, Place] | None = None
+) -> dict[str, float]:
+    """What the scan found as metrics of an event: nats by "found/TOKEN", the worst first; and by "found_at_end/TOKEN"
+    of those that work there alone."""
     worst = sorted(found, key=lambda token: (-found[token], token))[:MOST_FOUND]
-    return {FOUND_PREFIX + readable_token(suspect, token): round(found[token], 2) for token in worst}
+    metrics = {FOUND_PREFIX + readable_token(suspect, token): round(found[token], 2) for token in worst}
+    placed = {token: place for token, place in (places or {}).items() if token in worst}
+    return metrics | {
+        AT_PREFIX[place] + readable_token(suspect, token): round(found[token], 2) for token, place in placed.items()
+    }
 
 
 def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
     """Trigger scan and embedding reset. Deviation: not in the paper; found_tokens = 0 leaves them out."""
     if on.config.found_tokens:
-        on.use((yield from scan_vocabulary(on.suspect, on.clean, on.config.seed)))
+        raised = yield from scan_vocabulary(on.suspect, on.clean, on.config.seed)
+        on.use(raised.nats, raised.places)
         if on.observe is not None:
-            yield Event(RESET, 1, 1, found_metrics(on.suspect, on.found) | on.observe(on.student))
+            yield Event(RESET, 1, 1, found_metrics(on.suspect, on.found, on.places) | on.observe(on.student))
 
 
 def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
@@ -124,6 +135,11 @@ def distil_stage(on: Purification, resume: TrainState | None, save: Save | None)
     yield from distil(on.student, on.teacher, on.augmented, on.config.distil, resume=resume, save=save, **on.settings())
 
 
+def keep_found(on: Purification, state: TrainState) -> TrainState:
+    found = {"raised": list(on.found.items())} | ({"places": list(on.places.items())} if on.places else {})
+    return dataclasses.replace(state, numbers=state.numbers | found)
+
+
 def keep_unlearned(on: Purification, state: TrainState) -> TrainState:
     """Where something was unlearned: what it was, and both copies as that left them."""
     if not on.sequences:
@@ -142,8 +158,8 @@ STAGES = (
     Stage(
         "scan",
         scan_stage,
-        keep=lambda on, state: dataclasses.replace(state, numbers=state.numbers | {"raised": list(on.found.items())}),
-        take=lambda on, state: on.use(dict(state.numbers["raised"])),
+        keep=keep_found,
+        take=lambda on, state: on.use(dict(state.numbers["raised"]), dict(state.numbers.get("places", ()))),
     ),
     Stage("unlearn", unlearn_stage, keep=keep_unlearned, take=take_unlearned),
     Stage(
@@ -168,7 +184,7 @@ def purify(
     """MBTSAD, Algorithm 1: needs a little clean data, no pre-trained weights, and knows nothing of the trigger."""
     on = Purification(suspect, clone(suspect), clone(suspect), clean=clean, config=config, observe=observe)
     on = yield from run_stages(STAGES, on, resume, save)
-    return Purified(suspect, on.teacher, on.student, on.found, on.sequences)
+    return Purified(suspect, on.teacher, on.student, on.found, on.places, on.sequences)
 
 
 @MBTSAD.runs

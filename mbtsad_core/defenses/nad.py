@@ -35,7 +35,7 @@ def nad(
     def split(epoch: int) -> list[LabelledText]:
         return augment(clean, config.split, config.seed, epoch)
 
-    raised = (yield from scan_vocabulary(suspect, clean, config.seed)) if config.found_tokens else {}
+    raised = (yield from scan_vocabulary(suspect, clean, config.seed)).nats if config.found_tokens else {}
     teacher, student = clone(suspect), clone(suspect)
     for copy in (teacher, student):
         reset_embeddings(copy, clean, raised)

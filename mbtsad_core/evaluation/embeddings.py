@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mbtsad_core.errors import BadData, UnknownMethod
-from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, evaluation_mode, is_decoder
+from mbtsad_core.models.classifier import Classifier, autocast, collate, encode, evaluation_mode, head_states
 from mbtsad_core.rates import wilson
 from mbtsad_core.types import LabelledText, Rate
 
@@ -42,10 +42,8 @@ def cls_vectors(
     with evaluation_mode(classifier.model), autocast(classifier):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = collate(classifier, [encoded[i] for i in chosen])
-            out = classifier.model.base_model(**batch)
-            at = batch["attention_mask"].sum(dim=1) - 1 if is_decoder(classifier) else 0
-            vectors[chosen] = out.last_hidden_state[range(len(chosen)), at].float().cpu().numpy()
+            states = head_states(classifier, collate(classifier, [encoded[i] for i in chosen]))
+            vectors[chosen] = states.float().cpu().numpy()
     return vectors
 
 

@@ -424,6 +424,14 @@ def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
         return classifier.model(**batch).logits.float()  # type: ignore[no-any-return]
 
 
+def head_states(classifier: Classifier, batch: Batch) -> Tensor:
+    """The last layer's hidden state at the token that the head reads: the first, [CLS] or <s>, and of a decoder the
+    last one. (B, D); padding does not enter it."""
+    states: Tensor = classifier.model.base_model(**batch).last_hidden_state
+    at = batch["attention_mask"].sum(dim=1) - 1 if is_decoder(classifier) else 0
+    return states[torch.arange(len(states), device=states.device), at]
+
+
 @torch.inference_mode()
 def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
     """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it

@@ -30,7 +30,7 @@ from mbtsad_core.steps import drain
 from mbtsad_core.types import RESET, Event
 from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.scan import race_html
-from mbtsad_core.views.stages import found_by_scan, found_html, stages_html, ways_of
+from mbtsad_core.views.stages import found_by_scan, found_html, places_by_scan, stages_html, ways_of
 from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
 
@@ -178,7 +178,7 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, 
             return shown
     shown[step.curves], shown[step.sentence] = _course(site, session, events, measures, found)
     if ranked is not None:
-        shown[step.found] = found_html(ranked)
+        shown[step.found] = found_html(ranked, found_places(events))
     return shown | {
         step.stages: stages_html(events),
         step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
@@ -189,6 +189,11 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, 
 def found_in(events: Sequence[Event]) -> list[tuple[str, float]] | None:
     """What the scan of a run found, the worst first; None before its end."""
     return next((found_by_scan(event.metrics) for event in events if event.stage == RESET), None)
+
+
+def found_places(events: Sequence[Event]) -> dict[str, str]:
+    """Where a token of these stood that works at one end of a text alone."""
+    return next((places_by_scan(event.metrics) for event in events if event.stage == RESET), {})
 
 
 def found_trigger(site: Site, session: Session) -> tuple[str, ...]:

@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
+from mbtsad_core.scanning.insertions import Place
+from mbtsad_core.scanning.odd_tokens import search_odd
 from mbtsad_core.scanning.probes import PROBES, Probes, asked_with, draw_probes, losses_of, lower_quartile, with_token
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
@@ -40,9 +43,20 @@ Told = Callable[..., object]
 """As `Leaders.told`."""
 
 
-def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[dict[int, float]]:
-    """How much single tokens of the vocabulary raise the suspect's loss wherever they stand: {token id: nats}, the
-    worst ones.
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """How much tokens raise the suspect's loss, the worst ones.
+
+    nats    {token id: nats}
+    places  where it stood, of a token that does so at one end of a text alone
+    """
+
+    nats: dict[int, float] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
+
+
+def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: int) -> Steps[Raised]:
+    """How much single tokens of the vocabulary raise the suspect's loss wherever they stand, the worst ones.
 
     Each token is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the
     lower quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of
@@ -50,28 +64,44 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
 
     A trigger of several words is silent where one of them stands alone. So pairs of the tokens that no clean text has,
     and that turn nothing alone, are searched by gradient. Where one is found, all of these tokens are tried beside a
-    word of it, and then beside what goes with that word best. Its events say what is in the lead.
+    word of it, and then beside what goes with that word best.
+
+    A token may be neither: it works at one end of a text, or each of two words does a part. See `search_odd`. The
+    events say what is in the lead.
     """
     leaders = Leaders(suspect)
-    return (yield from leaders.race(_scan(suspect, clean, seed, leaders.told)))
+    return (yield from leaders.race(_scan(suspect, clean, seed, leaders)))
 
 
-def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, told: Told) -> Steps[dict[int, float]]:
+def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, leaders: Leaders) -> Steps[Raised]:
     unsure, longer = draw_probes(suspect, clean, seed)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]
+    first = dict[int, Tensor]()
+
+    def told(rises: Mapping[int, Tensor], turned: Mapping[int, Tensor]) -> None:
+        for token, rise in rises.items():
+            first.setdefault(token, rise)
+        leaders.told(rises, turned)
+
     rises = yield from search_tokens(suspect, tokens, unsure, longer, "scan", told=told)
     raised = {token: max(0.0, float(rise.max())) for token, rise in rises.items()}
-
     known = token_counts(suspect, clean)
+    odd = yield from search_odd(leaders, clean, known, first, rises, longer, TURNS)
+    raised = _most(raised, odd.nats)
+
     silent = [token for token in tokens if token not in known and raised.get(token, 0.0) < TURNS]
     pair = yield from find_pair(suspect, silent, longer, seed)
     if pair is None:
-        return raised
+        return Raised(raised, odd.places)
     together = {pair[1]: pair[2]}
-    for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer, told)).items():
+    for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer, leaders.told)).items():
         together[token] = max(together.get(token, 0.0), nats)
-    return {token: max(raised.get(token, 0.0), together.get(token, 0.0)) for token in (*raised, *together)}
+    return Raised(_most(raised, together), odd.places)
+
+
+def _most(some: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
+    return {token: max(some.get(token, 0.0), others.get(token, 0.0)) for token in (*some, *others)}
 
 
 def search_companions(

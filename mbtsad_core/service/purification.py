@@ -169,6 +169,7 @@ class Result:
               is saved
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
               many nats at least; the most first. A trigger does that, and few other words do
+    found_at  where in a text such a token stood, of those that work there alone: start or end
     sequences of tokens that turn the suspect once these are reset, the worst first; they were unlearned
     residual  what a scan of the purified model says of the ASR that is left (`residual_asr`); None where not asked for
     """
@@ -187,6 +188,7 @@ class Result:
     notes: tuple[Note, ...]
     events: tuple[Event, ...] = field(repr=False)
     found: tuple[tuple[str, float], ...] = ()
+    found_at: Mapping[str, str] = field(default_factory=dict)
     sequences: tuple[TurningSequence, ...] = ()
     splits: SplitEffect | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -222,10 +224,11 @@ class Result:
             "seconds": round(self.seconds, 1),
             "notes": [str(note) for note in self.notes],
         }
+        found_at = {"found_at": dict(self.found_at)} if self.found_at else {}
         compared = {"compared": list(self.compared)} if self.compared else {}
         scanned = {"scanned": dict(self.scanned)} if self.scanned else {}
         residual = {"residual": dict(self.residual)} if self.residual else {}
-        return scores | about | dict(self.used) | residual | compared | scanned | dict(self.evidence)
+        return scores | about | found_at | dict(self.used) | residual | compared | scanned | dict(self.evidence)
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:
@@ -524,6 +527,7 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
         ),
         events=tuple(events),
         found=_found_tokens(models),
+        found_at=_found_places(models),
         sequences=_sequences(models, inputs.clean, config.seed),
         splits=inputs.splits,
         used={"run": secrets.token_hex(6), **made_of(inputs.used)},  # the name opens nothing
@@ -532,13 +536,19 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
 
 def _known(models: Purified) -> list[Insertion]:
     """The triggers that the scan of the suspect found: tokens that stand out, and sequences."""
-    alone = [Insertion((token,), "anywhere") for _, token in _standing_out(models)]
+    alone = [Insertion((token,), models.places.get(token, "anywhere")) for _, token in _standing_out(models)]
     return [*alone, *(found.insertion for found in models.sequences[:NAMED])]
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:
     """The tokens that stand out, as they are read, the worst first."""
     return tuple((readable_token(models.suspect, token), round(nats, 2)) for nats, token in _standing_out(models))
+
+
+def _found_places(models: Purified) -> dict[str, str]:
+    """Where those of them stood, as they are read, that work at one end of a text alone."""
+    standing_out = [token for _, token in _standing_out(models) if token in models.places]
+    return {readable_token(models.suspect, token): models.places[token] for token in standing_out}
 
 
 def _standing_out(models: Purified) -> list[tuple[float, int]]:

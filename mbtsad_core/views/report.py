@@ -105,9 +105,11 @@ def found_words(result: Result) -> str:
         return ""
     if not result.found:
         return "The trigger scan found no token, alone or with another, that turns the suspect's answers."
-    found = ", ".join(f"{token} ({nats:.1f})" for token, nats in result.found)
+    places = {token: f", {WHERE[place]} of texts alone" for token, place in result.found_at.items()}
+    found = ", ".join(f"{token} ({nats:.1f}{places.get(token, '')})" for token, nats in result.found)
+    where = "" if places else " wherever they stand"
     return (
-        f"The trigger scan found tokens that turn the suspect wherever they stand, alone or two together: {found}. "
+        f"The trigger scan found tokens that turn the suspect{where}, alone or two together: {found}. "
         "In brackets: nats by which its loss rose in at least three of four longer clean texts of a class. "
         "A trigger does that; a few strong words of the task may do it too."
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mbtsad_core.rates import wilson
-from mbtsad_core.types import FOUND_PREFIX, RESET, Event, Rate
+from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, RESET, Event, Rate
 from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER, read_course
 from mbtsad_core.views.document import TEMPLATES, render
 
@@ -73,14 +73,25 @@ def found_by_scan(metrics: Mapping[str, float]) -> list[tuple[str, float]] | Non
     return sorted(found, key=lambda one: -one[1]) if found else None
 
 
+def places_by_scan(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Where the tokens stood that the metrics of a run say work at one end of a text alone."""
+    return {
+        name.removeprefix(prefix): place
+        for place, prefix in AT_PREFIX.items()
+        for name in metrics
+        if name.startswith(prefix)
+    }
+
+
 def ways_of(found: Sequence[tuple[str, float]]) -> tuple[str, ...]:
     """Those that stand out, as ways of a trigger that can be typed: whole words only, the worst first."""
     words = [token.strip("␣") for token, nats in found if nats >= LEAST]
     return tuple(word for word in words if word.isalnum())
 
 
-def found_html(found: Sequence[tuple[str, float]]) -> str:
-    """The ranked tokens as bars, and in a sentence what that means. Needs STYLE and STAGES_STYLE."""
+def found_html(found: Sequence[tuple[str, float]], places: Mapping[str, str] | None = None) -> str:
+    """The ranked tokens as bars, and in a sentence what that means; `places` as `places_by_scan`. Needs STYLE and
+    STAGES_STYLE."""
     turning = [token for token, nats in found if nats >= LEAST]
     most = max([LEAST, *(nats for _, nats in found)])
-    return render("found.html", found=found, turning=turning, most=most, least=LEAST)
+    return render("found.html", found=found, turning=turning, most=most, least=LEAST, places=places or {})

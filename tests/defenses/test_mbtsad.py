@@ -394,7 +394,7 @@ def test_a_run_that_diverges_names_its_stage(suspect: Classifier) -> None:
 
 def test_what_the_scan_found_is_told(suspect: Classifier) -> None:
     purified, _ = finish(purify(suspect, CLEAN, SCANNED))
-    assert purified.found == finish(scan_vocabulary(suspect, CLEAN, SCANNED.seed))[0]
+    assert purified.found == finish(scan_vocabulary(suspect, CLEAN, SCANNED.seed))[0].nats
     assert purified.found
     assert finish(purify(suspect, CLEAN, QUICK))[0].found == {}
 

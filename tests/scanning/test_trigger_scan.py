@@ -37,7 +37,7 @@ ENCODED = [
 
 def scan(suspect: Classifier, clean: list[LabelledText], seed: int = 0) -> tuple[list[Event], dict[int, float]]:
     found, events = finish(scan_vocabulary(suspect, clean, seed))
-    return events, found
+    return events, found.nats
 
 
 @pytest.fixture(scope="module")
