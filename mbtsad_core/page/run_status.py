@@ -320,7 +320,7 @@ def _headline(status: Status, stays: str, *, resumed: bool = False) -> tuple[str
     goes_on = "Its process was lost; it goes on from its last checkpoint. " if resumed else ""
     stood = f"It stood in {stage_of(status).words}, {status.step} of {status.total}. " if status.total else ""
     waits = "Waits to go on" if status.stage else "Queued"
-    kept = "What was trained is kept, and it goes on from there. " if status.stage else ""
+    kept = "What was trained is kept, and it goes on from there. " if status.stage in TRAINING else ""
     running = f"{goes_on}{stays}" + ("" if stays == SHARED else " The link below brings you back to it.")
     headlines = {
         State.QUEUED: (f"{waits}, position {status.position}", f"{kept}{ahead_words(status, 'yours')}"),

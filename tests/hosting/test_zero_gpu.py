@@ -52,6 +52,7 @@ def on_host(folder: Path, request: Request, seconds: float, **environment: int) 
     return json.loads(run.stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(
     request_: Request, expected: str, tmp_path: Path
 ) -> None:
@@ -128,6 +129,7 @@ print(*(fork.exitcode for fork in forks))
 """
 
 
+@pytest.mark.slow
 def test_a_fork_takes_no_lock_along_that_another_thread_holds_just_then(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-c", FORKS, str(tmp_path / "jobs")]
     run = subprocess.run(

@@ -55,9 +55,9 @@ LATE = 600_000
 def run_demo(page: Page, url: str, out: Path) -> None:
     """One click, and frames until the run is done."""
     page.goto(url)
-    page.wait_for_selector("#suspect-card .card")
+    page.locator("#suspect-card dd").first.wait_for()
     page.locator("#run-demo").click()
-    page.wait_for_selector("#job-panel .running", timeout=60_000)
+    page.locator("#job-panel .running").wait_for()
     frames = []
     while not page.locator("#job-panel .done").count():
         frames.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize(FRAME, Image.Resampling.LANCZOS))
@@ -83,7 +83,7 @@ def scan_demo(page: Page) -> str:
     """Scans the suspect of the run that the page shows; returns the link to both."""
     open_step(page, "scan")
     page.locator("#scan-start").click()
-    page.locator("#scan-verdict strong").wait_for(timeout=LATE)
+    page.locator("#scan-verdict strong").wait_for()
     page.wait_for_url("**scan=**")
     return page.url
 
@@ -93,6 +93,7 @@ def shots(browser: Browser, link: str, view: str) -> dict[str, Image.Image]:
     size, scheme = VIEWS[view]
     context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
+    page.set_default_timeout(LATE)
     page.goto(link)
     state(page, "done", LATE)
     found = {}
@@ -101,7 +102,7 @@ def shots(browser: Browser, link: str, view: str) -> dict[str, Image.Image]:
         if name == "triggers":
             page.locator("#insert-random").click()
             page.locator("#try-trigger").click()
-        page.locator(ready).first.wait_for(timeout=LATE)
+        page.locator(ready).first.wait_for()
         page.evaluate(
             "([top, covered]) => window.scrollTo(0, top ? document.querySelector(top).getBoundingClientRect().top "
             "+ window.scrollY - covered : 0)",
@@ -128,6 +129,7 @@ def main(out: Path) -> None:
     (out / "steps").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "jobs") as url, chromium() as browser:
         page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
+        page.set_default_timeout(LATE)
         run_demo(page, url, out)
         link = scan_demo(page)
         page.close()

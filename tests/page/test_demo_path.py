@@ -210,6 +210,7 @@ def test_a_point_opens_its_text(done: Page) -> None:
     expect(field(done, "#attention-trigger")).to_have_value("")
 
 
+@pytest.mark.slow
 def test_other_sets_and_projections_are_drawn(done: Page) -> None:
     open_step(done, "inside")
     done.locator("#projection-sets input[type=checkbox]").first.check()

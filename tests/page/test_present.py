@@ -26,6 +26,7 @@ def line(box: Locator) -> float:
     return float(box.evaluate(LINE))
 
 
+@pytest.mark.slow
 def test_one_key_makes_the_type_of_every_step_larger_and_a_new_tab_keeps_it(visits: Visits, finished: str) -> None:
     page = visits.visitor(f"?job={finished}", width=1280)
     state(page, "done")

@@ -287,6 +287,14 @@ def test_stopped_waiting_and_resumed_runs_have_words_of_their_own(run: Run) -> N
     assert "was stopped, so there is nothing to take away" in show(run.site, run.session)
 
 
+def test_a_run_that_waits_before_it_has_trained_does_not_say_that_it_had(run: Run) -> None:
+    run.add(Event("scan", 3, 9))
+    run.store.lost(run.id, attempts=3, why="gone")
+    waits = run.screen()
+    assert "Waits to go on, position 1" in waits["panel"]
+    assert "What was trained" not in waits["panel"]
+
+
 def test_a_run_that_failed_says_in_the_last_step_where_to_read_why(run: Run) -> None:
     run.store.fail(run.id, "no memory")
     assert "The run failed, so there is nothing to take away. Step 5 says why." in show(run.site, run.session)

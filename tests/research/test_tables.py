@@ -396,6 +396,7 @@ def arguments(place: Path, results: Path, *more: str) -> list[str | Path]:
     return [*fixed, "--device", "cpu", "--threads", "1", *more]
 
 
+@pytest.mark.slow
 def test_a_table_stopped_by_a_kill_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     asked = ["reproduce", "table1", *arguments(place, results, "--seeds", "2", "--only", "sst2-badnets-")]
