@@ -94,8 +94,8 @@ def next_words(result: Result) -> str:
             "the purified model."
         )
     return (
-        "Use the purified model in place of the suspect. It was measured with this trigger alone: try others before "
-        "you trust it."
+        "Do not use the suspect. The purified model may stand in its place: no trigger that was tried works on it any "
+        "more. First try what other triggers you can think of; “Triggers tried” lists those that were."
     )
 
 

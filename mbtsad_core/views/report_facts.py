@@ -57,7 +57,7 @@ MEASURED_WITH = {
     "precision": "of the numbers in training; measurements are in float32",
     "attention_loss": "how the attention loss was computed",
     "clean_texts": "texts that the suspect was purified with",
-    "triggers": "what was measured; the training never sees it",
+    "triggers": "what was measured; scan and training are not told it",
     "target": "the class that the trigger sends texts to",
 }
 

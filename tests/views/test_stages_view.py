@@ -56,7 +56,7 @@ def test_the_bars_say_what_was_left_and_what_was_taken_off() -> None:
         "(60 of 200)",
         f"{minus}70.0",
         f"{minus}18.0",
-        "the floor, 10.0 %",
+        "the suspect's floor, 10.0 %",
         "a sample of 200 triggered texts",
     ):
         assert words in said
