@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from browser import chromium, open_step, state  # noqa: E402
+from browser import chromium, field, open_step, state  # noqa: E402
 from PIL import Image  # noqa: E402
-from playwright.sync_api import Browser, Page  # noqa: E402
+from playwright.sync_api import Browser, Page, expect  # noqa: E402
 from server import serving  # noqa: E402
 
 VIEWS = {
@@ -103,6 +103,7 @@ def shots(browser: Browser, link: str, view: str) -> dict[str, Image.Image]:
         print(f"{view}: {name}", flush=True)
         open_step(page, step)
         if name == "triggers":
+            expect(field(page, "#lab-trigger")).not_to_have_value("")
             page.locator("#insert-random").click()
             page.locator("#try-trigger").click()
         page.locator(ready).first.wait_for()
