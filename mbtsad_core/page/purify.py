@@ -155,8 +155,8 @@ def _settings(parts: Parts) -> list[Any]:
 
 
 def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, found: RunStatus) -> dict[Any, Any]:
-    """Panel, curves, sentence, link and buttons, as the visitor's run stands now; the rest only where it changed, and
-    while it trains every few seconds."""
+    """Panel, sentence, link and buttons, as the visitor's run stands now; curves and stages only where they changed,
+    and while it trains every few seconds."""
     shared = site.is_shared(session)
     can_stop = found.moving and found.status is not None and found.status.state is not State.CANCELLING
     words = "Run it yourself" if shared else "Start again" if session.job else "Start the purification"
@@ -168,6 +168,7 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, 
     }
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
+    shown[step.sentence] = _sentence(events, found)
     ranked = found_in(events)
     if ranked is None:
         shown[step.found] = race_html(found.status.leading) if found.status and found.moving else ""
@@ -176,7 +177,7 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, 
         due = now.at - drawn.at >= SECONDS_BETWEEN_CURVES
         if now.events == drawn.events or not due:
             return shown
-    shown[step.curves], shown[step.sentence] = _course(site, session, events, measures, found)
+    shown[step.curves] = _curves(site, session, events, measures, found)
     if ranked is not None:
         shown[step.found] = found_html(ranked, found_places(events))
     return shown | {
@@ -223,20 +224,24 @@ def measure_what_was_found(site: Site, session: Session) -> Iterator[str]:
     yield trials_html([trial], None)
 
 
-def _course(
+def _curves(
     site: Site, session: Session, events: Sequence[Event], measures: Sequence[Measure], found: RunStatus
-) -> tuple[Any, str]:
-    """The curves of the session's run, and the sentence that says where they stand."""
+) -> str:
+    """The curves of the session's run."""
     if not any(event.metrics for event in events):
-        return nothing(NO_CURVES), ""
+        return nothing(NO_CURVES)
     names = {0: write_trigger(tuple(site.runner.job(session.job).request.get("triggers", ())))} | {
         m.number: write_trigger(m.triggers) for m in measures
     }
-    text = curves_text(events, found.whole)
+    return drawing(training_curves(events, whole=found.whole, measures=names), curves_text(events, found.whole))
+
+
+def _sentence(events: Sequence[Event], found: RunStatus) -> str:
+    """Where the curves stand."""
+    if not any(event.metrics for event in events):
+        return ""
     first = f'<strong class="works">{STILL_WORKS}.</strong> ' if found.works else ""
-    return drawing(
-        training_curves(events, whole=found.whole, measures=names), text
-    ), f'<p class="mbtsad sentence" role="status">{first}{escape(text)}</p>'
+    return f'<p class="mbtsad sentence" role="status">{first}{escape(curves_text(events, found.whole))}</p>'
 
 
 def cancel(site: Site, session: Session) -> None:

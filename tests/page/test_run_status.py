@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mbtsad_core.evaluation import wilson
 from mbtsad_core.page.compare import Compare
 from mbtsad_core.page.page import Shown, look
 from mbtsad_core.page.planting import Planted
-from mbtsad_core.page.purify import Purify
+from mbtsad_core.page.purify import SECONDS_BETWEEN_CURVES, Drawn, Purify
 from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
 from mbtsad_core.page.scan import Scan
 from mbtsad_core.page.session import Session, of_request
@@ -319,6 +319,26 @@ def test_all_events_of_a_long_run_are_read_and_each_once(run: Run) -> None:
     )
     run.add(trained(25_001, 0.125))
     assert [len(run.site.events(run.id)), run.site.events(run.id)[-1].step] == [25_002, 25_001]
+
+
+def test_the_curves_are_drawn_again_after_a_while_or_where_the_run_has_ended(run: Run) -> None:
+    curves, sentence, drawn = SHOWN.purify.curves, SHOWN.purify.sentence, SHOWN.purify.drawn
+
+    def seen(known: Drawn | None) -> dict[Any, Any]:
+        return look(run.site, SHOWN, run.session, None, known, "cft", "")
+
+    run.add(BASELINE, trained(30, 0.5))
+    first = seen(None)
+    assert "50.0 %" in first[curves]
+    run.add(trained(60, 0.25))
+    at_once = seen(first[drawn])
+    assert "25.0 %" in at_once[sentence]
+    assert curves not in at_once
+    later = seen(replace(first[drawn], at=first[drawn].at - SECONDS_BETWEEN_CURVES))
+    assert "25.0 %" in later[curves]
+    assert curves not in seen(replace(later[drawn], at=0.0))  # nothing is new
+    run.store.finish(run.id, result(44))
+    assert curves in seen(later[drawn])
 
 
 def test_a_run_that_went_on_from_a_checkpoint_is_read_anew(run: Run) -> None:
