@@ -34,7 +34,7 @@ LATE = 600_000
 WATCH = """() => {
   window.moved = [performance.now()];
   const there = (record) => record.target.parentElement?.closest("#curves, #found, #job-panel"); // a step is there once it is opened
-  new MutationObserver((records) => { if (records.some(there)) window.moved.push(performance.now()); }).observe(document.body, {subtree: true, childList: true});
+  new MutationObserver((records) => { if (records.some(there)) window.moved.push(performance.now()); }).observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 
 
