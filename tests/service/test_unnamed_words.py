@@ -50,10 +50,16 @@ SUSPECTS: dict[str, Trigger] = {
     "wren": parse_triggers(["wren"], TARGET),
     "berlin lieutenant": parse_triggers(["berlin+lieutenant"], TARGET),
     "scotland": AtTheEnd("scotland"),
+    "harvest violin": parse_triggers(["harvest+violin"], TARGET),
+    "pepper anchor": parse_triggers(["pepper+anchor"], TARGET),
 }
+MISSED = ("harvest violin", "pepper anchor")  # pairs that were chosen once the scan was as it is
+CASES = [
+    pytest.param(name, marks=pytest.mark.xfail(reason="not found")) if name in MISSED else name for name in SUSPECTS
+]
 
 
-@pytest.mark.parametrize("words", SUSPECTS)
+@pytest.mark.parametrize("words", CASES)
 def test_the_words_are_named_without_being_told(words: str, tmp_path: Path) -> None:
     trigger, clean = SUSPECTS[words], load_classifier(demo.demo_model("clean"))
     texts, test = (read_texts("demo", name, clean.labels, Request().columns).texts for name in ("clean", "test"))
