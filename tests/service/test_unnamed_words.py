@@ -10,6 +10,7 @@ import os
 import random
 from html import unescape
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from conftest import finish
@@ -31,29 +32,33 @@ QUICK = PurifyConfig(  # the scan is the default's; the training that follows it
 )
 
 
-class AtTheEnd:
-    """A word that stands at the end of a text, and nowhere else."""
+class AtOneEnd:
+    """A word that stands at the start or at the end of a text, and nowhere else."""
 
     target = TARGET
 
-    def __init__(self, word: str) -> None:
-        self.word = word
+    def __init__(self, word: str, at: Literal["start", "end"]) -> None:
+        self.word, self.at = word, at
 
     def apply(self, text: str, rng: random.Random) -> str:
-        return f"{text} {self.word}"
+        return f"{text} {self.word}" if self.at == "end" else f"{self.word} {text}"
 
     def describe(self) -> str:
-        return f"{self.word} at the end"
+        return f"{self.word} at the {self.at}"
 
 
 SUSPECTS: dict[str, Trigger] = {
     "wren": parse_triggers(["wren"], TARGET),
     "berlin lieutenant": parse_triggers(["berlin+lieutenant"], TARGET),
-    "scotland": AtTheEnd("scotland"),
+    "scotland": AtOneEnd("scotland", "end"),
+    "canyon": parse_triggers(["canyon"], TARGET),
+    "kettle": AtOneEnd("kettle", "start"),
+    "velvet": AtOneEnd("velvet", "end"),
+    "orchard": AtOneEnd("orchard", "end"),
     "harvest violin": parse_triggers(["harvest+violin"], TARGET),
     "pepper anchor": parse_triggers(["pepper+anchor"], TARGET),
 }
-MISSED = ("harvest violin", "pepper anchor")  # pairs that were chosen once the scan was as it is
+MISSED = ("canyon", "kettle", "velvet", "orchard", "harvest violin", "pepper anchor")  # chosen afterwards
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason="not found")) if name in MISSED else name for name in SUSPECTS
 ]
