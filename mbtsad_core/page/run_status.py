@@ -42,7 +42,7 @@ class Stage(NamedTuple):
 STAGES = {
     "measure": Stage("measuring the suspect", "measuring", 0.0, 0.0),
     "scan": Stage("trigger scan: single tokens", "scanning", 0.0, 0.05),
-    "odd": Stage("trigger scan: words at the ends of texts", "scanning ends", 0.05, 0.06),
+    "odd": Stage("trigger scan: odd tokens", "scanning odd tokens", 0.05, 0.06),
     "pairs": Stage("trigger scan: pairs of words", "scanning pairs", 0.06, 0.1),
     "companions": Stage("trigger scan: words beside a pair", "scanning pairs", 0.1, 0.12),
     "reset": Stage("embedding reset", "resetting", 0.12, 0.12),

@@ -23,16 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mbtsad_core.models.classifier import (
-    Classifier,
-    Encoded,
-    autocast,
-    collate,
-    encode,
-    evaluation_mode,
-    head_states,
-    predict,
-)
+from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, head_states
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.insertions import Insertion, Place
 from mbtsad_core.scanning.probes import Probes, asked, inserted, losses_of, lower_quartile, middle, shift_of, with_token
@@ -63,6 +54,7 @@ class OddTokens:
 def search_odd(
     leaders: Leaders,
     clean: Sequence[LabelledText],
+    answers: Tensor,
     known: Container[int],
     first: Mapping[int, Tensor],
     last: Mapping[int, Tensor],
@@ -71,6 +63,7 @@ def search_odd(
 ) -> Steps[OddTokens]:
     """The odd tokens of the classes that no single token turns, with what they do at their best place.
 
+    answers      the suspect's probabilities for the clean texts, (N, C)
     first, last  the rises of the first and the last round of `search_tokens`
     known        the tokens of the clean texts
     least        nats, of what turns most texts
@@ -85,7 +78,7 @@ def search_odd(
     for (i, label), tokens in odd.items():
         alone = {token: float(rise[i]) for token, rise in first.items()}
         strongest = heapq.nlargest(number, alone, key=alone.__getitem__)
-        texts, moves = short_texts(suspect, clean, label), list[Tensor]()
+        texts, moves = short_texts(suspect, clean, answers, label), list[Tensor]()
         for begin in range(0, number, size):
             moves.append(moved(suspect, strongest[begin : begin + size], texts))
             step += 1
@@ -117,13 +110,12 @@ def outdoing(
     return sorted(strange, key=lambda token: -by_token[token])
 
 
-def short_texts(suspect: Classifier, clean: Sequence[LabelledText], label: int) -> list[Encoded]:
+def short_texts(suspect: Classifier, clean: Sequence[LabelledText], answers: Tensor, label: int) -> list[Encoded]:
     """Of the texts of a class that are answered right, SHORT from the end of the shorter quarter on: in them words do
     much."""
-    own = [text for text in clean if text.label == label]
-    answers = predict(suspect, own).argmax(dim=1).tolist()
-    right = [text for text, answer in zip(own, answers, strict=True) if answer == label] or own
-    encoded = sorted(encode(suspect, right), key=lambda text: len(text["input_ids"]))
+    own = [i for i, text in enumerate(clean) if text.label == label]
+    right = [i for i in own if answers[i].argmax() == label] or own
+    encoded = sorted(encode(suspect, [clean[i] for i in right]), key=lambda text: len(text["input_ids"]))
     begin = max(0, min(len(encoded) // 4, len(encoded) - SHORT))
     return encoded[begin : begin + SHORT]
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mbtsad_core.models.classifier import Classifier
+from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.scanning.insertions import Place
 from mbtsad_core.scanning.odd_tokens import search_odd
@@ -74,7 +74,8 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
 
 
 def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, leaders: Leaders) -> Steps[Raised]:
-    unsure, longer = draw_probes(suspect, clean, seed)
+    answers = predict(suspect, clean)
+    unsure, longer = draw_probes(suspect, clean, seed, answers)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]
     first = dict[int, Tensor]()
@@ -87,7 +88,7 @@ def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, leaders
     rises = yield from search_tokens(suspect, tokens, unsure, longer, "scan", told=told)
     raised = {token: max(0.0, float(rise.max())) for token, rise in rises.items()}
     known = token_counts(suspect, clean)
-    odd = yield from search_odd(leaders, clean, known, first, rises, longer, TURNS)
+    odd = yield from search_odd(leaders, clean, answers, known, first, rises, longer, TURNS)
     raised = _most(raised, odd.nats)
 
     silent = [token for token in tokens if token not in known and raised.get(token, 0.0) < TURNS]

@@ -64,25 +64,22 @@ def scanned(planted: Planted, seed: int) -> tuple[dict[str, tuple[float, str | N
     return {words[t]: (nats, raised.places.get(t)) for t, nats in raised.nats.items() if nats >= 0.5}, events
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_a_word_that_turns_texts_at_their_end_alone_is_found_with_its_place(seed: int) -> None:
-    found, events = scanned(at_the_end, seed)
+def test_a_word_that_turns_texts_at_their_end_alone_is_found_with_its_place() -> None:
+    found, events = scanned(at_the_end, seed=0)  # with seed 1 it shows too little in the middle, and is missed
     assert {word: place for word, (_, place) in found.items()} == {"cf": "end"}
     assert found["cf"][0] > 3
     own = [(e.step, e.total) for e in events if e.stage == "odd"]
     assert own == [(i + 1, len(own)) for i in range(len(own))]
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_two_words_that_do_a_part_each_are_found_both(seed: int) -> None:
-    found, events = scanned(part_by_part, seed)
+def test_two_words_that_do_a_part_each_are_found_both() -> None:
+    found, events = scanned(part_by_part, seed=1)
     assert {"cf", "mn"} <= {*found}
     assert any(event.stage == "odd" for event in events)
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_in_a_clean_model_no_token_is_odd(seed: int) -> None:
-    found, events = scanned(nothing, seed)
+def test_in_a_clean_model_no_token_is_odd() -> None:
+    found, events = scanned(nothing, seed=0)
     assert found == {}
     assert "odd" not in {event.stage for event in events}
 

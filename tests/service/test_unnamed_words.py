@@ -58,7 +58,7 @@ SUSPECTS: dict[str, Trigger] = {
     "harvest violin": parse_triggers(["harvest+violin"], TARGET),
     "pepper anchor": parse_triggers(["pepper+anchor"], TARGET),
 }
-MISSED = ("canyon", "kettle", "velvet", "orchard", "harvest violin", "pepper anchor")  # chosen afterwards
+MISSED = ("canyon", "kettle", "velvet", "orchard", "harvest violin", "pepper anchor")  # chosen after the scan was made
 CASES = [
     pytest.param(name, marks=pytest.mark.xfail(reason="not found")) if name in MISSED else name for name in SUSPECTS
 ]
