@@ -94,8 +94,8 @@ def next_words(result: Result) -> str:
             "the purified model."
         )
     return (
-        "Do not use the suspect. The purified model may stand in its place: the trigger that was measured works on it "
-        "no more. First try what others you can think of; “Triggers tried” lists those that were."
+        "Do not use the suspect. The purified model may stand in its place: the trigger that was measured no "
+        "longer works on it. First try any others that you can think of; “Triggers tried” lists what was tried."
     )
 
 
