@@ -157,7 +157,7 @@ def test_a_head_can_be_chosen(done: Page) -> None:
     where = done.locator("#attention-plain .where")
     expect(where).to_contain_text(re.compile(r"Layer \d, head \d+"))  # the one that moved most
     done.locator("#attention-plain .grid").get_by_label("layer 4, sum over heads").click()
-    expect(where).to_contain_text("sum over heads")
+    expect(where).to_contain_text("sum over heads, eq. (3)")
     before = done.locator("#attention-plain canvas").first.evaluate("canvas => canvas.toDataURL()")
     done.locator("#attention-plain .grid").get_by_label("layer 2, head 3:").click()
     for view in ("#attention-plain", "#attention-triggered"):

@@ -99,15 +99,34 @@ def test_a_plot_says_in_words_what_it_shows(page: Page) -> None:
         assert canvas.get_attribute("aria-label") or canvas.evaluate("e => e.closest('[aria-label]') !== null")
 
 
+def draw_again(page: Page) -> None:
+    """As an answer that comes late does: a head is chosen, and the focus stays where it is."""
+    other = page.locator("#attention-plain .grid button[aria-pressed=false]").first
+    name = other.get_attribute("aria-label")
+    other.evaluate("button => button.click()")
+    expect(page.locator("#attention-plain .grid button[aria-pressed=true]")).to_have_attribute("aria-label", str(name))
+
+
+@pytest.mark.parametrize("control", [".where button >> nth=0", ".sentence button >> nth=2", "canvas >> nth=0"])
+def test_what_has_the_focus_keeps_it_where_maps_are_drawn_anew(page: Page, control: str) -> None:
+    open_step(page, "inside")
+    focus = page.locator("#attention-plain").locator(control)
+    focus.focus()
+    draw_again(page)
+    expect(focus).to_be_focused()
+
+
 def test_the_heads_of_a_model_are_one_stop_and_the_arrow_keys_move_among_them(page: Page) -> None:
     open_step(page, "inside")
     grid = page.locator("#attention-plain .grid")
     grid.get_by_label("layer 4, sum over heads").click()
-    expect(page.locator("#attention-plain .where")).to_contain_text("sum over heads")
+    expect(grid.get_by_label("layer 4, sum over heads")).to_have_attribute("aria-pressed", "true")
     expect(grid.locator("button[tabindex='0']")).to_have_count(1)
     grid.locator("button[tabindex='0']").focus()
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowUp")
+    expect(grid.get_by_label("layer 3, head 12:")).to_be_focused()
+    draw_again(page)
     expect(grid.get_by_label("layer 3, head 12:")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#attention-plain .where")).to_contain_text("Layer 3, head 12")

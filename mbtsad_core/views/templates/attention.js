@@ -108,7 +108,6 @@ function drawAttention(element, view) {
   toggle.onclick = () => {
     element.attentionRoot = !root_scale;
     drawAttention(element, view);
-    element.querySelector(".where button:last-child").focus({preventScroll: true});
   };
   const away = make("button", "", view.head === null ? "the head that moved most" : "sum over heads");
   away.type = "button";
@@ -322,9 +321,11 @@ function drawAttention(element, view) {
   }
 
   if (element.attentionResize) element.attentionResize.disconnect();
-  const fromGrid = element.contains(document.activeElement) && document.activeElement.closest(".grid") !== null;
+  const STOPS = "button, canvas"; // what had the focus has it again, though an answer may come late and draw anew under the keys
+  const focused = document.activeElement, group = element.contains(focused) && [".grid", ".where", ".sentence", ".panels"].find((name) => focused.closest(name));
+  const place_in_group = group ? [...focused.closest(group).querySelectorAll(STOPS)].indexOf(focused) : -1;
   element.replaceChildren(root);
-  if (fromGrid) root.querySelector('[aria-pressed="true"]')?.focus({preventScroll: true});
+  if (group) root.querySelector(group)?.querySelectorAll(STOPS)[place_in_group]?.focus({preventScroll: true});
   point(chosen);
   let drawn = root.clientWidth; // drawing sets the height: only a new width asks for another drawing
   element.attentionResize = new ResizeObserver(() => {
