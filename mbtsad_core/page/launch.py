@@ -19,6 +19,7 @@ from mbtsad_core.errors import BadConfig, MBTSADError
 from mbtsad_core.flags import add_settings, read_settings
 from mbtsad_core.service.faults import INTERNAL, fault_words, keep
 from mbtsad_core.sources import DEMO
+from mbtsad_core.terminal import INTERRUPTED
 
 if TYPE_CHECKING:
     from mbtsad_core.page.site import Site
@@ -174,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:  # before the page is up; afterwards Gradio waits for it
+        print("app.py: stopped.", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         print(f"app.py: {fault_words(error, keep(error, 'app.py'))}", file=sys.stderr)
         return INTERNAL

@@ -23,13 +23,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
 from typing import Any, NoReturn
 
-from mbtsad_core.service.keeper import FAILED_TO_START, keep, sees_gpu
+from mbtsad_core.service.keeper import END, FAILED_TO_START, keep, sees_gpu
 
 IMPORTED = (
     "torch",
@@ -43,18 +44,30 @@ PYTHON = (sys.executable, "-P", "-m")
 OWN = ("HOME", "TMPDIR", "CUDA_VISIBLE_DEVICES", "MBTSAD_NICE", "MBTSAD_CAUSAL_LM", "WNSEARCHDIR")
 MESSAGE = 1 << 20  # bytes of what is asked, at most
 READY = 60.0  # seconds for the imports, at most
+LOOK = 0.1  # seconds between two looks whether it is still wanted
 
 _servers: dict[frozenset[tuple[str, str]], socket.socket] = {}
 _lock = threading.Lock()
 
 
+class Unwanted(Exception):
+    """Nobody wants the program any more that was to be started."""
+
+
 class Forked:
     """A keeper that was forked: of subprocess.Popen, what is used of a keeper."""
 
-    def __init__(self, told: socket.socket) -> None:
-        told.settimeout(READY)
+    def __init__(self, told: socket.socket, unwanted: Callable[[], bool]) -> None:
+        told.settimeout(LOOK)
         self._told, self._lock = told, threading.Lock()
         weakref.finalize(self, told.close)
+        deadline = time.monotonic() + READY
+        while not wait([told], LOOK) and time.monotonic() < deadline:
+            if unwanted():
+                told.shutdown(socket.SHUT_RDWR)  # a fork that was not told of by now never is, and ends at once
+                if pid := told.recv(20):
+                    os.kill(int(pid), END)
+                raise Unwanted
         self.pid = int(told.recv(20))
         self.returncode: int | None = None
 
@@ -82,9 +95,11 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(asked: Mapping[str, Any], env: Mapping[str, str], files: Sequence[int]) -> Forked | None:
+def fork(
+    asked: Mapping[str, Any], env: Mapping[str, str], files: Sequence[int], unwanted: Callable[[], bool]
+) -> Forked | None:
     """The keeper of a program, forked, with these three files; None where it is to be started anew. `asked` is what
-    `keep` takes, and the folder."""
+    `keep` takes, and the folder. Raises Unwanted where it is `unwanted` before the fork server has imported all."""
     program = asked["program"]
     if tuple(program[:3]) != PYTHON or program[3] not in PROGRAMS or sys.platform != "linux" or sees_gpu(env):
         return None
@@ -94,7 +109,7 @@ def fork(asked: Mapping[str, Any], env: Mapping[str, str], files: Sequence[int])
     try:
         with its:
             socket.send_fds(_server(read), [message], [*files, its.fileno()])
-        return Forked(ours)
+        return Forked(ours, unwanted)
     except (OSError, ValueError):  # it was killed
         ours.close()
         with _lock:
@@ -161,8 +176,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
                 fds.append(told)
             elif pid := os.fork():
                 forked[pid] = told
-                with contextlib.suppress(OSError):
+                try:
                     os.write(told, b"%d" % pid)
+                except OSError:  # unwanted since a moment ago
+                    os.kill(pid, signal.SIGKILL)
             else:
                 server.detach()
                 _become(json.loads(message), fds)

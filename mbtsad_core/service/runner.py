@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mbtsad_core.augment.wordnet import find_wordnet
 from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
 from mbtsad_core.errors import WrongState
+from mbtsad_core.service.forkserver import Unwanted
 from mbtsad_core.service.keeper import END, ENDS, Limit
 from mbtsad_core.service.planting import is_planting
 from mbtsad_core.service.sandbox import Keeper, caches, end, environment, said, start
@@ -339,8 +340,12 @@ class DetachedRunner(_StoreRunner):
             more["WNSEARCHDIR"] = str(wordnet.absolute())
         env = environment(home, threads=self.config.threads or max(1, (os.cpu_count() or 2) - 1), more=more)
         command = [*self.program, str(self.store.root), job.id]
-        with open(self.store.directory(job.id) / LOG, "ab") as log:
-            self._children[job.id] = start(command, home, self.sandbox, env, outlives=True, stdout=log, stderr=log)
+        unwanted = self._closing.is_set
+        # Unwanted: `close` gives the job back to the queue
+        with open(self.store.directory(job.id) / LOG, "ab") as log, contextlib.suppress(Unwanted):
+            self._children[job.id] = start(
+                command, home, self.sandbox, env, outlives=True, unwanted=unwanted, stdout=log, stderr=log
+            )
 
     def _look_at(self, job: Job) -> None:
         if not self._alive(job):

@@ -22,7 +22,7 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -110,6 +110,7 @@ def start(
     env: Mapping[str, str],
     *,
     outlives: bool = False,
+    unwanted: Callable[[], bool] = lambda: False,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
@@ -118,11 +119,12 @@ def start(
     the program does, or by a signal of ENDS where a limit was reached. SIGTERM to it reaches the program, END ends all.
 
     outlives  goes on when this process ends; else it is ended when the thread that started it does
+    unwanted  asked while it is being started, which may take seconds: Unwanted is raised once it says so
     """
     asked = {"limits": to_dict(limits), "program": list(program), "outlives": outlives, "folder": str(folder)}
     with open(os.devnull, "r+b", buffering=0) as nothing:
         files = [nothing if file == subprocess.DEVNULL else file for file in (stdin, stdout, stderr)]
-        if forked := fork(asked, env, [file if isinstance(file, int) else file.fileno() for file in files]):
+        if forked := fork(asked, env, [file if isinstance(file, int) else file.fileno() for file in files], unwanted):
             return forked
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "mbtsad_core.service.keeper", json.dumps(asked)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from server import free_port, until
 
 from mbtsad_core.page.launch import main
+from mbtsad_core.terminal import INTERRUPTED
 
 
 def assert_said(printed: str, what: str) -> None:
@@ -29,6 +32,17 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path: Path) -> None:
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert_said(run.stderr, port)
+
+
+def test_one_that_is_stopped_before_the_page_is_up_says_so_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "app.py", "--port", str(free_port()), "--jobs", str(tmp_path / "jobs")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until((tmp_path / "jobs" / "jobs.sqlite").exists)
+        process.send_signal(signal.SIGTERM)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert printed.splitlines()[-1] == "app.py: stopped."
+    assert "Traceback" not in printed
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(

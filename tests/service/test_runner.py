@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from example import tiny_request, undisturbed, until, weights
 
 from mbtsad_core.config import JobsConfig, SandboxConfig, SandboxesConfig
 from mbtsad_core.errors import QueueFull, UnknownJob
+from mbtsad_core.service import forkserver
+from mbtsad_core.service.forkserver import READY
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import WORKER, AttachedRunner, DetachedRunner, Runner, seconds_left
 from mbtsad_core.service.store import BACKGROUND, State, Store, is_held
@@ -225,6 +228,29 @@ def test_a_closed_server_stops_its_worker_in_good_order(
     assert pid_of(runner, id, other_than=pid) != pid
     assert_counted(runner, id)
     assert runner.job(id).attempts == 1  # being closed is nobody's failure
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_a_server_that_is_closed_waits_for_no_fork_server(
+    start: Callable[..., DetachedRunner], request_: Request
+) -> None:
+    before = fork_servers()
+    runner = start(program=WORKER, threads=3)  # no other test's: a fork server of its own
+    id = runner.submit(request_)
+    (importing,) = until(lambda: fork_servers() - before)
+    os.kill(importing, signal.SIGSTOP)  # its imports take for ever
+    until(lambda: runner.status(id).state is State.RUNNING)
+    begun = time.monotonic()
+    runner.close()
+    assert time.monotonic() - begun < READY / 2
+    with Store(runner.store.root) as store:
+        assert store.get(id).state is State.QUEUED
+    os.kill(importing, signal.SIGKILL)
+
+
+def fork_servers() -> set[int]:
+    children = [id for task in Path("/proc/self/task").iterdir() for id in (task / "children").read_text().split()]
+    return {int(id) for id in children if forkserver.__name__ in Path(f"/proc/{id}/cmdline").read_text()}
 
 
 def test_cancel_stops_a_worker_politely(start: Callable[..., DetachedRunner], request_: Request) -> None:
