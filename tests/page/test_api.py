@@ -135,47 +135,6 @@ def test_evaluate_agrees_with_the_core(client: Client) -> None:
     assert (alone["cacc_hits"], alone["asr"]) == (expected["cacc_hits"], None)
 
 
-def test_a_whole_purification(client: Client, url: str, tmp_path: Path) -> None:
-    started = client.predict(clean_amount=160, settings={**SHORT, "seed": 1}, api_name="/purify_start")
-    id = started["id"]
-    assert started["state"] in ("queued", "running")
-    assert "a report comes with one that is done" in refusal(client, id, api_name="/report")
-    assert "not done" in refusal(client, f"job:{id}", api_name="/inspect")
-
-    seen = []
-
-    def ended() -> dict[str, Any] | None:
-        seen.append(client.predict(id, api_name="/purify_status"))
-        return seen[-1] if seen[-1]["state"] in ENDED else None
-
-    status = until(ended)
-    assert status["state"] == "done", status
-    assert set(status) == {"id", "state", "stage", "step", "total", "position", "seconds_left", "metrics", "message"}
-    assert (status["stage"], status["step"], status["id"]) == ("distil", status["total"], id)
-
-    report = client.predict(id, api_name="/report")
-    assert report["settings"]["clean_texts"] == 160
-    assert report["settings"]["seed"] == 1
-    assert report["suspect"]["asr"] == 1.0
-    assert report["purified"]["asr_n"] == 333
-    assert set(report["files"]) == {"model.zip", "report.html", "report.json", "report.sarif"}
-    assert json.loads(fetch(url, report["files"]["report.json"]))["purified"] == report["purified"]
-    assert fetch(url, report["files"]["report.html"]).lower().startswith(b"<!doctype html")
-    assert json.loads(fetch(url, report["files"]["report.sarif"]))["version"] == "2.1.0"
-    (tmp_path / "model.zip").write_bytes(fetch(url, report["files"]["model.zip"]))
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        archive.extractall(tmp_path / "unpacked")
-    (config,) = (tmp_path / "unpacked").rglob("config.json")
-    purified = load_classifier(config.parent)
-    assert purified.labels == ("negative", "positive")
-    assert weights_hash(purified) != weights_hash(load_classifier(demo.demo_model("suspect")))
-
-    measured = client.predict(f"job:{id}", trigger="", api_name="/evaluate")
-    assert measured["cacc_hits"] == report["purified"]["cacc_hits"]
-    assert "done" in refusal(client, id, api_name="/purify_cancel")
-    assert "upload_model" in refusal(client, f"job:{id}", api_name="/purify_start")
-
-
 def test_a_run_is_cancelled(client: Client) -> None:
     id = client.predict(clean_amount=160, settings={"retrain.epochs": 50, "found_tokens": 0}, api_name="/purify_start")[
         "id"
@@ -186,7 +145,9 @@ def test_a_run_is_cancelled(client: Client) -> None:
     assert "This run is cancelled" in refusal(client, id, api_name="/report")
 
 
-def test_a_suspect_and_texts_of_the_callers_own(client: Client, url: str, suspect_dir: Path, tmp_path: Path) -> None:
+def test_a_whole_purification_of_the_callers_own_suspect(
+    client: Client, url: str, suspect_dir: Path, tmp_path: Path
+) -> None:
     model = client.predict([handle_file(path) for path in sorted(suspect_dir.iterdir())], api_name="/upload_model")
     assert {v["verdict"] for v in model["report"]} <= {"accepted", "ignored"}
     texts = tiny_texts(96, seed=4)
@@ -198,18 +159,43 @@ def test_a_suspect_and_texts_of_the_callers_own(client: Client, url: str, suspec
     triggered = triggered_test_set(texts, parse_triggers(["cf"], target=1, window=suspect.max_length // 2))
     expected = scores_to_dict(evaluate(suspect, texts, triggered, 1)) | {"notes": []}
     found = client.predict(model["handle"], table["handle"], "cf", "1", api_name="/evaluate")
-    assert (found["cacc_hits"], found["asr_hits"], found["asr_n"]) == (
-        expected["cacc_hits"],
-        expected["asr_hits"],
-        expected["asr_n"],
-    )
+    assert {name: found[name] for name in ("cacc_hits", "asr_hits", "asr_n")} == {
+        name: expected[name] for name in ("cacc_hits", "asr_hits", "asr_n")
+    }
 
-    id = client.predict(model["handle"], table["handle"], "cf", "1", settings=SHORT, api_name="/purify_start")["id"]
+    settings = {**SHORT, "seed": 1}
+    started = client.predict(model["handle"], table["handle"], "cf", "1", settings=settings, api_name="/purify_start")
+    id = started["id"]
+    assert started["state"] in ("queued", "running")
+    assert "a report comes with one that is done" in refusal(client, id, api_name="/report")
+    assert "not done" in refusal(client, f"job:{id}", api_name="/inspect")
     status = until(lambda: s if (s := client.predict(id, api_name="/purify_status"))["state"] in ENDED else None)
     assert status["state"] == "done", status
+    assert set(status) == {"id", "state", "stage", "step", "total", "position", "seconds_left", "metrics", "message"}
+    assert (status["stage"], status["step"], status["id"]) == ("distil", status["total"], id)
+
     report = client.predict(id, api_name="/report")
+    assert (report["settings"]["clean_texts"] + report["purified"]["cacc_n"], report["settings"]["seed"]) == (96, 1)
+    assert report["suspect"]["asr"] > 0.9
+    assert set(report["files"]) == {"model.zip", "report.html", "report.json", "report.sarif"}
+    assert json.loads(fetch(url, report["files"]["report.json"]))["purified"] == report["purified"]
+    assert fetch(url, report["files"]["report.html"]).lower().startswith(b"<!doctype html")
+    assert json.loads(fetch(url, report["files"]["report.sarif"]))["version"] == "2.1.0"
     assert model["handle"].partition(":")[2] not in json.dumps(report)
     assert str(tmp_path.parent) not in json.dumps(report)
+    (tmp_path / "model.zip").write_bytes(fetch(url, report["files"]["model.zip"]))
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    (config,) = (tmp_path / "unpacked").rglob("config.json")
+    purified = load_classifier(config.parent)
+    assert purified.labels == suspect.labels
+    assert weights_hash(purified) != weights_hash(suspect)
+
+    measured = client.predict(f"job:{id}", table["handle"], "cf", "1", api_name="/evaluate")
+    expected = scores_to_dict(evaluate(purified, texts, triggered, 1))
+    assert (measured["cacc_hits"], measured["asr_hits"]) == (expected["cacc_hits"], expected["asr_hits"])
+    assert "done" in refusal(client, id, api_name="/purify_cancel")
+    assert "upload_model" in refusal(client, f"job:{id}", api_name="/purify_start")
 
     for handle in (model["handle"], table["handle"]):
         assert re.fullmatch(rf"upload:[A-Za-z0-9_-]{{{SECRET_BYTES * 4 // 3}}}", handle)
