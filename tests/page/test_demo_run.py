@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import LATE, NEEDS_BROWSER, Visits, open_step, state, tab_of
+from browser import LATE, NEEDS_BROWSER, Visits, open_step, request, state, tab_of, write_table
+from conftest import tiny_texts
 from playwright.sync_api import Browser, Page, expect
 from server import serving, until
 
@@ -27,13 +28,12 @@ from mbtsad_core.service.store import BACKGROUND, State, Store
 
 pytest_plugins = ["pages"]
 SHORT = Request(
-    clean_amount=48,
     config=PurifyConfig(
         split=SplitConfig(copies=1),
         retrain=RetrainConfig(epochs=1, observe_every=2),
         distil=DistilConfig(epochs=1, observe_every=2),
         found_tokens=0,
-    ),
+    )
 )
 
 
@@ -90,11 +90,15 @@ def test_where_jobs_need_a_caller_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
-    """A server whose run of the demo is a short one."""
-    root = tmp_path_factory.mktemp("shared") / "jobs"
+def shared(browser: Browser, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
+    """A server whose run of the demo is a short one, on few texts, and waits behind a visitor's that has no end."""
+    folder = tmp_path_factory.mktemp("shared")
+    root = folder / "jobs"
+    clean, test = (write_table(folder / f"{seed}.tsv", tiny_texts(48, seed=seed)) for seed in (0, 1))
+    short = dataclasses.replace(SHORT, clean=clean, test=test)
     with Store(root) as store:
-        store.create(SHORT.to_dict(), BACKGROUND, keep=1e9, id=f"demo-{digest(Session().request(RuntimeConfig()))}-0")
+        store.create(short.to_dict(), BACKGROUND, keep=1e9, id=f"demo-{digest(Session().request(RuntimeConfig()))}-0")
+        store.create(request(suspect_dir, folder, epochs=1000).to_dict(), "a visitor")
     with serving(root, "--demo-run") as url:
         visits = Visits(browser, url, root)
         yield visits
@@ -133,6 +137,8 @@ class TestInABrowser:
         open_step(page, "purify")
         expect(page.locator("#stop")).to_be_disabled()
         expect(page.locator("#start")).to_have_text("Run it yourself")
+        (before,) = shared.store.of_owner("a visitor")
+        shared.store.request_cancel(before.id)
         open_step(page, "suspect")
         expect(page.locator("#first-cure")).to_contain_text("A finished run of the demo is here", timeout=LATE)
         shared.check()
