@@ -142,12 +142,13 @@ def test_nothing_in_a_record_steers_a_terminal() -> None:
 
 
 def test_several_at_a_time_say_the_same(three: tuple[Any, list[dict[str, Any]]], folder: Path) -> None:
-    models = [folder / name for name in ("honest", "refused", "poisoned")]
+    models = [folder / name for name in ("refused", "poisoned")]
     run = mbtsad("scan", *models, "--clean", folder / "clean.tsv", "--json", "--jobs", "2", *CPU)
     told = ("verdict", "reason", "triggers", "strongest")
     found = {r["model"]: [r.get(name) for name in told] for r in records_of(run)}
     assert run.returncode == 3
-    assert found == {r["model"]: [r.get(name) for name in told] for r in three[1]}
+    assert set(found) == {str(model) for model in models}
+    assert found == {r["model"]: [r.get(name) for name in told] for r in three[1] if r["model"] in found}
 
 
 def test_texts_without_labels_are_read_as_such(folder: Path, tmp_path: Path) -> None:

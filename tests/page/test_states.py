@@ -255,7 +255,7 @@ def past(
             store.begin(id, os.getpid())
             store.fail(id, _explain(MemoryError()))
         store.expire()
-        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=12).to_dict())
+        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
     with DetachedRunner(root, JobsConfig(nice=0)) as runner:  # what a server is to its jobs
         until(lambda: runner.status(ids["interrupted"]).stage == "retrain")
     with serving(root) as url:
