@@ -184,7 +184,7 @@ def price(site: Site, session: Session, n: int) -> str:
 
 
 def demo_texts(step: Clean, session: Session) -> dict[Any, Any]:
-    return {step.session: session.having(clean=CleanData(), scores=None, job="", scan=""), step.problem: ("", "")}
+    return {step.session: session.having(clean=CleanData(), job="", scan=""), step.problem: ("", "")}
 
 
 def _nothing_picked(step: Clean) -> dict[Any, Any]:
@@ -219,7 +219,7 @@ def _preview(site: Site, step: Clean, session: Session, uploaded: str) -> dict[A
         step.text: gr.Dropdown(columns, value=guessed.text),
         step.label: gr.Dropdown(columns, value=guessed.label),
         step.pair: gr.Dropdown(["", *columns], value=guessed.pair or ""),
-        step.names: gr.Textbox(visible=nameless(session.suspect.labels)),
+        step.names: gr.Textbox(visible=nameless(site.suspect(session).labels)),
         step.use: gr.Button(visible=True),
         step.problem: ("", ""),
     }
@@ -268,7 +268,7 @@ def _checked(
 ) -> dict[Any, Any]:
     """The session with these clean texts, once they are checked; else why they are not taken."""
     try:
-        found = session.having(clean=clean(), names=names, scores=None, job="", scan="")
+        found = session.having(clean=clean(), names=names, job="", scan="")
         site.inputs(found)
     except Exception as error:
         return {step.problem: (name, refusal(error))}
@@ -278,10 +278,7 @@ def _checked(
 def set_amount(site: Site, session: Session, n: int) -> Session:
     whole = len(site.inputs(_with_all(session)).clean)
     clean = dataclasses.replace(session.clean, amount=None if n >= whole else int(n))
-    if clean == session.clean:
-        return session
-    # Another part is held out to measure on
-    return session.having(clean=clean, scores=session.scores if clean.test else None)
+    return session if clean == session.clean else session.having(clean=clean)
 
 
 def _shown(cell: Any) -> str:

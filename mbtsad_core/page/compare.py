@@ -219,7 +219,8 @@ def table_html(site: Site, session: Session, jobs: Mapping[str, Job]) -> str:
         return empty(NONE_YET)
     mbtsad = _own_run(site, session)
     results = [job.result for job in (mbtsad, *jobs.values()) if job and job.result]
-    suspect = results[0]["suspect"] if results else scores_to_dict(session.scores) if session.scores else None
+    scores = site.scores(session)
+    suspect = results[0]["suspect"] if results else scores_to_dict(scores) if scores else None
     own = ("MBTSAD", "the run above")
     rows = [
         Row("suspect", session.suspect.name, "" if suspect else "not measured yet", suspect),

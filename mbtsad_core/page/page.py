@@ -160,7 +160,7 @@ def look(
     curing = bool(site.demo) and site.runner.status(site.demo).state in MOVING
     return {
         shown.first.cured: cured_html(site),
-        shown.strip: strip_html(session, found),
+        shown.strip: strip_html(site.described(session), found),
         **scan,
         **update_run(site, shown.purify, session, drawn, found),
         **compared,

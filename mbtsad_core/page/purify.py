@@ -255,7 +255,7 @@ def measure(parts: Parts, answer: gr.HTML, session: Session, text: str, target: 
     if session.job and not site.is_shared(session) and run_status(site, session).moving:
         site.runner.measure(session.job, triggers, target or "")
         return {answer: said("It is measured from the next measurement on.")}
-    session = session.having(triggers=triggers, target=target, scores=None)
+    session = session.having(triggers=triggers, target=target)
     site.inputs(session)
     return {parts.session: session, answer: said("The next run will measure it. Step 7 tries any trigger at once.")}
 
@@ -286,10 +286,7 @@ def show_chosen(site: Site, step: Purify, session: Session, chosen: Any) -> dict
 
 
 def use_settings(session: Session, *values: Any) -> Session:
-    config = method_settings.read(values)
-    # These choose and cut the texts that are measured on
-    same = (config.max_length, config.seed) == (session.config.max_length, session.config.seed)
-    return session.having(config=config, scores=session.scores if same else None)
+    return session.having(config=method_settings.read(values))
 
 
 def attend(site: Site, session: Session) -> Iterator[None]:

@@ -108,7 +108,7 @@ class RunStatus:
 
 def run_status(site: Site, session: Session) -> RunStatus:
     """How the session's run stands; cheap enough to be asked every second."""
-    scores = session.scores
+    scores = site.scores(session)
     whole = Whole((scores.cacc, scores.asr), floor=scores.asr_floor) if scores else Whole()
     alone = RunStatus(
         before=whole.suspect,

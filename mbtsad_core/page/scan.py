@@ -124,7 +124,7 @@ def take(parts: Parts, session: Session, event: gr.EventData) -> dict[Any, Any]:
     """One of the rows is the trigger that all steps measure from here on, and the lab opens with it."""
     job = scan_of(parts.site, session)
     one = listed(job.result if job else None)[int(event._data["trial"])]
-    chosen = session.having(triggers=(typed(one),), target=one["target"], scores=None)
+    chosen = session.having(triggers=(typed(one),), target=one["target"])
     return {parts.session: chosen, parts.tabs: gr.Tabs(selected="triggers")}
 
 

@@ -18,7 +18,6 @@ from mbtsad_core.service.purification import Request
 from mbtsad_core.service.scan_job import ScanJob
 from mbtsad_core.service.scanning import ScanRequest
 from mbtsad_core.sources import DEMO, HUB, Source
-from mbtsad_core.types import Scores
 
 OFTEN, EARLY = 30, 5  # steps between two measurements: often enough to see ASR fall
 WATCHED = PurifyConfig(
@@ -66,7 +65,6 @@ class Session:
     job: str = ""
     scan: str = ""  # id of the job that scans the suspect
     planting: str = ""  # id of the job whose planted suspect shall be the session's once it is done
-    scores: Scores | None = None  # of the suspect, before any run
 
     def having(self, **changes: Any) -> Session:
         return dataclasses.replace(self, **changes)
@@ -102,9 +100,7 @@ class Session:
     ) -> Session:
         """Another suspect: what was measured or trained on the one before is left behind."""
         suspect = Suspect(source, name, classifier.describe(), classifier.labels)
-        return self.having(
-            suspect=suspect, names=(), triggers=triggers, target=target, job="", scan="", planting="", scores=None
-        )
+        return self.having(suspect=suspect, names=(), triggers=triggers, target=target, job="", scan="", planting="")
 
     def with_description(self, classifier: Classifier) -> Session:
         """The session with what the loaded suspect says of itself."""

@@ -39,7 +39,7 @@ from mbtsad_core.service.runtime_estimate import (
 from mbtsad_core.service.scan_job import ScanJob
 from mbtsad_core.service.store import ACTIVE, Job, Recorded, State
 from mbtsad_core.sources import Source
-from mbtsad_core.types import Event, LabelledText
+from mbtsad_core.types import Event, LabelledText, Scores
 from mbtsad_core.vetting import uploads as plain
 from mbtsad_core.vetting.hub import fetch_model
 from mbtsad_core.vetting.uploads import PolicyReport
@@ -127,7 +127,7 @@ class Site:
         # A GPU that is lent to calls is none for the page
         self.own_runtime = runtime if runner.detached else replace(runtime, device="cpu")
         self._models = Kept(MODEL_BYTES, _bytes)
-        self._results = Kept(RESULTS)
+        self._results, self._scores, self._descriptions = Kept(RESULTS), Kept(RESULTS), Kept(RESULTS)
         self._inputs = Kept(16)
         self._timed = Kept(RESULTS)  # lists of timings, by suspect and clean texts
         self._taking = threading.Lock()
@@ -212,7 +212,22 @@ class Site:
 
     def suspect(self, session: Session) -> Classifier:
         """The session's suspect, its classes called as the visitor named them."""
-        return named(self.model(session.suspect.source, session.config.max_length), session.names)
+        found = named(self.model(session.suspect.source, session.config.max_length), session.names)
+        self._descriptions.get((session.suspect.source, session.config.max_length), found.describe)
+        return found
+
+    def described(self, session: Session) -> Session:
+        """The session with what its suspect says of itself, where it has been loaded."""
+        description = self._descriptions.peek((session.suspect.source, session.config.max_length))
+        return session.having(suspect=replace(session.suspect, description=description)) if description else session
+
+    def measured(self, session: Session, measure: Callable[[], Scores]) -> Scores:
+        """The scores of the session's suspect on its texts, before any run; measured once."""
+        return self._scores.get(subject(session.request(self.runtime)), measure)
+
+    def scores(self, session: Session) -> Scores | None:
+        """The same, where it has been measured."""
+        return self._scores.peek(subject(session.request(self.runtime)))  # type: ignore[no-any-return]
 
     def machine(self, session: Session) -> str:
         """Device and precision of a run, in words."""

@@ -10,19 +10,17 @@ from typing import Any
 
 import gradio as gr
 
-from mbtsad_core.config import RuntimeConfig
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation import evaluate, label_doubt
 from mbtsad_core.models import demo
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.first_look import cured_html, first_look, links_html
-from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, in_the_pages_words, refusal, told, words
+from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, refusal, told, words
 from mbtsad_core.page.parts import Parts, hint, leads_to, lede, para, refused
 from mbtsad_core.page.planting import Planted, newest, offered, planted_name, plants, suggest
 from mbtsad_core.page.run_status import MOVING
 from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_trigger
 from mbtsad_core.page.site import Site
-from mbtsad_core.service.comparison import subject
 from mbtsad_core.service.planting import lacking
 from mbtsad_core.service.store import Job, State
 from mbtsad_core.sources import Source
@@ -76,13 +74,11 @@ def suspect_step(parts: Parts) -> FirstStep:
             planted = _plant_tab(parts)
             chosen += _take_planted(parts, planted)
     leads_to(parts, "Next: clean data", "clean")
-    finding = gr.State(None)  # the session as it was measured; the visitor may have started a run meanwhile
-    measuring = (told(measure, site, finding, card), parts.session, [finding, card])
-    keeping = (told(keep), [parts.session, finding], parts.session)
+    measuring = (told(measure, site), parts.session, card)
     for event in chosen:
-        parts.refresh_on(event.success(*measuring, **PRIVATE).success(*keeping, **LIGHT))
-    parts.opened["suspect"] = [measuring, keeping]  # other texts may have been chosen
-    parts.on_load += [measuring, keeping]
+        parts.refresh_on(event.success(*measuring, **PRIVATE))
+    parts.opened["suspect"] = [measuring]  # other texts may have been chosen
+    parts.on_load += [measuring]
     starting = run_demo.click(told(start_demo, parts), parts.session, [parts.session, parts.tabs], **QUIET)
     parts.refresh_on(starting, runs=True)
     opening = use_mine.click(lambda: gr.Tabs(selected="upload"), None, sources, **QUIET)
@@ -156,33 +152,22 @@ def _take_planted(parts: Parts, planted: Planted) -> list[Any]:
     ]
 
 
-def measure(site: Site, finding: gr.State, card: gr.HTML, session: Session) -> dict[Any, Any]:
-    """CACC and ASR of the suspect, where it can be loaded and the chosen texts fit it."""
+def measure(site: Site, session: Session) -> str:
+    """The suspect's card, with its CACC and ASR where it can be loaded and the chosen texts fit it. The session is left
+    alone, as the visitor may change it meanwhile: the site knows what was measured."""
     try:
         classifier = site.suspect(session)
     except MBTSADError as error:
-        return {finding: session, card: _card(session, None, f"{words(error)} Choose another model.")}
+        return _card(session, None, f"{words(error)} Choose another model.")
     session = session.with_description(classifier)
     try:
         inputs = site.inputs(session)
     except MBTSADError as error:
         problem = f"{words(error)} Until then CACC and ASR cannot be measured: choose texts of its task in step 2."
-        return {finding: session, card: _card(session, None, problem)}
+        return _card(session, None, problem)
     with site.busy:
-        scores = site.remembered(
-            ("scores", subject(session.request(site.runtime))),
-            lambda: evaluate(classifier, inputs.test, inputs.triggered, inputs.target),
-        )
-    return {finding: session.having(scores=scores), card: _card(session, scores, "")}
-
-
-def keep(session: Session, found: Session) -> Session:
-    """The session as it is now, with what was measured of its suspect."""
-    if session.suspect.source != found.suspect.source:
-        return session
-    runtime = RuntimeConfig()
-    same = subject(session.request(runtime)) == subject(found.request(runtime))
-    return session.having(suspect=found.suspect, scores=found.scores if same else session.scores)
+        scores = site.measured(session, lambda: evaluate(classifier, inputs.test, inputs.triggered, inputs.target))
+    return _card(session, scores, "")
 
 
 def choose_demo(site: Site, session: Session) -> Session:

@@ -7,6 +7,7 @@ import logging
 import warnings
 from inspect import isgenerator, signature
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -96,3 +97,24 @@ def test_no_listener_keeps_the_browser_busy_with_a_progress_that_is_not_shown(tm
 def test_an_error_of_ours_needs_no_log(caplog: pytest.LogCaptureFixture) -> None:
     assert words(BadData("too few texts")) == "too few texts"
     assert not caplog.records
+
+
+def test_what_the_page_does_by_itself_leaves_the_session_alone(tmp_path: Path) -> None:
+    """What a visitor does meanwhile would be lost: both read the session before either writes it."""
+    with AttachedRunner(tmp_path) as runner:
+        page = build_page(Site(tmp_path, runner))
+    (coming,) = (f for f in page.fns.values() if f.name == "come_in")
+    session = coming.outputs[0]
+    assert isinstance(session, gr.State)
+
+    def begins(f: Any) -> set[str]:
+        """The events that a listener goes back to."""
+        before = page.fns.get(f.trigger_after)
+        return begins(before) if before else {event for _, event in f.targets}
+
+    writers = {f.name: begins(f) for f in page.fns.values() if session in f.outputs}
+    assert writers.pop("come_in") == {"load"}  # before it there is none
+    assert writers.pop("become") == {"change"}  # what was planted, for who waits for it
+    assert {"start_demo", "use_settings", "take"} <= set(writers)
+    asked = {"click", "upload", "submit", "input", "release", "pick"}
+    assert {name for name, events in writers.items() if not events <= asked} == set()

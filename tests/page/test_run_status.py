@@ -107,9 +107,11 @@ SHOWN: Shown = made(Shown, scan=made(Scan), purify=made(Purify, compare=made(Com
 class Run:
     """A run of the demo whose events and end are written by the test; no process works on it."""
 
-    def __init__(self, site: Site, session: Session = Session("somebody", scores=KNOWN)) -> None:
+    def __init__(self, site: Site, session: Session = Session("somebody"), known: Scores | None = KNOWN) -> None:
         self.site, self.store = site, site.runner.store  # type: ignore[attr-defined]
         self.session = session
+        if known:
+            site.measured(session, lambda: known)
         self.id = self.store.create(self.session.request(site.runtime).to_dict())
         self.session = self.session.having(job=self.id)
         self.store.claim(self.id)
@@ -188,9 +190,10 @@ def test_while_it_runs_figures_are_called_a_sample_and_the_suspects_stay_those_o
         assert "99.5 %" not in text
 
 
-def test_who_comes_by_a_link_sees_that_all_is_of_a_sample(run: Run) -> None:
+def test_who_comes_before_the_suspect_was_measured_sees_that_all_is_of_a_sample(site: Site) -> None:
+    run = Run(site, known=None)
     run.add(BASELINE)
-    shown = run.screen(scores=None)
+    shown = run.screen()
     assert "CACC 85.0 %" in shown["strip"]
     assert "a sample of 200 texts" in shown["strip"]
     assert "CACC 85.0 %, on a sample of 200 texts." in shown["sentence"]
@@ -251,7 +254,9 @@ def test_a_typed_trigger_that_cannot_be_measured_takes_no_figure_of_the_one_befo
 def test_another_trigger_for_the_next_run_does_not_rename_this_ones_figures(run: Run) -> None:
     run.add(BASELINE, trained(30, 0.31))
     run.store.finish(run.id, result(43))
-    shown = run.screen(triggers=("marmalade",), scores=Scores(KNOWN.cacc, wilson(60, 333), KNOWN.asr_floor, ()))
+    marmalade = Scores(KNOWN.cacc, wilson(60, 333), KNOWN.asr_floor, ())
+    run.site.measured(run.session.having(triggers=("marmalade",)), lambda: marmalade)
+    shown = run.screen(triggers=("marmalade",))
     assert "100.0 % → 12.9 %" in shown["strip"]
     for text in shown.values():
         assert "marmalade" not in text

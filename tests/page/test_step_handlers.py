@@ -64,17 +64,20 @@ def plain(html: str) -> str:
 # ---------------------------------------------------------------- step 1
 
 
-def test_the_suspect_is_measured_and_a_newer_session_is_kept(parts: Parts, session: Session) -> None:
-    finding, card = gr.State(), gr.HTML()
-    found = suspect.measure(parts.site, finding, card, session)
-    inputs = parts.site.inputs(session)
-    scores = found[finding].scores
+def test_the_suspect_is_measured_and_known_to_every_session_that_asks_the_same_of_it(
+    site: Site, session: Session
+) -> None:
+    card = suspect.measure(site, session)
+    inputs, scores = site.inputs(session), site.scores(session)
+    assert scores is not None
+    assert scores.asr is not None
     assert (scores.cacc.n, scores.asr.n) == (len(inputs.test), len(inputs.triggered))
-    assert f"CACC {100 * scores.cacc.share:.1f} %" in " ".join(plain(found[card]).split())
-    newer = session.having(job="a run")
-    assert suspect.keep(newer, found[finding]) == newer.having(suspect=found[finding].suspect, scores=scores)
-    assert suspect.keep(newer.having(triggers=("bb",)), found[finding]).scores is None  # of another trigger
-    assert suspect.keep(Session("me"), found[finding]) == Session("me")  # of another suspect
+    assert f"CACC {100 * scores.cacc.share:.1f} %" in " ".join(plain(card).split())
+    assert site.scores(session.having(job="a run", visitor="another")) == scores
+    for other in (session.having(triggers=("bb",)), Session("me")):
+        assert site.scores(other) is None
+    assert site.described(session).suspect.description == "BERT 2x32, 0.0 M parameters, 2 classes"
+    assert site.described(Session("me")) == Session("me")
 
 
 def test_an_upload_that_is_refused_leaves_the_suspect(parts: Parts, session: Session, tmp_path: Path) -> None:
@@ -147,9 +150,8 @@ def test_a_table_that_is_refused_leaves_the_clean_texts(parts: Parts, session: S
 
 
 def test_fewer_clean_texts_are_kept_in_the_session_and_all_is_no_number(site: Site, session: Session) -> None:
-    scored = session.having(scores=object())
-    fewer = clean_data.set_amount(site, scored, 40)
-    assert (fewer.clean.amount, fewer.scores) == (40, scored.scores)  # the same texts measure
+    fewer = clean_data.set_amount(site, session, 40)
+    assert fewer.clean.amount == 40
     assert clean_data.set_amount(site, fewer, 64).clean == session.clean
     assert clean_data.set_amount(site, session, 64) is session
 
