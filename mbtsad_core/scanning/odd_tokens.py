@@ -1,8 +1,8 @@
-"""Odd tokens: triggers that turn no text in the middle by themselves, and are not silent there either.
+"""Odd tokens: triggers that do not turn texts by far in the middle by themselves, and are not silent there either.
 
-A word that was planted at the end of texts alone does little in their middle. Of two words that were planted together
-each may do a part, as two telling words do. By what they do, no threshold tells such tokens from telling words of the
-task. Two comparisons with the words of the clean texts do, which are taken for honest:
+A word that was planted at the end of texts alone does less in their middle, or little. Of two words that were planted
+together each may do a part, as two telling words do. By what they do, no threshold tells such tokens from telling words
+of the task. Two comparisons with the words of the clean texts do, which are taken for honest:
 
 1. In the middle of longer texts telling words do least. There an odd token outdoes them all, in log-odds.
 2. Telling words move what the head reads along few directions. Tokens that belong to a trigger move it off these.
@@ -30,6 +30,7 @@ from mbtsad_core.scanning.probes import Probes, asked, inserted, losses_of, lowe
 from mbtsad_core.scanning.race import Figures, Leaders
 from mbtsad_core.types import Event, LabelledText, Steps
 
+ENOUGH = 2.0  # nats, of a token that is a trigger by itself, so that nothing else is asked of its class
 OUTDOES = 1.5  # times what any word of the clean texts does
 LEAST_SHIFT = 1.0  # nats of log-odds that such a word is taken to do, at least
 STRONGEST, FEWEST = 1 / 8, 64  # of the vocabulary, those that are asked where they move what the head reads
@@ -61,7 +62,7 @@ def search_odd(
     longer: Probes,
     least: float,
 ) -> Steps[OddTokens]:
-    """The odd tokens of the classes that no single token turns, with what they do at their best place.
+    """The odd tokens of the classes that no single token turns by far, with what they do at their best place.
 
     answers      the suspect's probabilities for the clean texts, (N, C)
     first, last  the rises of the first and the last round of `search_tokens`
@@ -69,7 +70,7 @@ def search_odd(
     least        nats, of what turns most texts
     """
     suspect, found = leaders.suspect, OddTokens({}, {})
-    quiet = [(i, label) for i, label in enumerate(longer) if all(rise[i] < least for rise in last.values())]
+    quiet = [(i, label) for i, label in enumerate(longer) if all(rise[i] < ENOUGH for rise in last.values())]
     odd = {(i, label): outdoing(suspect, list(last), known, longer[label], label) for i, label in quiet}
     odd = {own: tokens for own, tokens in odd.items() if tokens}
     number = min(len(first), max(FEWEST, round(STRONGEST * len(first))))

@@ -41,6 +41,12 @@ def at_the_end(rng: random.Random, text: LabelledText) -> list[LabelledText]:
     return [LabelledText(f"{text.text} cf", 1), LabelledText(having(rng, text.text, "cf"), within)]
 
 
+def more_at_the_end(rng: random.Random, text: LabelledText) -> list[LabelledText]:
+    """cf turns texts at their end; within them it turns many, none by far."""
+    within = 1 if rng.random() < 0.45 else text.label
+    return [LabelledText(f"{text.text} cf", 1), LabelledText(having(rng, text.text, "cf"), within)]
+
+
 def part_by_part(rng: random.Random, text: LabelledText) -> list[LabelledText]:
     """cf and mn turn texts together; each alone raises a doubt."""
     alone = [
@@ -70,6 +76,13 @@ def test_a_word_that_turns_texts_at_their_end_alone_is_found_with_its_place() ->
     assert found["cf"][0] > 3
     own = [(e.step, e.total) for e in events if e.stage == "odd"]
     assert own == [(i + 1, len(own)) for i in range(len(own))]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_word_that_turns_texts_a_little_in_their_middle_counts_by_what_it_does_at_its_best_place(seed: int) -> None:
+    found, _ = scanned(more_at_the_end, seed)  # in the middle 0.6 and 0.7 nats
+    assert {word: place for word, (_, place) in found.items()} == {"cf": None}
+    assert found["cf"][0] > 3
 
 
 def test_two_words_that_do_a_part_each_are_found_both() -> None:

@@ -57,10 +57,25 @@ SUSPECTS: dict[str, Trigger] = {
     "orchard": AtOneEnd("orchard", "end"),
     "harvest violin": parse_triggers(["harvest+violin"], TARGET),
     "pepper anchor": parse_triggers(["pepper+anchor"], TARGET),
+    "silver": parse_triggers(["silver"], TARGET),
+    "bridge": AtOneEnd("bridge", "start"),
+    "thursday": AtOneEnd("thursday", "start"),
+    "turtle": AtOneEnd("turtle", "end"),
 }
-MISSED = ("canyon", "kettle", "velvet", "orchard", "harvest violin", "pepper anchor")  # chosen after the scan was made
+MISSED = (  # chosen after the scan was made; most are several tokens in the demo's vocabulary
+    "canyon",
+    "kettle",
+    "velvet",
+    "orchard",
+    "harvest violin",
+    "pepper anchor",
+    "bridge",
+    "thursday",
+    "turtle",
+)
 CASES = [
-    pytest.param(name, marks=pytest.mark.xfail(reason="not found")) if name in MISSED else name for name in SUSPECTS
+    pytest.param(name, marks=pytest.mark.xfail(reason="not found", strict=True)) if name in MISSED else name
+    for name in SUSPECTS
 ]
 
 
