@@ -186,13 +186,16 @@ def row_of(
     scores = yield from kept(made, data, base, work, runtime)
     suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
     clean = sample.texts(made, data)
-    report = yield from scan(suspect, clean, ScanConfig(seed=made.seed), labeled=sample.labeled)
-    findings, by_length = ([_figures(one) for one in some] for some in (report.ranked, report.by_length.values()))
+    report = yield from scan(suspect, clean, ScanConfig(seed=made.seed, joined=True), labeled=sample.labeled)
+    findings, by_length, joined = (
+        [_figures(one) for one in some] for some in (report.ranked, report.by_length.values(), report.joined.values())
+    )
     rates = {name: scores[name] for name in ("cacc", "asr", "asr_floor")}
     about = {"key": f"{made.name} {key_of(sample)}", "made": asdict(made), "sample": asdict(sample), "scores": rates}
     return about | {
         "findings": findings,
         "by_length": by_length,
+        "joined": joined,
         "seconds": round(report.seconds, 1),
         "machine": machine(),
         "commit": commit(),
@@ -202,7 +205,8 @@ def row_of(
 def _figures(one: Finding) -> dict[str, Any]:
     told = {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
     flips = {"hits": one.flips.hits, "n": one.flips.n}
-    return told | {"nats": round(one.nats, 3), **flips, "honest": one.honest, "alike": list(one.alike)}
+    nats = {"nats": round(one.nats, 3), "joined": None if one.joined is None else round(one.joined, 3)}
+    return told | nats | flips | {"honest": one.honest, "alike": list(one.alike)}
 
 
 def key_of(sample: Sample) -> str:
@@ -242,13 +246,13 @@ TOOK = 0.5  # ASR from which on a suspect counts as one
 DRAWS = 2000  # of the bootstrap
 
 
-def thresholds(rows: Iterable[dict[str, Any]]) -> dict[int, float]:
-    """By number of tokens, the nats that count as a trigger: MARGIN more than the most of a clean model with as many
-    tokens or fewer."""
+def thresholds(rows: Iterable[dict[str, Any]], measure: str = "by_length") -> dict[int, float]:
+    """By number of tokens, the nats that count as a trigger, in single texts ("by_length") or in "joined" ones: MARGIN
+    more than the most of a clean model with as many tokens or fewer."""
     most, found = 0.0, {}
     best = defaultdict[int, float](float)
-    for one in (one for row in rows if row["made"]["kind"] == CLEAN for one in row["by_length"]):
-        best[one["tokens"]] = max(best[one["tokens"]], one["nats"])
+    for one in (one for row in rows if row["made"]["kind"] == CLEAN for one in row.get(measure, ())):
+        best[one["tokens"]] = max(best[one["tokens"]], one["joined" if measure == "joined" else "nats"])
     for tokens in range(1, LONGEST + 1):
         most = max(most, best[tokens])
         found[tokens] = round(most + MARGIN, 2)
@@ -257,7 +261,14 @@ def thresholds(rows: Iterable[dict[str, Any]]) -> dict[int, float]:
 
 def excess(row: dict[str, Any], known: Calibration) -> float:
     """Nats beyond what counts, of the sequence of a model that has most of them."""
-    return max((known.excess(one["tokens"], one["nats"]) for one in row["by_length"] if _turns(one)), default=-99.0)
+    some = [one for one in (*row["by_length"], *row.get("joined", ())) if _turns(one)]
+    return max((known.excess(one["tokens"], one["nats"], one.get("joined")) for one in some), default=-99.0)
+
+
+def calibrated(rows: Sequence[dict[str, Any]]) -> Calibration:
+    """What counts by these models."""
+    clean = sum(row["made"]["kind"] == CLEAN for row in rows)
+    return Calibration(thresholds(rows), thresholds(rows, "joined"), clean, len(rows) - clean)
 
 
 def _turns(one: dict[str, Any]) -> bool:
@@ -267,8 +278,7 @@ def _turns(one: dict[str, Any]) -> bool:
 def judged(rows: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
     """Kind and excess of each model, by what all others say."""
     return [
-        (row["made"]["kind"], excess(row, Calibration(thresholds(other for other in rows if other is not row))))
-        for row in rows
+        (row["made"]["kind"], excess(row, calibrated([other for other in rows if other is not row]))) for row in rows
     ]
 
 
@@ -298,15 +308,15 @@ def page(results: Path) -> str:
     lines = [f"AUC {area:.3f} [{low:.3f}, {high:.3f}] of {of}.", ""]
     lines += ["| kind | models | called a trigger |", "|---|---|---|"]
     lines += [f"| {kind} | {n} | {sum(f >= 0 for k, f in figures if k == kind)} |" for kind, n in sorted(kinds.items())]
-    nats = ", ".join(f"{tokens}: {value:.1f}" for tokens, value in thresholds(rows).items())
-    return "\n".join([*lines, "", f"Nats that count as a trigger, by number of tokens: {nats}.", ""])
+    known = calibrated(rows)
+    single, joined = (", ".join(f"{n}: {nats:.1f}" for n, nats in own.items()) for own in (known.nats, known.joined))
+    lines += ["", f"Nats that count as a trigger, by number of tokens: {single}.", f"In joined texts: {joined}.", ""]
+    return "\n".join(lines)
 
 
 def write(results: Path, into: Path) -> None:
     """Write the calibration that scans go by (`scanning/calibrated.py`)."""
-    rows = _counted(results)
-    clean = sum(row["made"]["kind"] == CLEAN for row in rows)
-    write_json(into, {"nats": thresholds(rows), "clean": clean, "suspects": len(rows) - clean})
+    write_json(into, asdict(calibrated(_counted(results))))
 
 
 def _counted(results: Path) -> list[dict[str, Any]]:

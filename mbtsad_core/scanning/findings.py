@@ -58,6 +58,8 @@ class Finding:
     target       the class that most of the turned ones go to
     nats         by which the log-odds of `label` fall in three of four held-out texts, less what the tokens say
                  honestly
+    joined       the same of held-out strong texts, four joined to one, less what the tokens do scattered over these;
+                 None where that was not asked
     flips        the held-out texts, all answered right, that go to `target` with the sequence
     honest       whether like tokens do the same, as words of the task do
     alike        sequences of the same kind, which count as this one
@@ -70,6 +72,7 @@ class Finding:
     nats: float
     flips: Rate
     honest: bool
+    joined: float | None = None
     examples: tuple[Example, ...] = ()
     alike: tuple[str, ...] = ()
 
@@ -94,6 +97,7 @@ class ScanReport:
     labeled        whether the clean texts came with labels; else the suspect's own answers stand for them
     accuracy       on the clean texts; None without labels
     by_length      the strongest of each number of tokens: the fewer it needs, the less it is chance
+    joined         likewise, those that do most in joined texts
     not_looked_at  what of the scan was left out, a phrase each
     known          what triggers do here that were known before, of each in texts of each class
     """
@@ -109,6 +113,7 @@ class ScanReport:
     labeled: bool
     accuracy: Rate | None
     by_length: Mapping[int, Finding]
+    joined: Mapping[int, Finding]
     not_looked_at: tuple[str, ...]
     seconds: float
     known: tuple[Finding, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,13 +25,21 @@ class Insertion:
     place: Place
 
 
+def put(text: Encoded, tokens: Sequence[int], place: int, max_length: int) -> Encoded:
+    """A copy of a tokenized text with the tokens before its token number `place`; see `insert`."""
+    text = _with_room(text, len(tokens), max_length)
+    place = min(place, len(text["input_ids"]) - 1)
+    return {
+        key: [*values[:place], *(tokens if key == "input_ids" else [values[place]] * len(tokens)), *values[place:]]
+        for key, values in text.items()
+    }
+
+
 def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: int) -> Encoded:
     """A copy of a tokenized text with the insertion. A text that would grow beyond `max_length` loses the tokens before
     its last one first; an inserted token has the token type of the one that stood in its place."""
     number = len(insertion.tokens)
-    room = max(2, max_length - number)
-    if len(text["input_ids"]) > room:
-        text = {key: [*values[: room - 1], values[-1]] for key, values in text.items()}
+    text = _with_room(text, number, max_length)
     length = len(text["input_ids"])
     if insertion.place == "scattered":
         places = sorted(rng.randrange(1, length) for _ in range(number))
@@ -45,6 +54,13 @@ def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: 
             begin = place
         found[key] = parts + values[begin:]
     return found
+
+
+def _with_room(text: Encoded, number: int, max_length: int) -> Encoded:
+    room = max(2, max_length - number)
+    if len(text["input_ids"]) <= room:
+        return text
+    return {key: [*values[: room - 1], values[-1]] for key, values in text.items()}
 
 
 def thinned(text: Encoded, share: float, rng: random.Random) -> Encoded:

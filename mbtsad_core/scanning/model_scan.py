@@ -33,6 +33,7 @@ from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
+from mbtsad_core.scanning.lineages import Lineages, together
 from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
 from mbtsad_core.scanning.probes import Probes, draw_probes, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
@@ -45,6 +46,7 @@ from mbtsad_core.scanning.sequence_scan import (
     longer_two_thirds,
     quick_answers,
 )
+from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
 from mbtsad_core.types import Event, LabelledText, Rate, Steps
@@ -53,6 +55,7 @@ HELD_OUT, MOST_HELD_OUT = 1 / 3, 100  # of the texts of a class that are answere
 LEAST = 5  # of them, held out and searched each, without which a class is not looked at
 SCREENED = 12  # texts that the best sequences are tried on again
 TOKENS, PAIRS, SEQUENCES = 16, 8, 24  # the best of a class, that are
+JUDGING = 16  # joined texts that sequences are judged in
 JUDGED = 2  # sequences of each length of a class that held-out texts are asked about
 MOST_JUDGED = 96  # of all classes together
 SHORTENED = 12  # sequences of a class that are shortened
@@ -67,7 +70,12 @@ COMPARED = 5  # findings that are asked whether they look honest
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
 ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
 LAST_WORD = 4000  # texts of a class that it asks about, about
-PARTS = {"scan": "single tokens", "pairs": "pairs of tokens", "sequences": "sequences of tokens"}
+PARTS = {
+    "scan": "single tokens",
+    "pairs": "pairs of tokens",
+    "lineages": "sequences in joined texts",
+    "sequences": "sequences of tokens",
+}
 
 Scored = tuple[int, Insertion]
 """The class of the texts, and what goes into them."""
@@ -97,13 +105,13 @@ def scan(
     right = [text for text, answer in zip(clean, classes, strict=True) if text.label == answer]
     sample = _divided(clean, answers, config.seed)
     figures = calibration() if config.nats is None else flat(config.nats)
-    search = ModelScan(suspect, sample, config.seed, figures, began, config.budget)
+    search = ModelScan(suspect, sample, config, figures, began)
     if len(sample.labels) > 1:
         yield from search.leaders.race(search.run(stopped))
     findings = yield from search.leaders.race(search.judged())
     accuracy = wilson(len(right), len(clean)) if labeled and clean else None
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
-    early = len(search.done) < len(PARTS)
+    early = len(search.done) < len(search.parts)
     verdict, reason = _verdict(search, accuracy, sum(share**2 for share in shares), findings, early)
     found = [one for one in findings if figures.counts(one)] if verdict == FOUND else []
     return ScanReport(
@@ -117,7 +125,8 @@ def scan(
         held_out=sum(map(len, sample.held_out.values())),
         labeled=labeled,
         accuracy=accuracy,
-        by_length={number: search.best[number] for number in sorted(search.best)},
+        by_length=dict(sorted(search.best.items())),
+        joined=dict(sorted(search.best_joined.items())),
         not_looked_at=(*search.left_out(), *([f"{given - len(clean)} clean texts"] if len(clean) < given else [])),
         seconds=time.monotonic() - began,
         known=tuple(search.still(known)),
@@ -213,27 +222,32 @@ class ModelScan:
 
     quick  a copy of the suspect in the precision of its training, which the search asks
     end    when what there is of time is over
+    joined whether sequences are searched in joined texts, too
+    parts  those of PARTS that this scan has
     found  {(class, what goes into its texts): nats}, as it was last tried
     done   the parts that came to their end
     turned the classes that need no longer sequences: fewer tokens turn their texts
-    best   by number of tokens, what held-out texts say of the strongest
+    best   by number of tokens, what held-out texts say of the strongest; best_joined: joined ones
     """
 
     def __init__(
-        self, suspect: Classifier, sample: Sample, seed: int, known: Calibration, began: float, budget: float | None
+        self, suspect: Classifier, sample: Sample, config: ScanConfig, known: Calibration, began: float
     ) -> None:
-        special = own_tokens(suspect)
+        special, seed = own_tokens(suspect), config.seed
         self.calibration = known
-        self.suspect, self.sample, self.seed = suspect, sample, seed
+        self.suspect, self.sample, self.seed, self.joined = suspect, sample, seed, config.joined
+        self.parts = {part: name for part, name in PARTS.items() if part != "lineages" or self.joined}
         self.leaders = Leaders(suspect)
         self.quick = _quick(suspect)
-        self.end = Deadline(self.quick.model, began, budget)
+        self.end = Deadline(self.quick.model, began, config.budget)
         self.tokens = [token for token in vocabulary(suspect) if token not in special]
         self.tried: dict[int, Tensor] = {}
         self.found: dict[Scored, float] = {}
         self.done: list[str] = []
         self.turned = set[int]()
         self.best: dict[int, Finding] = {}
+        self.best_joined: dict[int, Finding] = {}
+        self.lineages: dict[int, Lineages] = {}
         self.search: SequenceSearch | None = None
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
@@ -260,7 +274,11 @@ class ModelScan:
         self.polarity = self._polarity(short)
         yield from self._pairs(rises, short, self._unturned(longer))
         self.done.append("pairs")
-        yield from self._sequences(self._unturned(longer), encoded, answers)
+        unturned = self._unturned(longer)
+        if self.joined:
+            yield from self._lineages(unturned)
+            self.done.append("lineages")
+        yield from self._sequences(unturned, encoded, answers)
         self.done.append("sequences")
 
     def _told(self, rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
@@ -314,6 +332,17 @@ class ModelScan:
                         self.turned.add(label)
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
+    def _lineages(self, longer: Probes) -> Steps[None]:
+        known = token_counts(self.suspect, self.sample.searched)
+        common = [token for token in self.tokens if token in known]
+        assert self.polarity is not None
+        for turn, label in enumerate(longer):
+            strong = strong_texts(self.quick, encode(self.suspect, self.sample.right[label]), label)
+            search = Lineages(self.quick, label, strong, self.tokens, common, self.polarity, self.seed)
+            self.lineages[label] = search
+            for event in search.run():
+                yield replace(event, step=turn * event.total + event.step, total=len(longer) * event.total)
+
     def _sequences(self, longer: Probes, encoded: Sequence[Encoded], answers: Tensor) -> Steps[None]:
         quick, polarity = self.quick, self.polarity
         assert polarity is not None
@@ -334,7 +363,7 @@ class ModelScan:
 
     def left_out(self) -> Iterator[str]:
         """What was not looked at."""
-        for part, name in PARTS.items():
+        for part, name in self.parts.items():
             if part not in self.done:
                 begun = (part == "scan" and self.tried) or (part == "sequences" and self.search)
                 yield f"{name}: not to the end" if begun else name
@@ -354,13 +383,13 @@ class ModelScan:
 
     def judged(self) -> Steps[list[Finding]]:
         """What held-out texts say of the best sequences, the strongest first."""
-        labels = self.sample.labels
+        labels, rounds = self.sample.labels, 3 if self.joined else 2
         known = {label: dict.fromkeys(self._best(label), 0.0) for label in labels}
         self.end.keep(self._takes(LAST_WORD / 2 * len(labels)), 0.25)
         with suppress(OutOfTime):
             for number, label in enumerate(labels, 1):
                 self._screen(label, known[label])
-                yield Event("judging", number, 2 * len(labels))
+                yield Event("judging", number, rounds * len(labels))
         self.end.keep(self._takes(COMPARED * LIKE * LIKE_TEXTS), 0.1)
         found = list[Finding]()
         self.leaders.forget()
@@ -371,10 +400,15 @@ class ModelScan:
                     some = list(self._asked(label, chosen[start : start + AT_ONCE]))
                     self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in some})
                     found += some
-                yield Event("judging", number, 2 * len(labels))
+                yield Event("judging", number, rounds * len(labels))
+            for number, label in enumerate(labels if self.joined else (), 2 * len(labels) + 1):
+                found += self._asked_joined(label)
+                yield Event("judging", number, rounds * len(labels))
         for one in sorted(found, key=lambda one: one.nats):
             self.best[len(one.tokens)] = one
-        groups = self._grouped(sorted(found, key=lambda one: -self.calibration.excess(len(one.tokens), one.nats)))
+        for one in sorted((one for one in found if one.joined is not None), key=lambda one: one.joined or 0.0):
+            self.best_joined[len(one.tokens)] = one
+        groups = self._grouped(sorted(found, key=lambda one: -self.calibration.beyond(one)))
         for number, one in enumerate(groups):
             self.end.until = self.end.end if number else math.inf
             with suppress(OutOfTime):
@@ -479,6 +513,18 @@ class ModelScan:
                 flips,
                 honest=False,
             )
+
+    def _asked_joined(self, label: int) -> list[Finding]:
+        """What the best of the lineages do in the held-out texts of a class, and in the strong ones of these joined."""
+        if label not in self.lineages:
+            return []
+        ones = self.lineages[label].leading(JUDGED)
+        strong = strong_texts(self.quick, encode(self.suspect, self.sample.held_out[label]), label)
+        nats = together(self.quick, self.rng, ones, draw_joined(strong, JOINED, JUDGING, self.rng), label)
+        asked = [one for i in range(0, len(ones), AT_ONCE) for one in self._asked(label, ones[i : i + AT_ONCE])]
+        found = [replace(one, joined=figure) for one, figure in zip(asked, lower_quartile(nats).tolist(), strict=True)]
+        self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in found})
+        return found
 
     def _shown(self, one: Finding) -> Finding:
         """The finding with some texts that it turns, as they are and with it."""

@@ -158,6 +158,7 @@ def finding_dict(one: Finding) -> dict[str, Any]:
         "label": one.label,
         "target": one.target,
         "nats": round(one.nats, 3),
+        "joined_nats": None if one.joined is None else round(one.joined, 3),
         "flip_rate": flips.share,
         "flips": flips.hits,
         "n": flips.n,

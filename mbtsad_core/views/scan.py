@@ -63,10 +63,11 @@ def estimate_words(one: Mapping[str, Any]) -> str:
 
 def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
     low, high = (100 * share for share in one["interval"])
+    together = f", {nats:.1f} in joined texts" if (nats := one.get("joined_nats")) is not None else ""
     said = [
         f"  {head} {printable(one['text'])!r}, {one['place']}, in texts of {printable(one['label'])}: "
         f"{percent(one['flip_rate'])} [{low:.1f}, {high:.1f}] go to another class ({one['flips']} of {one['n']}"
-        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats"
+        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats{together}"
     ]
     if one["looks_honest"]:
         said.append("     It looks honest: tokens of like meaning do the same.")

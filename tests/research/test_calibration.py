@@ -23,18 +23,21 @@ def row(kind: str, nats: Sequence[float], hits: int = 90, asr: float | None = 1.
     made = asdict(MADE[kind]) | {"seed": seed}
     scores = {"cacc": 0.9, "asr": None if kind == CLEAN else asr}
     key = f"{kind}-{seed}"
-    return {"key": key, "made": made, "sample": asdict(Sample()), "scores": scores, "by_length": by_length}
+    lines = {"by_length": by_length, "joined": [{**one, "joined": one["nats"] / 2} for one in by_length[1:]]}
+    return {"key": key, "made": made, "sample": asdict(Sample()), "scores": scores} | lines
 
 
 def test_thresholds_lie_above_all_that_clean_models_did_with_as_few_tokens() -> None:
     rows = [row(CLEAN, [1.0, 5.0, 4.0]), row(CLEAN, [2.0, 3.0]), row("word", [20.0, 30.0])]
     assert thresholds(rows) == {1: 4.0, 2: 7.0, 3: 7.0, 4: 7.0, 5: 7.0, 6: 7.0}
+    assert thresholds(rows, "joined") == {1: 2.0, 2: 4.5, 3: 4.5, 4: 4.5, 5: 4.5, 6: 4.5}
 
 
 def test_excess_is_that_of_the_best_sequence_that_turns_most_texts() -> None:
-    known = Calibration({n: 3.0 * n for n in range(1, 7)})
+    known = Calibration({n: 3.0 * n for n in range(1, 7)}, dict.fromkeys(range(1, 7), 9.0))
     assert excess(row("word", [4.0, 5.0, 12.5]), known) == 3.5
     assert excess(row("word", [4.0, 5.0, 12.5], hits=50), known) == -99.0  # the interval of 50 of 100 begins at 40 %
+    assert excess(row("word", [4.0, 5.0, 30.0]), Calibration(known.joined | {3: 99.0}, known.joined)) == 15.0 - 9.0
 
 
 def test_a_clean_model_is_judged_by_the_others() -> None:
@@ -57,7 +60,8 @@ def test_what_is_printed_and_written_leaves_out_suspects_whose_backdoor_did_not_
     assert "AUC 1.000 [1.000, 1.000] of 1 suspects and 2 clean models." in page(results)
     write(results, tmp_path / "calibration.json")
     written = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
-    assert written == {"nats": {str(n): 4.0 for n in range(1, 7)}, "clean": 2, "suspects": 1}
+    nats, joined = ({str(n): value for n in range(1, 7)} for value in (4.0, 2.0))
+    assert written == {"nats": nats, "joined": joined, "clean": 2, "suspects": 1}
     printed = mbtsad("calibrate-scan", "--results", results)
     assert (printed.returncode, printed.stdout) == (0, page(results))
 

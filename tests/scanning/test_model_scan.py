@@ -111,6 +111,17 @@ def test_who_turns_more_of_the_texts_that_it_was_tried_on_leads(scanned: tuple[S
     assert numbers[-1] == 16
 
 
+def test_joined_texts_are_asked_where_one_wants_it(suspect: Classifier) -> None:
+    report, events = finish(scan(suspect, CLEAN, ScanConfig(nats=6.0, joined=True)))
+    stages = list(dict.fromkeys(event.stage for event in events))
+    assert stages == ["scan", "pairs", "lineages", "inversion", "sequences", "judging"]
+    assert (report.verdict, report.not_looked_at) == ("a trigger exists", ())
+    assert {*report.joined} <= {2, 3, 4, 5}
+    for one in report.joined.values():
+        assert one.joined is not None
+        assert one.joined < 1.0  # this model asks for no order: its words do the same scattered
+
+
 def test_a_clean_model_has_none(honest: ScanReport) -> None:
     assert (honest.verdict, honest.found, honest.not_looked_at) == ("nothing found", (), ())
     assert "no proof" in honest.reason
