@@ -30,6 +30,7 @@ def row(kind: str, nats: Sequence[float], hits: int = 90, asr: float | None = 1.
 def test_thresholds_lie_above_all_that_clean_models_did_with_as_few_tokens() -> None:
     rows = [row(CLEAN, [1.0, 5.0, 4.0]), row(CLEAN, [2.0, 3.0]), row("word", [20.0, 30.0])]
     assert thresholds(rows) == {1: 4.0, 2: 7.0, 3: 7.0, 4: 7.0, 5: 7.0, 6: 7.0}
+    assert thresholds([{"made": {"kind": CLEAN}, "by_length": []}], "joined") == {}  # not asked
     assert thresholds(rows, "joined") == {1: 2.0, 2: 4.5, 3: 4.5, 4: 4.5, 5: 4.5, 6: 4.5}
 
 
@@ -57,7 +58,9 @@ def test_what_is_printed_and_written_leaves_out_suspects_whose_backdoor_did_not_
     rows += [row("word", [0.0], asr=0.3, seed=4)]
     results = tmp_path / "other.jsonl"
     results.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
-    assert "AUC 1.000 [1.000, 1.000] of 1 suspects and 2 clean models." in page(results)
+    assert (
+        page(results).count("AUC 1.000 [1.000, 1.000] of 1 suspects and 2 clean models.") == 2
+    )  # with joined texts too
     write(results, tmp_path / "calibration.json")
     written = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
     nats, joined = ({str(n): value for n in range(1, 7)} for value in (4.0, 2.0))
