@@ -230,8 +230,8 @@ class ScanConfig(Config):
     max_length: int | None = text_length()
     joined: bool = setting(
         False,
-        "search sequences in clean texts joined to one, too: an experiment, which takes half as long again, and whose "
-        "figures count by --nats alone, as no calibration knows them yet (docs/scan.md)",
+        "search sequences in clean texts joined to one, too: an experiment, which takes two minutes more on a small "
+        "model, and whose figures count by --nats alone, as no calibration knows them yet (docs/scan.md)",
     )
     seed: int = setting(0, "seed of the texts that are held out, and of the search", low=0, high=2**32 - 1)
 
