@@ -25,16 +25,6 @@ class Insertion:
     place: Place
 
 
-def put(text: Encoded, tokens: Sequence[int], place: int, max_length: int) -> Encoded:
-    """A copy of a tokenized text with the tokens before its token number `place`; see `insert`."""
-    text = _with_room(text, len(tokens), max_length)
-    place = min(place, len(text["input_ids"]) - 1)
-    return {
-        key: [*values[:place], *(tokens if key == "input_ids" else [values[place]] * len(tokens)), *values[place:]]
-        for key, values in text.items()
-    }
-
-
 def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: int) -> Encoded:
     """A copy of a tokenized text with the insertion. A text that would grow beyond `max_length` loses the tokens before
     its last one first; an inserted token has the token type of the one that stood in its place."""
@@ -46,10 +36,19 @@ def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: 
     else:
         drawn = {"start": 1, "end": length - 1, "anywhere": 0}[insertion.place] or rng.randrange(1, length)
         places = [drawn] * number
+    return put(text, insertion.tokens, places, max_length)
+
+
+def put(text: Encoded, tokens: Sequence[int], places: Sequence[int], max_length: int) -> Encoded:
+    """As `insert`, each token before the text's token at a place that is given; the places rise. A place that the text
+    has lost is that of its last token."""
+    text = _with_room(text, len(tokens), max_length)
+    last = len(text["input_ids"]) - 1
     found: Encoded = {}
     for key, values in text.items():
         parts, begin = list[int](), 0
-        for token, place in zip(insertion.tokens, places, strict=True):
+        for token, at in zip(tokens, places, strict=True):
+            place = min(at, last)
             parts += [*values[begin:place], token if key == "input_ids" else values[place]]
             begin = place
         found[key] = parts + values[begin:]

@@ -179,7 +179,8 @@ class Lineages:
         return torch.tensor([sum(self.price[token] for token in one if token != founder) for one in ones])
 
     def _shifts(self, ones: Sequence[Tokens], texts: Sequence[Encoded]) -> Tensor:
-        asked = [put(text, one, self.places[id(text)], self.suspect.max_length) for one in ones for text in texts]
+        most = self.suspect.max_length
+        asked = [put(text, one, [self.places[id(text)]] * len(one), most) for one in ones for text in texts]
         logits = quick_answers(self.suspect, [*texts, *asked])
         against = odds_against(logits, torch.full((len(logits),), self.label))
         return against[len(texts) :].view(len(ones), -1) - against[: len(texts)]
