@@ -29,7 +29,7 @@ def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: 
     """A copy of a tokenized text with the insertion. A text that would grow beyond `max_length` loses the tokens before
     its last one first; an inserted token has the token type of the one that stood in its place."""
     number = len(insertion.tokens)
-    text = _with_room(text, number, max_length)
+    text = with_room(text, number, max_length)
     length = len(text["input_ids"])
     if insertion.place == "scattered":
         places = sorted(rng.randrange(1, length) for _ in range(number))
@@ -42,7 +42,7 @@ def insert(text: Encoded, insertion: Insertion, rng: random.Random, max_length: 
 def put(text: Encoded, tokens: Sequence[int], places: Sequence[int], max_length: int) -> Encoded:
     """As `insert`, each token before the text's token at a place that is given; the places rise. A place that the text
     has lost is that of its last token."""
-    text = _with_room(text, len(tokens), max_length)
+    text = with_room(text, len(tokens), max_length)
     last = len(text["input_ids"]) - 1
     found: Encoded = {}
     for key, values in text.items():
@@ -55,7 +55,8 @@ def put(text: Encoded, tokens: Sequence[int], places: Sequence[int], max_length:
     return found
 
 
-def _with_room(text: Encoded, number: int, max_length: int) -> Encoded:
+def with_room(text: Encoded, number: int, max_length: int) -> Encoded:
+    """The text, without the tokens before its last one that leave no room for `number` more."""
     room = max(2, max_length - number)
     if len(text["input_ids"]) <= room:
         return text

@@ -75,8 +75,9 @@ class Lineages:
         self.price = (PRICE * honest.clamp(min=0)).tolist()
         self.rng = random.Random(f"lineages, seed {seed}")
         self.short = sorted(strong, key=lambda text: len(text["input_ids"]))[len(strong) // 4 :][:4]
-        several = draw_joined(strong, 2, SOME, self.rng)
-        self.two, self.four = several[:TEXTS], draw_joined(strong, JOINED, TEXTS, self.rng)
+        most = suspect.max_length
+        several = draw_joined(strong, 2, SOME, most, self.rng)
+        self.two, self.four = several[:TEXTS], draw_joined(strong, JOINED, TEXTS, most, self.rng)
         self.several = several
         # Sequences are compared at the same place of a text
         all_texts = (*self.short, *self.several, *self.four)

@@ -35,7 +35,7 @@ from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example,
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
 from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
-from mbtsad_core.scanning.probes import Probes, draw_probes, losses_of, lower_quartile, shift_of
+from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.sequence_inversion import invert_sequences
 from mbtsad_core.scanning.sequence_scan import (
@@ -265,7 +265,7 @@ class ModelScan:
     def _parts(self) -> Steps[None]:
         shorter = self._shorter()
         texts, answers = [self.sample.searched[i] for i in shorter], self.sample.answers[shorter]
-        encoded, longer = encode(self.suspect, texts), draw_probes(self.quick, texts, self.seed, answers)[1]
+        encoded, longer = encoded_with_room(self.suspect, texts), draw_probes(self.quick, texts, self.seed, answers)[1]
         short = {label: [text] for label, text in short_texts(texts, encoded, answers, self.seed).items()}
         rises = yield from search_tokens(self.quick, self.tokens, short, longer, "scan", told=self._told, even=True)
         self.found.clear()  # what was tried on one text alone
@@ -337,7 +337,7 @@ class ModelScan:
         common = [token for token in self.tokens if token in known]
         assert self.polarity is not None
         for turn, label in enumerate(longer):
-            strong = strong_texts(self.quick, encode(self.suspect, self.sample.right[label]), label)
+            strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.right[label]), label)
             search = Lineages(self.quick, label, strong, self.tokens, common, self.polarity, self.seed)
             self.lineages[label] = search
             for event in search.run():
@@ -520,7 +520,9 @@ class ModelScan:
             return []
         ones = self.lineages[label].leading(JUDGED)
         strong = strong_texts(self.quick, encode(self.suspect, self.sample.held_out[label]), label)
-        nats = together(self.quick, self.rng, ones, draw_joined(strong, JOINED, JUDGING, self.rng), label)
+        nats = together(
+            self.quick, self.rng, ones, draw_joined(strong, JOINED, JUDGING, self.quick.max_length, self.rng), label
+        )
         asked = [one for i in range(0, len(ones), AT_ONCE) for one in self._asked(label, ones[i : i + AT_ONCE])]
         found = [replace(one, joined=figure) for one, figure in zip(asked, lower_quartile(nats).tolist(), strict=True)]
         self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in found})

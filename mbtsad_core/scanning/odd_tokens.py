@@ -23,10 +23,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, encode, evaluation_mode, head_states
+from mbtsad_core.models.classifier import Classifier, Encoded, autocast, collate, evaluation_mode, head_states
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.insertions import Insertion, Place
-from mbtsad_core.scanning.probes import Probes, asked, inserted, losses_of, lower_quartile, middle, shift_of, with_token
+from mbtsad_core.scanning.probes import (
+    Probes,
+    asked,
+    encoded_with_room,
+    inserted,
+    losses_of,
+    lower_quartile,
+    middle,
+    shift_of,
+    with_token,
+)
 from mbtsad_core.scanning.race import Figures, Leaders
 from mbtsad_core.types import Event, LabelledText, Steps
 
@@ -116,7 +126,7 @@ def short_texts(suspect: Classifier, clean: Sequence[LabelledText], answers: Ten
     much."""
     own = [i for i, text in enumerate(clean) if text.label == label]
     right = [i for i in own if answers[i].argmax() == label] or own
-    encoded = sorted(encode(suspect, [clean[i] for i in right]), key=lambda text: len(text["input_ids"]))
+    encoded = sorted(encoded_with_room(suspect, [clean[i] for i in right]), key=lambda text: len(text["input_ids"]))
     begin = max(0, min(len(encoded) // 4, len(encoded) - SHORT))
     return encoded[begin : begin + SHORT]
 

@@ -19,9 +19,11 @@ from mbtsad_core.models.classifier import (
     logits_of,
     predict,
 )
+from mbtsad_core.scanning.insertions import with_room
 from mbtsad_core.types import LabelledText
 
 PROBES = 16  # of each class, at most
+ROOM = 8  # tokens that go into a text at most
 
 Probes = dict[int, list[Encoded]]
 """Tokenized texts by their class."""
@@ -39,13 +41,18 @@ def draw_probes(
     for label in sorted({example.label for example in clean}):
         own = [i for i, example in enumerate(clean) if example.label == label]
         right = [i for i in own if answers[i].argmax() == label] or own
-        encoded = dict(zip(right, encode(suspect, [clean[i] for i in right]), strict=True))
+        encoded = dict(zip(right, encoded_with_room(suspect, [clean[i] for i in right]), strict=True))
         by_length = sorted(right, key=lambda i: len(encoded[i]["input_ids"]))
         half = (len(right) + 1) // 2
         unsure[label] = [encoded[min(by_length[: (half + 1) // 2], key=lambda i: float(answers[i, label]))]]
         rest = by_length[min(half, max(0, len(right) - PROBES)) :]
         longer[label] = [encoded[i] for i in rng.sample(rest, min(PROBES, len(rest)))]
     return unsure, longer
+
+
+def encoded_with_room(suspect: Classifier, clean: Sequence[LabelledText]) -> list[Encoded]:
+    """Tokenized texts with room for what goes into them, however long they are."""
+    return [with_room(text, ROOM, suspect.max_length) for text in encode(suspect, clean)]
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from mbtsad_core.models.classifier import Classifier, Encoded
+from mbtsad_core.scanning.probes import ROOM
 from mbtsad_core.scanning.sequence_scan import odds_against, quick_answers
 
 STRONG = 32  # texts of a class, at most
@@ -25,18 +26,22 @@ def strong_texts(suspect: Classifier, texts: Sequence[Encoded], label: int) -> l
     return [shorter[i] for i in sorted(range(len(shorter)), key=lambda i: against[i])[:STRONG]]
 
 
-def joined(texts: Sequence[Encoded]) -> Encoded:
+def joined(texts: Sequence[Encoded], max_length: int) -> Encoded:
     """One text of several: the first token of the first, the last one of the last, and what stands between these in
-    each."""
+    each, of which the model reads as much of one text as of another."""
+    share = (max_length - 2) // len(texts)
     return {
-        key: [first[0], *(value for text in texts for value in text[key][1:-1]), texts[-1][key][-1]]
+        key: [first[0], *(value for text in texts for value in text[key][1:-1][:share]), texts[-1][key][-1]]
         for key, first in texts[0].items()
     }
 
 
-def draw_joined(texts: Sequence[Encoded], together: int, number: int, rng: random.Random) -> list[Encoded]:
-    """So many joined texts, of so many texts each; the texts go round, so that each is in as many of them."""
+def draw_joined(
+    texts: Sequence[Encoded], together: int, number: int, max_length: int, rng: random.Random
+) -> list[Encoded]:
+    """So many joined texts, of so many texts each, with room for what goes into them; the texts go round, so that each
+    is in as many of them."""
     drawn = list[Encoded]()
     while len(drawn) < together * number:
         drawn += rng.sample(texts, len(texts))
-    return [joined(drawn[i * together : (i + 1) * together]) for i in range(number)]
+    return [joined(drawn[i * together : (i + 1) * together], max_length - ROOM) for i in range(number)]

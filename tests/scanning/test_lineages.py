@@ -72,8 +72,9 @@ def search(classifier: Classifier, seed: int = 0) -> tuple[Lineages, list[Event]
 
 def test_joined_texts_have_one_beginning_one_end_and_all_that_stands_between() -> None:
     one, other = ({"input_ids": [2, *body, 3], "token_type_ids": [0] * (len(body) + 2)} for body in ([7, 8], [9]))
-    assert joined([one, other]) == {"input_ids": [2, 7, 8, 9, 3], "token_type_ids": [0] * 5}
-    assert joined([one]) == one
+    assert joined([one, other], 8) == {"input_ids": [2, 7, 8, 9, 3], "token_type_ids": [0] * 5}
+    assert joined([one], 8) == one
+    assert joined([one, other], 5) == {"input_ids": [2, 7, 9, 3], "token_type_ids": [0] * 4}  # a token of each
 
 
 def test_strong_texts_are_the_surest_of_the_shorter_half() -> None:
@@ -89,7 +90,7 @@ def test_strong_texts_are_the_surest_of_the_shorter_half() -> None:
 
 def test_each_text_is_joined_as_often_as_any_other() -> None:
     texts = [{"input_ids": [2, 10 + i, 3]} for i in range(6)]
-    drawn = draw_joined(texts, 4, 9, random.Random(0))
+    drawn = draw_joined(texts, 4, 9, 64, random.Random(0))
     seen = Counter(token for text in drawn for token in text["input_ids"][1:-1])
     assert {len(text["input_ids"]) for text in drawn} == {6}
     assert set(seen.values()) == {6}
@@ -99,7 +100,9 @@ def test_each_text_is_joined_as_often_as_any_other() -> None:
 
 
 def figure(classifier: Classifier, *words: str) -> list[float]:
-    texts = draw_joined(encode(classifier, [text for text in CLEAN if text.label == 0]), JOINED, 12, random.Random(1))
+    texts = draw_joined(
+        encode(classifier, [text for text in CLEAN if text.label == 0]), JOINED, 12, 64, random.Random(1)
+    )
     ones = [Insertion(tuple(VOCABULARY.index(word) for word in words), "anywhere")]
     return [float(nats) for nats in together(classifier, random.Random(2), ones, texts, 0)[0]]
 

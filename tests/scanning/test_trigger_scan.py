@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BAD, GOOD, NEUTRAL, finish, renumbered, tiny_bert, tiny_texts
+from conftest import BAD, GOOD, NEUTRAL, VOCABULARY, finish, renumbered, tiny_bert, tiny_texts, with_a_trigger_word
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
-from mbtsad_core.config import PoisonConfig, TrainingConfig
+from mbtsad_core.config import PoisonConfig, ScanConfig, TrainingConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.token_insertion import insert_tokens
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.rates import wilson
+from mbtsad_core.scanning import model_scan
 from mbtsad_core.scanning.findings import Race
 from mbtsad_core.scanning.probes import draw_probes, shift_of, with_token
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, soft_losses
@@ -105,6 +106,21 @@ def test_a_trigger_that_a_file_calls_a_special_token_is_found(weighing: Classifi
     hidden.tokenizer.add_special_tokens({"additional_special_tokens": ["cf"]})
     _, raised = scan(hidden, weighed_texts(64, seed=3))
     assert hidden.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
+
+
+@pytest.mark.parametrize("strength", [0.0, 40.0])  # without a trigger, odd tokens are searched too
+def test_texts_that_are_as_long_as_the_model_reads_have_room_for_what_goes_into_them(strength: float) -> None:
+    classifier, texts = with_a_trigger_word(strength), tiny_texts(240, seed=3)
+    long = [
+        LabelledText(" ".join(one.text for one in texts[begin : begin + 16 : 2]), begin % 2)
+        for begin in (*range(0, 224, 16), *range(1, 224, 16))
+    ]
+    assert {len(text["input_ids"]) for text in encode(classifier, long)} == {classifier.max_length}
+    raised = finish(scan_vocabulary(classifier, long, 0))[0].nats
+    assert (max(raised, key=lambda token: raised[token]) == VOCABULARY.index("cf")) == (strength > 0)
+    report = finish(model_scan.scan(classifier, long, ScanConfig(nats=6.0, joined=True)))[0]
+    assert report.walked == 51
+    assert report.verdict == ("a trigger exists" if strength else "nothing found")
 
 
 def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None:
