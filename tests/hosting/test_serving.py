@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from conftest import ROOT
 from server import free_port, until
 
-from mbtsad_core.page.launch import main
+from mbtsad_core.page.launch import PAUSE, main
 from mbtsad_core.terminal import INTERRUPTED
 
 
@@ -52,3 +53,12 @@ def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(
     (tmp_path / "file").touch()
     assert main(["--port", "0", "--jobs", str(tmp_path / "file" / "jobs")]) == 1
     assert_said(capsys.readouterr().err, "file")
+
+
+def test_gradios_queue_still_pauses_for_less_than_the_page_lets_it() -> None:
+    """Under these names, which are no part of its interface."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        pass
+    queue = page.queue()._queue
+    assert 0 < queue.sleep_when_free < PAUSE
+    assert 0 < queue.progress_update_sleep_when_free < PAUSE
