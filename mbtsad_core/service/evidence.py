@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,11 +89,15 @@ def _tried(models: Purified, inputs: Inputs, found: Sequence[str], result: Resul
     alone = [way for way in found if way not in named][:TRIED]
     targets = dict.fromkeys(each, inputs.target)
     targets |= {way: turned_to(models.suspect, inputs.clean, [way]) for way in alone}
-    rows = []
+    rows, window = [], places(config.max_length)
+    answered: dict[int, Mapping[str, Sequence[int]]] = {}  # by target class, which says what the other texts are
     for way, target in targets.items():
         others = spaced([t for t in inputs.test if t.label != target], OBSERVED)
         if others and target is not None:
-            trial = drain(try_trigger(both, others, [way], target, window=places(config.max_length), seed=config.seed))
+            known = answered.get(target)
+            steps = try_trigger(both, others, [way], target, window=window, seed=config.seed, answered=known)
+            trial = drain(steps)
+            answered[target] = trial.answered
             rows.append(_trial(way, trial.target, way in found, trial.scores["suspect"], trial.scores["purified"]))
     return rows
 
