@@ -20,7 +20,7 @@ COMMANDS = {
     "defend": ["defend", "mbtsad", "--suspect"],
     "detect": ["detect", "strip", "--model"],
 }
-QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1"]
+QUICK = ["--retrain-epochs", "1", "--distil-epochs", "1", "--found-tokens", "0"]
 
 
 @pytest.fixture(scope="module")

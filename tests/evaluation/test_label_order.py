@@ -101,7 +101,7 @@ def test_each_command_asks_first_in_words_and_in_json(
         *(["--trigger", "cf", "--target", "1"] if command[0] == "detect" else []),
     ]
     quick = {
-        "purify": ["--retrain-epochs", "1", "--distil-epochs", "1"],
+        "purify": ["--retrain-epochs", "1", "--distil-epochs", "1", "--found-tokens", "0"],
         "defend": ["--training-epochs", "1"],
         "detect": [],
     }[command[0]]

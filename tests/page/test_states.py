@@ -16,14 +16,13 @@ import pytest
 from browser import NEEDS_BROWSER, Visits, choose, field, open_step, overflow, request, source, state, write_table
 from conftest import ROOT, tiny_texts
 from playwright.sync_api import Browser, Page, expect
-from server import serving, until
+from server import serving
 
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
-from mbtsad_core.config import JobsConfig, RetrainConfig
+from mbtsad_core.config import RetrainConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
-from mbtsad_core.service.runner import DetachedRunner
 from mbtsad_core.service.store import State, Store
-from mbtsad_core.service.worker import _explain
+from mbtsad_core.service.worker import _explain, work
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
@@ -242,8 +241,8 @@ def test_a_link_to_no_run(visits: Visits, look: Look) -> None:
 def past(
     browser: Browser, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Visits, dict[str, str]]]:
-    """A server that was started again in the midst of a run: its visits, and the ids of a failed, an expired and the
-    interrupted run."""
+    """A server that was started again in the midst of a run, as test_runner.py interrupts it: its visits, and the ids of
+    a failed, an expired and the interrupted run."""
     folder = tmp_path_factory.mktemp("past")
     root = folder / "jobs"
     asked = request(suspect_dir, folder).to_dict()
@@ -255,9 +254,10 @@ def past(
             store.begin(id, os.getpid())
             store.fail(id, _explain(MemoryError()))
         store.expire()
-        ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
-    with DetachedRunner(root, JobsConfig(nice=0)) as runner:  # what a server is to its jobs
-        until(lambda: runner.status(ids["interrupted"]).stage == "retrain")
+        id = ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
+        store.claim(id)
+        *_, last = work(root, id, stopping=lambda: store.get(id).stage == "retrain")
+        assert (last.stage, store.get(id).state) == ("retrain", State.QUEUED)
     with serving(root) as url:
         visits = Visits(browser, url, root)
         yield visits, ids

@@ -52,6 +52,7 @@ SHORT = PurifyConfig(
     retrain=RetrainConfig(learning_rate=1e-3, epochs=1, batch_size=15, dropout=0.0),
     distil=DistilConfig(learning_rate=1e-3, epochs=1, batch_size=15),
 )
+LONG = ["--found-tokens", "0", "--retrain-epochs", "1000"]
 BEFORE = 3  # events, at least, of the distillation
 
 Outcome = tuple[dict[str, Tensor], list[Event]]
@@ -370,7 +371,7 @@ def flags(request: Request, out: Path) -> Sequence[str]:
 @needs_accelerate
 def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: Request, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run = launched(*TORCHRUN, "-m", "mbtsad_core.cli", "purify", *flags(request_, out), "--retrain-epochs", "1000")
+    run = launched(*TORCHRUN, "-m", "mbtsad_core.cli", "purify", *flags(request_, out), *LONG)
     assert run.stderr is not None
     printed = []
     for line in run.stderr:
