@@ -68,17 +68,16 @@ class Visits:
         self.expected: list[str] = []
         self._contexts: list[BrowserContext] = []
         self._alone: list[BrowserContext] = []
-        self._left: list[BrowserContext] = []  # of visitors who have left
+        self._left: list[Page] = []  # empty tabs of visitors who have left
 
     def visitor(
         self, path: str = "", *, width: int = 1280, dark: bool = False, wait: bool = True, alone: bool = False
     ) -> Page:
         """A new visitor who has opened the page, or a link to a job as `path` "?job=ID", and waits until it is
         ready. `alone`: in a browser that no visitor had before or has after him."""
-        context = self._context() if alone or not self._left else self._left.pop()
-        (self._alone if alone else self._contexts).append(context)
-        page = context.new_page()
-        self._forget(context, page)
+        page = self._context().new_page() if alone or not self._left else self._left.pop()
+        (self._alone if alone else self._contexts).append(page.context)
+        self._forget(page)
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
         page.goto(self.url + path)
@@ -98,10 +97,10 @@ class Visits:
         context.on("weberror", lambda error: self._complain("script", str(error.error)))
         return context
 
-    def _forget(self, context: BrowserContext, page: Page) -> None:
+    def _forget(self, page: Page) -> None:
         """All that a visitor before left in the browser, but for the compiled scripts: these are half of a visit."""
-        context.clear_cookies()
-        browser = context.new_cdp_session(page)
+        page.context.clear_cookies()
+        browser = page.context.new_cdp_session(page)
         browser.send(
             "Storage.clearDataForOrigin",
             {"origin": self.url.rstrip("/"), "storageTypes": "local_storage,indexeddb,cookies"},
@@ -118,17 +117,26 @@ class Visits:
     def leave(self) -> None:
         """All visitors leave, what still runs is stopped, and nobody has complained."""
         for context in self._contexts:
-            for page in context.pages:
-                page.close()
+            self._empty(context)
         for context in self._alone:
             context.close()
-        self._left += self._contexts
         self._contexts.clear()
         self._alone.clear()
         for job in self.store.in_state(State.QUEUED, *ACTIVE):
             with contextlib.suppress(WrongState):  # it has ended a moment ago
                 self.store.request_cancel(job.id)
         self.check()
+
+    def _empty(self, context: BrowserContext) -> None:
+        """Close all tabs but the first, and leave the page in it: its process knows the page's scripts already."""
+        first, *others = context.pages or [context.new_page()]
+        for page in others:
+            page.close()
+        first.unroute_all()
+        if first.url.startswith(self.url):
+            first.evaluate("sessionStorage.clear()")
+        first.goto("about:blank")
+        self._left.append(first)
 
     def check(self) -> None:
         """Fails on a complaint since the last check."""
