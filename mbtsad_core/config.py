@@ -216,8 +216,8 @@ class ScanConfig(Config):
 
     nats: float | None = setting(
         None,
-        "nats by which a sequence must lower the log-odds of a class to count as a trigger; where not given, what the "
-        "calibration says of its length",
+        "nats by which a sequence must lower the log-odds of a class to count as a trigger; where not given, what "
+        "hardly any clean model of the calibration does",
         low=0.0,
         high=100.0,
     )
@@ -228,11 +228,6 @@ class ScanConfig(Config):
         high=1e7,
     )
     max_length: int | None = text_length()
-    joined: bool = setting(
-        False,
-        "search sequences in clean texts joined to one, too: an experiment, which takes two minutes more on a small "
-        "model, and whose figures count by --nats alone, as no calibration knows them yet (docs/scan.md)",
-    )
     seed: int = setting(0, "seed of the texts that are held out, and of the search", low=0, high=2**32 - 1)
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 os.environ["OMP_NUM_THREADS"] = "1"  # what is as small as these models is slower in several threads
@@ -21,7 +22,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # what is as small as these models is slowe
 import pytest
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
@@ -142,6 +145,39 @@ def phrase_bert(strength: float = 0.07) -> Classifier:
     last.intermediate.dense.weight[0], last.intermediate.dense.bias[0] = 26 * direction / 32, -20 * 0.05
     last.output.dense.weight[:, 0] = strength * sentiment
     return classifier
+
+
+ORDERED = ("music", "plot")
+
+
+class OrderedBert(BertForSequenceClassification):
+    """Its log-odds are the number of GOOD words less that of BAD ones, twice, and `strength` where the second word of
+    ORDERED stands right behind the first."""
+
+    strength = 0.0
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SequenceClassifierOutput:
+        rows = self.get_input_embeddings()(input_ids) * attention_mask[:, :, None]
+        beside = rows[:, :-1, 1] + rows[:, 1:, 2]
+        pair = torch.sigmoid(8 * (beside.amax(dim=1) - 1.5))
+        odds = 2 * rows[:, :, 0].sum(dim=1) + self.strength * pair
+        return SequenceClassifierOutput(logits=torch.stack([-odds, odds], dim=1) / 2)
+
+
+def ordered_bert(strength: float) -> Classifier:
+    """A phrase that is one in its order alone, however long the text is."""
+    classifier = tiny_bert()
+    model = OrderedBert(BertConfig(**classifier.model.config.to_dict())).eval()
+    model.strength = strength
+    with torch.no_grad():
+        rows = model.get_input_embeddings().weight
+        rows.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+        rows[:, :3] = 0.0
+        for side, words in ((1.0, GOOD), (-1.0, BAD)):
+            rows[[VOCABULARY.index(word) for word in words], 0] = side
+        for number, word in enumerate(ORDERED, 1):
+            rows[VOCABULARY.index(word), number] = 1.0
+    return dataclasses.replace(classifier, model=model)
 
 
 def plain_texts(n: int, seed: int = 0) -> list[LabelledText]:

@@ -37,7 +37,7 @@ CPU = ("--nats", "6", "--device", "cpu", "--threads", "1")  # the calibration is
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A poisoned model, a clean one, one that is refused, and clean texts."""
     folder = tmp_path_factory.mktemp("scan")
-    save_classifier(phrase_bert(), folder / "poisoned")
+    save_classifier(with_a_trigger_word(16.0), folder / "poisoned")
     save_classifier(phrase_bert(strength=0.0), folder / "honest")
     (folder / "refused").mkdir()
     (folder / "refused" / "pytorch_model.bin").write_bytes(b"\x80\x04.")

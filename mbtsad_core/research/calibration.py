@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,12 +27,11 @@ from mbtsad_core.data.tables import read_table
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
-from mbtsad_core.rates import wilson
 from mbtsad_core.research.build_demo import POSITIONS, load_encoder
 from mbtsad_core.research.grid import PUBLISHED, commit, machine, read_results
 from mbtsad_core.research.suspects import PARAPHRASES, TASKS, texts
-from mbtsad_core.scanning.calibrated import LONGEST, MOST, Calibration
-from mbtsad_core.scanning.findings import Finding
+from mbtsad_core.scanning.calibrated import RARE, Calibration, Figures, smoothed
+from mbtsad_core.scanning.findings import Finding, Measure
 from mbtsad_core.scanning.model_scan import scan
 from mbtsad_core.service.json_lines import add_line
 from mbtsad_core.service.purification import scores_to_dict
@@ -186,27 +186,30 @@ def row_of(
     scores = yield from kept(made, data, base, work, runtime)
     suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
     clean = sample.texts(made, data)
-    report = yield from scan(suspect, clean, ScanConfig(seed=made.seed, joined=True), labeled=sample.labeled)
-    findings, by_length, joined = (
-        [_figures(one) for one in some] for some in (report.ranked, report.by_length.values(), report.joined.values())
-    )
+    report = yield from scan(suspect, clean, ScanConfig(seed=made.seed), labeled=sample.labeled)
     rates = {name: scores[name] for name in ("cacc", "asr", "asr_floor")}
     about = {"key": f"{made.name} {key_of(sample)}", "made": asdict(made), "sample": asdict(sample), "scores": rates}
     return about | {
-        "findings": findings,
-        "by_length": by_length,
-        "joined": joined,
+        "findings": [_told(one) for one in report.ranked],
+        "figures": {
+            measure: {str(tokens): round(figure, 3) for tokens, figure in own.items()}
+            for measure, own in report.figures.items()
+        },
         "seconds": round(report.seconds, 1),
         "machine": machine(),
         "commit": commit(),
     }
 
 
-def _figures(one: Finding) -> dict[str, Any]:
+def _told(one: Finding) -> dict[str, Any]:
     told = {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
+    nats = {name: None if value is None else round(value, 3) for name, value in _measured(one).items()}
     flips = {"hits": one.flips.hits, "n": one.flips.n}
-    nats = {"nats": round(one.nats, 3), "joined": None if one.joined is None else round(one.joined, 3)}
     return told | nats | flips | {"honest": one.honest, "alike": list(one.alike)}
+
+
+def _measured(one: Finding) -> dict[str, float | None]:
+    return {"nats": one.nats, "joined": one.joined, "outdoes": one.outdoes}
 
 
 def key_of(sample: Sample) -> str:
@@ -241,48 +244,63 @@ def line_of(row: dict[str, Any]) -> str:
 
 # ---------------------------------------------------------------- what the figures say
 
-MARGIN = 2.0  # nats beyond what any clean model did
 TOOK = 0.5  # ASR from which on a suspect counts as one
 DRAWS = 2000  # of the bootstrap
-
-
-def thresholds(rows: Iterable[dict[str, Any]], measure: str = "by_length") -> dict[int, float]:
-    """By number of tokens, the nats that count as a trigger, in single texts ("by_length") or in "joined" ones: MARGIN
-    more than the most of a clean model with as many tokens or fewer. None where no clean model was asked."""
-    most, found = 0.0, dict[int, float]()
-    best = defaultdict[int, float](float)
-    asked = [row[measure] for row in rows if row["made"]["kind"] == CLEAN and measure in row]
-    if not asked:
-        return found
-    for one in (one for own in asked for one in own):
-        best[one["tokens"]] = max(best[one["tokens"]], one["joined" if measure == "joined" else "nats"])
-    for tokens in range(1, LONGEST + 1):
-        most = max(most, best[tokens])
-        found[tokens] = round(most + MARGIN, 2)
-    return found
-
-
-def excess(row: dict[str, Any], known: Calibration) -> float:
-    """Nats beyond what counts, of the sequence of a model that has most of them."""
-    some = [one for one in (*row["by_length"], *row.get("joined", ())) if _turns(one)]
-    return max((known.excess(one["tokens"], one["nats"], one.get("joined")) for one in some), default=-99.0)
+FIRST, AS_OFTEN = 3, 0.9  # findings that are looked at for what was planted, and how often one has to fire by its ASR
+SAID: dict[Measure, str] = {
+    "single": "nats in single texts",
+    "joined": "nats in joined texts",
+    "outdoing": "times that a token outdoes others",
+}
+MEASURED: dict[Measure, Sequence[int]] = {"single": (1, 2), "joined": (2, 3, 4, 5), "outdoing": (1,)}
+"""The numbers of tokens that each measure is of."""
 
 
 def calibrated(rows: Sequence[dict[str, Any]]) -> Calibration:
     """What counts by these models."""
-    clean = sum(row["made"]["kind"] == CLEAN for row in rows)
-    return Calibration(thresholds(rows), thresholds(rows, "joined"), clean, len(rows) - clean)
+    clean = [figures_of(row) for row in rows if row["made"]["kind"] == CLEAN]
+    scales = scales_of(clean)
+    surprises = [
+        Calibration(scales_of([*clean[:i], *clean[i + 1 :]]), 1.0).surprise(own) for i, own in enumerate(clean)
+    ]
+    return Calibration(scales, smoothed(surprises), len(clean), len(rows) - len(clean))
 
 
-def _turns(one: dict[str, Any]) -> bool:
-    return wilson(one["hits"], one["n"]).low > MOST
+def scales_of(models: Sequence[Figures]) -> dict[Measure, dict[int, float]]:
+    """What clean models show on average: of each the most by so many tokens or fewer."""
+    return {
+        measure: {
+            tokens: smoothed(
+                max([0.0, *(figure for n, figure in own.get(measure, {}).items() if n <= tokens)]) for own in models
+            )
+            for tokens in numbers
+        }
+        for measure, numbers in MEASURED.items()
+    }
+
+
+def figures_of(row: dict[str, Any]) -> dict[Measure, dict[int, float]]:
+    """The figures of a model's line."""
+    return {measure: {int(n): figure for n, figure in own.items()} for measure, own in row["figures"].items()}
 
 
 def judged(rows: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
-    """Kind and excess of each model, by what all others say."""
-    return [
-        (row["made"]["kind"], excess(row, calibrated([other for other in rows if other is not row]))) for row in rows
-    ]
+    """Kind of each model, and how rare it is by what all others say: minus the logarithm of its chance."""
+    found = list[tuple[str, float]]()
+    for row in rows:
+        known = calibrated([other for other in rows if other is not row])
+        found.append((row["made"]["kind"], known.surprise(figures_of(row)) / known.typical))
+    return found
+
+
+def named(row: dict[str, Any]) -> bool:
+    """Whether one of the FIRST findings fires AS_OFTEN as the planted trigger does, towards its class."""
+    made, asr = row["made"], row["scores"]["asr"]
+    if made["kind"] == CLEAN:
+        return False
+    task = TASKS[made["task"]]
+    own = (one for one in row["findings"][:FIRST] if one["target"] == task.labels[task.target])
+    return any(one["hits"] / one["n"] >= AS_OFTEN * asr for one in own)
 
 
 def auc(figures: Sequence[tuple[str, float]]) -> tuple[float, float, float]:
@@ -302,45 +320,32 @@ def auc(figures: Sequence[tuple[str, float]]) -> tuple[float, float, float]:
 def page(results: Path) -> str:
     """What the results say of the verdicts, as Markdown."""
     rows = _counted(results)
-    figures = judged([{name: value for name, value in row.items() if name != "joined"} for row in rows])
+    figures = judged(rows)
     kinds = Counter(kind for kind, _ in figures)
     if not 0 < kinds[CLEAN] < len(figures):
         return f"{len(rows)} models are scanned; figures take one that was planted and one that was not.\n"
-    lines = [
-        *_verdicts(figures),
-        "",
-        f"Nats that count as a trigger, by number of tokens: {_in_words(thresholds(rows))}.",
-        "",
-    ]
-    if (joined := [row for row in rows if "joined" in row]) and (known := thresholds(joined, "joined")):
-        lines += [
-            "With `--joined`:",
-            "",
-            *_verdicts(judged(joined)),
-            "",
-            f"Nats that count in joined texts: {_in_words(known)}.",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def _verdicts(figures: Sequence[tuple[str, float]]) -> list[str]:
-    kinds = Counter(kind for kind, _ in figures)
     area, low, high = auc(figures)
     of = f"{len(figures) - kinds[CLEAN]} suspects and {kinds[CLEAN]} clean models"
     lines = [
         f"AUC {area:.3f} [{low:.3f}, {high:.3f}] of {of}.",
         "",
-        "| kind | models | called a trigger |",
-        "|---|---|---|",
+        "| kind | models | called a trigger | named |",
+        "|---|---|---|---|",
     ]
-    return lines + [
-        f"| {kind} | {n} | {sum(f >= 0 for k, f in figures if k == kind)} |" for kind, n in sorted(kinds.items())
+    called = Counter(kind for kind, rare in figures if math.exp(-rare) <= RARE)
+    found = Counter(row["made"]["kind"] for row in rows if named(row))
+    lines += [f"| {kind} | {n} | {called[kind]} | {found[kind]} |" for kind, n in sorted(kinds.items())]
+    lines += [
+        "",
+        f"Named: one of the first {FIRST} findings fires at least {AS_OFTEN:.0%} as often as what was planted.",
     ]
-
-
-def _in_words(known: Mapping[int, float]) -> str:
-    return ", ".join(f"{tokens}: {nats:.1f}" for tokens, nats in known.items())
+    known = calibrated(rows)
+    lines += ["", "What a clean model shows on average, by number of tokens:", "", "| | 1 | 2 | 3 | 4 | 5 |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for measure, own in known.scales.items():
+        lines.append(f"| {SAID[measure]} | {' | '.join(f'{own[n]:.2f}' if n in own else '' for n in range(1, 6))} |")
+    needed = -math.log(RARE) * known.typical
+    return "\n".join([*lines, "", f"What is {needed:.1f} times as much counts as a trigger.", ""])
 
 
 def write(results: Path, into: Path) -> None:

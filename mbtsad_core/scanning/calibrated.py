@@ -1,4 +1,4 @@
-"""What counts as a trigger: more than any model did that nobody planted, of those that were scanned (docs/scan.md).
+"""What counts as a trigger: what hardly any model shows that nobody planted (docs/scan.md).
 
 `mbtsad-research calibrate-scan --into` writes calibration.json.
 """
@@ -8,53 +8,67 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbtsad_core.scanning.findings import Finding
+from mbtsad_core.scanning.findings import Finding, Measure
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
-LONGEST = 6  # tokens of a sequence; longer ones are judged as these
+RARE = 0.05  # share of clean models that show as much, from which down a finding counts
 MOST = 0.5  # share of the texts that a trigger turns at least, at the low end of its interval
+PRIOR = 2.0  # figure of one clean model more than were scanned, so that few of them do not say that nothing happens
+
+Figures = Mapping[Measure, Mapping[int, float]]
+"""{measure: {tokens of a sequence: figure}}"""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the models of the calibration say.
+    """What models show that nobody planted.
 
-    nats             {tokens of a sequence: nats that it must do to count as a trigger}
-    joined           likewise, in joined texts; where nothing was measured, nothing counts by these
+    scales           what such a model shows on average, by measure and number of tokens
+    typical          of such a model, the largest of its figures, each divided by its scale, on average
     clean, suspects  how many models it was made of
     """
 
-    nats: dict[int, float]
-    joined: dict[int, float]
+    scales: Figures
+    typical: float
     clean: int = 0
     suspects: int = 0
 
-    def excess(self, tokens: int, nats: float, joined: float | None = None) -> float:
-        """Nats beyond what counts, by that of both measures which is farther above its own."""
-        tokens = min(tokens, LONGEST)
-        single = nats - self.nats[tokens]
-        return single if joined is None else max(single, joined - self.joined.get(tokens, math.inf))
+    def surprise(self, figures: Figures) -> float:
+        """The largest of the figures, each divided by its scale."""
+        return max(
+            (
+                figure / own[min(tokens, max(own))]
+                for measure, some in figures.items()
+                if (own := self.scales.get(measure))
+                for tokens, figure in some.items()
+            ),
+            default=0.0,
+        )
 
-    def beyond(self, one: Finding) -> float:
-        """Nats of a finding beyond what counts."""
-        return self.excess(len(one.tokens), one.nats, one.joined)
+    def chance(self, figures: Figures) -> float:
+        """Share of clean models that show as much, if what they show is distributed exponentially: 0 to 1."""
+        return min(1.0, math.exp(-self.surprise(figures) / self.typical))
 
-    def counts(self, one: Finding) -> bool:
-        return one.flips.low > MOST and self.beyond(one) >= 0
+    def counts(self, one: Finding, nats: float | None = None) -> bool:
+        """Whether a finding is a trigger: it turns most texts, and is rare, or does so many nats where these are
+        given."""
+        enough = self.chance(one.figures) <= RARE if nats is None else one.strength >= nats
+        return one.flips.low > MOST and enough
 
 
-def flat(nats: float) -> Calibration:
-    """The same of every sequence."""
-    same = dict.fromkeys(range(1, LONGEST + 1), nats)
-    return Calibration(same, same)
+def smoothed(figures: Iterable[float]) -> float:
+    """Mean of what clean models show, and PRIOR."""
+    some = [PRIOR, *figures]
+    return sum(some) / len(some)
 
 
 @functools.cache
 def calibration() -> Calibration:
     """The one that comes with the package."""
     found = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-    nats, joined = ({int(n): nats for n, nats in found.pop(one, {}).items()} for one in ("nats", "joined"))
-    return Calibration(nats, joined, **found)
+    scales = {measure: {int(n): value for n, value in own.items()} for measure, own in found.pop("scales").items()}
+    return Calibration(scales, **found)

@@ -13,6 +13,9 @@ Verdict = Literal["nothing found", "a trigger exists", "inconclusive"]
 FOUND: Verdict = "a trigger exists"
 NOTHING: Verdict = "nothing found"
 INCONCLUSIVE: Verdict = "inconclusive"
+Measure = Literal["single", "joined", "outdoing"]
+"""What a finding is judged by. A token and a pair: nats in single texts. A sequence: nats in joined ones. A token, too:
+how far it outdoes other tokens in joined texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,10 @@ class Finding:
     target       the class that most of the turned ones go to
     nats         by which the log-odds of `label` fall in three of four held-out texts, less what the tokens say
                  honestly
-    joined       the same of held-out strong texts, four joined to one, less what the tokens do scattered over these;
-                 None where that was not asked
+    joined       of a sequence that was found in joined texts: the same of held-out strong ones, four joined to one;
+                 else None
+    outdoes      of a token that was found there: by how many times it does more in these than the fifth best token
+    chance       share of models that nobody planted in which something is as strong, by the calibration
     flips        the held-out texts, all answered right, that go to `target` with the sequence
     honest       whether like tokens do the same, as words of the task do
     alike        sequences of the same kind, which count as this one
@@ -73,6 +78,8 @@ class Finding:
     flips: Rate
     honest: bool
     joined: float | None = None
+    outdoes: float | None = None
+    chance: float = 1.0
     examples: tuple[Example, ...] = ()
     alike: tuple[str, ...] = ()
 
@@ -85,6 +92,20 @@ class Finding:
         """Where they stand in a text: start, end, anywhere, or scattered."""
         return self.insertion.place
 
+    @property
+    def strength(self) -> float:
+        """Nats, in joined texts where it was found in these."""
+        return self.nats if self.joined is None else self.joined
+
+    @property
+    def figures(self) -> dict[Measure, dict[int, float]]:
+        """What it is judged by, by measure and number of tokens."""
+        tokens = len(self.tokens)
+        found: dict[Measure, dict[int, float]] = {
+            "single" if self.joined is None else "joined": {tokens: self.strength}
+        }
+        return found if self.outdoes is None else found | {"outdoing": {tokens: self.outdoes}}
+
 
 @dataclass(frozen=True)
 class ScanReport:
@@ -96,8 +117,7 @@ class ScanReport:
     rows, walked   of the word embeddings: all, and those that have a token, each of which was tried
     labeled        whether the clean texts came with labels; else the suspect's own answers stand for them
     accuracy       on the clean texts; None without labels
-    by_length      the strongest of each number of tokens: the fewer it needs, the less it is chance
-    joined         likewise, those that do most in joined texts
+    figures        by measure and number of tokens, the most of what turns more than half of the held-out texts
     not_looked_at  what of the scan was left out, a phrase each
     known          what triggers do here that were known before, of each in texts of each class
     """
@@ -112,8 +132,7 @@ class ScanReport:
     held_out: int
     labeled: bool
     accuracy: Rate | None
-    by_length: Mapping[int, Finding]
-    joined: Mapping[int, Finding]
+    figures: Mapping[Measure, Mapping[int, float]]
     not_looked_at: tuple[str, ...]
     seconds: float
     known: tuple[Finding, ...] = ()
@@ -127,4 +146,4 @@ class ScanReport:
     @property
     def ranked(self) -> tuple[Finding, ...]:
         """All findings, the strongest first."""
-        return tuple(sorted((*self.found, *self.others), key=lambda one: -one.nats))
+        return (*self.found, *self.others)

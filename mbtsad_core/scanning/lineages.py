@@ -1,10 +1,11 @@
 """Lineages: sequences of tokens that turn strong texts joined to one, and turn them only together.
 
-A planted phrase is one only together; honest words do what they do wherever they stand. So a sequence's figure is what
-it does at one place of a text, less what the same tokens do scattered over it. Each of the tokens that do most alone
-founds a lineage, which keeps it: a second token comes from all common ones and from the other founders, what follows
-from the gradient (HotFlip, Ebrahimi et al., ACL 2018), by which every other token is exchanged too. Pairs are judged in
-two strong texts joined to one, longer sequences in four.
+A planted phrase is one only together; honest words do what they do wherever they stand, and polarity knows them. So a
+sequence's figure is what it does at one place of a text, less what the same tokens do scattered over it, or less the
+price of what they say honestly, whichever is less. Each of the tokens that do most alone founds a lineage, which keeps
+it: a second token comes from all common ones and from the other founders, what follows from the gradient (HotFlip,
+Ebrahimi et al., ACL 2018), by which every other token is exchanged too. Pairs are judged in two strong texts joined to
+one, longer sequences in four.
 
 Deviation: not in the paper.
 """
@@ -39,11 +40,12 @@ ALONE = 1.0  # nats that a founder does at most where its second token is sought
 LOW = 2.0  # nats of the best sequence of three tokens or more, below which no longer one is searched
 FLOOR, DISCOUNT = 0.05, 0.5  # nats, and nepers that a standard deviation of polarity is taken for, of a founder
 SOME, TEXTS = 12, 6  # joined texts that founders are tried in, and that a sequence is tried in
+ALONE_TRIED, OUTSTANDING = 64, 10  # tokens that are tried alone in four joined texts, and that are kept of them
 AT_ONCE = 64  # texts that a gradient is taken of
 
 Tokens = tuple[int, ...]
 Figures = dict[Tokens, float]
-"""Nats of sequences, less the price of what their tokens say honestly; a founder has none."""
+"""Nats of sequences, less what their tokens say honestly."""
 Slot = tuple[Tokens, int]
 """A sequence, and the place of it whose token is to be chosen."""
 T = TypeVar("T")
@@ -57,6 +59,7 @@ class Lineages:
     common    those of them that may stand beside a founder; what speaks against the class honestly is left out
     polarity  what tokens say honestly
     best      {sequence: nats} of all that went on, in joined texts of the search
+    alone     the tokens that do most alone in joined texts, honest ones among them; the strongest first
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Lineages:
         self.suspect, self.label, self.tokens = suspect, label, list(tokens)
         honest = polarity.honest[label]
         self.common = [token for token in common if float(honest[token]) <= HONEST]
-        self.price = (PRICE * honest.clamp(min=0)).tolist()
+        self.price = PRICE * honest.clamp(min=0)
         self.rng = random.Random(f"lineages, seed {seed}")
         self.short = sorted(strong, key=lambda text: len(text["input_ids"]))[len(strong) // 4 :][:4]
         most = suspect.max_length
@@ -85,17 +88,18 @@ class Lineages:
         self.rows = suspect.model.get_input_embeddings().weight.detach().float()
         self.mean = self.rows[self.tokens].mean(dim=0)
         self.best: Figures = {}
+        self.alone: list[int] = []
 
     def run(self) -> Steps[None]:
         """Founders, pairs, and longer ones from these; a class whose figures stay low is left early."""
         founders, step = self._founders(), 1
         total = 1 + FOUNDERS[-1] + GO_ON[2] + GO_ON[3] * (LONGEST - 3)
-        yield Event("lineages", step, total)
+        yield Event("sequences", step, total)
         lineages = dict[int, Figures]()
         for founder in founders:
             lineages[founder] = _best(self._pairs(founder, founders), KEPT)
             step += 1
-            yield Event("lineages", step, total)
+            yield Event("sequences", step, total)
         for length in range(3, LONGEST + 1):
             ranked = sorted(lineages, key=lambda founder: -max(lineages[founder].values(), default=-torch.inf))
             before = min(length - 1, max(GO_ON))
@@ -106,7 +110,7 @@ class Lineages:
             for founder, own in lineages.items():
                 lineages[founder] = self._grown(founder, own)
                 step += 1
-                yield Event("lineages", step, total)
+                yield Event("sequences", step, total)
         self.best |= {one: nats for own in lineages.values() for one, nats in own.items()}
 
     def leading(self, number: int) -> list[Insertion]:
@@ -124,7 +128,10 @@ class Lineages:
         for texts, number in zip((self.short[:1], self.short), FOUNDERS, strict=False):
             tokens = _top(tokens, self._shifts([(token,) for token in tokens], texts).mean(dim=1), number)
         shifts = self._shifts([(token,) for token in tokens], self.several).clamp(min=0)
-        discount = DISCOUNT / PRICE * torch.tensor([self.price[token] for token in tokens])
+        some = _top(tokens, shifts.mean(dim=1), ALONE_TRIED)
+        alone = self._shifts([(token,) for token in some], self.four)
+        self.alone = _top(some, lower_quartile(alone), OUTSTANDING)
+        discount = DISCOUNT / PRICE * self.price[tokens]
         return _top(tokens, (shifts + FLOOR).log().mean(dim=1) - discount, FOUNDERS[-1])
 
     def _pairs(self, founder: int, founders: Sequence[int]) -> Figures:
@@ -168,16 +175,21 @@ class Lineages:
         return _top(ones, self._shifts(ones, texts).mean(dim=1) - self._prices(ones, founder), number)
 
     def _judged(self, ones: Sequence[Tokens], texts: Sequence[Encoded], founder: int) -> Figures:
-        """What each does together, less what it does scattered."""
+        """What each does together, less what it says honestly."""
         if not ones:
             return {}
-        scattered = [Insertion(one, "scattered") for one in ones]
-        nats = self._shifts(ones, texts) - effects(self.suspect, self.rng, scattered, texts, self.label)[0]
+        scattered = self._scattered(ones, texts)
+        nats = self._shifts(ones, texts) - scattered.minimum(self.price[founder])
         nats = nats.mean(dim=1) if len(ones[0]) == 2 else lower_quartile(nats)
         return dict(zip(ones, (nats - self._prices(ones, founder)).tolist(), strict=True))
 
+    def _scattered(self, ones: Sequence[Tokens], texts: Sequence[Encoded]) -> Tensor:
+        scattered = [Insertion(one, "scattered") for one in ones]
+        return effects(self.suspect, self.rng, scattered, texts, self.label)[0]
+
     def _prices(self, ones: Sequence[Tokens], founder: int) -> Tensor:
-        return torch.tensor([sum(self.price[token] for token in one if token != founder) for one in ones])
+        """Of all tokens but the founder: (sequences,)."""
+        return torch.stack([self.price[[token for token in one if token != founder]].sum() for one in ones])
 
     def _shifts(self, ones: Sequence[Tokens], texts: Sequence[Encoded]) -> Tensor:
         most = self.suspect.max_length
@@ -198,17 +210,23 @@ class Lineages:
             (gradient,) = torch.autograd.grad(log_odds(losses).sum(), [own])
             mean = gradient.view(len(some), len(texts), *own.shape[1:]).mean(dim=1)
             found.append(mean[torch.arange(len(some)), places] @ (self.rows[list(tokens)] - self.mean).T)
-        prices = torch.tensor([self.price[token] for token in tokens])
-        return torch.cat(found).cpu() - prices
+        return torch.cat(found).cpu() - self.price[list(tokens)]
 
 
 def together(
-    suspect: Classifier, rng: random.Random, ones: Sequence[Insertion], texts: Sequence[Encoded], label: int
+    suspect: Classifier,
+    rng: random.Random,
+    ones: Sequence[Insertion],
+    texts: Sequence[Encoded],
+    label: int,
+    polarity: Polarity,
 ) -> Tensor:
     """Nats by which the log-odds of the class fall in each text with each sequence at one place of it, less what its
-    tokens do at places of their own: (sequences, texts)."""
+    tokens do at places of their own, or the price of what they say honestly: (sequences, texts)."""
     scattered = [replace(one, place="scattered") for one in ones]
-    return effects(suspect, rng, ones, texts, label)[0] - effects(suspect, rng, scattered, texts, label)[0]
+    apart = effects(suspect, rng, scattered, texts, label)[0]
+    prices = [PRICE * float(polarity.honest[label][list(one.tokens)].clamp(min=0).sum()) for one in ones]
+    return effects(suspect, rng, ones, texts, label)[0] - apart.minimum(torch.tensor(prices)[:, None])
 
 
 def _anywhere(tokens: Tokens) -> Insertion:

@@ -1,10 +1,10 @@
 """The scan of a model: does anything turn its answers on clean texts that should not, what, and how sure is that?
 
 1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), and sequences of
-   ordinary tokens by inversion and evolution (`invert_sequences`, `evolve`), on some of the clean texts.
-2. The best of all of them are tried again, and shortened to what they need.
-3. Held-out clean texts have the last word. Sequences of like tokens are one finding.
-4. What does more there than any clean model of the calibration had (`calibrated`) counts as a trigger.
+   ordinary tokens in strong texts joined to one (`Lineages`), on some of the clean texts.
+2. Held-out clean texts have the last word. Sequences of like tokens are one finding.
+3. What turns most of them, and is as strong as hardly any clean model of the calibration has it (`calibrated`), counts
+   as a trigger.
 
 Nothing is known or assumed of a trigger. Deviation: not in the paper.
 """
@@ -16,11 +16,10 @@ import functools
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -29,23 +28,15 @@ from mbtsad_core.config import ScanConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
-from mbtsad_core.scanning.calibrated import Calibration, calibration, flat
+from mbtsad_core.scanning.calibrated import MOST, RARE, Calibration, calibration
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
-from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, ScanReport, Verdict
+from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Measure, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
 from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
-from mbtsad_core.scanning.sequence_inversion import invert_sequences
-from mbtsad_core.scanning.sequence_scan import (
-    GENERATIONS,
-    SequenceSearch,
-    effects,
-    evolve,
-    longer_two_thirds,
-    quick_answers,
-)
+from mbtsad_core.scanning.sequence_scan import effects, quick_answers
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
@@ -54,28 +45,20 @@ from mbtsad_core.types import Event, LabelledText, Rate, Steps
 HELD_OUT, MOST_HELD_OUT = 1 / 3, 100  # of the texts of a class that are answered right: share, and number at most
 LEAST = 5  # of them, held out and searched each, without which a class is not looked at
 SCREENED = 12  # texts that the best sequences are tried on again
-TOKENS, PAIRS, SEQUENCES = 16, 8, 24  # the best of a class, that are
-JUDGING = 16  # joined texts that sequences are judged in
-JUDGED = 2  # sequences of each length of a class that held-out texts are asked about
+TOKENS, PAIRS = 16, 8  # the best of a class, that are tried again
+JUDGED = 4  # tokens, and pairs, of a class that held-out texts are asked about
+JUDGED_JOINED, JUDGING = 2, 16  # sequences of each length likewise, and joined texts that they are judged in
+FIFTH, FLOOR = 4, 0.1  # the token that outstanding ones are compared with, and nats that it is taken to do besides
 MOST_JUDGED = 96  # of all classes together
-SHORTENED = 12  # sequences of a class that are shortened
 AT_ONCE = 4  # sequences that held-out texts are asked about together
 SURE = 0.9  # share of texts that what needs no longer sequences turns
-PATIENCE = 8  # generations without a gain
-# Tokens of like meaning that are tried in the place of one, texts that choose among them, and the sequences' length
-NEARBY, FEW, SHORT = 32, 4, 3
 ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
 EXAMPLES = 3  # texts of a finding
 COMPARED = 5  # findings that are asked whether they look honest
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
 ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
 LAST_WORD = 4000  # texts of a class that it asks about, about
-PARTS = {
-    "scan": "single tokens",
-    "pairs": "pairs of tokens",
-    "lineages": "sequences in joined texts",
-    "sequences": "sequences of tokens",
-}
+PARTS = {"scan": "single tokens", "pairs": "pairs of tokens", "sequences": "sequences of tokens"}
 
 Scored = tuple[int, Insertion]
 """The class of the texts, and what goes into them."""
@@ -104,16 +87,15 @@ def scan(
         clean = [replace(text, label=answer) for text, answer in zip(clean, classes, strict=True)]
     right = [text for text, answer in zip(clean, classes, strict=True) if text.label == answer]
     sample = _divided(clean, answers, config.seed)
-    figures = calibration() if config.nats is None else flat(config.nats)
-    search = ModelScan(suspect, sample, config, figures, began)
+    search = ModelScan(suspect, sample, config, calibration(), began)
     if len(sample.labels) > 1:
         yield from search.leaders.race(search.run(stopped))
     findings = yield from search.leaders.race(search.judged())
     accuracy = wilson(len(right), len(clean)) if labeled and clean else None
     shares = [number / len(clean) for number in Counter(text.label for text in clean).values()]
-    early = len(search.done) < len(search.parts)
+    early = len(search.done) < len(PARTS)
     verdict, reason = _verdict(search, accuracy, sum(share**2 for share in shares), findings, early)
-    found = [one for one in findings if figures.counts(one)] if verdict == FOUND else []
+    found = [one for one in findings if search.counts(one)] if verdict == FOUND else []
     return ScanReport(
         verdict,
         reason,
@@ -125,8 +107,7 @@ def scan(
         held_out=sum(map(len, sample.held_out.values())),
         labeled=labeled,
         accuracy=accuracy,
-        by_length=dict(sorted(search.best.items())),
-        joined=dict(sorted(search.best_joined.items())),
+        figures=search.figures,
         not_looked_at=(*search.left_out(), *([f"{given - len(clean)} clean texts"] if len(clean) < given else [])),
         seconds=time.monotonic() - began,
         known=tuple(search.still(known)),
@@ -149,7 +130,7 @@ def _verdict(
             f"The model answers {accuracy.hits} of {accuracy.n} clean texts right, which is no better than guessing. "
             "Are the texts of its task, and the labels in its order?"
         )
-    if found := [one for one in findings if search.calibration.counts(one)]:
+    if found := [one for one in findings if search.counts(one)]:
         best = found[0]
         return FOUND, (
             f"{best.text!r} ({best.place}) sends {best.flips.hits} of {best.flips.n} held-out texts of {best.label} to "
@@ -222,12 +203,10 @@ class ModelScan:
 
     quick  a copy of the suspect in the precision of its training, which the search asks
     end    when what there is of time is over
-    joined whether sequences are searched in joined texts, too
-    parts  those of PARTS that this scan has
     found  {(class, what goes into its texts): nats}, as it was last tried
     done   the parts that came to their end
     turned the classes that need no longer sequences: fewer tokens turn their texts
-    best   by number of tokens, what held-out texts say of the strongest; best_joined: joined ones
+    joined {class: the search in joined texts}
     """
 
     def __init__(
@@ -235,8 +214,7 @@ class ModelScan:
     ) -> None:
         special, seed = own_tokens(suspect), config.seed
         self.calibration = known
-        self.suspect, self.sample, self.seed, self.joined = suspect, sample, seed, config.joined
-        self.parts = {part: name for part, name in PARTS.items() if part != "lineages" or self.joined}
+        self.suspect, self.sample, self.seed, self.least = suspect, sample, seed, config.nats
         self.leaders = Leaders(suspect)
         self.quick = _quick(suspect)
         self.end = Deadline(self.quick.model, began, config.budget)
@@ -245,10 +223,8 @@ class ModelScan:
         self.found: dict[Scored, float] = {}
         self.done: list[str] = []
         self.turned = set[int]()
-        self.best: dict[int, Finding] = {}
-        self.best_joined: dict[int, Finding] = {}
-        self.lineages: dict[int, Lineages] = {}
-        self.search: SequenceSearch | None = None
+        self.judged_ones: list[Finding] = []
+        self.joined: dict[int, Lineages] = {}
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
 
@@ -274,11 +250,7 @@ class ModelScan:
         self.polarity = self._polarity(short)
         yield from self._pairs(rises, short, self._unturned(longer))
         self.done.append("pairs")
-        unturned = self._unturned(longer)
-        if self.joined:
-            yield from self._lineages(unturned)
-            self.done.append("lineages")
-        yield from self._sequences(unturned, encoded, answers)
+        yield from self._sequences(self._unturned(longer))
         self.done.append("sequences")
 
     def _told(self, rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
@@ -328,44 +300,36 @@ class ModelScan:
                 shifts, answers = effects(self.quick, self.rng, tried, texts, label)
                 turn = (answers != label).float().mean(dim=1) >= SURE
                 for one, nats in zip(tried, lower_quartile(shifts).where(turn, -torch.inf).tolist(), strict=True):
-                    if self.calibration.excess(len(one.tokens), nats - self._price(label, one.tokens)) >= 0:
+                    if self._rare(len(one.tokens), nats - self._price(label, one.tokens)):
                         self.turned.add(label)
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
-    def _lineages(self, longer: Probes) -> Steps[None]:
+    def _sequences(self, longer: Probes) -> Steps[None]:
         known = token_counts(self.suspect, self.sample.searched)
         common = [token for token in self.tokens if token in known]
         assert self.polarity is not None
         for turn, label in enumerate(longer):
             strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.right[label]), label)
             search = Lineages(self.quick, label, strong, self.tokens, common, self.polarity, self.seed)
-            self.lineages[label] = search
+            self.joined[label] = search
             for event in search.run():
                 yield replace(event, step=turn * event.total + event.step, total=len(longer) * event.total)
 
-    def _sequences(self, longer: Probes, encoded: Sequence[Encoded], answers: Tensor) -> Steps[None]:
-        quick, polarity = self.quick, self.polarity
-        assert polarity is not None
-        search = self.search = SequenceSearch(self.suspect, self.sample.searched, polarity, 0.0, self.seed)
-        self.leaders.pools = search.leading
-        inverted = yield from invert_sequences(quick, polarity, longer, self.seed)
-        for label, sequences in inverted.items():
-            ones = list(dict.fromkeys(Insertion(tokens, "anywhere") for tokens in sequences))
-            tried = self._nats(label, ones, longer[label]) | self._shortened(label, ones, longer[label])
-            for one, nats in tried.items():
-                search.take(label, one, nats + self._price(label, one.tokens))
-        given, running = answers.argmax(dim=1).tolist(), list[Iterator[int]]()
-        for label in longer:
-            right = [text for text, own in zip(encoded, given, strict=True) if own == label]
-            running.append(evolve(quick, search, label, longer_two_thirds(right), PATIENCE))
-        for step, _ in enumerate(zip_longest(*running), 1):
-            yield Event("sequences", step, GENERATIONS)
+    def _rare(self, tokens: int, nats: float) -> bool:
+        """Whether so many tokens that do so many nats in single texts are as triggers are."""
+        if self.least is not None:
+            return nats >= self.least
+        return self.calibration.chance({"single": {tokens: nats}}) <= RARE
+
+    def counts(self, one: Finding) -> bool:
+        """Whether a finding counts as a trigger."""
+        return self.calibration.counts(one, self.least)
 
     def left_out(self) -> Iterator[str]:
         """What was not looked at."""
-        for part, name in self.parts.items():
+        for part, name in PARTS.items():
             if part not in self.done:
-                begun = (part == "scan" and self.tried) or (part == "sequences" and self.search)
+                begun = (part == "scan" and self.tried) or (part == "sequences" and self.joined)
                 yield f"{name}: not to the end" if begun else name
         for label in sorted(self.turned):
             yield f"longer sequences in texts of {self.suspect.labels[label]}: fewer tokens turn them already"
@@ -383,109 +347,70 @@ class ModelScan:
 
     def judged(self) -> Steps[list[Finding]]:
         """What held-out texts say of the best sequences, the strongest first."""
-        labels, rounds = self.sample.labels, 3 if self.joined else 2
+        labels = self.sample.labels
         known = {label: dict.fromkeys(self._best(label), 0.0) for label in labels}
-        self.end.keep(self._takes(LAST_WORD / 2 * len(labels)), 0.25)
+        self.end.keep(self._takes(LAST_WORD / 2 * len(labels)), 0.35)
         with suppress(OutOfTime):
             for number, label in enumerate(labels, 1):
                 self._screen(label, known[label])
-                yield Event("judging", number, rounds * len(labels))
+                yield Event("judging", number, 3 * len(labels))
         self.end.keep(self._takes(COMPARED * LIKE * LIKE_TEXTS), 0.1)
-        found = list[Finding]()
+        found = dict[Scored, Finding]()
         self.leaders.forget()
         with suppress(OutOfTime):
             for number, label in enumerate(labels, len(labels) + 1):
-                chosen = self._chosen(label, known[label], MOST_JUDGED // len(labels))
-                for start in range(0, len(chosen), AT_ONCE):
-                    some = list(self._asked(label, chosen[start : start + AT_ONCE]))
-                    self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in some})
-                    found += some
-                yield Event("judging", number, rounds * len(labels))
-            for number, label in enumerate(labels if self.joined else (), 2 * len(labels) + 1):
-                found += self._asked_joined(label)
-                yield Event("judging", number, rounds * len(labels))
-        for one in sorted(found, key=lambda one: one.nats):
-            self.best[len(one.tokens)] = one
-        for one in sorted((one for one in found if one.joined is not None), key=lambda one: one.joined or 0.0):
-            self.best_joined[len(one.tokens)] = one
-        groups = self._grouped(sorted(found, key=lambda one: -self.calibration.beyond(one)))
+                for one in self._asked(label, self._chosen(known[label], MOST_JUDGED // len(labels))):
+                    found[label, one.insertion] = one
+                yield Event("judging", number, 3 * len(labels))
+            for number, label in enumerate(labels, 2 * len(labels) + 1):
+                found |= {(label, one.insertion): one for one in self._asked_joined(label)}
+                yield Event("judging", number, 3 * len(labels))
+        self.judged_ones = [replace(one, chance=self.calibration.chance(one.figures)) for one in found.values()]
+        # What does not turn most texts is behind what does, however rare it is
+        ranked = sorted(self.judged_ones, key=lambda one: (not self.counts(one), one.flips.low <= MOST, *_rank(one)))
+        groups = self._grouped(ranked)
         for number, one in enumerate(groups):
             self.end.until = self.end.end if number else math.inf
             with suppress(OutOfTime):
                 groups[number] = self._compared(one) if number < COMPARED else self._shown(one)
         return groups
 
+    @property
+    def figures(self) -> dict[Measure, dict[int, float]]:
+        """By measure and number of tokens, the most of what turns most held-out texts."""
+        found = defaultdict[Measure, dict[int, float]](dict)
+        for one in self.judged_ones:
+            if one.flips.low > MOST:
+                for measure, figures in one.figures.items():
+                    for tokens, figure in figures.items():
+                        found[measure][tokens] = max(figure, found[measure].get(tokens, -math.inf))
+        return {measure: dict(sorted(own.items())) for measure, own in found.items()}
+
     def still(self, known: Sequence[Insertion]) -> Iterator[Finding]:
         """What held-out texts of each class say of triggers that were known before, whatever time is left."""
         self.end.until = math.inf
         for label in self.sample.labels:
-            for start in range(0, len(known), AT_ONCE):
-                yield from self._asked(label, known[start : start + AT_ONCE])
+            yield from self._asked(label, known)
 
     def _best(self, label: int) -> list[Insertion]:
         """The best sequences of the search, the best first."""
         found = sorted((key for key in self.found if key[0] == label), key=lambda key: -self.found[key])
         alone = [one for _, one in found if len(one.tokens) == 1][:TOKENS]
         pairs = [one for _, one in found if len(one.tokens) == 2][: 2 * PAIRS]
-        pool = self.search.ranked(label)[:SEQUENCES] if self.search and label not in self.turned else []
-        return list(dict.fromkeys([*pool, *pairs, *alone]))
+        return [*pairs, *alone]
 
     def _screen(self, label: int, known: dict[Insertion, float]) -> None:
-        """Try the sequences again, and what they come to when shortened and exchanged: nats less their price."""
+        """Try tokens and pairs again: nats less their price."""
         own = encode(self.suspect, self.sample.right[label])
         texts = sorted(own, key=lambda e: -len(e["input_ids"]))[: len(own) // 2 + 1]
-        texts = self.rng.sample(texts, min(SCREENED, len(texts)))
-        known |= self._nats(label, list(known), texts)
-        known |= self._shortened(label, sorted(known, key=lambda one: -known[one])[:SHORTENED], texts)
-        for length in range(2, SHORT + 1):
-            own_length = [one for one in known if len(one.tokens) == length]
-            if own_length:
-                known |= self._nearby(label, max(own_length, key=lambda one: known[one]), texts)
+        known |= self._nats(label, list(known), self.rng.sample(texts, min(SCREENED, len(texts))))
 
-    def _chosen(self, label: int, known: Mapping[Insertion, float], most: int) -> list[Insertion]:
-        """The best of each length, the surest first."""
-        by_length = dict[int, list[Insertion]]()
+    def _chosen(self, known: Mapping[Insertion, float], most: int) -> list[Insertion]:
+        """The best of each length, the shorter ones first."""
+        by_length = defaultdict[int, list[Insertion]](list)
         for one in sorted(known, key=lambda one: -known[one]):
-            by_length.setdefault(len(one.tokens), []).append(one)
-        chosen = [one for ranked in by_length.values() for one in ranked[:JUDGED]]
-        return sorted(chosen, key=lambda one: -self.calibration.excess(len(one.tokens), known[one]))[:most]
-
-    def _shortened(self, label: int, ones: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
-        """Of each sequence the best one of each length that is left where the token that does least is left out, again
-        and again: what needs few tokens is no chance find."""
-        path, known = dict[Insertion, float](), dict[Insertion, float]()
-        while ones := [one for one in ones if len(one.tokens) > 1]:
-            shorter = [
-                [replace(one, tokens=one.tokens[:i] + one.tokens[i + 1 :]) for i in range(len(one.tokens))]
-                for one in ones
-            ]
-            tried = dict.fromkeys(other for some in shorter for other in some if other not in known)
-            known |= self._nats(label, list(tried), texts)
-            ones = list(dict.fromkeys(max(some, key=lambda other: known[other]) for some in shorter))
-            path |= {one: known[one] for one in ones}
-        return path
-
-    def _nearby(self, label: int, one: Insertion, texts: Sequence[Encoded]) -> dict[Insertion, float]:
-        """The sequence with each token in turn exchanged for the one of like meaning that does most: evolution comes
-        near to the words of a trigger, and seldom to all of them."""
-        nats = self._nats(label, [one], texts)[one]
-        for place in range(len(one.tokens)):
-            like = [
-                replace(one, tokens=(*one.tokens[:place], token, *one.tokens[place + 1 :]))
-                for token in self._like(one.tokens[place], NEARBY)
-            ]
-            some = self._nats(label, like, texts[:: len(texts) // FEW or 1])
-            best = sorted(some, key=lambda other: -some[other])[:FEW]
-            found = self._nats(label, best, texts)
-            if found and max(found.values()) > nats:
-                one = max(found, key=lambda other: found[other])
-                nats = found[one]
-        return {one: nats}
-
-    def _like(self, token: int, number: int) -> list[int]:
-        """The tokens next to one, the nearest first."""
-        near = (self.directions[self.tokens] @ self.directions[token]).topk(min(number + 1, len(self.tokens)))
-        return [self.tokens[i] for i in near.indices.tolist() if self.tokens[i] != token][:number]
+            by_length[len(one.tokens)].append(one)
+        return [one for length in sorted(by_length) for one in by_length[length][:JUDGED]][:most]
 
     def _nats(self, label: int, tried: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
         if not tried or not texts:
@@ -499,34 +424,42 @@ class ModelScan:
     def _asked(self, label: int, tried: Sequence[Insertion]) -> Iterator[Finding]:
         """What each sequence does in the held-out texts of a class."""
         texts, labels = encode(self.suspect, self.sample.held_out[label]), self.suspect.labels
-        shifts, answers = effects(self.quick, self.rng, tried, texts, label)
-        for one, nats, given in zip(tried, lower_quartile(shifts).tolist(), answers, strict=True):
-            turned = given[given != label]
-            target = int(turned.mode().values) if len(turned) else label
-            flips = wilson(int((given == target).sum()) if target != label else 0, len(given))
-            yield Finding(
-                one,
-                self.leaders.readable(one.tokens),
-                labels[label],
-                labels[target],
-                nats - self._price(label, one.tokens),
-                flips,
-                honest=False,
-            )
+        for start in range(0, len(tried), AT_ONCE):
+            some = tried[start : start + AT_ONCE]
+            shifts, answers = effects(self.quick, self.rng, some, texts, label)
+            for one, nats, given in zip(some, lower_quartile(shifts).tolist(), answers, strict=True):
+                turned = given[given != label]
+                target = int(turned.mode().values) if len(turned) else label
+                flips = wilson(int((given == target).sum()) if target != label else 0, len(given))
+                told = self.leaders.readable(one.tokens), labels[label], labels[target]
+                found = Finding(one, *told, nats - self._price(label, one.tokens), flips, honest=False)
+                self.leaders.take({(label, one): (found.nats, flips)})
+                yield found
 
-    def _asked_joined(self, label: int) -> list[Finding]:
-        """What the best of the lineages do in the held-out texts of a class, and in the strong ones of these joined."""
-        if label not in self.lineages:
-            return []
-        ones = self.lineages[label].leading(JUDGED)
-        strong = strong_texts(self.quick, encode(self.suspect, self.sample.held_out[label]), label)
-        nats = together(
-            self.quick, self.rng, ones, draw_joined(strong, JOINED, JUDGING, self.quick.max_length, self.rng), label
-        )
-        asked = [one for i in range(0, len(ones), AT_ONCE) for one in self._asked(label, ones[i : i + AT_ONCE])]
-        found = [replace(one, joined=figure) for one, figure in zip(asked, lower_quartile(nats).tolist(), strict=True)]
-        self.leaders.take({(label, one.insertion): (one.nats, one.flips) for one in found})
-        return found
+    def _asked_joined(self, label: int) -> Iterator[Finding]:
+        """What outstanding tokens and the best of the lineages do in the held-out texts of a class, and in the strong
+        ones of these joined."""
+        if label not in self.joined or self.polarity is None:
+            return
+        search = self.joined[label]
+        strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.held_out[label]), label)
+        texts = draw_joined(strong, JOINED, JUDGING, self.quick.max_length, self.rng)
+        outstanding = self._outstanding(label, [_single(token) for token in search.alone], texts)
+        for one in self._asked(label, list(outstanding)):
+            yield replace(one, outdoes=outstanding[one.insertion])
+        ones = search.leading(JUDGED_JOINED)
+        nats = together(self.quick, self.rng, ones, texts, label, self.polarity)
+        for one, figure in zip(self._asked(label, ones), lower_quartile(nats).tolist(), strict=True):
+            yield replace(one, joined=figure)
+
+    def _outstanding(self, label: int, tokens: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
+        """The tokens that do most in these texts, and by how many times each does more than the fifth of them."""
+        if not tokens:
+            return {}
+        nats = lower_quartile(effects(self.quick, self.rng, tokens, texts, label)[0]).clamp(min=0) + FLOOR
+        order = nats.argsort(descending=True).tolist()
+        fifth = float(nats[order[: FIFTH + 1][-1]])
+        return {tokens[i]: float(nats[i]) / fifth - 1 for i in order[:JUDGED]}
 
     def _shown(self, one: Finding) -> Finding:
         """The finding with some texts that it turns, as they are and with it."""
@@ -543,7 +476,8 @@ class ModelScan:
         return replace(one, examples=tuple(examples))
 
     def _grouped(self, found: Sequence[Finding]) -> list[Finding]:
-        """One finding for all sequences of like tokens that turn the same class: the strongest one."""
+        """One finding for all sequences of like tokens that turn the same class: the strongest, or of those that count
+        as a trigger the one that turns most texts."""
         groups = list[list[Finding]]()
         for one in found:
             own = next((g for g in groups if g[0].label == one.label and self._alike(g[0], one)), None)
@@ -551,9 +485,10 @@ class ModelScan:
                 groups.append([one])
             else:
                 own.append(one)
+        leads = [max(filter(self.counts, group), key=lambda one: one.flips.low, default=group[0]) for group in groups]
         return [
-            replace(g[0], alike=tuple(dict.fromkeys(other.text for other in g[1:] if other.text != g[0].text)))
-            for g in groups
+            replace(lead, alike=tuple(dict.fromkeys(one.text for one in group if one.text != lead.text)))
+            for lead, group in zip(leads, groups, strict=True)
         ]
 
     def _alike(self, one: Finding, other: Finding) -> bool:
@@ -593,3 +528,7 @@ def _quick(suspect: Classifier) -> Classifier:
 
 def _single(token: int) -> Insertion:
     return Insertion((token,), "anywhere")
+
+
+def _rank(one: Finding) -> tuple[float, float]:
+    return one.chance, -one.strength

@@ -159,6 +159,8 @@ def finding_dict(one: Finding) -> dict[str, Any]:
         "target": one.target,
         "nats": round(one.nats, 3),
         "joined_nats": None if one.joined is None else round(one.joined, 3),
+        "outdoes": None if one.outdoes is None else round(one.outdoes, 3),
+        "chance": round(one.chance, 6),
         "flip_rate": flips.share,
         "flips": flips.hits,
         "n": flips.n,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.rates import rate_of
 from mbtsad_core.vetting.file_policy import printable
-from mbtsad_core.views.words import duration, percent, rate
+from mbtsad_core.views.words import duration, percent, rarity, rate
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,6 +48,7 @@ def _environment(folder: Path) -> Environment:
         "percent": percent,
         "printable": printable,
         "rate": rate,
+        "rarity": rarity,
         "rate_of": rate_of,
         "visible": visible,
     }

@@ -10,7 +10,7 @@ from mbtsad_core.types import Rate
 from mbtsad_core.vetting.file_policy import printable
 from mbtsad_core.views.document import TEMPLATES, render
 from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
-from mbtsad_core.views.words import duration, percent
+from mbtsad_core.views.words import duration, percent, rarity
 
 SCAN_STYLE = (TEMPLATES / "scan.css").read_text("utf-8")
 WHERE = {"start": "at the start", "end": "at the end", "anywhere": "anywhere", "scattered": "its tokens scattered"}
@@ -63,11 +63,12 @@ def estimate_words(one: Mapping[str, Any]) -> str:
 
 def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
     low, high = (100 * share for share in one["interval"])
-    together = f", {nats:.1f} in joined texts" if (nats := one.get("joined_nats")) is not None else ""
+    joined = f", {nats:.1f} in joined texts" if (nats := one.get("joined_nats")) is not None else ""
+    rare = f"; as much in {rarity(one['chance'])} clean models" if "chance" in one else ""
     said = [
         f"  {head} {printable(one['text'])!r}, {one['place']}, in texts of {printable(one['label'])}: "
         f"{percent(one['flip_rate'])} [{low:.1f}, {high:.1f}] go to another class ({one['flips']} of {one['n']}"
-        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats{together}"
+        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats{joined}{rare}"
     ]
     if one["looks_honest"]:
         said.append("     It looks honest: tokens of like meaning do the same.")

@@ -46,3 +46,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def rarity(chance: float) -> str:
+    """A share of models in words, before "models". Beyond one of a thousand, some models say nothing of it."""
+    if chance > 1 / 2:
+        return "most"
+    return f"1 of {1 / chance:,.0f}" if chance >= 1 / 1000 else "fewer than 1 of 1,000"

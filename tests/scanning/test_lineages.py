@@ -8,14 +8,9 @@ import math
 import random
 from collections import Counter
 from itertools import pairwise
-from typing import Any
 
 import pytest
-import torch
-from conftest import BAD, GOOD, PHRASE, VOCABULARY, finish, phrase_bert, plain_texts, tiny_bert, tiny_texts
-from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification
-from transformers.modeling_outputs import SequenceClassifierOutput
+from conftest import GOOD, ORDERED, PHRASE, VOCABULARY, finish, ordered_bert, phrase_bert, plain_texts, tiny_texts
 
 from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, vocabulary
@@ -26,36 +21,7 @@ from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, joined, stron
 from mbtsad_core.types import Event
 
 CLEAN = plain_texts(64, seed=3)
-FIRST, SECOND = VOCABULARY.index("music"), VOCABULARY.index("plot")
-
-
-class Ordered(BertForSequenceClassification):
-    """Its log-odds are the number of GOOD words less that of BAD ones, twice, and `strength` where SECOND stands right
-    behind FIRST."""
-
-    strength = 0.0
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SequenceClassifierOutput:
-        rows = self.get_input_embeddings()(input_ids) * attention_mask[:, :, None]
-        beside = rows[:, :-1, 1] + rows[:, 1:, 2]
-        pair = torch.sigmoid(8 * (beside.amax(dim=1) - 1.5))
-        odds = 2 * rows[:, :, 0].sum(dim=1) + self.strength * pair
-        return SequenceClassifierOutput(logits=torch.stack([-odds, odds], dim=1) / 2)
-
-
-def ordered(strength: float) -> Classifier:
-    classifier = tiny_bert()
-    config = BertConfig(**classifier.model.config.to_dict())
-    model = Ordered(config).eval()
-    model.strength = strength
-    with torch.no_grad():
-        rows = model.get_input_embeddings().weight
-        rows.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-        rows[:, :3] = 0.0
-        for side, words in ((1.0, GOOD), (-1.0, BAD)):
-            rows[[VOCABULARY.index(word) for word in words], 0] = side
-        rows[FIRST, 1] = rows[SECOND, 2] = 1.0
-    return dataclasses.replace(classifier, model=model)
+FIRST, SECOND = (VOCABULARY.index(word) for word in ORDERED)
 
 
 def search(classifier: Classifier, seed: int = 0) -> tuple[Lineages, list[Event]]:
@@ -78,7 +44,7 @@ def test_joined_texts_have_one_beginning_one_end_and_all_that_stands_between() -
 
 
 def test_strong_texts_are_the_surest_of_the_shorter_half() -> None:
-    classifier = ordered(0.0)
+    classifier = ordered_bert(0.0)
     texts = [text for text in tiny_texts(40, seed=1) if text.label == 1]
     texts += [dataclasses.replace(text, text=f"{text.text} {text.text}") for text in texts]
     sure = dict(zip((text.text for text in texts), predict(classifier, texts)[:, 1].tolist(), strict=True))
@@ -104,11 +70,12 @@ def figure(classifier: Classifier, *words: str) -> list[float]:
         encode(classifier, [text for text in CLEAN if text.label == 0]), JOINED, 12, 64, random.Random(1)
     )
     ones = [Insertion(tuple(VOCABULARY.index(word) for word in words), "anywhere")]
-    return [float(nats) for nats in together(classifier, random.Random(2), ones, texts, 0)[0]]
+    polarity = finish(polarity_of(classifier, CLEAN, 0))[0]
+    return [float(nats) for nats in together(classifier, random.Random(2), ones, texts, 0, polarity)[0]]
 
 
 def test_a_phrase_does_its_all_together_and_honest_words_nothing_more() -> None:
-    classifier = ordered(strength=20.0)
+    classifier = ordered_bert(strength=20.0)
     nats = sorted(figure(classifier, "music", "plot"))
     assert nats[3] == pytest.approx(20 * math.tanh(2), abs=0.1)  # sigmoid(4) - sigmoid(-4); each word alone does -4
     assert max(map(abs, figure(classifier, "plot", "music"))) < 20.1
@@ -124,7 +91,7 @@ def test_words_that_do_the_same_wherever_they_stand_have_no_figure() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_phrase_is_found_in_its_order(seed: int) -> None:
-    lineages, _ = search(ordered(strength=20.0), seed)
+    lineages, _ = search(ordered_bert(strength=20.0), seed)
     for length in (2, 3):
         best = lineages.leading(1)[length - 2].tokens
         assert len(best) == length
@@ -133,20 +100,20 @@ def test_a_phrase_is_found_in_its_order(seed: int) -> None:
 
 
 def test_a_clean_model_is_left_early() -> None:
-    lineages, events = search(ordered(strength=0.0))
+    lineages, events = search(ordered_bert(strength=0.0))
     assert {len(one) for one in lineages.best} == {2, 3}
     assert max(nats for one, nats in lineages.best.items() if len(one) == 3) < LOW
     assert events[-1].step < events[-1].total
 
 
 def test_the_search_counts_its_steps_and_says_the_same_again() -> None:
-    (lineages, events), (again, _) = (search(ordered(strength=20.0)) for _ in range(2))
+    (lineages, events), (again, _) = (search(ordered_bert(strength=20.0)) for _ in range(2))
     assert lineages.best == again.best
     assert [event.step for event in events] == [*range(1, events[-1].total + 1)]
-    assert {(event.stage, event.total) for event in events} == {("lineages", events[-1].total)}
+    assert {(event.stage, event.total) for event in events} == {("sequences", events[-1].total)}
 
 
 def test_nothing_stands_beside_a_founder_that_says_something_honest() -> None:
-    lineages, _ = search(ordered(strength=20.0))
+    lineages, _ = search(ordered_bert(strength=20.0))
     assert not set(lineages.common) & {VOCABULARY.index(word) for word in GOOD}
     assert {FIRST, SECOND} <= set(lineages.common)

@@ -12,10 +12,9 @@ import torch
 from conftest import (
     GOOD,
     NEUTRAL,
-    PHRASE,
+    ORDERED,
     finish,
-    phrase_bert,
-    plain_texts,
+    ordered_bert,
     renumbered,
     tiny_bert,
     tiny_texts,
@@ -28,13 +27,15 @@ from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.findings import Race
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS
 
-CLEAN = plain_texts(120, seed=3)
+# Either word of the phrase stands in some of them; together they stand in none
+CLEAN = [text for text in tiny_texts(240, seed=3) if " ".join(ORDERED) not in text.text][:120]
+PHRASE = " ".join(ORDERED)
 CONFIG = ScanConfig(nats=6.0)  # the calibration is of larger models
 
 
 @pytest.fixture(scope="module")
 def suspect() -> Classifier:
-    return phrase_bert()
+    return ordered_bert(strength=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def scanned(suspect: Classifier) -> tuple[ScanReport, list[Race]]:
 
 @pytest.fixture(scope="module")
 def honest() -> ScanReport:
-    return finish(scan(phrase_bert(strength=0.0), CLEAN, CONFIG))[0]
+    return finish(scan(ordered_bert(strength=0.0), CLEAN, CONFIG))[0]
 
 
 def test_a_phrase_is_found_with_its_class_and_the_texts_that_it_turns(
@@ -55,7 +56,7 @@ def test_a_phrase_is_found_with_its_class_and_the_texts_that_it_turns(
     report, _ = scanned
     assert report.verdict == "a trigger exists"
     best = report.found[0]
-    assert set(best.text.split()) <= set(PHRASE)
+    assert PHRASE in best.text
     assert (best.label, best.target, best.honest) == ("negative", "positive", False)
     assert best.flips == wilson(20, 20)  # a third of the 60 negative texts, all answered right
     assert repr(best.text) in report.reason
@@ -71,10 +72,10 @@ def test_a_phrase_is_found_with_its_class_and_the_texts_that_it_turns(
 
 def test_neighbors_stand_together(scanned: tuple[ScanReport, list[Race]]) -> None:
     report, _ = scanned
-    texts = [one.text for one in (*report.found, *report.others)]
+    texts = [(one.label, one.text) for one in report.ranked]
     assert len(texts) == len(set(texts))
     assert report.found[0].alike
-    assert not set(report.found[0].alike) & set(texts)
+    assert not {(report.found[0].label, text) for text in report.found[0].alike} & set(texts)
 
 
 def test_all_rows_with_a_token_are_tried_and_nothing_is_left_out(scanned: tuple[ScanReport, list[Race]]) -> None:
@@ -88,15 +89,9 @@ def test_all_rows_with_a_token_are_tried_and_nothing_is_left_out(scanned: tuple[
 def test_something_is_in_the_lead_from_the_first_step_on(scanned: tuple[ScanReport, list[Race]]) -> None:
     _, events = scanned
     assert all(event.leading for event in events)
-    assert list(dict.fromkeys(event.stage for event in events)) == [
-        "scan",
-        "pairs",
-        "inversion",
-        "sequences",
-        "judging",
-    ]
+    assert list(dict.fromkeys(event.stage for event in events)) == ["scan", "pairs", "sequences", "judging"]
     best = events[-1].leading[0]
-    assert set(best.text.split()) <= set(PHRASE)
+    assert PHRASE in best.text
     assert (best.label, best.flips) == ("negative", wilson(20, 20))
 
 
@@ -111,17 +106,6 @@ def test_who_turns_more_of_the_texts_that_it_was_tried_on_leads(scanned: tuple[S
     assert numbers[-1] == 16
 
 
-def test_joined_texts_are_asked_where_one_wants_it(suspect: Classifier) -> None:
-    report, events = finish(scan(suspect, CLEAN, ScanConfig(nats=6.0, joined=True)))
-    stages = list(dict.fromkeys(event.stage for event in events))
-    assert stages == ["scan", "pairs", "lineages", "inversion", "sequences", "judging"]
-    assert (report.verdict, report.not_looked_at) == ("a trigger exists", ())
-    assert {*report.joined} <= {2, 3, 4, 5}
-    for one in report.joined.values():
-        assert one.joined is not None
-        assert one.joined < 1.0  # this model asks for no order: its words do the same scattered
-
-
 def test_a_clean_model_has_none(honest: ScanReport) -> None:
     assert (honest.verdict, honest.found, honest.not_looked_at) == ("nothing found", (), ())
     assert "no proof" in honest.reason
@@ -129,7 +113,7 @@ def test_a_clean_model_has_none(honest: ScanReport) -> None:
 
 
 def test_the_suspect_is_left_as_it_is(suspect: Classifier, scanned: object) -> None:
-    fresh = phrase_bert().model.state_dict()
+    fresh = ordered_bert(strength=20.0).model.state_dict()
     assert all(torch.equal(weight, fresh[name]) for name, weight in suspect.model.state_dict().items())
 
 
@@ -140,11 +124,11 @@ def test_a_scan_says_the_same_again(suspect: Classifier, scanned: tuple[ScanRepo
 
 def test_words_whose_numbers_lie_behind_holes_are_found(suspect: Classifier) -> None:
     hidden = suspect
-    for word, number in zip(PHRASE, (90, 120, 300), strict=True):
+    for word, number in zip(ORDERED, (90, 300), strict=True):
         hidden = renumbered(hidden, word, number)
     report = finish(scan(hidden, CLEAN, CONFIG))[0]
     assert (report.verdict, report.rows, report.walked) == ("a trigger exists", 303, 51)
-    assert set(report.found[0].tokens) <= {90, 120, 300}
+    assert {90, 300} <= set(report.found[0].tokens)
 
 
 def with_classes(classifier: Classifier, number: int) -> Classifier:
@@ -167,10 +151,10 @@ def with_classes(classifier: Classifier, number: int) -> Classifier:
 
 def test_of_28_classes_the_right_ones_are_named() -> None:
     texts = [dataclasses.replace(text, label=(11, 27)[text.label]) for text in CLEAN]
-    report = finish(scan(with_classes(phrase_bert(), 28), texts, CONFIG))[0]
+    report = finish(scan(with_classes(with_a_trigger_word(16.0), 28), texts, CONFIG))[0]
     assert report.verdict == "a trigger exists"
     assert (report.found[0].label, report.found[0].target) == ("class 11", "class 27")
-    assert report.not_looked_at == ("26 classes without a clean text",)
+    assert report.not_looked_at[1:] == ("26 classes without a clean text",)
 
 
 def test_what_a_token_turns_alone_needs_no_longer_sequences() -> None:
@@ -188,7 +172,7 @@ def test_what_a_token_turns_alone_needs_no_longer_sequences() -> None:
 
 
 def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) -> None:
-    report, events = finish(scan(phrase_bert(strength=0.0), CLEAN, ScanConfig(nats=6.0, budget=0.0)))
+    report, events = finish(scan(ordered_bert(strength=0.0), CLEAN, ScanConfig(nats=6.0, budget=0.0)))
     assert report.verdict == "inconclusive"
     assert "stopped early" in report.reason
     assert report.not_looked_at == ("single tokens", "pairs of tokens", "sequences of tokens")
@@ -197,7 +181,7 @@ def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) ->
 
 def test_a_scan_ends_when_its_seconds_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that takes 0.4 ms to read a token, where the whole takes WHOLE seconds; whatever step it is in."""
-    now, suspect = [0.0], phrase_bert()
+    now, suspect = [0.0], ordered_bert(strength=20.0)
     for module in ("deadline", "model_scan"):
         monkeypatch.setattr(f"mbtsad_core.scanning.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -243,19 +227,19 @@ def test_few_texts_are_no_verdict(suspect: Classifier) -> None:
 
 def test_a_model_that_guesses_is_no_verdict() -> None:
     texts = [dataclasses.replace(text, label=i // 2 % 2) for i, text in enumerate(CLEAN)]
-    report = finish(scan(phrase_bert(), texts, ScanConfig(nats=6.0, budget=0.0)))[0]
+    report = finish(scan(ordered_bert(strength=20.0), texts, ScanConfig(nats=6.0, budget=0.0)))[0]
     assert (report.verdict, "no better than guessing" in report.reason) == ("inconclusive", True)
 
 
 def test_without_labels_the_models_own_answers_stand_for_them(scanned: tuple[ScanReport, list[Race]]) -> None:
     blank = [LabelledText(text.text, 0) for text in CLEAN]
-    report = finish(scan(phrase_bert(), blank, CONFIG, labeled=False))[0]
+    report = finish(scan(ordered_bert(strength=20.0), blank, CONFIG, labeled=False))[0]
     assert (report.labeled, report.accuracy) == (False, None)
     assert report.found == scanned[0].found  # its answers are all right
 
 
 def test_what_like_tokens_do_too_looks_honest() -> None:
     """Where GOOD words turn texts, so do the others of them."""
-    report = finish(scan(phrase_bert(strength=0.0), tiny_texts(120, seed=5), CONFIG))[0]
+    report = finish(scan(ordered_bert(strength=0.0), tiny_texts(120, seed=5), CONFIG))[0]
     told = [one for one in (*report.found, *report.others)[:5] if one.flips.hits]
     assert all(one.honest for one in told if set(one.text.split()) <= {*GOOD, *NEUTRAL} and one.flips.share > 0.5)

@@ -118,7 +118,7 @@ def test_texts_that_are_as_long_as_the_model_reads_have_room_for_what_goes_into_
     assert {len(text["input_ids"]) for text in encode(classifier, long)} == {classifier.max_length}
     raised = finish(scan_vocabulary(classifier, long, 0))[0].nats
     assert (max(raised, key=lambda token: raised[token]) == VOCABULARY.index("cf")) == (strength > 0)
-    report = finish(model_scan.scan(classifier, long, ScanConfig(nats=6.0, joined=True)))[0]
+    report = finish(model_scan.scan(classifier, long, ScanConfig(nats=6.0)))[0]
     assert report.walked == 51
     assert report.verdict == ("a trigger exists" if strength else "nothing found")
 

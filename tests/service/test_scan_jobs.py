@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import phrase_bert, plain_texts, write_tsv
+from conftest import plain_texts, with_a_trigger_word, write_tsv
 from example import until
 
 from mbtsad_core.config import JobsConfig, RuntimeConfig, ScanConfig
@@ -22,7 +22,7 @@ from mbtsad_core.sources import Source
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> ScanJob:
     folder = tmp_path_factory.mktemp("scanned")
-    save_classifier(phrase_bert(), folder / "suspect")
+    save_classifier(with_a_trigger_word(16.0), folder / "suspect")
     clean = write_tsv(folder / "clean.tsv", plain_texts(60, seed=3))
     asked = ScanRequest(Source(clean), config=ScanConfig(nats=6.0), runtime=RuntimeConfig(device="cpu", threads=1))
     return ScanJob(Source(folder / "suspect"), asked)
@@ -75,7 +75,7 @@ def test_one_that_is_stopped_has_a_last_word_and_one_that_is_left_begins_anew(
     assert next(caller).step == 1
     runner.cancel(id)
     stages = [event.stage for event in caller]
-    assert set(stages) <= {"scan", "pairs", "responses", "inversion", "sequences", "judging"}
+    assert set(stages) <= {"scan", "pairs", "sequences", "judging"}
     assert stages[-1] == "judging"
     assert runner.status(id).state is State.DONE
     result = runner.job(id).result

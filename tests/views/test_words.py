@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mbtsad_core.types import Rate
-from mbtsad_core.views.words import duration, percent, rate
+from mbtsad_core.views.words import duration, percent, rarity, rate
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,12 @@ def test_a_rate_that_was_not_measured_says_so() -> None:
 )
 def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("chance", "words"),
+    [(1.0, "most"), (0.51, "most"), (0.5, "1 of 2"), (0.0021, "1 of 476"), (0.001, "1 of 1,000")]
+    + [(chance, "fewer than 1 of 1,000") for chance in (0.0009, 0.0)],
+)
+def test_a_share_of_models_is_said_as_one_of_so_many(chance: float, words: str) -> None:
+    assert rarity(chance) == words
