@@ -63,7 +63,7 @@ class Visits:
 
     def __init__(self, browser: Browser, url: str, root: Path) -> None:
         self.browser, self.url, self.root = browser, url, root
-        self.store = Store(root)
+        self.store, self._logged = Store(root), log_of(root).stat().st_size
         self.complaints: list[str] = []
         self.expected: list[str] = []
         self._contexts: list[BrowserContext] = []
@@ -147,9 +147,9 @@ class Visits:
         assert not unexpected, unexpected  # this module is no test, so pytest explains none of its assertions
 
     def close(self) -> None:
-        """Fails on a traceback in the server's log."""
+        """Fails on a traceback in the server's log since the first visit."""
         self.store.close()
-        log = log_of(self.root).read_text(encoding="utf-8", errors="replace")
+        log = log_of(self.root).read_bytes()[self._logged :].decode("utf-8", errors="replace")
         assert "Traceback" not in log, log[-5000:]
 
     def job(self, page: Page) -> Job:

@@ -21,18 +21,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A server for all tests that ask nothing special of it: its address, and the directory of its jobs."""
+    """A server for all tests that ask nothing special of it, and it allows little: some ask as programs do, and not
+    always what they may. Its address, and the directory of its jobs."""
     root = tmp_path_factory.mktemp("server") / "jobs"
-    with serving(root, "--grace", "5") as url:
-        yield url, root
-
-
-@pytest.fixture(scope="session")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A server that allows little, for tests that ask it as programs do, and not always what they may: its address, and
-    the directory of its jobs."""
-    root = tmp_path_factory.mktemp("asked") / "jobs"
-    with serving(root, "--megabytes", str(MEGABYTES), "--quota", "2") as url:
+    with serving(root, "--grace", "5", "--megabytes", str(MEGABYTES), "--quota", "2") as url:
         yield url, root
 
 

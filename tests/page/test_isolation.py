@@ -43,13 +43,13 @@ SHORT = {"retrain.epochs": 1, "distil.epochs": 1, "split.copies": 1, "found_toke
 
 
 @pytest.fixture(scope="module")
-def root(asked: tuple[str, Path]) -> Path:
-    return asked[1]
+def root(served: tuple[str, Path]) -> Path:
+    return served[1]
 
 
 @pytest.fixture(scope="module")
-def url(asked: tuple[str, Path]) -> str:
-    return asked[0]
+def url(served: tuple[str, Path]) -> str:
+    return served[0]
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ from load import Counts, bare, server_of, slope, start_job, visits, watched
 from server import log_of
 
 pytest_plugins = ["pages"]
-VISITORS, SECONDS = 5, 5.0
+VISITORS, SECONDS = 5, 3.0
 
 
-def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(asked: tuple[str, Path]) -> None:
-    (url, root), counts = asked, Counts()
+def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(served: tuple[str, Path]) -> None:
+    (url, root), counts = served, Counts()
     before = log_of(root).stat().st_size
     client, id = start_job(url)
     samples = asyncio.run(
-        watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=2.0, least=6), every=0.5)
+        watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=1.0, least=6), every=0.5)
     )
     assert client.predict(id, api_name="/purify_status")["state"] == "running"
     client.predict(id, api_name="/purify_cancel")

@@ -20,13 +20,13 @@ NAMED += ["scan_start", "scan_status", "scan_result"]
 
 
 @pytest.fixture(scope="module")
-def root(asked: tuple[str, Path]) -> Path:
-    return asked[1]
+def root(served: tuple[str, Path]) -> Path:
+    return served[1]
 
 
 @pytest.fixture(scope="module")
-def url(asked: tuple[str, Path]) -> str:
-    return asked[0]
+def url(served: tuple[str, Path]) -> str:
+    return served[0]
 
 
 def ask(url: str, question: Callable[[ClientSession], Awaitable[T]]) -> T:
