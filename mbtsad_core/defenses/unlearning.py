@@ -20,9 +20,10 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import UnlearnConfig
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, logits_of, quicker_attention
+from mbtsad_core.scanning.effects import odds_against, quick_answers
 from mbtsad_core.scanning.insertions import Insertion, insert, thinned
 from mbtsad_core.scanning.polarity import LOOSE, Polarity
-from mbtsad_core.scanning.sequence_scan import SequenceSearch, odds_against, quick_answers
+from mbtsad_core.scanning.sequence_scan import SequenceSearch
 from mbtsad_core.training.batch_gradient import by_texts
 from mbtsad_core.training.fine_tuning import Epochs, fine_tune
 from mbtsad_core.training.state import Save, TrainState

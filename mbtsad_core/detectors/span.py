@@ -23,7 +23,7 @@ from mbtsad_core.detectors.detection import Detection, check_clean
 from mbtsad_core.detectors.span_method import SPAN, SpanConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, encode
-from mbtsad_core.scanning.sequence_scan import quick_answers
+from mbtsad_core.scanning.effects import quick_answers
 from mbtsad_core.types import Event, LabelledText, Steps
 
 FEW, KEPT = 3, 4  # probes that all spans of a text are put into first, and spans that are then put into all

@@ -203,13 +203,10 @@ def row_of(
 
 def _told(one: Finding) -> dict[str, Any]:
     told = {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
-    nats = {name: None if value is None else round(value, 3) for name, value in _measured(one).items()}
+    figures = {"nats": one.nats, "joined": one.joined, "outdoes": one.outdoes}
+    nats = {name: None if value is None else round(value, 3) for name, value in figures.items()}
     flips = {"hits": one.flips.hits, "n": one.flips.n}
     return told | nats | flips | {"honest": one.honest, "alike": list(one.alike)}
-
-
-def _measured(one: Finding) -> dict[str, float | None]:
-    return {"nats": one.nats, "joined": one.joined, "outdoes": one.outdoes}
 
 
 def key_of(sample: Sample) -> str:

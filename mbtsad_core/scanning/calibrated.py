@@ -19,6 +19,8 @@ RARE = 0.05  # share of clean models that show as much, from which down a findin
 MOST = 0.5  # share of the texts that a trigger turns at least, at the low end of its interval
 PRIOR = 2.0  # figure of one clean model more than were scanned, so that few of them do not say that nothing happens
 
+IN_NATS: tuple[Measure, ...] = ("single", "joined")
+
 Figures = Mapping[Measure, Mapping[int, float]]
 """{measure: {tokens of a sequence: figure}}"""
 
@@ -53,11 +55,17 @@ class Calibration:
         """Share of clean models that show as much, if what they show is distributed exponentially: 0 to 1."""
         return min(1.0, math.exp(-self.surprise(figures) / self.typical))
 
+    def enough(self, figures: Figures, nats: float | None = None) -> bool:
+        """Whether the figures are those of a trigger: rare or, where `nats` are given, as much, in single texts or in
+        joined ones."""
+        if nats is None:
+            return self.chance(figures) <= RARE
+        measured = (figures.get(measure, {}) for measure in IN_NATS)
+        return any(figure >= nats for own in measured for figure in own.values())
+
     def counts(self, one: Finding, nats: float | None = None) -> bool:
-        """Whether a finding is a trigger: it turns most texts, and is rare, or does so many nats where these are
-        given."""
-        enough = self.chance(one.figures) <= RARE if nats is None else one.strength >= nats
-        return one.flips.low > MOST and enough
+        """Whether a finding counts as a trigger: it turns most texts, too."""
+        return one.flips.low > MOST and self.enough(one.figures, nats)
 
 
 def smoothed(figures: Iterable[float]) -> float:

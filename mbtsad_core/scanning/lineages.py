@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier, Encoded
+from mbtsad_core.scanning.effects import effects, odds_against, quick_answers
 from mbtsad_core.scanning.insertions import Insertion, put
 from mbtsad_core.scanning.polarity import Polarity
 from mbtsad_core.scanning.probes import log_odds, lower_quartile
-from mbtsad_core.scanning.sequence_scan import effects, odds_against, quick_answers
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined
 from mbtsad_core.scanning.token_inversion import soft_losses
 from mbtsad_core.types import Event, Steps

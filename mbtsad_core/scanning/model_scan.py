@@ -28,15 +28,15 @@ from mbtsad_core.config import ScanConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
-from mbtsad_core.scanning.calibrated import MOST, RARE, Calibration, calibration
+from mbtsad_core.scanning.calibrated import MOST, Calibration, Figures, calibration
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
+from mbtsad_core.scanning.effects import effects, quick_answers
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Measure, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
 from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
-from mbtsad_core.scanning.sequence_scan import effects, quick_answers
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
@@ -48,7 +48,7 @@ SCREENED = 12  # texts that the best sequences are tried on again
 TOKENS, PAIRS = 16, 8  # the best of a class, that are tried again
 JUDGED = 4  # tokens, and pairs, of a class that held-out texts are asked about
 JUDGED_JOINED, JUDGING = 2, 16  # sequences of each length likewise, and joined texts that they are judged in
-FIFTH, FLOOR = 4, 0.1  # the token that outstanding ones are compared with, and nats that it is taken to do besides
+FIFTH, FLOOR = 5, 0.1  # the token that outstanding ones are compared with, and nats that it is taken to do besides
 MOST_JUDGED = 96  # of all classes together
 AT_ONCE = 4  # sequences that held-out texts are asked about together
 SURE = 0.9  # share of texts that what needs no longer sequences turns
@@ -300,7 +300,8 @@ class ModelScan:
                 shifts, answers = effects(self.quick, self.rng, tried, texts, label)
                 turn = (answers != label).float().mean(dim=1) >= SURE
                 for one, nats in zip(tried, lower_quartile(shifts).where(turn, -torch.inf).tolist(), strict=True):
-                    if self._rare(len(one.tokens), nats - self._price(label, one.tokens)):
+                    figures: Figures = {"single": {len(one.tokens): nats - self._price(label, one.tokens)}}
+                    if self.calibration.enough(figures, self.least):
                         self.turned.add(label)
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
@@ -314,12 +315,6 @@ class ModelScan:
             self.joined[label] = search
             for event in search.run():
                 yield replace(event, step=turn * event.total + event.step, total=len(longer) * event.total)
-
-    def _rare(self, tokens: int, nats: float) -> bool:
-        """Whether so many tokens that do so many nats in single texts are as triggers are."""
-        if self.least is not None:
-            return nats >= self.least
-        return self.calibration.chance({"single": {tokens: nats}}) <= RARE
 
     def counts(self, one: Finding) -> bool:
         """Whether a finding counts as a trigger."""
@@ -458,7 +453,7 @@ class ModelScan:
             return {}
         nats = lower_quartile(effects(self.quick, self.rng, tokens, texts, label)[0]).clamp(min=0) + FLOOR
         order = nats.argsort(descending=True).tolist()
-        fifth = float(nats[order[: FIFTH + 1][-1]])
+        fifth = float(nats[order[:FIFTH][-1]])
         return {tokens[i]: float(nats[i]) / fifth - 1 for i in order[:JUDGED]}
 
     def _shown(self, one: Finding) -> Finding:

@@ -13,19 +13,16 @@ Deviation: not in the paper.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast, encode, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens
 from mbtsad_core.rates import wilson
+from mbtsad_core.scanning.effects import effects, quick_answers
 from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
 from mbtsad_core.scanning.polarity import Polarity, polarity_of
 from mbtsad_core.scanning.probes import lower_quartile
@@ -42,9 +39,7 @@ HELD_OUT = 48  # of a class, that the last word on the best sequences is asked o
 BEST = 24  # sequences that are asked about at last
 FORGETS = 0.3  # the least weight of the newest figure of a sequence
 BANK = 400  # single tokens that sequences are drawn from
-ASKED_AT_ONCE = 96  # texts of like length
 ASKED_ABOUT = 200  # clean texts that are asked what became of a sequence
-FRONT, GAIN = 8, 0.1  # the best of a pool, and nats that their mean must rise by to have gained
 TRIES = 10  # to draw one that says nothing honest
 
 
@@ -279,20 +274,11 @@ def longer_two_thirds(texts: Sequence[Encoded]) -> list[Encoded]:
     return sorted(texts, key=lambda text: len(text["input_ids"]))[len(texts) // 3 :]
 
 
-def evolve(
-    suspect: Classifier, search: SequenceSearch, label: int, texts: Sequence[Encoded], patience: int = GENERATIONS
-) -> Iterator[int]:
-    """Evolve the pool of a class on texts of it, a generation at a time, until `patience` of them have gained nothing.
-    Without texts nothing is done."""
-    best, since = -math.inf, 0
+def evolve(suspect: Classifier, search: SequenceSearch, label: int, texts: Sequence[Encoded]) -> Iterator[int]:
+    """Evolve the pool of a class on texts of it, a generation at a time. Without texts nothing is done."""
     for generation in range(GENERATIONS if texts else 0):
         _generation(suspect, search, label, search.rng.sample(texts, min(TEXTS, len(texts))), generation)
         yield generation
-        known = sorted((nats for nats, times in search.pools[label].values() if times > 1), reverse=True)[:FRONT]
-        mean = sum(known) / FRONT
-        best, since = max(best, mean), 0 if mean > best + GAIN else since + 1
-        if since >= patience:
-            return
 
 
 def _generation(
@@ -338,28 +324,3 @@ def flip_rate(classifier: Classifier, clean: Sequence[LabelledText], found: Foun
         return 0.0
     asked = [insert(text, found.insertion, rng, classifier.max_length) for text in right]
     return float((quick_answers(classifier, asked).argmax(dim=1) != found.label).float().mean())
-
-
-@torch.inference_mode()
-def effects(
-    classifier: Classifier, rng: random.Random, insertions: Sequence[Insertion], texts: Sequence[Encoded], label: int
-) -> tuple[Tensor, Tensor]:
-    """Nats by which the log-odds of the class fall in each text with each sequence, and the answers: (sequences,
-    texts) each."""
-    asked = [insert(text, one, rng, classifier.max_length) for one in insertions for text in texts]
-    logits = quick_answers(classifier, [*texts, *asked])
-    against = odds_against(logits, torch.full((len(logits),), label))
-    before, after = against[: len(texts)], against[len(texts) :].view(len(insertions), -1)
-    return after - before, logits[len(texts) :].argmax(dim=-1).view(len(insertions), -1)
-
-
-def quick_answers(classifier: Classifier, texts: Sequence[Encoded]) -> Tensor:
-    """`answers_of` in the precision of the training: the logits, (N, C)."""
-    with autocast(classifier):
-        return answers_of(classifier, texts, batch_size=ASKED_AT_ONCE)
-
-
-def odds_against(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of all other classes together against the labels: (N, C), (N,) -> (N,)."""
-    own = logits.gather(1, labels[:, None])
-    return logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1) - own.squeeze(1)

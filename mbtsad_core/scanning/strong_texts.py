@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from mbtsad_core.models.classifier import Classifier, Encoded
+from mbtsad_core.scanning.effects import odds_against, quick_answers
 from mbtsad_core.scanning.probes import ROOM
-from mbtsad_core.scanning.sequence_scan import odds_against, quick_answers
 
 STRONG = 32  # texts of a class, at most
 JOINED = 4  # of them, that sequences are judged in

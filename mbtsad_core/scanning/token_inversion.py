@@ -81,24 +81,16 @@ def find_pair(
 
 
 def invert(
-    suspect: Classifier,
-    rows: Tensor,
-    texts: Sequence[Sequence[Encoded]],
-    label: int,
-    seed: int,
-    length: int = 2,
-    price: Tensor | None = None,
+    suspect: Classifier, rows: Tensor, texts: Sequence[Sequence[Encoded]], label: int, seed: int
 ) -> Iterator[Tensor]:
-    """Trigger inversion by gradient, a step at a time: the weights of the rows (P, D) in soft tokens side by side,
-    (starts, length, P).
+    """Trigger inversion by gradient, a step at a time: the weights of the rows (P, D) in two soft tokens side by side,
+    (starts, 2, P).
 
     Each token is a mean of the rows weighted by a softmax. They are trained to lower the log-odds of the right class,
-    from several starts at once, each with texts of its own. Where rows have a price, (P,) in nats, it is taken off.
+    from several starts at once, each with texts of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    logits = (
-        (SPREAD * torch.randn(len(texts), length, len(rows), generator=generator)).to(suspect.device).requires_grad_()
-    )
+    logits = (SPREAD * torch.randn(len(texts), 2, len(rows), generator=generator)).to(suspect.device).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=INVERSION_RATE)
     encoded, start = [e for own in texts for e in own], torch.tensor([i for i, own in enumerate(texts) for _ in own])
     for step in range(INVERSION_STEPS):
@@ -106,8 +98,6 @@ def invert(
         weights = torch.softmax(sharpness * logits, dim=-1)
         losses = soft_losses(suspect, encoded, (weights @ rows)[start], label)
         loss = log_odds(losses).mean().neg()
-        if price is not None:
-            loss = loss + (weights @ price).sum() / len(texts)
         (logits.grad,) = torch.autograd.grad(loss, [logits])
         optimizer.step()
         yield weights.detach()
