@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,20 +177,46 @@ def _project(before: Vectors, after: Vectors, method: str, seed: int) -> Project
 
 
 def _umap(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+    # In a thread of its own: UMAP leaves the thread that it runs in with one of OpenMP for each core, whatever this
+    # process was given, and t-SNE after it takes ten times as long where other processes have the cores
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_umap_here, reduced, seed).result()
+
+
+def _umap_here(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     import warnings
 
+    from sklearn.neighbors import NearestNeighbors
+
+    neighbors = min(NEIGHBOURS, len(reduced) - 1)
+    finder = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(reduced)
+    nearest = finder.kneighbors(reduced, return_distance=False)
+    # Anew, for those found are rounded, and UMAP looks for the first that is not at distance 0
+    distances = np.linalg.norm(reduced[:, None] - reduced[nearest], axis=-1)
+    order = distances.argsort(axis=1, kind="stable")
+    nearest, distances = (np.take_along_axis(found, order, 1) for found in (nearest, distances))
     with warnings.catch_warnings():
         # A fixed seed means one thread: that is what we ask for
         warnings.filterwarnings("ignore", message=".*n_jobs value.*")
         # It says that Tensorflow, which we do not use, is missing
         warnings.filterwarnings("ignore", category=ImportWarning)
+        # No further points are placed among these
+        warnings.filterwarnings("ignore", message=".*knn_search_index.*")
         import umap
-        from umap.umap_ import compute_membership_strengths, fast_knn_indices, smooth_knn_dist
+        from umap.umap_ import compute_membership_strengths, smooth_knn_dist
 
-        # Seven seconds to compile, which UMAP does anew in each process: kept on disk, as the rest of its parts are
-        for compiled in (fast_knn_indices, smooth_knn_dist, compute_membership_strengths):
+        # Seconds to compile, which UMAP does anew in each process: kept on disk, as the rest of its parts are
+        for compiled in (smooth_knn_dist, compute_membership_strengths):
             compiled.enable_caching()
-        reducer = umap.UMAP(n_neighbors=min(NEIGHBOURS, len(reduced) - 1), init="pca", random_state=seed, n_jobs=1)
+        reducer = umap.UMAP(
+            n_neighbors=neighbors,
+            init="pca",
+            random_state=seed,
+            n_jobs=1,
+            # Exact, and without a call of Python for each pair of points, as its own way for fewer than 4096 has
+            precomputed_knn=(nearest, distances.astype(np.float32), None),
+            force_approximation_algorithm=True,
+        )
         plane: NDArray[np.float32] = reducer.fit_transform(reduced)
     return plane
 

@@ -7,6 +7,7 @@ import pytest
 from conftest import tiny_bert
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
+from threadpoolctl import threadpool_info
 
 from mbtsad_core.errors import BadData, UnknownMethod
 from mbtsad_core.evaluation import embeddings
@@ -194,3 +195,16 @@ def test_two_classifiers_of_one_text_set_project_together(texts: list[LabelledTe
     found = project(cls_vectors(tiny_bert(), texts[:12]), cls_vectors(tiny_bert(seed=1), texts[:12]))
     assert np.isfinite(found.before).all()
     assert np.isfinite(found.after).all()
+
+
+def test_umap_leaves_as_many_threads_as_there_were() -> None:
+    """UMAP's own compiled code sets as many as there are cores, for whatever is computed after it."""
+
+    def threads() -> dict[str, int]:
+        return {one["filepath"]: one["num_threads"] for one in threadpool_info() if one["user_api"] == "openmp"}
+
+    project(drawn(30), drawn(30, seed=1))  # that scikit-learn is loaded
+    before = threads()
+    project(drawn(30), drawn(30, seed=1), "umap")
+    assert before
+    assert threads().items() >= before.items()
