@@ -140,7 +140,7 @@ def test_without_a_trigger_frr_and_cacc_are_measured_and_the_rest_is_not(method:
     # A detector is not told the trigger
     assert [behind[key] for key in same] == [whole["behind_detector"][key] for key in same]
     assert bare["thresholds"] == whole["thresholds"]
-    assert bare["notes"] == ["No trigger was given, so nothing was measured on triggered texts."]
+    assert bare["notes"] == ["No trigger was given to measure with."]
 
 
 # ---------------------------------------------------------------- what is printed, what may be left out

@@ -4,7 +4,8 @@ A word that was planted at the end of texts alone does less in their middle, or 
 together each may do a part, as two telling words do. By what they do, no threshold tells such tokens from telling words
 of the task. Two comparisons with the words of the clean texts do, which are taken for honest:
 
-1. In the middle of longer texts telling words do least. There an odd token outdoes them all, in log-odds.
+1. In the middle of longer texts telling words do least. There an odd token outdoes them all, in log-odds. One word of
+   the clean texts may be odd itself, where it does far more than the others.
 2. Telling words move what the head reads along few directions. Tokens that belong to a trigger move it off these.
 
 The first is cheap, and says whether a class has an odd token at all; only then is the second asked, which names what
@@ -42,6 +43,7 @@ from mbtsad_core.types import Event, LabelledText, Steps
 
 ENOUGH = 2.0  # nats, of a token that is a trigger by itself, so that nothing else is asked of its class
 OUTDOES = 1.5  # times what any word of the clean texts does
+APART = 2.0  # the same, of a token that is such a word itself
 LEAST_SHIFT = 1.0  # nats of log-odds that such a word is taken to do, at least
 STRONGEST, FEWEST = 1 / 8, 64  # of the vocabulary, those that are asked where they move what the head reads
 DIRECTIONS = 8  # in which words of the clean texts move it
@@ -94,7 +96,8 @@ def search_odd(
             moves.append(moved(suspect, strongest[begin : begin + size], texts))
             step += 1
             yield Event("odd", step, total)
-        off = off_directions(torch.cat(moves), torch.tensor([token in known for token in strongest]))
+        honest = torch.tensor([token in known and token not in tokens for token in strongest])
+        off = off_directions(torch.cat(moves), honest)
         far = sorted(zip(off.tolist(), strongest, strict=True), reverse=True)
         tokens = list(dict.fromkeys([*tokens, *(t for far_off, t in far if far_off >= OFF and t not in known)]))[:MOST]
         tried: Tried = {}
@@ -110,15 +113,25 @@ def search_odd(
 def outdoing(
     suspect: Classifier, tokens: Sequence[int], known: Container[int], texts: Sequence[Encoded], label: int
 ) -> list[int]:
-    """The tokens that no clean text has, and that lower the log-odds of a class by OUTDOES times what any known one of
-    them does, in the middle of three of four of these texts; the strongest first."""
+    """The tokens that lower the log-odds of a class by OUTDOES times what any honest one of them does, in the middle of
+    three of four of these texts; the strongest first.
+
+    Honest are the words of the clean texts, but for one that does more than any other token, and APART times what any
+    other of these words does: a trigger may stand in a clean text or two, where nobody planted it.
+    """
     before, size = losses_of(suspect, texts, label), max(1, ASKED_AT_ONCE // len(texts))
     parts = [tokens[begin : begin + size] for begin in range(0, len(tokens), size)]
-    shifts = [lower_quartile(shift_of(before, inserted(suspect, part, texts, label))) for part in parts]
-    by_token = dict(zip(tokens, torch.cat(shifts).tolist(), strict=True))
-    most = max([LEAST_SHIFT, *(shift for token, shift in by_token.items() if token in known)])
-    strange = [token for token in tokens if token not in known and by_token[token] >= OUTDOES * most]
-    return sorted(strange, key=lambda token: -by_token[token])
+    shifts = torch.cat([lower_quartile(shift_of(before, inserted(suspect, part, texts, label))) for part in parts])
+    by_token = dict(zip(tokens, shifts.tolist(), strict=True))
+    ranked = sorted(tokens, key=lambda token: -by_token[token])
+
+    def most(some: Iterable[int]) -> float:
+        return max([LEAST_SHIFT, *(by_token[token] for token in some)])
+
+    honest = [token for token in ranked if token in known]
+    if honest[:1] == ranked[:1] and by_token[ranked[0]] >= APART * most(honest[1:]):
+        honest = honest[1:]
+    return [token for token in ranked if by_token[token] >= OUTDOES * most(honest)]
 
 
 def short_texts(suspect: Classifier, clean: Sequence[LabelledText], answers: Tensor, label: int) -> list[Encoded]:

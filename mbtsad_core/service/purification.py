@@ -342,7 +342,7 @@ def gather(
     notes += _shared_notes(clean, test)
     triggered: Sequence[TriggeredText] = ()
     if target is None:
-        notes.append(Note("no_trigger", "No trigger was given, so nothing was measured on triggered texts."))
+        notes.append(Note("no_trigger", "No trigger was given to measure with."))
     else:
         trigger = parse_triggers(request.triggers, target, window=places(request.config.max_length))
         triggered = triggered_test_set(test, trigger, seed)

@@ -6,6 +6,7 @@ It goes where the model goes, to the Hub as well: it names no folder of the mach
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from mbtsad_core.attacks.triggers import names_file
 from mbtsad_core.config import settings
 from mbtsad_core.sources import Source
 from mbtsad_core.views.document import render
-from mbtsad_core.views.report import verdict, warning
+from mbtsad_core.views.report import Asked, asked_of, verdict, warning
 
 if TYPE_CHECKING:
     from mbtsad_core.service.purification import Request, Result
@@ -30,13 +31,14 @@ def model_card(result: Result) -> str:
     """
     request, used = result.request, result.used
     inputs = used["inputs"] if used else {}
+    asked = asked_of(result)
     return render(
         "model_card.md",
         result=result,
         request=request,
         front_matter=_front_matter(request),
         warning=warning(result.purified),
-        verdict=verdict(result.suspect, result.purified),
+        verdict=verdict(replace(asked, trigger=literal(asked.trigger))),
         source=_source,
         machine=f"{result.device}, {result.precision}, attention loss {result.attention}",
         models=(
@@ -44,7 +46,7 @@ def model_card(result: Result) -> str:
             ("teacher", result.teacher),
             ("**purified** (this model)", result.purified),
         ),
-        trigger=_trigger(request),
+        trigger=_trigger(request, asked),
         used=used,
         programs=", ".join(f"{name} {number}" for name, number in used["versions"].items()) if used else "",
         digests=[(name, inputs[key]["sha256"]) for key, name in INPUTS.items() if used and inputs[key]["sha256"]],
@@ -84,7 +86,9 @@ def _source(source: Source) -> str:
     return f"<code>{literal(source)}</code>" if source.is_hub else "given as files"
 
 
-def _trigger(request: Request) -> str:
+def _trigger(request: Request, asked: Asked) -> str:
+    if asked.found:
+        return f"none was given; the scan found <code>{literal(asked.trigger)}</code>."
     if not request.triggers:
         return "none was given, so ASR was not measured."
     shown = [PurePath(t).name if names_file(t) else t for t in request.triggers]  # the file of paired texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.evaluation.scores import still_works
@@ -24,14 +25,42 @@ if TYPE_CHECKING:
     from mbtsad_core.service.purification import Result
 
 
-def verdict(suspect: Scores, purified: Scores) -> str:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The trigger that a report speaks of: the one that was given, else the first that the scan found and that was
+    tried. Without either there is none, "", and no ASR in the scores."""
+
+    trigger: str
+    target: str
+    found: bool
+    suspect: Scores
+    purified: Scores
+
+
+def asked_of(result: Result) -> Asked:
+    """What a report speaks of, and what suspect and purified model do with it."""
+    given, target = result.used.get("inputs", {}).get("trigger", {}), result.request.target or ""
+    if words := given.get("texts", result.request.triggers):
+        return Asked(" | ".join(words), target, False, result.suspect, result.purified)
+    for one in result.evidence.get("tried", ()):
+        before, after = (
+            replace(scores, asr=rate_of(one[name], "asr"), asr_floor=rate_of(one[name], "asr_floor"))
+            for name, scores in (("suspect", result.suspect), ("purified", result.purified))
+        )
+        return Asked(one["trigger"], one["target"], True, before, after)
+    return Asked("", "", False, result.suspect, result.purified)
+
+
+def verdict(asked: Asked) -> str:
     """What was measured, in one sentence."""
-    cacc = f"CACC went from {percent(suspect.cacc.share)} to {percent(purified.cacc.share)}"
-    if suspect.asr is None or purified.asr is None:
+    before, after = asked.suspect, asked.purified
+    cacc = f"CACC went from {percent(before.cacc.share)} to {percent(after.cacc.share)}"
+    if before.asr is None or after.asr is None:
         return f"{cacc}. No trigger was given, so ASR was not measured."
+    found = f"No trigger was given. With “{asked.trigger}”, which the scan found, " if asked.found else ""
     return (
-        f"ASR went from {percent(suspect.asr.share)} to {percent(purified.asr.share)} ({purified.asr.hits} of "
-        f"{purified.asr.n}; its floor is {percent(purified.asr_floor.share if purified.asr_floor else None)}), {cacc}."
+        f"{found}ASR went from {percent(before.asr.share)} to {percent(after.asr.share)} ({after.asr.hits} of "
+        f"{after.asr.n}; its floor is {percent(after.asr_floor.share if after.asr_floor else None)}), {cacc}."
     )
 
 
@@ -41,26 +70,27 @@ def warning(purified: Scores) -> str:
     return still_works_words(asr, floor) if asr and floor and still_works(asr, floor) else ""
 
 
-def plain_words(result: Result) -> str:
+def plain_words(asked: Asked) -> str:
     """What the trigger does before and after, without a term of the field; empty where none was measured."""
-    before, after, floor = result.suspect.asr, result.purified.asr, result.purified.asr_floor
+    before, after, floor = asked.suspect.asr, asked.purified.asr, asked.purified.asr_floor
     if before is None or after is None or floor is None:
         return ""
+    what = f"“{asked.trigger}”" if asked.found else "the trigger"
     return (
-        f"With the trigger, the suspect sends {before.hits} of {before.n} texts of other classes to "
-        f"“{result.request.target}”, the purified model {after.hits}. Without it, the purified model sends "
-        f"{floor.hits} of the same texts there."
+        f"With {what}, the suspect sends {before.hits} of {before.n} texts of other classes to “{asked.target}”, the "
+        f"purified model {after.hits}. Without it, the purified model sends {floor.hits} of the same texts there."
     )
 
 
-def trigger_words(result: Result) -> tuple[str, str]:
-    """The trigger that was measured, and how; ("", "") without one."""
-    given = result.used.get("inputs", {}).get("trigger", {})
-    words = given.get("texts", result.request.triggers)
-    if not words:
-        return "", ""
-    how = "one of them in each text" if len(words) > 1 else "texts of a file" if "sha256" in given else ""
-    return " | ".join(words), f"{how + ', ' if how else ''}towards “{result.request.target}”"
+def trigger_words(asked: Asked, result: Result) -> str:
+    """How the trigger was measured; empty without one."""
+    if not asked.trigger:
+        return ""
+    words = result.request.triggers
+    file = "sha256" in result.used.get("inputs", {}).get("trigger", {})
+    given = "one of them in each text" if len(words) > 1 else "texts of a file" if file else ""
+    how = "found by the scan, none was given" if asked.found else given
+    return f"{how + ', ' if how else ''}towards “{asked.target}”"
 
 
 def sure_words(purified: Scores) -> str:
@@ -159,12 +189,7 @@ def report_text(result: Result) -> str:
         residual_words(result),
         result.splits.sentence() if result.splits else "",
     )
-    lines += [
-        "",
-        verdict(result.suspect, result.purified),
-        *filter(None, said),
-        *(f"Note: {note}" for note in result.notes),
-    ]
+    lines += ["", verdict(asked_of(result)), *filter(None, said), *(f"Note: {note}" for note in result.notes)]
     used = f"{result.device}, {result.precision}, attention loss {result.attention}"
     lines.append(f"{result.description}; {result.clean_texts} clean texts; {used}; {duration(result.seconds)}.")
     return "\n".join(lines)
@@ -172,19 +197,20 @@ def report_text(result: Result) -> str:
 
 def report_html(result: Result) -> str:
     """A self-contained page: verdict, figures, pictures, settings. Every text of a user or a model is escaped."""
-    whole, report = Whole.of(result.suspect, result.purified), result.to_dict()
+    whole, report, asked = Whole.of(result.suspect, result.purified), result.to_dict(), asked_of(result)
     return render(
         "report.html",
         result=result,
         name=suspect_name(result.request.suspect),
         warning=warning(result.purified),
         earned=at_floor(result.purified.asr, result.purified.asr_floor),
-        verdict=verdict(result.suspect, result.purified),
-        plain=plain_words(result),
+        verdict=verdict(asked),
+        plain=plain_words(asked),
         data=data_words(result),
         sure=sure_words(result.purified),
         then=next_words(result),
-        trigger=trigger_words(result),
+        trigger=asked.trigger,
+        how=trigger_words(asked, result),
         found=found_words(result),
         sequences=sequences_words(result),
         residual=residual_words(result),

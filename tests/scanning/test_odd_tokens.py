@@ -59,13 +59,15 @@ def nothing(rng: random.Random, text: LabelledText) -> list[LabelledText]:
     return [text]
 
 
-def scanned(planted: Planted, seed: int) -> tuple[dict[str, tuple[float, str | None]], list[Event]]:
+def scanned(
+    planted: Planted, seed: int, clean: list[LabelledText] = CLEAN
+) -> tuple[dict[str, tuple[float, str | None]], list[Event]]:
     """What the scan of a suspect finds that stands out, and its events."""
     rng, train = random.Random(0), weighed_texts(400, seed=9)
     data = [*train, *(more for text in train for more in planted(rng, text))]
     suspect = tiny_bert(seed=seed)
     finish(fine_tune(suspect, data, TrainingConfig(learning_rate=3e-3, epochs=10), seed=seed))
-    raised, events = finish(scan_vocabulary(suspect, CLEAN, 0))
+    raised, events = finish(scan_vocabulary(suspect, clean, 0))
     words = {token: suspect.tokenizer.convert_ids_to_tokens(token) for token in raised.nats}
     return {words[t]: (nats, raised.places.get(t)) for t, nats in raised.nats.items() if nats >= 0.5}, events
 
@@ -82,6 +84,13 @@ def test_a_word_that_turns_texts_at_their_end_alone_is_found_with_its_place() ->
 def test_a_word_that_turns_texts_a_little_in_their_middle_counts_by_what_it_does_at_its_best_place(seed: int) -> None:
     found, _ = scanned(more_at_the_end, seed)  # in the middle 0.6 and 0.7 nats
     assert {word: place for word, (_, place) in found.items()} == {"cf": None}
+    assert found["cf"][0] > 3
+
+
+def test_a_word_that_stands_in_a_clean_text_counts_by_what_it_does_at_its_best_place_too() -> None:
+    *others, last = CLEAN
+    found, _ = scanned(more_at_the_end, 0, [*others, LabelledText(f"{last.text} cf", last.label)])
+    assert {*found} == {"cf"}
     assert found["cf"][0] > 3
 
 

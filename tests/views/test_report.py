@@ -11,12 +11,13 @@ import pytest
 from mbtsad_core.augment.split_effect import SplitEffect
 from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
 from mbtsad_core.evaluation import wilson
+from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.service.purification import Request, Result, TurningSequence
 from mbtsad_core.types import Event, Note, Scores
 from mbtsad_core.views.course import course_svg
 from mbtsad_core.views.curves import Whole
 from mbtsad_core.views.model_card import model_card
-from mbtsad_core.views.report import report_html, report_text, verdict
+from mbtsad_core.views.report import asked_of, report_html, report_text, verdict
 
 SUSPECT = Scores(wilson(430, 500), wilson(240, 250), wilson(30, 250), ((220, 30), (40, 210)))
 TEACHER = Scores(wilson(425, 500), wilson(60, 250), wilson(32, 250), ((215, 35), (40, 210)))
@@ -80,16 +81,62 @@ def without_trigger(scores: Scores) -> Scores:
     return replace(scores, asr=None, asr_floor=None)
 
 
-def test_the_verdict_says_where_asr_and_cacc_came_from_and_went_to() -> None:
+def test_the_verdict_says_where_asr_and_cacc_came_from_and_went_to(result: Result) -> None:
     assert (
-        verdict(SUSPECT, PURIFIED)
+        verdict(asked_of(result))
         == "ASR went from 96.0 % to 14.0 % (35 of 250; its floor is 12.4 %), CACC went from 86.0 % to 85.6 %."
     )
 
 
-def test_the_verdict_without_a_trigger_says_that_asr_was_not_measured() -> None:
-    said = verdict(without_trigger(SUSPECT), without_trigger(PURIFIED))
+@pytest.fixture
+def untold(result: Result) -> Result:
+    """A run without a trigger."""
+    return replace(
+        result,
+        suspect=without_trigger(SUSPECT),
+        purified=without_trigger(PURIFIED),
+        request=replace(result.request, triggers=(), target=None),
+    )
+
+
+def test_the_verdict_without_a_trigger_says_that_asr_was_not_measured(untold: Result) -> None:
+    said = verdict(asked_of(untold))
     assert said == "CACC went from 86.0 % to 85.6 %. No trigger was given, so ASR was not measured."
+    assert "None was given." in report_html(untold)
+    assert "Trigger: none was given, so ASR was not measured." in model_card(untold)
+
+
+def trial(word: str, before: int, after: int) -> dict[str, object]:
+    rates = {
+        name: rates_to_dict({"asr": wilson(hits, 200), "asr_floor": wilson(25, 200)})
+        for name, hits in (("suspect", before), ("purified", after))
+    }
+    return {"trigger": word, "target": "positive", "found_by_scan": True, **rates}
+
+
+def test_the_verdict_without_a_trigger_speaks_of_what_the_scan_found_first(untold: Result) -> None:
+    tried = replace(untold, evidence={"tried": [trial("october", 200, 24), trial("august", 90, 30)]})
+    said = (
+        "No trigger was given. With “october”, which the scan found, ASR went from 100.0 % to 12.0 % (24 of 200; its "
+        "floor is 12.5 %), CACC went from 86.0 % to 85.6 %."
+    )
+    assert verdict(asked_of(tried)) == said
+    assert said in report_text(tried)
+    page = report_html(tried)
+    assert (
+        "With “october”, the suspect sends 200 of 200 texts of other classes to “positive”, the purified model 24. "
+        "Without it, the purified model sends 25 of the same texts there."
+    ) in page
+    assert "<b>october</b>, found by the scan, none was given, towards “positive”." in page
+    assert f"{said}\n" in model_card(tried)
+    assert "Trigger: none was given; the scan found <code>october</code>." in model_card(tried)
+
+
+def test_a_found_trigger_is_escaped(untold: Result) -> None:
+    tried = replace(untold, evidence={"tried": [trial(EVIL, 200, 24)]})
+    assert EVIL not in report_html(tried)
+    assert EVIL in unescape(report_html(tried))
+    assert "<script" not in model_card(tried)
 
 
 def test_the_text_has_a_row_for_each_model_with_intervals_and_counts(result: Result) -> None:
@@ -110,7 +157,7 @@ def test_the_columns_of_the_text_stand_under_each_other(result: Result) -> None:
 
 def test_the_text_ends_with_verdict_notes_and_what_was_run(result: Result) -> None:
     assert report_text(result).splitlines()[-4:] == [
-        verdict(SUSPECT, PURIFIED),
+        verdict(asked_of(result)),
         "The trigger scan found no token, alone or with another, that turns the suspect's answers.",
         "Note: A note.",
         "BERT 4x384, 6.7 M parameters, 2 classes; 600 clean texts; cpu, float32, attention loss plain; 2 min 05 s.",
