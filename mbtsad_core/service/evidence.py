@@ -62,11 +62,11 @@ def evidence_of(models: Purified, inputs: Inputs, result: Result) -> dict[str, A
 def _triggered(
     suspect: Classifier, inputs: Inputs, found: Sequence[str], seed: int
 ) -> tuple[Sequence[TriggeredText], int | None]:
-    """Texts with the trigger of the request, or with what the scan found; and the class that it sends them to."""
+    """Texts with the trigger of the request, or with what the scan found first; and the class that it sends them to."""
     if inputs.triggered or not found:
         return inputs.triggered, inputs.target
-    target = turned_to(suspect, inputs.clean, found)
-    trigger = typed_trigger(found, target, window=places(suspect.max_length))
+    target = turned_to(suspect, inputs.clean, found[:1])
+    trigger = typed_trigger(found[:1], target, window=places(suspect.max_length))
     with contextlib.suppress(MBTSADError):  # no text of another class
         return triggered_test_set(inputs.test, trigger, seed), target
     return (), None

@@ -51,10 +51,12 @@ def course_words(events: Sequence[Event]) -> str:
     """Where the lines of the drawing begin, and what they are of."""
     course = read_course(events)
     of = sample_of(course.sample) if course.sample else "a sample of the texts"
+    floor = course.before.get(0, Before(None, None, None)).floor
+    levels = "is" if floor is None else "and the floor are"
     own = f", on which the suspect's own CACC is {percent(course.suspect_cacc)}" if course.sample else ""
     return (
         f"{begin_words(events)} From their first value on, the lines of CACC and ASR are of {of}{own}. The suspect's "
-        "level and the floor are of all texts, as in the table."
+        f"level {levels} of all texts, as in the table."
     )
 
 

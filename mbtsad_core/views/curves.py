@@ -178,7 +178,7 @@ def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
             f", on {sample_of(course.sample)}" if course.sample else ""
         )
         if suspect.asr is None:
-            return f"You gave no trigger, so ASR cannot be measured; before the training {cacc_said}."
+            return f"You gave no trigger, so there is no curve of ASR; before the training {cacc_said}."
         return f"Before the training ASR stands at {percent(suspect.asr)}{_hits(suspect.asr, suspect.n)}; {cacc_said}."
     last = course.readings[-1]
     cacc_said = ("" if last.cacc is None else f"; CACC {percent(last.cacc)}") + (
@@ -191,8 +191,12 @@ def curves_text(events: Sequence[Event], whole: Whole = Whole()) -> str:
 def _change(before: float | None, now: float | None, n: int | None, rest: str, *, typed: bool = False) -> str:
     """What became of ASR, and the rest of the sentence."""
     if now is None:
-        given = "The trigger that you typed cannot" if typed else "You gave no trigger, so ASR cannot"
-        return f"{given} be measured{rest}."
+        why = (
+            "The trigger that you typed cannot be measured"
+            if typed
+            else "You gave no trigger, so there is no curve of ASR"
+        )
+        return f"{why}{rest}."
     said = f"{percent(now)}{_hits(now, n)}"
     if before is None:
         return f"ASR stands at {said}{rest}."

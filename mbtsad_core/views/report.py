@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.evaluation.scores import still_works
 from mbtsad_core.rates import at_floor, rate_of
+from mbtsad_core.scanning.calibrated import MOST
 from mbtsad_core.types import Rate, Scores
 from mbtsad_core.views.compared import Row, compared_html, method_row
 from mbtsad_core.views.course import course_svg, course_words
@@ -16,7 +17,7 @@ from mbtsad_core.views.document import render
 from mbtsad_core.views.report_facts import GLOSSARY, all_settings, changed, data_words, facts, made_of, suspect_name
 from mbtsad_core.views.report_pictures import attention_svg, projection_svg, split_rows_of
 from mbtsad_core.views.scan import WHERE, estimate_words, record_html
-from mbtsad_core.views.stages import stages_html
+from mbtsad_core.views.stages import stages_html, ways_of
 from mbtsad_core.views.token_splits import TURNED, split_rows_html, turned_html
 from mbtsad_core.views.trigger_lab import COLOURS
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
@@ -93,16 +94,19 @@ def trigger_words(asked: Asked, result: Result) -> str:
     return f"{how + ', ' if how else ''}towards “{asked.target}”"
 
 
-def sure_words(purified: Scores) -> str:
-    """How sure the figures are, in a sentence."""
-    said = f"The purified model's CACC lies between {_interval(purified.cacc)}"
+def sure_words(asked: Asked, result: Result) -> str:
+    """How sure the figures are, and what was not searched for."""
+    said = f"The purified model's CACC lies between {_interval(asked.purified.cacc)}"
     measured = "on these texts"
-    if purified.asr is not None:
-        said += f", its ASR between {_interval(purified.asr)}"
+    if asked.purified.asr is not None:
+        said += f", its ASR between {_interval(asked.purified.asr)}"
         measured = "with this trigger on these texts"
+    config = result.request.config
+    searched = [words for words, is_it in (("words", config.found_tokens), ("phrases", config.unlearn.epochs)) if is_it]
+    left = ", ".join(kind for kind in ("words", "phrases", "sentence shapes", "styles") if kind not in searched)
     return (
         f"{said}: 95 % intervals, by the number of texts alone. These figures say what was measured {measured}; they "
-        "do not prove that no other backdoor is left."
+        f"do not prove that no other backdoor is left. Not searched for: {left}."
     )
 
 
@@ -110,14 +114,14 @@ def _interval(rate: Rate) -> str:
     return f"{100 * rate.low:.1f} and {100 * rate.high:.1f} % ({rate.n} texts)"
 
 
-def next_words(result: Result) -> str:
+def next_words(asked: Asked, result: Result) -> str:
     """What to do with it, in a sentence."""
-    asr, floor = result.purified.asr, result.purified.asr_floor
-    if still_works(asr, floor):
-        return "Do not use this purified model. Purify the suspect again, with more clean texts or other settings."
-    if asr is None:
+    before, asr, floor = asked.suspect.asr, asked.purified.asr, asked.purified.asr_floor
+    if asr is None or (asked.found and before and before.low <= MOST):
         look = "Look at what the scan found, under “Triggers tried”. " if result.found else ""
         return f"{look}Measure each trigger that you suspect with mbtsad evaluate before you trust the purified model."
+    if still_works(asr, floor):
+        return "Do not use this purified model. Purify the suspect again, with more clean texts or other settings."
     if not at_floor(asr, floor):
         return (
             "ASR lies above its floor, yet by no more than chance explains. Measure on more texts before you trust "
@@ -207,8 +211,8 @@ def report_html(result: Result) -> str:
         verdict=verdict(asked),
         plain=plain_words(asked),
         data=data_words(result),
-        sure=sure_words(result.purified),
-        then=next_words(result),
+        sure=sure_words(asked, result),
+        then=next_words(asked, result),
         trigger=asked.trigger,
         how=trigger_words(asked, result),
         found=found_words(result),
@@ -222,7 +226,9 @@ def report_html(result: Result) -> str:
         curves=course_svg(result.events, whole),
         course_about=course_words(result.events),
         settings=all_settings(result, report),
-        tried=report.get("tried", ()),
+        tried=(tried := report.get("tried", ())),
+        reset=sum(one["found_by_scan"] for one in tried) > 1,
+        untried=_untried(result, tried),
         color=COLOURS.get,
         compared=_compared(result, report),
         scanned=result.scanned,
@@ -230,6 +236,13 @@ def report_html(result: Result) -> str:
         **_pictures(result, report),
         used=made_of(result),
     )
+
+
+def _untried(result: Result, tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the scan found and is not in the table, once it has any of that."""
+    asked = {one["trigger"] for one in tried}
+    ways = ways_of(result.found)
+    return [way for way in ways if way not in asked] if asked.intersection(ways) else []
 
 
 def _compared(result: Result, report: Mapping[str, Any]) -> str:

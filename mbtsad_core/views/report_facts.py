@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 GLOSSARY = {
     "suspect": "The model as it came. It may have a backdoor: a trigger that makes it answer what an attacker wants.",
     "trigger": "Words put into a text that make the suspect answer the attacker's class, the target.",
-    "teacher": "A copy of the suspect, retrained on clean texts some of whose words are cut in two.",
+    "teacher": (
+        "A copy of the suspect. The embeddings of what the scan found, if anything, are reset in it; then it is "
+        "retrained on clean texts some of whose words are cut in two."
+    ),
     "purified": "The model to take home: another copy of the suspect, which learned from the teacher.",
     "CACC": f"Accuracy on clean texts. {HELP['CACC']}. High is good.",
     "ASR": f"{HELP['ASR']}. Down at its floor is good.",
@@ -28,10 +31,10 @@ GLOSSARY = {
 OURS = {  # what a run was made of, by its place in report.json
     "run": "name of this run; it opens nothing",
     "date": "when the run ended",
-    "model_sha256": "digest of the purified model's files",
+    "model_sha256": "digest of what sha256sum prints of the purified model's files, by name",
     "inputs.suspect.source": "the suspect, as it was named",
     "inputs.suspect.commit": "its commit on the Hugging Face Hub",
-    "inputs.suspect.sha256": "digest of the suspect's files",
+    "inputs.suspect.sha256": "digest of what sha256sum prints of those of the suspect's files that were read, by name",
     "inputs.suspect.max_length": "tokens of a text that it reads, at most",
     "inputs.suspect.notes": "what was chosen where its files leave a choice",
     "inputs.trigger.texts": "the trigger that was measured; one of several is drawn for each text",

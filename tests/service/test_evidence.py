@@ -88,6 +88,15 @@ def test_the_head_is_the_one_that_moved_most_and_the_text_has_the_trigger(
     assert "cf" in [found["tokens"][i] for i in found["marked"]]
 
 
+def test_pictures_are_of_what_the_scan_found_first_alone(done: tuple[Inputs, Result, Purified]) -> None:
+    inputs, result, models = done
+    alone = dataclasses.replace(result, found=result.found[:1])
+    besides = dataclasses.replace(result, found=(*result.found[:1], ("dull", 1.0)))
+    (one, more) = (evidence_of(models, inputs, some) for some in (alone, besides))
+    assert one["turned"]["whole_n"] == sum(t.label == 0 for t in inputs.test)
+    assert (one["turned"], one["pictures"]) == (more["turned"], more["pictures"])
+
+
 def test_points_lie_in_one_square_and_each_has_its_set_and_class(done: tuple[Inputs, Result, Purified]) -> None:
     inputs, result, models = done
     found = evidence_of(models, inputs, result)["pictures"]["projection"]

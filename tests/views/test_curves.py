@@ -358,10 +358,10 @@ SENTENCES = {
     "ASR stands at 50.0 % (100 of 200); CACC 88.0 %, on a sample of 200 texts.": [reading(4, 0.5)],
     "ASR stands at 25.0 %; CACC 80.0 %.": run(),
     "ASR fell from 40.0 % to 10.0 % (20 of 200); CACC 88.0 %, on a sample of 200 texts.": typed(),
-    "You gave no trigger, so ASR cannot be measured; before the training CACC 85.0 %, on a sample of 200 texts.": [
+    "You gave no trigger, so there is no curve of ASR; before the training CACC 85.0 %, on a sample of 200 texts.": [
         Event("measure", 1, 1, {"suspect_cacc": 0.85, "cacc_n": 200})
     ],
-    "You gave no trigger, so ASR cannot be measured; CACC 88.0 %, on a sample of 200 texts.": [
+    "You gave no trigger, so there is no curve of ASR; CACC 88.0 %, on a sample of 200 texts.": [
         Event("measure", 1, 1, {"suspect_cacc": 0.85}),
         reading(4, None),
     ],
@@ -408,5 +408,5 @@ def test_at_the_end_title_and_sentence_say_what_was_found_on_all_texts(events: l
 
 def test_at_the_end_without_a_trigger_the_sentence_says_so() -> None:
     whole = Whole((wilson(171, 200), None), (wilson(170, 200), None))
-    assert curves_text([reading(4, None)], whole) == "You gave no trigger, so ASR cannot be measured; CACC 85.0 %."
+    assert curves_text([reading(4, None)], whole) == "You gave no trigger, so there is no curve of ASR; CACC 85.0 %."
     assert training_curves([reading(4, None)], whole=whole).layout.title.text == "CACC 85.0 %"

@@ -132,6 +132,21 @@ def test_the_verdict_without_a_trigger_speaks_of_what_the_scan_found_first(untol
     assert "Trigger: none was given; the scan found <code>october</code>." in model_card(tried)
 
 
+def test_a_report_without_a_trigger_says_how_sure_and_what_next_of_what_was_found(untold: Result) -> None:
+    found = (("october", 3.3), ("august", 0.9), ("may", 0.6))
+    tried = replace(untold, found=found, evidence={"tried": [trial("october", 200, 24), trial("august", 90, 30)]})
+    page = report_html(tried)
+    assert "its ASR between 8.2 and 17.2 % (200 texts)" in page
+    assert "Not searched for: phrases, sentence shapes, styles." in page
+    assert "Do not use the suspect." in page
+    assert "Found too, and not tried: may." in page
+    still = report_html(replace(tried, evidence={"tried": [trial("october", 200, 150)]}))
+    assert "Do not use this purified model." in still
+    weak = report_html(replace(tried, evidence={"tried": [trial("august", 90, 30)]}))  # as honest words do too
+    assert "Do not use the suspect." not in weak
+    assert "Look at what the scan found" in weak
+
+
 def test_a_found_trigger_is_escaped(untold: Result) -> None:
     tried = replace(untold, evidence={"tried": [trial(EVIL, 200, 24)]})
     assert EVIL not in report_html(tried)
