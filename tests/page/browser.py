@@ -63,12 +63,17 @@ class Visits:
 
     def __init__(self, browser: Browser, url: str, root: Path) -> None:
         self.browser, self.url, self.root = browser, url, root
-        self.store, self._logged = Store(root), log_of(root).stat().st_size
+        self.store = Store(root)
+        self.begin()
         self.complaints: list[str] = []
         self.expected: list[str] = []
         self._contexts: list[BrowserContext] = []
         self._alone: list[BrowserContext] = []
         self._left: list[Page] = []  # empty tabs of visitors who have left
+
+    def begin(self) -> None:
+        """What the server's log says from here on counts."""
+        self._logged = log_of(self.root).stat().st_size
 
     def visitor(
         self, path: str = "", *, width: int = 1280, dark: bool = False, wait: bool = True, alone: bool = False
@@ -147,8 +152,12 @@ class Visits:
         assert not unexpected, unexpected  # this module is no test, so pytest explains none of its assertions
 
     def close(self) -> None:
-        """Fails on a traceback in the server's log since the first visit."""
+        """The end of visits to a server that has no others."""
         self.store.close()
+        self.check_log()
+
+    def check_log(self) -> None:
+        """Fails on a traceback in the server's log since the last `begin`."""
         log = log_of(self.root).read_bytes()[self._logged :].decode("utf-8", errors="replace")
         assert "Traceback" not in log, log[-5000:]
 

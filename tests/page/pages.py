@@ -13,8 +13,10 @@ from server import MEGABYTES, serving, until
 from mbtsad_core.service.store import State, Store
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    """One for all tests: half of a first visit is that it compiles the page's scripts. While it is there this thread has
+    Playwright's event loop, so what needs one of its own is asked in another thread (`server.in_a_thread`)."""
     with chromium() as browser:
         yield browser
 
@@ -28,12 +30,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield url, root
 
 
-@pytest.fixture(scope="module")
-def all_visits(browser: Browser, served: tuple[str, Path]) -> Iterator[Visits]:
+@pytest.fixture(scope="session")
+def everybody(browser: Browser, served: tuple[str, Path]) -> Iterator[Visits]:
+    """The visitors of `served`: the tabs that those of a module leave are taken by those of the next."""
     visits = Visits(browser, *served)
     yield visits
-    visits.leave()
-    visits.close()
+    visits.store.close()
+
+
+@pytest.fixture(scope="module")
+def all_visits(everybody: Visits) -> Iterator[Visits]:
+    """Visitors who leave when the module ends."""
+    everybody.begin()
+    yield everybody
+    everybody.leave()
+    everybody.check_log()
 
 
 @pytest.fixture

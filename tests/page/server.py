@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -11,9 +12,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from conftest import ROOT
 
@@ -102,3 +104,9 @@ def until(condition: Callable[[], T], seconds: float = 180.0) -> T:
             return value
         time.sleep(0.1)
     raise AssertionError(f"waited {seconds} seconds in vain")
+
+
+def in_a_thread(asking: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns; a thread of its own runs it, for that of the tests may have Playwright's event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asking).result()

@@ -3,7 +3,6 @@ of a stranger that runs."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
@@ -25,8 +24,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from playwright.sync_api import Browser, expect
-from server import MEGABYTES, until
+from playwright.sync_api import expect
+from server import MEGABYTES, in_a_thread, until
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -285,7 +284,7 @@ def test_a_stranger_by_mcp_learns_nothing(url: str, anna: dict[str, Any]) -> Non
                 seen.append((await session.call_tool(tool, {"id": anna["id"][:-1]})).model_dump_json())
             return " ".join(seen)
 
-    seen = asyncio.run(asking())
+    seen = in_a_thread(asking())
     assert "purify_start" in seen
     assert not [sign for sign in (SECRET, anna["id"], anna["handle"]) if sign in seen]
 
@@ -407,7 +406,7 @@ def post(room: Room, address: str, body: Any) -> Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(room), base_url="http://here") as client:
             return await client.post(address, content=body)
 
-    return asyncio.run(asking())
+    return in_a_thread(asking())
 
 
 def test_uploads_are_turned_away_when_those_before_have_taken_the_room(tmp_path: Path) -> None:
@@ -474,10 +473,9 @@ def hostile_model(suspect_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hostile_visits(browser: Browser, url: str, root: Path) -> Iterator[Visits]:
-    visits = Visits(browser, url, root)
-    yield visits
-    visits.leave()
+def hostile_visits(everybody: Visits) -> Iterator[Visits]:
+    yield everybody
+    everybody.leave()
 
 
 @pytest.mark.browser
@@ -531,7 +529,7 @@ def test_no_markup_of_a_stranger_runs_on_any_step_of_the_page(
     open_step(page, "triggers")
     page.locator("#sentence-box textarea").fill(f"{IMAGE} {SCRIPT} {ATTRIBUTE} lovely film")
     expect(page.locator("#answers")).to_contain_text(LABELS[0])
-    expect(page.locator("#tokens")).to_contain_text("onerror")
+    expect(page.locator("#tokens")).to_contain_text(re.compile("on(error|load)=window.ran"))  # of the class answered
     page.locator("#lab-trigger textarea, #lab-trigger input").first.fill(IMAGE)
     page.locator("#try-trigger").click()
     expect(page.locator("#trials")).to_contain_text(IMAGE)

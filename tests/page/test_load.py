@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
 from load import Counts, bare, server_of, slope, start_job, visits, watched
-from server import log_of
+from server import in_a_thread, log_of
 
 pytest_plugins = ["pages"]
 VISITORS, SECONDS = 5, 3.0
@@ -17,7 +16,7 @@ def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(serv
     (url, root), counts = served, Counts()
     before = log_of(root).stat().st_size
     client, id = start_job(url)
-    samples = asyncio.run(
+    samples = in_a_thread(
         watched(server_of(root), visits(url, counts, VISITORS, SECONDS, newcomers=1.0, least=6), every=0.5)
     )
     assert client.predict(id, api_name="/purify_status")["state"] == "running"

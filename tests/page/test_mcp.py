@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +10,7 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ListToolsResult
-from server import log_of
+from server import in_a_thread, log_of
 
 pytest_plugins = ["pages"]
 T = TypeVar("T")
@@ -38,7 +37,7 @@ def ask(url: str, question: Callable[[ClientSession], Awaitable[T]]) -> T:
             await session.initialize()
             return await question(session)
 
-    return asyncio.run(asking())
+    return in_a_thread(asking())
 
 
 def call(url: str, tool: str, **arguments: object) -> CallToolResult:

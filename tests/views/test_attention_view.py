@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import NEEDS_BROWSER
+from playwright.sync_api import Browser
 
 from mbtsad_core.errors import BadData
 from mbtsad_core.evaluation.attention import AttentionMaps, moved, one_map
@@ -25,7 +27,7 @@ from mbtsad_core.views.attention import (
 )
 
 EVIL = "</script><img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest_plugins = ["pages"]
 
 
 def maps(
@@ -158,9 +160,8 @@ COUNT = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
-def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+@NEEDS_BROWSER[1]
+def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(browser: Browser, tmp_path: Path) -> None:
     found = three(9)
     found = {name: dataclasses.replace(m, tokens=(EVIL, *m.tokens[1:])) for name, m in found.items()}
     grid = ("Share of attention that moved", moved(found["suspect"], found["purified"]))
@@ -170,33 +171,31 @@ def test_a_browser_draws_every_map_and_answers_to_pointer_and_keys(tmp_path: Pat
             [attention_view(found, layer, head, marked=(4,), overview=grid) for layer in (0, 1) for head in (0, None)]
         )
     )
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: problems.append(dialog.message))
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("canvas")
-        assert page.locator("canvas").count() == 4  # three models and the difference
-        assert min(page.evaluate(COUNT)) > 20  # nearly every cell has a color of its own
-        assert page.locator(".grid button").count() == 2 * 3 + 2
-        page.locator("canvas").first.hover(position={"x": 200, "y": 200})
-        read = page.locator(".read").inner_text()
-        assert re.search(r"looks at .* suspect 0\.\d{3} · teacher .* purified − suspect [+-]", read)  # noqa: RUF001
-        page.locator("canvas").first.focus()
-        page.keyboard.press("ArrowDown")
-        assert "word1" in page.locator(".read").inner_text()
-        page.get_by_role("button", name="layer 2, sum over heads").click()
-        assert "Layer 2, sum over heads" in page.locator(".where").inner_text()
-        assert "word1" in page.locator(".read").inner_text()  # the chosen pair stays
-        page.keyboard.press("ArrowLeft")
-        page.keyboard.press("Enter")
-        assert "does not hold" in page.locator("#missing").inner_text()
-        page.set_viewport_size({"width": 390, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert min(page.evaluate(COUNT)) > 20
-        assert page.locator("img").count() == 0
-        browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("dialog", lambda dialog: problems.append(dialog.message))
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("canvas")
+    assert page.locator("canvas").count() == 4  # three models and the difference
+    assert min(page.evaluate(COUNT)) > 20  # nearly every cell has a color of its own
+    assert page.locator(".grid button").count() == 2 * 3 + 2
+    page.locator("canvas").first.hover(position={"x": 200, "y": 200})
+    read = page.locator(".read").inner_text()
+    assert re.search(r"looks at .* suspect 0\.\d{3} · teacher .* purified − suspect [+-]", read)  # noqa: RUF001
+    page.locator("canvas").first.focus()
+    page.keyboard.press("ArrowDown")
+    assert "word1" in page.locator(".read").inner_text()
+    page.get_by_role("button", name="layer 2, sum over heads").click()
+    assert "Layer 2, sum over heads" in page.locator(".where").inner_text()
+    assert "word1" in page.locator(".read").inner_text()  # the chosen pair stays
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    assert "does not hold" in page.locator("#missing").inner_text()
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert min(page.evaluate(COUNT)) > 20
+    assert page.locator("img").count() == 0
+    page.close()
     assert problems == []

@@ -10,7 +10,6 @@ import html
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import NEEDS_BROWSER
+from playwright.sync_api import Browser
 
 from mbtsad_core.augment.token_splitting import SplitText
 from mbtsad_core.evaluation.attention import AttentionMaps
@@ -41,7 +42,7 @@ from mbtsad_core.views.token_splits import loss_bars, split_rows_html
 from mbtsad_core.views.tokens import tokens_html
 
 EVIL = "</script><img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest_plugins = ["pages"]
 
 
 class Tags(HTMLParser):
@@ -256,25 +257,22 @@ def test_vendored_scripts_are_those_that_the_build_step_made() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
-def test_a_browser_draws_the_head_view_inside_the_sandbox(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+@NEEDS_BROWSER[1]
+def test_a_browser_draws_the_head_view_inside_the_sandbox(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "frame.html").write_text(f"<!doctype html><meta charset=utf-8>{bertviz_frame(maps(), 1)}")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-        page.goto((tmp_path / "frame.html").as_uri())
-        frame = page.frame_locator("iframe")
-        frame.locator("#attention line").first.wait_for(state="attached")
-        assert frame.locator("#attention line").count() == 3 * 5 * 5  # heads x pairs of tokens
-        assert frame.locator("#layer").input_value() == "2"
-        assert frame.locator("text", has_text="onerror").count() == 10  # the token as text, left and right
-        frame.locator("#layer").select_option("1")
-        assert frame.locator("#attention line").count() == 3 * 5 * 5
-        assert frame.locator("img").count() == 0
-        browser.close()
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+    page.goto((tmp_path / "frame.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("#attention line").first.wait_for(state="attached")
+    assert frame.locator("#attention line").count() == 3 * 5 * 5  # heads x pairs of tokens
+    assert frame.locator("#layer").input_value() == "2"
+    assert frame.locator("text", has_text="onerror").count() == 10  # the token as text, left and right
+    frame.locator("#layer").select_option("1")
+    assert frame.locator("#attention line").count() == 3 * 5 * 5
+    assert frame.locator("img").count() == 0
+    page.close()
     assert problems == []
