@@ -51,9 +51,11 @@ function say(why) { // instead of a plot
   plot.hidden = true;
 }
 
-let begun = 0; // draws
+let begun = 0, late = false; // draws; whether one waits until the figure is seen: in a step that is not open it costs for nothing
 async function draw() {
   const mine = ++begun, {figure: drawn, text, empty} = JSON.parse(props.value); // anew each time: `themed` changes it
+  late = Boolean(drawn) && !figure.checkVisibility();
+  if (late) return;
   if (!drawn) return say(empty);
   try {
     await loaded();
@@ -78,6 +80,7 @@ async function draw() {
   }
 }
 
+new ResizeObserver(() => { if (late) draw(); }).observe(figure); // from no size to one as its step is opened
 new MutationObserver(() => { if (plot.data) draw(); }).observe(document.body, {attributeFilter: ["class"]});
 watch("value", draw);
 draw();
