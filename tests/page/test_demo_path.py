@@ -34,6 +34,7 @@ def page(all_visits: Visits) -> Page:
 
 @pytest.fixture(scope="module")
 def done(page: Page) -> Page:
+    open_step(page, "take")  # where no curves are drawn all the while
     state(page, "done", RUN)
     return page
 
@@ -114,6 +115,7 @@ def test_the_curves_grow_while_it_trains(page: Page) -> None:
 
 
 def test_the_backdoor_has_fallen_and_the_accuracy_has_not(done: Page) -> None:
+    open_step(done, "purify")
     strip = done.locator("#strip .figure")
     cacc, asr = (re.findall(PERCENT, strip.nth(i).inner_text()) for i in (0, 1))
     floor = re.search(rf"ASR floor\s+{PERCENT}", done.locator("#job-panel").inner_text())

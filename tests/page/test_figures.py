@@ -61,6 +61,15 @@ def test_a_script_that_did_not_come_is_asked_for_again(visits: Visits, finished:
     expect(page.locator("#loss-bars .plot .barlayer .point").first).to_be_visible()
 
 
+def test_a_plot_of_a_step_that_is_not_open_waits_for_it(visits: Visits, finished: str) -> None:
+    page = visits.visitor(f"?job={finished}&step=take")
+    state(page, "done")
+    expect(page.locator("#take-away a.download")).to_have_count(4)
+    assert page.evaluate("window.mbtsadPlotly === undefined")  # nor was its script fetched
+    open_step(page, "purify")
+    expect(page.locator("#curves .plot .point").first).to_be_visible()
+
+
 def press_plots(page: Page, plots: str) -> None:
     """Press all that a plot's own bar offers; none of it sends the plot anywhere."""
     page.locator(f"{plots} .modebar-btn").first.wait_for(state="attached")
