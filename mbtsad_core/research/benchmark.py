@@ -426,6 +426,12 @@ def operations(suspect: Classifier, lengths: Sequence[int], *, training: bool, h
     return forward * (3 if training else 1)
 
 
+SQUARES = {
+    "cuda": ((8192, 4),),
+    "cpu": ((1024, 30), (2048, 4)),
+}  # rows of the products that tell the peak, and how often
+
+
 def matrix_peak(device: Any, precision: str) -> float:
     """Operations a second of a product of large square matrices, the best of several: short ones too, that other work
     seldom interrupts; and on a CPU the best of what PyTorch chooses and oneDNN, in float32 often the faster one
@@ -438,7 +444,7 @@ def matrix_peak(device: Any, precision: str) -> float:
     products: list[Callable[[Tensor, Tensor], Tensor]] = [torch.matmul]
     if device.type == "cpu" and precision == "float32" and onednn_is_faster():
         products.append(lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
-    for n, times in ((8192, 4),) if device.type == "cuda" else ((1024, 30), (2048, 4)):
+    for n, times in SQUARES["cuda" if device.type == "cuda" else "cpu"]:
         a, b = (torch.randn(n, n, device=device).to(getattr(torch, precision)) for _ in range(2))
         for product in products * times:
             best = max(best, 2 * n**3 / clock(lambda a=a, b=b, product=product: product(a, b), device)["seconds"])  # type: ignore[misc]

@@ -258,8 +258,9 @@ def here(workload: Workload, way: str, runtime: RuntimeConfig) -> Iterator[Calla
 @needs_accelerate
 @pytest.mark.filterwarnings("ignore")  # the library's own
 @pytest.mark.parametrize("start", [here, pytest.param(None, marks=pytest.mark.slow)], ids=["here", "processes"])
-def test_purification_is_timed_in_all_three_ways(start: Start | None) -> None:
+def test_purification_is_timed_in_all_three_ways(start: Start | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """In five processes, or here; that processes are asked in turns is told by another test."""
+    monkeypatch.setitem(module.SQUARES, "cpu", ((512, 5),))  # far above what so small a model comes to
     small = Workload(
         "purification of a tiny model",
         shape=Shape(1, 32, 2, 64, 6500),
