@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ NEEDS_BROWSER = [
 SOON, LATE = 60_000, 240_000  # milliseconds: what is short on an idle machine; what trains
 HERE = re.compile(r"(https?|wss?)://(127\.0\.0\.1|localhost)(:\d+)?/|(data|blob|about|file):")
 expect.set_options(timeout=SOON)
+Look = Callable[[Page, str], None]  # at a page in a state, by its name (`pages.look`)
 
 
 @contextlib.contextmanager

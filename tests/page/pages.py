@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Visits, chromium, request
-from playwright.sync_api import Browser
+from browser import Look, Visits, chromium, overflow, request
+from playwright.sync_api import Browser, Page
 from server import MEGABYTES, serving, until
 
 from mbtsad_core.service.store import State, Store
+
+WIDTHS = (390, 1920)
+ALL_WAYS = ("empty", "before-clean", "before-triggers", "finished", "after-5", "refused-upload")
+# No plot that is seen is wider than its box; plots follow the window with a delay.
+FITTED = """[...document.querySelectorAll('.plot .svg-container')].every((plot) =>
+  !plot.checkVisibility() || plot.offsetWidth <= plot.closest('.plot').clientWidth + 1)"""
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +68,22 @@ def finished(served: tuple[str, Path], suspect_dir: Path, tmp_path_factory: pyte
         id = store.create(request(suspect_dir, tmp_path_factory.mktemp("finished")).to_dict())
         until(lambda: store.get(id).state is State.DONE)
     return id
+
+
+@pytest.fixture
+def look() -> Look:
+    """Look at a page in both themes, on a telephone and on a large screen: some states in all four ways."""
+    folder = os.environ.get("MBTSAD_SCREENSHOTS")
+
+    def look_at(page: Page, name: str) -> None:
+        for theme, widths in (("light", WIDTHS[:1]), ("dark", WIDTHS[1:])):
+            assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
+            for width in WIDTHS if folder or name in ALL_WAYS else widths:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.wait_for_function(FITTED)
+                assert overflow(page) == 0, f"{name}: wider than the window of {width} px"
+                if folder:  # half a second each
+                    page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
+            page.locator("#dark").dispatch_event("click")  # a message may lie over it; in the end it is light again
+
+    return look_at

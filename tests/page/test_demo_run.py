@@ -1,15 +1,16 @@
-"""The run of the demo that the server makes for all: made once, open to all, stopped by nobody."""
+"""A server with a past, and the run of the demo that it makes for all: made once, open to all, stopped by nobody."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import LATE, NEEDS_BROWSER, Visits, open_step, request, state, tab_of, write_table
+from browser import LATE, NEEDS_BROWSER, Look, Visits, open_step, request, state, tab_of, write_table
 from conftest import tiny_texts
 from playwright.sync_api import Browser, Page, expect
 from server import serving, until
@@ -25,6 +26,7 @@ from mbtsad_core.page.site import Site
 from mbtsad_core.service.purification import Request
 from mbtsad_core.service.runner import AttachedRunner, DetachedRunner
 from mbtsad_core.service.store import BACKGROUND, State, Store
+from mbtsad_core.service.worker import _explain, work
 
 pytest_plugins = ["pages"]
 SHORT = Request(
@@ -90,10 +92,35 @@ def test_where_jobs_need_a_caller_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(browser: Browser, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
-    """A server whose run of the demo is a short one, on few texts, and waits behind a visitor's that has no end."""
-    folder = tmp_path_factory.mktemp("shared")
-    root = folder / "jobs"
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "jobs"
+
+
+@pytest.fixture(scope="module")
+def ids(root: Path, suspect_dir: Path) -> dict[str, str]:
+    """What a server has left that was stopped in the midst of a run, as test_runner.py interrupts it: a failed, an
+    expired and the interrupted run."""
+    folder = root.parent
+    asked, ids = request(suspect_dir, folder).to_dict(), dict[str, str]()
+    with Store(root) as store:
+        for name, keep in (("failed", 86_400.0), ("expired", 0.0)):
+            id = ids[name] = store.create(asked, keep=keep)
+            store.claim(id)
+            store.begin(id, os.getpid())
+            store.fail(id, _explain(MemoryError()))
+        store.expire()
+        id = ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
+        store.claim(id)
+        *_, last = work(root, id, stopping=lambda: store.get(id).stage == "retrain")
+        assert (last.stage, store.get(id).state) == ("retrain", State.QUEUED)
+    return ids
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser, root: Path, ids: dict[str, str], suspect_dir: Path) -> Iterator[Visits]:
+    """The server that is started then. Its run of the demo is a short one, on few texts, and waits behind the
+    interrupted one and a visitor's that has no end."""
+    folder = root.parent
     clean, test = (write_table(folder / f"{seed}.tsv", tiny_texts(48, seed=seed)) for seed in (0, 1))
     short = dataclasses.replace(SHORT, clean=clean, test=test)
     with Store(root) as store:
@@ -130,6 +157,37 @@ def walk(visits: Visits) -> Page:
 
 class TestInABrowser:
     pytestmark = NEEDS_BROWSER
+
+    def test_server_restarted(self, shared: Visits, ids: dict[str, str], look: Look) -> None:
+        page = shared.visitor(f"?job={ids['interrupted']}")
+        expect(page.locator("#strip .who")).to_contain_text("suspect of this run")
+        look(page, "server-restarted")
+        state(page, "done")
+        job = shared.store.get(ids["interrupted"])
+        assert job.attempts == 1  # handed over, not lost
+        shared.check()
+
+    def test_failed_for_lack_of_memory(self, shared: Visits, ids: dict[str, str], look: Look) -> None:
+        page = shared.visitor(f"?job={ids['failed']}")
+        state(page, "failed")
+        expect(page.locator("#job-panel")).to_contain_text(
+            "not enough memory for this run. Use a smaller batch size or a smaller maximal length."
+        )
+        look(page, "failed-memory")
+        shared.check()
+
+    def test_job_expired(self, shared: Visits, ids: dict[str, str], look: Look) -> None:
+        assert shared.store.get(ids["expired"]).state is State.EXPIRED
+        page = shared.visitor(f"?job={ids['expired']}")
+        state(page, "expired")
+        expect(page.locator("#job-panel")).to_contain_text(
+            "The results were kept for a limited time, and they are gone now. Start a new run."
+        )
+        expect(page.locator("#notice")).to_contain_text("The run of this link has expired")
+        look(page, "expired")
+        open_step(page, "take")
+        expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 5.")
+        shared.check()
 
     def test_until_it_is_there_the_page_says_how_long_it_takes(self, shared: Visits) -> None:
         page = shared.visitor()

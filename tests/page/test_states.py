@@ -1,57 +1,29 @@
 """Every state that a visitor can find the page in: the words that he reads, and nothing wider than his window.
 
-Set MBTSAD_SCREENSHOTS to a folder to keep the pictures: NAME-WIDTH-THEME.png.
+Set MBTSAD_SCREENSHOTS to a folder to keep the pictures: NAME-WIDTH-THEME.png. Those of a server with a past come from
+test_demo_run.py.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import NEEDS_BROWSER, Visits, choose, field, open_step, overflow, request, source, state, write_table
+from browser import NEEDS_BROWSER, Look, Visits, choose, field, open_step, request, source, state, write_table
 from conftest import ROOT, tiny_texts
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 from server import serving
 
 from mbtsad_core.augment import AUGMENTER_NAMES, AUGMENTERS, unavailable
 from mbtsad_core.config import RetrainConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
-from mbtsad_core.service.store import State, Store
-from mbtsad_core.service.worker import _explain, work
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
-WIDTHS = (390, 1920)
-ALL_WAYS = ("empty", "before-clean", "before-triggers", "finished", "after-5", "refused-upload")
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
-# No plot that is seen is wider than its box; plots follow the window with a delay.
-FITTED = """[...document.querySelectorAll('.plot .svg-container')].every((plot) =>
-  !plot.checkVisibility() || plot.offsetWidth <= plot.closest('.plot').clientWidth + 1)"""
-Look = Callable[[Page, str], None]
-
-
-@pytest.fixture
-def look() -> Look:
-    """Look at a page in both themes, on a telephone and on a large screen: some states in all four ways."""
-    folder = os.environ.get("MBTSAD_SCREENSHOTS")
-
-    def look_at(page: Page, name: str) -> None:
-        for theme, widths in (("light", WIDTHS[:1]), ("dark", WIDTHS[1:])):
-            assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
-            for width in WIDTHS if folder or name in ALL_WAYS else widths:
-                page.set_viewport_size({"width": width, "height": 900})
-                page.wait_for_function(FITTED)
-                assert overflow(page) == 0, f"{name}: wider than the window of {width} px"
-                if folder:  # half a second each
-                    page.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png", full_page=True)
-            page.locator("#dark").dispatch_event("click")  # a message may lie over it; in the end it is light again
-
-    return look_at
 
 
 # ---------------------------------------------------------------- on any server
@@ -232,74 +204,6 @@ def test_a_link_to_no_run(visits: Visits, look: Look) -> None:
     expect(page.locator("#job-panel h3")).to_have_text("Run not found")
     expect(page.locator("#notice a")).to_have_text("Open the demo")
     look(page, "unknown-run")
-
-
-# ---------------------------------------------------------------- on a server with a past
-
-
-@pytest.fixture(scope="module")
-def past(
-    browser: Browser, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Visits, dict[str, str]]]:
-    """A server that was started again in the midst of a run, as test_runner.py interrupts it: its visits, and the ids of
-    a failed, an expired and the interrupted run."""
-    folder = tmp_path_factory.mktemp("past")
-    root = folder / "jobs"
-    asked = request(suspect_dir, folder).to_dict()
-    ids: dict[str, str] = {}
-    with Store(root) as store:
-        for name, keep in (("failed", 86_400.0), ("expired", 0.0)):
-            id = ids[name] = store.create(asked, keep=keep)
-            store.claim(id)
-            store.begin(id, os.getpid())
-            store.fail(id, _explain(MemoryError()))
-        store.expire()
-        id = ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
-        store.claim(id)
-        *_, last = work(root, id, stopping=lambda: store.get(id).stage == "retrain")
-        assert (last.stage, store.get(id).state) == ("retrain", State.QUEUED)
-    with serving(root) as url:
-        visits = Visits(browser, url, root)
-        yield visits, ids
-        visits.leave()
-        visits.close()
-
-
-def test_server_restarted(past: tuple[Visits, dict[str, str]], look: Look) -> None:
-    visits, ids = past
-    page = visits.visitor(f"?job={ids['interrupted']}")
-    expect(page.locator("#strip .who")).to_contain_text("suspect of this run")
-    look(page, "server-restarted")
-    state(page, "done")
-    job = visits.store.get(ids["interrupted"])
-    assert job.attempts == 1  # handed over, not lost
-    visits.check()
-
-
-def test_failed_for_lack_of_memory(past: tuple[Visits, dict[str, str]], look: Look) -> None:
-    visits, ids = past
-    page = visits.visitor(f"?job={ids['failed']}")
-    state(page, "failed")
-    expect(page.locator("#job-panel")).to_contain_text(
-        "not enough memory for this run. Use a smaller batch size or a smaller maximal length."
-    )
-    look(page, "failed-memory")
-    visits.check()
-
-
-def test_job_expired(past: tuple[Visits, dict[str, str]], look: Look) -> None:
-    visits, ids = past
-    assert visits.store.get(ids["expired"]).state is State.EXPIRED
-    page = visits.visitor(f"?job={ids['expired']}")
-    state(page, "expired")
-    expect(page.locator("#job-panel")).to_contain_text(
-        "The results were kept for a limited time, and they are gone now. Start a new run."
-    )
-    expect(page.locator("#notice")).to_contain_text("The run of this link has expired")
-    look(page, "expired")
-    open_step(page, "take")
-    expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 5.")
-    visits.check()
 
 
 # ---------------------------------------------------------------- on other hosts
