@@ -62,7 +62,7 @@ def test_a_script_that_did_not_come_is_asked_for_again(visits: Visits, finished:
 
 
 def test_a_plot_of_a_step_that_is_not_open_waits_for_it(visits: Visits, finished: str) -> None:
-    page = visits.visitor(f"?job={finished}&step=take")
+    page = visits.visitor(f"?job={finished}&step=take", wait=False)  # for a panel that this step has not
     state(page, "done")
     expect(page.locator("#take-away a.download")).to_have_count(4)
     assert page.evaluate("window.mbtsadPlotly === undefined")  # nor was its script fetched
