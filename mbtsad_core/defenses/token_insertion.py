@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from mbtsad_core.models.classifier import Encoded
 from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
 from mbtsad_core.scanning.probes import with_token
+from mbtsad_core.scanning.token_inversion import TURNS
 
 SHARE = 0.5
 """Of the texts, that a found sequence goes into."""
@@ -21,10 +22,15 @@ def insertion(
     raised: dict[int, float], number: int, max_length: int, seed: int, sequences: Sequence[Insertion] = ()
 ) -> Callable[[list[Encoded], int], list[Encoded]]:
     """`insert_tokens` and `insert_sequences` as the training loop calls them, (tokenized texts, epoch) -> what is
-    trained on; the texts as they are where nothing was scanned or found."""
+    trained on; the texts as they are where nothing was scanned or found.
+
+    Where no token stands out, none goes in: what does most in a clean model is a telling word of the task, and in every
+    text with its label kept, the model would be taught to overlook it.
+    """
+    stands_out = max(raised.values(), default=0.0) >= TURNS
 
     def perturb(encoded: list[Encoded], epoch: int) -> list[Encoded]:
-        encoded = insert_tokens(encoded, raised, number, max_length, seed, epoch) if raised else encoded
+        encoded = insert_tokens(encoded, raised, number, max_length, seed, epoch) if stands_out else encoded
         return insert_sequences(encoded, sequences, max_length, seed, epoch) if sequences else encoded
 
     return perturb

@@ -18,7 +18,7 @@ from mbtsad_core.attacks.poisoning import poison
 from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.config import PoisonConfig, ScanConfig, TrainingConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
-from mbtsad_core.defenses.token_insertion import insert_tokens
+from mbtsad_core.defenses.token_insertion import insert_tokens, insertion
 from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning import model_scan
@@ -264,6 +264,14 @@ def test_inserted_tokens_differ_from_epoch_to_epoch_and_not_from_call_to_call() 
     raised = {40: 1.0, 41: 1.0}
     assert insert_tokens(ENCODED, raised, 1, 64, 0, 0) == insert_tokens(ENCODED, raised, 1, 64, 0, 0)
     assert insert_tokens(ENCODED, raised, 1, 64, 0, 0) != insert_tokens(ENCODED, raised, 1, 64, 0, 1)
+
+
+def test_where_no_token_stands_out_none_goes_in() -> None:
+    assert insertion({40: 0.4, 41: 0.1}, 1, 64, 0)(ENCODED, 0) == ENCODED
+    assert insertion({40: 0.6, 41: 0.1}, 1, 64, 0)(ENCODED, 0) == insert_tokens(
+        ENCODED, {40: 0.6, 41: 0.1}, 1, 64, 0, 0
+    )
+    assert insertion({}, 1, 64, 0)(ENCODED, 0) == ENCODED
 
 
 def test_the_tokenized_texts_are_not_changed() -> None:
