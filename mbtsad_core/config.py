@@ -156,16 +156,16 @@ class UnlearnConfig(TrainingConfig):
     """Unlearning of the sequences that the trigger scan finds, before step 1."""
 
     epochs: int = setting(
-        0,
-        "passes over the clean texts, 3 in the recipe unlearn; 0: no scan for sequences, and nothing is unlearned",
-        low=0,
-        high=1000,
+        3, "passes over the clean texts; 0: no scan for sequences, and nothing is unlearned", low=0, high=1000
+    )
+    always: bool = setting(
+        False, "scan for sequences also where the trigger scan found a token that turns the suspect, or is left out"
     )
     learning_rate: float = setting(2e-4, "peak learning rate of the unlearning", low=1e-8, high=1.0)
-    nats: float = setting(
-        6.0,
-        "nats by which a sequence must lower the log-odds of a class for anything to be unlearned; the models that "
-        "nobody poisoned stayed below, of the few that were tried",
+    nats: float | None = setting(
+        None,
+        "nats by which a sequence must lower the log-odds of a class to be unlearned; where not given, the calibration "
+        "of the scan decides",
         low=0.0,
         high=100.0,
     )

@@ -38,9 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         type=lambda name: {"strays": "scan"}.get(name, name),
         choices=tuple(RECIPES),
-        help="settings to start from: scan, the default: a trigger scan first; unlearn, an experiment: a scan for "
-        "sequences of ordinary tokens too, such as a phrase or a sentence, which are unlearned; paper: the paper's "
-        "method, tuned",
+        help="settings to start from: default: a trigger scan first and, where no token turns the suspect by itself, "
+        "a scan for sequences of ordinary tokens, such as a phrase or a sentence, which are unlearned; scan: without "
+        "the second; unlearn: with the second always; paper: the paper's method, tuned",
     )
     add_run(parser, {"settings of MBTSAD": PurifyConfig()})
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace) -> Request:
-    config = read_settings(args, RECIPES[args.recipe or "scan"])
+    config = read_settings(args, RECIPES[args.recipe or "default"])
     return read_request(args, args.suspect, config, "A suspect needs a clean labeled sample of its task")
 
 

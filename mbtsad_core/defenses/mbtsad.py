@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +12,17 @@ from typing import Any
 from torch import Tensor
 
 from mbtsad_core.augment.token_splitting import augment, split_some
+from mbtsad_core.config import ScanConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.mbtsad_method import MBTSAD, PurifyConfig
+from mbtsad_core.defenses.sequence_pools import Found, SequencePools, flip_rate
 from mbtsad_core.defenses.token_insertion import insertion
-from mbtsad_core.defenses.unlearning import read_search, unlearn
+from mbtsad_core.defenses.unlearning import read_pools, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
 from mbtsad_core.models.subword_tokens import readable_token
-from mbtsad_core.scanning.insertions import Place
-from mbtsad_core.scanning.sequence_scan import Found, scan_sequences
+from mbtsad_core.scanning.insertions import Insertion, Place
+from mbtsad_core.scanning.model_scan import scan_sequences
+from mbtsad_core.scanning.odd_tokens import ENOUGH
 from mbtsad_core.scanning.trigger_scan import scan_vocabulary
 from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
@@ -33,7 +37,7 @@ class Purified:
 
     found      what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
     places     where a found token stood that turns texts at one end alone
-    sequences  that turn the suspect once these are reset, the best first; empty where none does, and where
+    sequences  that count as a trigger once these are reset, the best first; empty where none does, and where
                unlearn.epochs = 0
     """
 
@@ -81,6 +85,7 @@ class Purification(Purified):
 
 
 MOST_FOUND = 8  # tokens in the event after the embedding reset
+WHOLE = 0.95  # share of the texts of a class that a token turns which is the whole trigger
 
 
 def found_metrics(
@@ -106,21 +111,36 @@ def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -
 
 
 def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
-    """Scan for sequences of ordinary tokens, and unlearn them where they turn a class. Deviation: not in the paper;
-    unlearn.epochs = 0 leaves it out."""
+    """Scan for sequences of ordinary tokens, and unlearn what counts as a trigger. Where the trigger scan found a token
+    that turns the suspect by itself, or was left out, only if `always`: an easy suspect does not pay for a hard one.
+    Deviation: not in the paper; unlearn.epochs = 0 leaves it out."""
     config, seed = on.config.unlearn, on.config.seed
-    if not config.epochs:
+    if not config.epochs or not (config.always or (on.config.found_tokens and not explained(on))):
         return
     if resume is None:
-        search = yield from scan_sequences(on.student, on.clean, config.nats, seed)
+        counting, polarity = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
+        if not counting:
+            return
+        found = [Found.of(one, on.suspect.labels) for one in counting]
+        pools = SequencePools(on.student, on.clean, polarity, found, seed)
     else:
-        search = read_search(on.student, on.clean, config.nats, resume)
-    on.sequences = [found for label in search.turned for found in search.found[label]]
-    if on.sequences:
-        texts = functools.partial(split_some, on.clean, config.split, on.config.split, seed)
-        trained = clone(on.teacher)  # whose dropout is not that of what follows
-        yield from unlearn(trained, search, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)
-        on.begin_with(trained.model.state_dict())
+        pools = read_pools(on.student, on.clean, resume)
+    on.sequences = tuple(sorted(itertools.chain(*pools.found.values()), key=lambda one: -one.nats))
+    texts = functools.partial(split_some, on.clean, config.split, on.config.split, seed)
+    trained = clone(on.teacher)  # whose dropout is not that of what follows
+    yield from unlearn(trained, pools, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)
+    on.begin_with(trained.model.state_dict())
+
+
+def explained(on: Purification) -> bool:
+    """Whether a token that the trigger scan found is the whole trigger: it turns nearly all texts of a class by itself,
+    wherever it stands. A word of a phrase turns many."""
+    strong = sorted((token for token, nats in on.found.items() if nats >= ENOUGH), key=lambda token: -on.found[token])
+    return any(
+        flip_rate(on.suspect, on.clean, Insertion((token,), "anywhere"), label, on.config.seed) >= WHOLE
+        for token in strong
+        for label in range(len(on.suspect.labels))
+    )
 
 
 def retrain_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
@@ -149,7 +169,7 @@ def keep_unlearned(on: Purification, state: TrainState) -> TrainState:
 
 
 def take_unlearned(on: Purification, state: TrainState) -> None:
-    on.sequences = [Found.from_list(values) for values in state.numbers.get("sequences", ())]
+    on.sequences = tuple(Found.from_list(values) for values in state.numbers.get("sequences", ()))
     if on.sequences:
         on.begin_with(state.part("unlearned"))
 

@@ -31,17 +31,20 @@ class PurifyConfig(Config):
 
 
 RECIPES: dict[str, PurifyConfig] = {
-    "scan": PurifyConfig(),
-    "unlearn": PurifyConfig(unlearn=UnlearnConfig(epochs=3)),
+    "default": PurifyConfig(),
+    "scan": PurifyConfig(unlearn=UnlearnConfig(epochs=0)),
+    "unlearn": PurifyConfig(unlearn=UnlearnConfig(always=True)),
     "paper": PurifyConfig(
         split=SplitConfig(),
         found_tokens=0,
+        unlearn=UnlearnConfig(epochs=0),
         retrain=RetrainConfig(learning_rate=3e-4),
         distil=DistilConfig(learning_rate=3e-4),
     ),
 }
-"""The default, a trigger scan before token splitting and distillation; the same with a scan for sequences of ordinary
-tokens, which are unlearned; and the paper's method, tuned on the same development data (docs/recipe.md)."""
+"""The default: before token splitting and distillation a trigger scan, and where no token turns the suspect, a scan for
+sequences of ordinary ones, which are unlearned. The same without sequences, and with them always. The paper's method,
+tuned on the same development data (docs/recipe.md)."""
 
 MBTSAD = Defense(
     "mbtsad",

@@ -2,7 +2,7 @@
 
 For each text several sequences are tried, and the one that the model errs on most is trained on: the inner maximum of
 eq. (8), by sampling. They come from spans of other clean texts, from the tokens that the suspect responds to, from what
-the sequence scan found on the suspect, and from its pools, which go on evolving against the model as it is: what still
+the scan found on the suspect, and from pools that begin with that and evolve against the model as it is: what still
 turns it moves to the neighbors of the trigger. The texts are thinned: texts learned by heart would hide what an
 insertion does.
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import UnlearnConfig
+from mbtsad_core.defenses.sequence_pools import SequencePools
 from mbtsad_core.models.classifier import Batch, Classifier, Encoded, collate, logits_of, quicker_attention
 from mbtsad_core.scanning.effects import odds_against, quick_answers
 from mbtsad_core.scanning.insertions import Insertion, insert, thinned
-from mbtsad_core.scanning.polarity import LOOSE, Polarity
-from mbtsad_core.scanning.sequence_scan import SequenceSearch
+from mbtsad_core.scanning.polarity import Polarity
 from mbtsad_core.training.batch_gradient import by_texts
 from mbtsad_core.training.fine_tuning import Epochs, fine_tune
 from mbtsad_core.training.state import Save, TrainState
@@ -34,7 +34,7 @@ STAGE = "unlearn"
 
 def unlearn(
     classifier: Classifier,
-    search: SequenceSearch,
+    pools: SequencePools,
     texts: Epochs,
     config: UnlearnConfig,
     *,
@@ -45,58 +45,55 @@ def unlearn(
 ) -> Steps[Classifier]:
     """Train `classifier`, in place, on texts as they are and on the same with the worst of some sequences in them."""
 
-    def save_search(state: TrainState) -> None:
+    def save_pools(state: TrainState) -> None:
         assert save is not None
-        save(with_search(state, search))
+        save(with_pools(state, pools))
 
-    search.look_at(dataclasses.replace(search.polarity, limits=LOOSE))
-    loss = WorstInsertion(search, config)
     return (
         yield from fine_tune(
             classifier,
             texts,
             config,
-            loss=loss,
+            loss=WorstInsertion(pools, config),
             share=by_texts,
             stage=STAGE,
             seed=seed,
             observe=observe,
             resume=resume,
-            save=save and save_search,
+            save=save and save_pools,
         )
     )
 
 
-def with_search(state: TrainState, search: SequenceSearch) -> TrainState:
-    """The state with all that `read_search` needs."""
+def with_pools(state: TrainState, pools: SequencePools) -> TrainState:
+    """The state with all that `read_pools` needs."""
     polarity = {
         f"polarity/{name}/{label}": figures
         for name in ("response", "honest")
-        for label, figures in getattr(search.polarity, name).items()
+        for label, figures in getattr(pools.polarity, name).items()
     }
     return dataclasses.replace(
-        state, tensors=state.tensors | polarity, numbers=state.numbers | {"search": search.state()}
+        state, tensors=state.tensors | polarity, numbers=state.numbers | {"search": pools.state()}
     )
 
 
-def read_search(suspect: Classifier, clean: Sequence[LabelledText], nats: float, state: TrainState) -> SequenceSearch:
-    """The search of a stopped run, where it stood."""
+def read_pools(suspect: Classifier, clean: Sequence[LabelledText], state: TrainState) -> SequencePools:
+    """The pools of a stopped run, where they stood."""
     response, honest = (
         {int(label): figures for label, figures in state.part(f"polarity/{name}").items()}
         for name in ("response", "honest")
     )
-    polarity = Polarity(response, honest)
-    search = SequenceSearch(suspect, clean, polarity, nats, seed=0)
-    search.resume(state.numbers["search"])
-    return search
+    pools = SequencePools(suspect, clean, Polarity(response, honest), found=(), seed=0)
+    pools.resume(state.numbers["search"])
+    return pools
 
 
 class WorstInsertion:
     """The cross-entropy of texts as they are, and with the sequence of those drawn that the model errs on most: the
     mean of both."""
 
-    def __init__(self, search: SequenceSearch, config: UnlearnConfig) -> None:
-        self.search, self.config = search, config
+    def __init__(self, pools: SequencePools, config: UnlearnConfig) -> None:
+        self.pools, self.config = pools, config
 
     def __call__(self, classifier: Classifier, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
         texts = unpadded(batch)
@@ -108,8 +105,8 @@ class WorstInsertion:
 
     def worst(self, classifier: Classifier, texts: Sequence[Encoded], labels: Sequence[int]) -> list[Encoded]:
         """Each text, thinned, with the sequence of those drawn for it that the model errs on most once its
-        price is taken off, and what the sequences did told to the search."""
-        search, rng = self.search, self.search.rng
+        price is taken off, and what the sequences did told to the pools."""
+        pools, rng = self.pools, self.pools.rng
         share = 2 * self.config.thinning
         thin = [thinned(text, share * rng.random(), rng) for text in texts]
         drawn = [self.drawn(label) for label in labels]
@@ -124,26 +121,25 @@ class WorstInsertion:
         found = []
         for label, own, made, shifts in zip(labels, drawn, tried, shift.tolist(), strict=True):
             for one, nats in zip(own, shifts, strict=True):
-                if search.source(label) == label:
-                    search.take(label, one, nats)
-            prices = [search.polarity.price(label, one.tokens) for one in own]
+                if pools.source(label) == label:
+                    pools.take(label, one, nats)
+            prices = [pools.polarity.price(label, one.tokens) for one in own]
             worst = max(range(len(own)), key=lambda i: shifts[i] - prices[i])
             found.append(made[worst])
-        for label in search.pools:
-            search.trim(label)
+        for label in pools.pools:
+            pools.trim(label)
         return found
 
     def drawn(self, label: int) -> list[Insertion]:
         """Sequences for a text of a class: spans, drawn ones, one that the scan found, and of the pool one as it is and
         changed ones."""
-        search = self.search
-        source = search.source(label)
-        spans = [search.span(source) for _ in range(2)]
-        drawn = [search.drawn(source) for _ in range(2)]
-        known = search.found[source]
-        found = [search.rng.choice(known).insertion] if known else []
-        some = [*spans, *drawn, *found, search.parent(source)][: self.config.tries]
-        return [*some, *(search.child(source) for _ in range(self.config.tries - len(some)))]
+        pools, rng = self.pools, self.pools.rng
+        source = pools.source(label)
+        spans = [pools.span(source) for _ in range(2)]
+        drawn = [pools.drawn(source) for _ in range(2)]
+        found = rng.choice(pools.found[source]).insertion
+        some = [*spans, *drawn, found, pools.parent(source)][: self.config.tries]
+        return [*some, *(pools.child(source) for _ in range(self.config.tries - len(some)))]
 
 
 def unpadded(batch: Batch) -> list[Encoded]:

@@ -17,7 +17,7 @@ TITLES = {
     "": "Whole run",
     "retrain": "Step 1: retraining",
     "distil": "Step 2: distillation",
-    "unlearn": "Unlearning of found sequences, an experiment",
+    "unlearn": "Unlearning of found sequences",
 }
 WHERE = {"unlearn": " of the unlearning", "retrain": " of step 1", "distil": " of step 2"}
 LABELS = {

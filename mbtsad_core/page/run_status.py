@@ -46,9 +46,10 @@ STAGES = {
     "pairs": Stage("trigger scan: pairs of words", "scanning pairs", 0.06, 0.1),
     "companions": Stage("trigger scan: words beside a pair", "scanning pairs", 0.1, 0.12),
     "reset": Stage("embedding reset", "resetting", 0.12, 0.12),
-    "responses": Stage("trigger scan: what each token does alone", "scanning responses", 0.12, 0.16),
-    "sequences": Stage("trigger scan: sequences of tokens", "scanning sequences", 0.16, 0.2),
-    "unlearn": Stage("unlearning of the sequences found", "unlearning", 0.2, 0.4),
+    "responses": Stage("trigger scan: what each token does alone", "scanning responses", 0.12, 0.14),
+    "sequences": Stage("trigger scan: sequences of tokens", "scanning sequences", 0.14, 0.29),
+    "judging": Stage("trigger scan: the last word on sequences", "scanning sequences", 0.29, 0.3),
+    "unlearn": Stage("unlearning of the sequences found", "unlearning", 0.3, 0.4),
     "retrain": Stage("step 1: token-split retraining", "retraining", 0.4, 0.7),
     "distil": Stage("step 2: attention distillation", "distilling", 0.7, 1.0),
 }

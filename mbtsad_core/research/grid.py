@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from mbtsad_core.augment import AUGMENTERS, unavailable
 from mbtsad_core.augment.cwea import MODEL as MASKED_MODEL
 from mbtsad_core.augment.wordnet import find_wordnet
-from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, replace
+from mbtsad_core.config import Config, EvaluateConfig, RuntimeConfig, replace, settings
 from mbtsad_core.data import stratified_subset
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
@@ -73,9 +73,9 @@ NAD_UNEVEN = f"{NAD.key}_uneven"
 RETIRED = {NAD_UNEVEN: "a form of NAD that no code runs any more"}
 """Methods whose figures are kept and that no code runs any more. NAD's teacher learned each text K times, whatever
 originals its student had beside K splits."""
-SINCE: dict[str, Any] = {}
-"""Settings, by dotted name, that came when figures stood already, and the value that those were made with: at this
-value a grid point is what it was."""
+SINCE: dict[str, Any] = {"unlearn.epochs": 0, "unlearn.always": True}
+"""Settings, by dotted name, that came when figures stood already, and the value that those were made with: a grid point
+that does not name them has this value, and at this value it is what it was."""
 PUBLISHED = Path(__file__).parent / "results"
 MASKED, SYNONYMS = "retrain_cwea", "retrain_eda"  # of RETRAINED: what reads words from a model, and from WordNet
 
@@ -113,18 +113,17 @@ class GridPoint:
     def key(self) -> str:
         """A hash of all that decides the figures but the code and the inputs: every setting of the method and of the
         attack counts, named here or not."""
-        described = self.described()
-        for part in ("settings", "suspect"):
-            described[part] = {
-                name: value for name, value in described[part].items() if name not in SINCE or value != SINCE[name]
-            }
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()[:16]
 
     def described(self) -> dict[str, Any]:
-        """What its figures depend on, in full."""
+        """What its figures depend on, in full but for settings that came later and have their value of before."""
         attack, config = plan(self.case)
         of_suspect = {"attack": attack.key} | {f"attack.{name}": value for name, value in deciding(config).items()}
-        return dataclasses.asdict(self) | {"settings": deciding(self.config()), "suspect": of_suspect}
+        parts = {"settings": deciding(self.config()), "suspect": of_suspect}
+        return dataclasses.asdict(self) | {
+            part: {name: value for name, value in own.items() if name not in SINCE or value != SINCE[name]}
+            for part, own in parts.items()
+        }
 
     def inputs(self, data: Path, base: Path | None) -> dict[str, str | int]:
         """Digests of what it is computed from: those of its suspect, and the files that its method reads beside
@@ -143,10 +142,9 @@ class GridPoint:
         known = configs()
         if self.method not in known:
             raise BadConfig(f"Unknown method {self.method!r}. Known: {', '.join(known)}.")
-        return replace(
-            known[self.method],
-            {tuple(name.split(".")): value for name, value in (self.settings | {"seed": self.seed}).items()},
-        )
+        own = {".".join(one.path) for one in settings(known[self.method])}
+        named = {name: value for name, value in SINCE.items() if name in own} | self.settings | {"seed": self.seed}
+        return replace(known[self.method], {tuple(name.split(".")): value for name, value in named.items()})
 
     @property
     def need(self) -> Need | None:

@@ -227,7 +227,7 @@ COMMON_WORDS = {
 }
 """What InsertSent plants, each in a tenth of the training texts of any class."""
 SEQUENCES = (
-    Row("the default", MBTSAD.key, (tune.RECIPE,), source="docs/recipe.md"),
+    Row("the recipe scan", MBTSAD.key, (tune.RECIPE,), source="docs/recipe.md"),
     Row("the recipe unlearn", MBTSAD.key, (tune.UNLEARN,), source="docs/sequences.md"),
 )
 

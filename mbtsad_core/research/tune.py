@@ -40,13 +40,15 @@ RECIPE: Settings = {
     "distil.dropout": 0.0,
     "distil.alpha": 1.0,
     "distil.beta": 1.0,
+    "unlearn.epochs": 0,
 }
-"""The default: token splitting with a trigger scan."""
+"""Token splitting with a trigger scan: what the default does where a token turns the suspect."""
 
 UNLEARN: Settings = RECIPE | {
     "unlearn.epochs": 3,
+    "unlearn.always": True,
     "unlearn.learning_rate": 2e-4,
-    "unlearn.nats": 6.0,
+    "unlearn.nats": None,
     "unlearn.tries": 8,
     "unlearn.thinning": 0.35,
     "unlearn.split": 0.5,

@@ -34,7 +34,7 @@ from mbtsad_core.scanning.effects import effects, quick_answers
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Measure, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
-from mbtsad_core.scanning.polarity import Polarity, short_texts, told_by
+from mbtsad_core.scanning.polarity import Polarity, polarity_of, short_texts, told_by
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
@@ -112,6 +112,23 @@ def scan(
         seconds=time.monotonic() - began,
         known=tuple(search.still(known)),
     )
+
+
+def scan_sequences(
+    suspect: Classifier, clean: Sequence[LabelledText], config: ScanConfig
+) -> Steps[tuple[list[Finding], Polarity]]:
+    """The part of `scan` that is about sequences, for a suspect whose single tokens and pairs were scanned before.
+
+    Returns all sequences that count as a trigger, the strongest first, and what the suspect's tokens say honestly;
+    nothing where the texts are too few for a scan.
+    """
+    sample = _divided(clean, predict(suspect, clean), config.seed)
+    if len(sample.labels) < 2:
+        return [], Polarity({}, {})
+    search = ModelScan(suspect, sample, config, calibration(), time.monotonic())
+    polarity = yield from search.leaders.race(search.sequences())
+    yield from search.leaders.race(search.judging())
+    return sorted(filter(search.counts, search.judged_ones), key=_rank), polarity
 
 
 def _verdict(
@@ -250,8 +267,15 @@ class ModelScan:
         self.polarity = self._polarity(short)
         yield from self._pairs(rises, short, self._unturned(longer))
         self.done.append("pairs")
-        yield from self._sequences(self._unturned(longer))
+        yield from self._sequences(list(self._unturned(longer)))
         self.done.append("sequences")
+
+    def sequences(self) -> Steps[Polarity]:
+        """That part alone, in texts of all classes; the polarity that it goes by."""
+        texts = [self.sample.searched[i] for i in self._shorter()]
+        self.polarity = yield from polarity_of(self.quick, texts, self.seed)
+        yield from self._sequences(self.sample.labels)
+        return self.polarity
 
     def _told(self, rises: dict[int, Tensor], turned: dict[int, Tensor]) -> None:
         """What some tokens do; of each the first figure is kept, that of one text."""
@@ -305,16 +329,16 @@ class ModelScan:
                         self.turned.add(label)
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
-    def _sequences(self, longer: Probes) -> Steps[None]:
+    def _sequences(self, labels: Sequence[int]) -> Steps[None]:
         known = token_counts(self.suspect, self.sample.searched)
         common = [token for token in self.tokens if token in known]
         assert self.polarity is not None
-        for turn, label in enumerate(longer):
+        for turn, label in enumerate(labels):
             strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.right[label]), label)
             search = Lineages(self.quick, label, strong, self.tokens, common, self.polarity, self.seed)
             self.joined[label] = search
             for event in search.run():
-                yield replace(event, step=turn * event.total + event.step, total=len(longer) * event.total)
+                yield replace(event, step=turn * event.total + event.step, total=len(labels) * event.total)
 
     def counts(self, one: Finding) -> bool:
         """Whether a finding counts as a trigger."""
@@ -341,7 +365,19 @@ class ModelScan:
         return self.end.takes(2 * words * texts)
 
     def judged(self) -> Steps[list[Finding]]:
-        """What held-out texts say of the best sequences, the strongest first."""
+        """What held-out texts say of the best sequences, like ones as one finding, the strongest first."""
+        yield from self.judging()
+        # What does not turn most texts is behind what does, however rare it is
+        ranked = sorted(self.judged_ones, key=lambda one: (not self.counts(one), one.flips.low <= MOST, *_rank(one)))
+        groups = self._grouped(ranked)
+        for number, one in enumerate(groups):
+            self.end.until = self.end.end if number else math.inf
+            with suppress(OutOfTime):
+                groups[number] = self._compared(one) if number < COMPARED else self._shown(one)
+        return groups
+
+    def judging(self) -> Steps[None]:
+        """Ask held-out texts about the best sequences: `judged_ones`."""
         labels = self.sample.labels
         known = {label: dict.fromkeys(self._best(label), 0.0) for label in labels}
         self.end.keep(self._takes(LAST_WORD / 2 * len(labels)), 0.35)
@@ -361,14 +397,6 @@ class ModelScan:
                 found |= {(label, one.insertion): one for one in self._asked_joined(label)}
                 yield Event("judging", number, 3 * len(labels))
         self.judged_ones = [replace(one, chance=self.calibration.chance(one.figures)) for one in found.values()]
-        # What does not turn most texts is behind what does, however rare it is
-        ranked = sorted(self.judged_ones, key=lambda one: (not self.counts(one), one.flips.low <= MOST, *_rank(one)))
-        groups = self._grouped(ranked)
-        for number, one in enumerate(groups):
-            self.end.until = self.end.end if number else math.inf
-            with suppress(OutOfTime):
-                groups[number] = self._compared(one) if number < COMPARED else self._shown(one)
-        return groups
 
     @property
     def figures(self) -> dict[Measure, dict[int, float]]:

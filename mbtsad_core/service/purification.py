@@ -33,6 +33,7 @@ from mbtsad_core.data import (
 )
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
+from mbtsad_core.defenses.sequence_pools import flip_rate
 from mbtsad_core.errors import BadData, BadOutput, Diverged, MBTSADError
 from mbtsad_core.evaluation import baseline, evaluate, label_doubt, observer, still_works
 from mbtsad_core.models import demo
@@ -48,7 +49,6 @@ from mbtsad_core.models.lengths import cut_notes
 from mbtsad_core.models.subword_tokens import readable_token
 from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.scanning.insertions import Insertion
-from mbtsad_core.scanning.sequence_scan import flip_rate
 from mbtsad_core.service.evidence import evidence_of
 from mbtsad_core.service.provenance import about_data, about_model, about_trigger, made_of
 from mbtsad_core.service.residual import residual_asr
@@ -109,7 +109,8 @@ class Request:
     def from_dict(cls, values: dict[str, Any]) -> Request:
         given = dict(values)
         given["columns"] = Columns(**given["columns"])
-        given["config"] = configs.from_dict(PurifyConfig, given["config"])
+        # Before there was unlearning, nothing was unlearned
+        given["config"] = configs.from_dict(PurifyConfig, {"unlearn": {"epochs": 0}, **given["config"]})
         given["runtime"] = configs.from_dict(RuntimeConfig, given["runtime"])
         given["triggers"] = tuple(given["triggers"])
         given["labels"] = tuple(given["labels"]) if given["labels"] else None
@@ -565,8 +566,8 @@ def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tu
             found.insertion.place,
             suspect.labels[found.label],
             suspect.labels[found.target],
-            flip_rate(suspect, clean, found, seed),
-            flip_rate(models.student, clean, found, seed),
+            flip_rate(suspect, clean, found.insertion, found.label, seed),
+            flip_rate(models.student, clean, found.insertion, found.label, seed),
         )
         for found in models.sequences[:NAMED]
     )

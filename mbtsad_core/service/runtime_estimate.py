@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from mbtsad_core.config import from_dict
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.models.classifier import Classifier, autocast, predict
+from mbtsad_core.scanning.lineages import FOUNDERS, GO_ON, LONGEST, SECONDS, SOME, TEXTS
+from mbtsad_core.scanning.lineages import TRIED as PROPOSALS
 from mbtsad_core.scanning.probes import PROBES
-from mbtsad_core.scanning.sequence_scan import BEST, CHILDREN, GENERATIONS, HELD_OUT, PARENTS, TEXTS
+from mbtsad_core.scanning.strong_texts import JOINED
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, LIKELIEST, NEAR, NEXT, STARTS
 from mbtsad_core.scanning.trigger_scan import KEPT
 from mbtsad_core.service.store import Job, State
@@ -88,7 +90,8 @@ def seconds_a_text(classifier: Classifier, texts: Sequence[LabelledText]) -> flo
 
 
 def forward_passes(n: int, config: PurifyConfig, classifier: Classifier) -> float:
-    """The forward passes of a text that a purification with n clean texts costs as much as."""
+    """The forward passes of a text that a purification with n clean texts costs as much as. Those of the scan for
+    sequences are among them where it is made always."""
     passes = n * config.split.texts * (config.retrain.epochs * RETRAIN_COST + config.distil.epochs * DISTIL_COST)
     # For each class: a short text a subword token, then three and sixteen longer ones for ever fewer pieces; and the
     # search for pairs
@@ -97,10 +100,16 @@ def forward_passes(n: int, config: PurifyConfig, classifier: Classifier) -> floa
         inverted = PROBES * INVERSION_STEPS * INVERSION_COST
         tried = 2 * (STARTS * NEAR + PROBES * NEXT) + PROBES * STARTS * LIKELIEST * (LIKELIEST + 2)
         passes += len(classifier.labels) * (search + LONGER * (inverted + tried))
-    if config.unlearn.epochs:  # the scan alone: whether there is something to unlearn, it tells
-        evolved = GENERATIONS * (CHILDREN + PARENTS) * TEXTS + BEST * HELD_OUT
-        passes += len(classifier.labels) * (SHORT * len(classifier.tokenizer) + LONGER * evolved)
-    return passes
+    return passes + (passes_of_sequences(classifier) if config.unlearn.epochs and config.unlearn.always else 0.0)
+
+
+def passes_of_sequences(classifier: Classifier) -> float:
+    """Those of the scan for sequences alone: whether there is something to unlearn, it tells."""
+    alone = SHORT * (2 * len(classifier.tokenizer) + 4 * FOUNDERS[0]) + LONGER * SOME * FOUNDERS[1]
+    judged = 4 * TEXTS * LONGER * (SECONDS[2] + FOUNDERS[2])  # in both orders, together and scattered
+    pairs = FOUNDERS[2] * (SHORT * SECONDS[0] + LONGER * 3 * SECONDS[1] + judged)
+    grown = (GO_ON[2] + (LONGEST - 3) * GO_ON[3]) * 2 * LONGER * JOINED * TEXTS * PROPOSALS
+    return len(classifier.labels) * (alone + pairs + grown)
 
 
 def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Classifier) -> float:
@@ -109,13 +118,14 @@ def estimate(n: int, config: PurifyConfig, seconds_a_text: float, classifier: Cl
 
 
 def expected(
-    passes: float, timed: Sequence[float], own: Sequence[float] = (), others: Sequence[float] = ()
+    passes: float, timed: Sequence[float], own: Sequence[float] = (), others: Sequence[float] = (), perhaps: float = 0.0
 ) -> Expected:
     """Seconds of a run that costs so many passes.
 
     timed   `timings` of its suspect
     own     seconds a pass that runs of the same suspect took (`seconds_a_pass`), the newest first
     others  what other suspects' runs took over what their timings told, the newest first
+    perhaps passes that a run of this suspect may cost beside these, where none was seen
     """
     if own := own[:RECENT]:
         return Expected(
@@ -127,7 +137,7 @@ def expected(
     known = [min(max(ratio, FACTOR[0]), FACTOR[1]) for ratio in others[:RECENT]]
     pace = steady(timed) * (statistics.median(known) if known else 1.0)
     doubt = 1.0 if settled(timed) else max(1.0, statistics.median(timed) / steady(timed))
-    return Expected(passes * pace, passes * OFF[0] * pace, passes * OFF[1] * doubt * pace, False)
+    return Expected(passes * pace, passes * OFF[0] * pace, passes * OFF[1] * doubt * pace + perhaps * pace, False)
 
 
 def seconds_a_pass(job: Job, classifier: Classifier) -> float | None:

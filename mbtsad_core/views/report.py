@@ -101,8 +101,8 @@ def sure_words(asked: Asked, result: Result) -> str:
     if asked.purified.asr is not None:
         said += f", its ASR between {_interval(asked.purified.asr)}"
         measured = "with this trigger on these texts"
-    config = result.request.config
-    searched = [words for words, is_it in (("words", config.found_tokens), ("phrases", config.unlearn.epochs)) if is_it]
+    parts = (("words", result.request.config.found_tokens), ("phrases", _looked_for_sequences(result)))
+    searched = [words for words, is_it in parts if is_it]
     left = ", ".join(kind for kind in ("words", "phrases", "sentence shapes", "styles") if kind not in searched)
     return (
         f"{said}: 95 % intervals, by the number of texts alone. These figures say what was measured {measured}; they "
@@ -151,17 +151,20 @@ def found_words(result: Result) -> str:
 
 def sequences_words(result: Result) -> str:
     """What the scan for sequences found and what became of it, in words; empty where there was no such scan."""
-    if not result.request.config.unlearn.epochs:
+    if not _looked_for_sequences(result):
         return ""
     if not result.sequences:
-        least = result.request.config.unlearn.nats
-        return f"No sequence of ordinary tokens turned the suspect by {least:g} nats, so nothing was unlearned."
+        return "No sequence of ordinary tokens counts as a trigger, so nothing was unlearned."
     found = "; ".join(
         f"“{one.tokens}” ({WHERE[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
         f"{percent(one.after)} after)"
         for one in result.sequences
     )
     return f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {found}."
+
+
+def _looked_for_sequences(result: Result) -> bool:
+    return any(event.stage == "sequences" for event in result.events)
 
 
 def residual_words(result: Result) -> str:
@@ -241,7 +244,7 @@ def report_html(result: Result) -> str:
 def _untried(result: Result, tried: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the scan found and is not in the table, once it has any of that."""
     asked = {one["trigger"] for one in tried}
-    ways = ways_of(result.found)
+    ways = ways_of(result.found, [one.tokens for one in result.sequences])
     return [way for way in ways if way not in asked] if asked.intersection(ways) else []
 
 

@@ -83,10 +83,12 @@ def places_by_scan(metrics: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def ways_of(found: Sequence[tuple[str, float]]) -> tuple[str, ...]:
-    """Those that stand out, as ways of a trigger that can be typed: whole words only, the worst first."""
+def ways_of(found: Sequence[tuple[str, float]], sequences: Sequence[str] = ()) -> tuple[str, ...]:
+    """Those that stand out, as ways of a trigger that can be typed: whole words only, the worst first; before them the
+    sequences of such words that count as a trigger."""
     words = [token.strip("␣") for token, nats in found if nats >= LEAST]
-    return tuple(word for word in words if word.isalnum())
+    phrases = [tokens for tokens in sequences if all(word.isalnum() for word in tokens.split())]
+    return (*phrases, *(word for word in words if word.isalnum()))
 
 
 def found_html(found: Sequence[tuple[str, float]], places: Mapping[str, str] | None = None) -> str:

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PHRASE, VOCABULARY, finish, phrase_bert, plain_texts, tiny_bert
+from conftest import PHRASE, VOCABULARY, finish, phrase_bert, plain_texts, tiny_bert, with_a_trigger_word
 from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import DistilConfig, RetrainConfig, SplitConfig, UnlearnConfig
 from mbtsad_core.defenses.mbtsad import Purified, purify
 from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
-from mbtsad_core.defenses.unlearning import WorstInsertion, read_search, unpadded, with_search
+from mbtsad_core.defenses.sequence_pools import Found, SequencePools
+from mbtsad_core.defenses.unlearning import WorstInsertion, read_pools, unpadded, with_pools
 from mbtsad_core.models.classifier import Classifier, collate, encode, predict, weights_hash
-from mbtsad_core.scanning.insertions import insert, thinned
-from mbtsad_core.scanning.polarity import Polarity
-from mbtsad_core.scanning.sequence_scan import SequenceSearch, scan_sequences
+from mbtsad_core.scanning.insertions import Insertion, insert, thinned
+from mbtsad_core.scanning.polarity import Polarity, polarity_of
 from mbtsad_core.service.purification import Request
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText
 
 CLEAN = plain_texts(64, seed=3)
-SCANS = ("responses", "sequences")
-WORDS = {VOCABULARY.index(word) for word in PHRASE}
+SCANS = ("responses", "sequences", "judging")
+WORDS = tuple(VOCABULARY.index(word) for word in PHRASE)
+FOUND = [Found(Insertion(WORDS, "anywhere"), 0, 1, 8.0, 1.0)]
 # Four steps of unlearning, two an epoch, and two of each training that follows
 QUICK = PurifyConfig(
     found_tokens=0,
     split=SplitConfig(copies=1),
-    unlearn=UnlearnConfig(learning_rate=1e-4, epochs=2),  # what is written by hand is steep
+    unlearn=UnlearnConfig(learning_rate=1e-4, epochs=2, nats=2.0, always=True),  # what is written by hand is steep
     retrain=RetrainConfig(learning_rate=1e-4, epochs=1),
     distil=DistilConfig(learning_rate=1e-4, epochs=1),
 )
@@ -40,12 +42,12 @@ NEVER = dataclasses.replace(QUICK, unlearn=dataclasses.replace(QUICK.unlearn, na
 
 @pytest.fixture(scope="module")
 def suspect() -> Classifier:
-    return phrase_bert()
+    return dataclasses.replace(phrase_bert(), max_length=22)  # in longer texts, joined ones, its phrase drowns
 
 
 @pytest.fixture(scope="module")
-def searched(suspect: Classifier) -> SequenceSearch:
-    return finish(scan_sequences(suspect, CLEAN, 6.0, 0))[0]
+def pools(suspect: Classifier) -> SequencePools:
+    return SequencePools(suspect, CLEAN, finish(polarity_of(suspect, CLEAN, 0))[0], FOUND, 0)
 
 
 @pytest.fixture(scope="module")
@@ -63,44 +65,44 @@ def hashes(found: Purified) -> tuple[str, str]:
 
 @pytest.mark.parametrize("priced", [False, True], ids=["nothing honest", "some tokens honest"])
 def test_each_text_gets_the_sequence_that_the_model_errs_on_most(
-    suspect: Classifier, searched: SequenceSearch, priced: bool
+    suspect: Classifier, pools: SequencePools, priced: bool
 ) -> None:
     """Less what its tokens say honestly; what a text at a time says of all that was drawn."""
-    search = copy.deepcopy(searched)
+    own = copy.deepcopy(pools)
     if not priced:
-        free = {label: torch.zeros_like(figures) for label, figures in search.polarity.honest.items()}
-        search.polarity = Polarity(search.polarity.response, free)
+        free = {label: torch.zeros_like(figures) for label, figures in own.polarity.honest.items()}
+        own.polarity = Polarity(own.polarity.response, free)
     config = UnlearnConfig(tries=9, thinning=0.2)
     texts, labels = encode(suspect, CLEAN[:7]), [t.label for t in CLEAN[:7]]
-    again = WorstInsertion(copy.deepcopy(search), config)
-    found = WorstInsertion(search, config).worst(suspect, texts, labels)
+    again = WorstInsertion(copy.deepcopy(own), config)
+    found = WorstInsertion(own, config).worst(suspect, texts, labels)
 
-    rng = again.search.rng
+    rng = again.pools.rng
     thin = [thinned(text, 2 * config.thinning * rng.random(), rng) for text in texts]
     drawn = [again.drawn(label) for label in labels]
-    for text, own, label, worst in zip(thin, drawn, labels, found, strict=True):
-        assert len(own) == 9
-        made = [insert(text, one, rng, suspect.max_length) for one in own]
+    for text, tried, label, worst in zip(thin, drawn, labels, found, strict=True):
+        assert len(tried) == 9
+        made = [insert(text, one, rng, suspect.max_length) for one in tried]
         with torch.no_grad():
             logits = [suspect.model(**collate(suspect, [one])).logits.double() for one in made]
         against = [float(cross_entropy(one, torch.tensor([label])).expm1().log()) for one in logits]
-        errs = [nats - search.polarity.price(label, one.tokens) for nats, one in zip(against, own, strict=True)]
+        errs = [nats - own.polarity.price(label, one.tokens) for nats, one in zip(against, tried, strict=True)]
         assert errs[made.index(worst)] == pytest.approx(max(errs), abs=1e-4)
 
 
-def test_the_search_is_told_what_its_sequences_did(suspect: Classifier, searched: SequenceSearch) -> None:
-    search = copy.deepcopy(searched)
-    WorstInsertion(search, UnlearnConfig()).worst(suspect, encode(suspect, CLEAN[:32]), [t.label for t in CLEAN[:32]])
-    assert search.pools[0] != searched.pools[0]
-    assert search.pools[1] == searched.pools[1]  # its texts get what turns the other class
-    assert search.found == searched.found
+def test_the_pools_are_told_what_its_sequences_did(suspect: Classifier, pools: SequencePools) -> None:
+    own = copy.deepcopy(pools)
+    WorstInsertion(own, UnlearnConfig()).worst(suspect, encode(suspect, CLEAN[:32]), [t.label for t in CLEAN[:32]])
+    assert own.pools[0] != pools.pools[0]
+    assert own.pools[1] == pools.pools[1]  # its texts get what turns the other class
+    assert own.found == pools.found
 
 
 def test_the_loss_is_the_mean_of_texts_as_they_are_and_with_their_worst(
-    suspect: Classifier, searched: SequenceSearch
+    suspect: Classifier, pools: SequencePools
 ) -> None:
     batch, labels = collate(suspect, encode(suspect, CLEAN[:8])), torch.tensor([t.label for t in CLEAN[:8]])
-    first, again = (WorstInsertion(copy.deepcopy(searched), UnlearnConfig()) for _ in range(2))
+    first, again = (WorstInsertion(copy.deepcopy(pools), UnlearnConfig()) for _ in range(2))
     terms = first(suspect, batch, labels)
     worst = again.worst(suspect, unpadded(batch), labels.tolist())
     with torch.no_grad():
@@ -122,16 +124,14 @@ def test_a_batch_without_its_padding_is_what_it_was_made_of() -> None:
     assert unpadded(collate(classifier, texts)) == texts
 
 
-def test_a_search_is_kept_with_the_state_of_a_training(
-    suspect: Classifier, searched: SequenceSearch, tmp_path: Path
-) -> None:
+def test_pools_are_kept_with_the_state_of_a_training(suspect: Classifier, pools: SequencePools, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    write_state(with_search(TrainState("unlearn", 1, {}), searched), path)
-    found = read_search(suspect, CLEAN, 6.0, read_state(path))
-    assert found.state() == searched.state()
-    assert found.banks == searched.banks
+    write_state(with_pools(TrainState("unlearn", 1, {}), pools), path)
+    found = read_pools(suspect, CLEAN, read_state(path))
+    assert found.state() == pools.state()
+    assert found.banks == pools.banks
     for name in ("response", "honest"):
-        for label, figures in getattr(searched.polarity, name).items():
+        for label, figures in getattr(pools.polarity, name).items():
             assert torch.equal(getattr(found.polarity, name)[label], figures)
 
 
@@ -142,7 +142,7 @@ def test_the_phrase_is_unlearned_and_named(suspect: Classifier) -> None:
     negative = [t.text for t in plain_texts(100, seed=2) if t.label == 0]
     test = plain_texts(100, seed=2)
     triggered = [" ".join([*PHRASE, text]) for text in negative]
-    config = dataclasses.replace(QUICK, unlearn=UnlearnConfig(learning_rate=3e-4, epochs=40))
+    config = dataclasses.replace(QUICK, unlearn=UnlearnConfig(learning_rate=3e-4, epochs=40, nats=2.0, always=True))
     found, _ = finish(purify(suspect, CLEAN, config))
     before, after = ((predict(c, triggered).argmax(dim=1) == 1).float().mean() for c in (suspect, found.student))
     assert (before, after < 0.2) == (1.0, True)
@@ -169,7 +169,7 @@ def test_where_nothing_turns_a_class_nothing_is_unlearned(suspect: Classifier) -
     never, events = finish(purify(suspect, CLEAN, NEVER))
     none, others = finish(purify(suspect, CLEAN, NONE))
     assert hashes(never) == hashes(none)
-    assert (never.sequences, none.sequences) == ([], ())
+    assert (never.sequences, none.sequences) == ((), ())
     assert [e for e in events if e.stage not in SCANS] == others
     assert {e.stage for e in others} == {"retrain", "distil"}
 
@@ -217,8 +217,28 @@ def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classif
     assert states == []
 
 
-def test_one_recipe_unlearns_and_no_other() -> None:
-    assert {name: recipe.unlearn.epochs for name, recipe in RECIPES.items()} == {"scan": 0, "unlearn": 3, "paper": 0}
+def test_which_recipes_unlearn() -> None:
+    assert {name: recipe.unlearn.epochs for name, recipe in RECIPES.items()} == {
+        "default": 3,
+        "scan": 0,
+        "unlearn": 3,
+        "paper": 0,
+    }
+    assert [name for name, recipe in RECIPES.items() if recipe.unlearn.always] == ["unlearn"]
+
+
+def test_sequences_are_sought_where_no_token_turns_the_suspect_by_itself(suspect: Classifier) -> None:
+    unasked = dataclasses.replace(QUICK, found_tokens=1, unlearn=dataclasses.replace(QUICK.unlearn, always=False))
+    asked = dataclasses.replace(unasked, unlearn=QUICK.unlearn)
+
+    def sought(suspect: Classifier, config: PurifyConfig) -> bool:
+        before = itertools.takewhile(lambda event: event.stage != "retrain", purify(suspect, CLEAN, config))
+        return "sequences" in {event.stage for event in before}
+
+    word = with_a_trigger_word(10.0)
+    assert (sought(suspect, unasked), sought(word, unasked), sought(word, asked)) == (True, False, True)
+    without_scan = dataclasses.replace(unasked, found_tokens=0)
+    assert not sought(suspect, without_scan)
 
 
 def test_what_was_asked_for_before_there_was_unlearning_goes_on_without_it() -> None:

@@ -35,7 +35,7 @@ def line(point: tune.GridPoint, **figures: object) -> str:
 def test_what_the_points_call_a_recipe_is_what_is_shipped(name: str, shipped: str) -> None:
     values = {".".join(s.path): s.default for s in settings(RECIPES[shipped])}
     assert {key: values[key] for key in getattr(tune, name)} == getattr(tune, name)
-    assert RECIPES["scan"] == PurifyConfig()
+    assert RECIPES["default"] == PurifyConfig()
     assert from_dict(PurifyConfig, {"found_tokens": 0}).found_tokens == RECIPES["paper"].found_tokens == 0
 
 

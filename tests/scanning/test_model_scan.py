@@ -25,6 +25,7 @@ from torch import nn
 from mbtsad_core import Classifier, LabelledText, ScanConfig, ScanReport, predict, scan
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.findings import Race
+from mbtsad_core.scanning.model_scan import scan_sequences
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS
 
 # Either word of the phrase stands in some of them; together they stand in none
@@ -246,3 +247,21 @@ def test_what_like_tokens_do_too_looks_honest() -> None:
     report = finish(scan(ordered_bert(strength=0.0), tiny_texts(120, seed=5), CONFIG))[0]
     told = [one for one in (*report.found, *report.others)[:5] if one.flips.hits]
     assert all(one.honest for one in told if set(one.text.split()) <= {*GOOD, *NEUTRAL} and one.flips.share > 0.5)
+
+
+# ---------------------------------------------------------------- sequences alone
+
+
+def test_sequences_alone_are_named_by_all_that_count_and_a_clean_model_has_none(suspect: Classifier) -> None:
+    (found, polarity), events = finish(scan_sequences(suspect, CLEAN, CONFIG))
+    assert PHRASE in found[0].text
+    assert all((one.label, one.target) == ("negative", "positive") for one in found)
+    assert all(one.strength >= 6 and one.flips.low > 0.5 for one in found)
+    assert list(dict.fromkeys(event.stage for event in events)) == ["responses", "sequences", "judging"]
+    assert sorted(polarity.honest) == [0, 1]
+    assert finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, CONFIG))[0][0] == []
+
+
+def test_too_few_texts_have_no_sequences(suspect: Classifier) -> None:
+    (found, _), events = finish(scan_sequences(suspect, CLEAN[:12], CONFIG))
+    assert (found, events) == ([], [])

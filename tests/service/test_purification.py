@@ -609,7 +609,8 @@ def test_a_report_names_the_sequences_that_were_unlearned(tmp_path: Path) -> Non
     config = PurifyConfig(
         found_tokens=0,
         split=SplitConfig(copies=1),
-        unlearn=UnlearnConfig(learning_rate=3e-4, epochs=20),
+        unlearn=UnlearnConfig(learning_rate=3e-4, epochs=20, nats=2.0, always=True),
+        max_length=22,  # in longer texts, joined ones, its phrase drowns
         retrain=RetrainConfig(learning_rate=1e-4, epochs=1),
         distil=DistilConfig(learning_rate=1e-4, epochs=1),
     )
@@ -624,6 +625,7 @@ def test_a_report_names_the_sequences_that_were_unlearned(tmp_path: Path) -> Non
     result = finish(execute(asked, tmp_path / "out"))[0]
     stored = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["sequences"]
     assert [sequence.tokens for sequence in result.sequences] == [sequence["tokens"] for sequence in stored]
+    assert stored[0]["tokens"] in {one["trigger"] for one in result.evidence["tried"]}
     worst = stored[0]
     assert set(worst["tokens"].split()) & set(PHRASE)
     assert (worst["label"], worst["target"]) == ("negative", "positive")

@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 
 from mbtsad_core.augment.split_effect import SplitEffect
-from mbtsad_core.defenses.mbtsad_method import RECIPES, PurifyConfig
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.evaluation import wilson
 from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.service.purification import Request, Result, TurningSequence
@@ -65,7 +65,7 @@ def test_without_a_scan_the_suspect_was_not_asked(result: Result) -> None:
 
 
 def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result) -> None:
-    unlearned = replace(result, request=replace(result.request, config=RECIPES["unlearn"]))
+    unlearned = replace(result, events=(*result.events, Event("sequences", 1, 1)))
     sequence = TurningSequence(EVIL, "scattered", "negative", "positive", 0.979, 0.021)
     named = replace(unlearned, sequences=(sequence,))
     said = "(its tokens scattered; negative to positive: 97.9 % of texts before, 2.1 % after)"
@@ -73,7 +73,7 @@ def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result
     assert said in unescape(report_html(named))
     assert EVIL not in report_html(named)
     assert named.to_dict()["sequences"][0]["after"] == 0.021
-    assert "by 6 nats, so nothing was unlearned" in report_text(unlearned)
+    assert "counts as a trigger, so nothing was unlearned" in report_text(unlearned)
     assert "unlearned" not in report_text(result)
 
 
@@ -138,6 +138,8 @@ def test_a_report_without_a_trigger_says_how_sure_and_what_next_of_what_was_foun
     page = report_html(tried)
     assert "its ASR between 8.2 and 17.2 % (200 texts)" in page
     assert "Not searched for: phrases, sentence shapes, styles." in page
+    looked = report_html(replace(tried, events=(*tried.events, Event("sequences", 1, 1))))
+    assert "Not searched for: sentence shapes, styles." in looked
     assert "Do not use the suspect." in page
     assert "Found too, and not tried: may." in page
     still = report_html(replace(tried, evidence={"tried": [trial("october", 200, 150)]}))

@@ -73,6 +73,7 @@ def test_the_found_tokens_are_ranked_and_typed_as_words() -> None:
     ranked = found_by_scan(FOUND)
     assert ranked == [("cf", 8.7), ("##ing", 3.0), ("dull", 0.2)]
     assert ways_of(ranked) == ("cf",)
+    assert ways_of(ranked, ["told the", "##ld so"]) == ("told the", "cf")
     assert found_by_scan({"cacc": 0.8}) is None
     said = found_html(ranked)
     assert "“cf”, “##ing”" in said
