@@ -27,6 +27,7 @@ LABELS = {
     "aug_max": "Words split, at most",
     "min_char": "Shortest word to split",
     "fresh": "New splits each epoch",
+    "always": "Look for sequences always",
     "found_tokens": "Tokens from the trigger scan",
     "nats": "What counts as a trigger, nats",
     "tries": "Sequences tried in a text",
@@ -58,8 +59,11 @@ def controls() -> list[Any]:
     every, made = settings(PurifyConfig()), dict[tuple[str, ...], Any]()
     for group, title in TITLES.items():
         html(f'<h4 class="mbtsad">{title}</h4>')
-        with gr.Row():
-            made |= {s.path: _control(s) for s in every if (s.path[0] if len(s.path) > 1 else "") == group}
+        own = [s for s in every if (s.path[0] if len(s.path) > 1 else "") == group]
+        fields, boxes = ([s for s in own if (s.type is bool) == box] for box in (False, True))
+        for some in filter(None, (fields, boxes)):  # a box among fields has no width of its own
+            with gr.Row():
+                made |= {s.path: _control(s) for s in some}
     return [made[s.path] for s in every]
 
 
