@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import request
 
+from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 from mbtsad_core.errors import BadData, MBTSADError
 from mbtsad_core.evaluation.attention import attention_maps, moved_by_trigger
 from mbtsad_core.page import (
@@ -28,6 +29,7 @@ from mbtsad_core.page import (
     tour,
     triggers,
 )
+from mbtsad_core.page.method_settings import controls, read
 from mbtsad_core.page.parts import Parts
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
@@ -349,3 +351,12 @@ def test_who_comes_in_gets_a_secret_and_who_comes_back_keeps_it(parts: Parts, se
     assert (broken[parts.session].job, broken[parts.tabs]) == ("", gr.skip())
     asked = gr.Request(query_params={"job": running.job, "step": "inside"})  # type: ignore[arg-type]
     assert page.come_in(parts, known, notice, "other", asked)[parts.tabs].selected == "inside"
+
+
+def test_a_check_box_of_a_setting_shares_no_row_with_fields() -> None:
+    with gr.Blocks():
+        made = controls()
+    boxes = [control for control in made if isinstance(control, gr.Checkbox)]
+    assert len(boxes) == 2
+    assert all(isinstance(beside, gr.Checkbox) for box in boxes for beside in box.parent.children)
+    assert read(tuple(control.value for control in made)) == PurifyConfig()
