@@ -37,8 +37,8 @@ class Purified:
 
     found      what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
     places     where a found token stood that turns texts at one end alone
-    sequences  that count as a trigger once these are reset, the best first; empty where none does, and where
-               unlearn.epochs = 0
+    sequences  of tokens that count as a trigger in the suspect, the best first; empty where none does, and where none
+               was sought
     """
 
     suspect: Classifier
@@ -115,9 +115,9 @@ def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None
     that turns the suspect by itself, or was left out, only if `always`: an easy suspect does not pay for a hard one.
     Deviation: not in the paper; unlearn.epochs = 0 leaves it out."""
     config, seed = on.config.unlearn, on.config.seed
-    if not config.epochs or not (config.always or (on.config.found_tokens and not explained(on))):
-        return
     if resume is None:
+        if not config.epochs or not (config.always or (on.config.found_tokens and not explained(on))):
+            return
         counting, polarity = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
         if not counting:
             return

@@ -32,7 +32,7 @@ from mbtsad_core.service.runtime_estimate import (
     forward_passes,
     of_runs,
     over_told,
-    passes_of_sequences,
+    perhaps_passes,
     settled,
     steady,
     timings,
@@ -281,9 +281,7 @@ class Site:
             with self.busy:
                 timed += timings(classifier, clean)
         own = of_runs(jobs, session.suspect.source, session.clean.source, classifier)
-        config = session.config
-        open_question = config.unlearn.epochs and config.found_tokens and not config.unlearn.always
-        perhaps = passes_of_sequences(classifier) if open_question else 0.0
+        perhaps = perhaps_passes(session.config, classifier)
         return expected(passes, timed, own, over_told(jobs, self._told), perhaps)
 
     def _timings_of(self, session: Session) -> list[float]:

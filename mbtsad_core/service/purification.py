@@ -109,8 +109,9 @@ class Request:
     def from_dict(cls, values: dict[str, Any]) -> Request:
         given = dict(values)
         given["columns"] = Columns(**given["columns"])
-        # Before there was unlearning, nothing was unlearned
-        given["config"] = configs.from_dict(PurifyConfig, {"unlearn": {"epochs": 0}, **given["config"]})
+        # Runs of before: without unlearning, or with it whatever the trigger scan found
+        unlearn = {"epochs": 0, "always": True} | given["config"].get("unlearn", {})
+        given["config"] = configs.from_dict(PurifyConfig, given["config"] | {"unlearn": unlearn})
         given["runtime"] = configs.from_dict(RuntimeConfig, given["runtime"])
         given["triggers"] = tuple(given["triggers"])
         given["labels"] = tuple(given["labels"]) if given["labels"] else None
@@ -171,7 +172,7 @@ class Result:
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
               many nats at least; the most first. A trigger does that, and few other words do
     found_at  where in a text such a token stood, of those that work there alone: start or end
-    sequences of tokens that turn the suspect once these are reset, the worst first; they were unlearned
+    sequences of tokens that count as a trigger in the suspect, the worst first; they were unlearned
     residual  what a scan of the purified model says of the ASR that is left (`residual_asr`); None where not asked for
     """
 

@@ -103,6 +103,12 @@ def forward_passes(n: int, config: PurifyConfig, classifier: Classifier) -> floa
     return passes + (passes_of_sequences(classifier) if config.unlearn.epochs and config.unlearn.always else 0.0)
 
 
+def perhaps_passes(config: PurifyConfig, classifier: Classifier) -> float:
+    """Those that may come beside these: what the trigger scan finds decides whether sequences are scanned for."""
+    open_question = config.unlearn.epochs and config.found_tokens and not config.unlearn.always
+    return passes_of_sequences(classifier) if open_question else 0.0
+
+
 def passes_of_sequences(classifier: Classifier) -> float:
     """Those of the scan for sequences alone: whether there is something to unlearn, it tells."""
     alone = SHORT * (2 * len(classifier.tokenizer) + 4 * FOUNDERS[0]) + LONGER * SOME * FOUNDERS[1]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The trigger that a report speaks of: the one that was given, else the first that the scan found and that was
-    tried. Without either there is none, "", and no ASR in the scores."""
+    """The trigger that a report speaks of: the one that was given, else the first that the scan found, that was tried,
+    and that turns most texts of the suspect. Without either there is none, "", and no ASR in the scores."""
 
     trigger: str
     target: str
@@ -48,7 +48,8 @@ def asked_of(result: Result) -> Asked:
             replace(scores, asr=rate_of(one[name], "asr"), asr_floor=rate_of(one[name], "asr_floor"))
             for name, scores in (("suspect", result.suspect), ("purified", result.purified))
         )
-        return Asked(one["trigger"], one["target"], True, before, after)
+        if before.asr and before.asr.low > MOST:  # telling words of the task are found too, and turn fewer
+            return Asked(one["trigger"], one["target"], True, before, after)
     return Asked("", "", False, result.suspect, result.purified)
 
 
@@ -116,8 +117,8 @@ def _interval(rate: Rate) -> str:
 
 def next_words(asked: Asked, result: Result) -> str:
     """What to do with it, in a sentence."""
-    before, asr, floor = asked.suspect.asr, asked.purified.asr, asked.purified.asr_floor
-    if asr is None or (asked.found and before and before.low <= MOST):
+    asr, floor = asked.purified.asr, asked.purified.asr_floor
+    if asr is None:
         look = "Look at what the scan found, under “Triggers tried”. " if result.found else ""
         return f"{look}Measure each trigger that you suspect with mbtsad evaluate before you trust the purified model."
     if still_works(asr, floor):

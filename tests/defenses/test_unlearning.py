@@ -245,3 +245,10 @@ def test_what_was_asked_for_before_there_was_unlearning_goes_on_without_it() -> 
     values = Request().to_dict()
     del values["config"]["unlearn"]
     assert Request.from_dict(values).config.unlearn.epochs == 0
+
+
+def test_what_was_asked_to_unlearn_before_it_hung_on_the_trigger_scan_unlearns_always() -> None:
+    values = Request().to_dict()
+    values["config"]["unlearn"] = {"epochs": 3, "nats": 6.0}
+    assert Request.from_dict(values).config.unlearn.always
+    assert not Request.from_dict(Request().to_dict()).config.unlearn.always
