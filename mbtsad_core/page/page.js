@@ -7,6 +7,62 @@ document.addEventListener("click", async (event) => {
   button.textContent = "copied";
 });
 
+// Gradio's client lets an open stream of answers carry that to a new question too. The server may have ended the stream
+// just before, and the news of it be on its way: the answer would wait for ever for the next stream. So the client hears
+// that its question was taken once the stream speaks of it, or no stream is open.
+const plainFetch = window.fetch;
+const spokenOf = new Set(), waiting = new Set();  // events by their ids; who waits for word of one
+let streams = 0;
+
+window.fetch = async (resource, options) => {
+  const path = new URL(resource.url ?? resource, location.href).pathname;
+  if (path.endsWith("/queue/data")) return followed(resource, options);
+  const answer = await plainFetch(resource, options);
+  if (answer.ok && path.endsWith("/queue/join")) await word((await answer.clone().json()).event_id);
+  return answer;
+};
+
+// A stream of answers, in which each event that it speaks of is noted on the way.
+async function followed(resource, options) {
+  streams++;
+  try {
+    const answer = await plainFetch(resource, options), [ours, theirs] = answer.body.tee();
+    follow(ours.pipeThrough(new TextDecoderStream()).getReader()).catch(() => {}).finally(ended);  // it is aborted in the end
+    return new Response(theirs, answer);
+  } catch (error) {
+    ended();
+    throw error;
+  }
+}
+
+async function follow(reader) {
+  let line = "";
+  for (let part; !(part = await reader.read()).done; ) {
+    line += part.value;
+    if (!part.value.includes("\n")) continue;
+    for (const [, event] of line.matchAll(/"event_id":\s*"(\w+)"/g)) spokenOf.add(event);
+    line = line.slice(line.lastIndexOf("\n") + 1);
+    waiting.forEach((look) => look());
+  }
+}
+
+function ended() {
+  streams--;
+  waiting.forEach((look) => look());
+}
+
+function word(event) {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (streams && !spokenOf.has(event)) return;
+      waiting.delete(look);
+      resolve();
+    };
+    waiting.add(look);
+    look();
+  });
+}
+
 // The arrow keys move along a row of tabs, as readers of tablists expect; Gradio's have Tab and Enter only.
 document.addEventListener("keydown", (event) => {
   const by = {ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1}[event.key];

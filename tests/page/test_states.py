@@ -12,8 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from browser import NEEDS_BROWSER, Look, Visits, choose, field, open_step, request, source, state, write_table
+from browser import NEEDS_BROWSER, SOON, Look, Visits, choose, field, open_step, request, source, state, write_table
 from conftest import ROOT, tiny_texts
+from late import late
 from playwright.sync_api import Browser, expect
 from server import serving
 
@@ -127,6 +128,18 @@ def test_finished(visits: Visits, look: Look, finished: str) -> None:
     page.locator("#try-trigger").click()
     expect(page.locator("#trials td.rate")).to_have_count(3)
     look(page, "after-6")
+
+
+def test_no_answer_is_lost_where_the_end_of_a_stream_comes_late(
+    browser: Browser, served: tuple[str, Path], finished: str
+) -> None:
+    """What is asked after the server has ended a stream, and before the browser knows, is answered by another stream."""
+    with late(served[0], b'"close_stream"') as url:
+        visits = Visits(browser, url, served[1])
+        for _ in range(3):
+            state(visits.visitor(f"?job={finished}"), re.compile("done"), timeout=SOON)
+        visits.leave()
+        visits.close()
 
 
 def test_stopped(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
