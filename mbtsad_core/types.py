@@ -50,6 +50,7 @@ class Event:
 RESET = "reset"  # the stage of the event after the trigger scan, with what is left of ASR once embeddings are reset
 FOUND_PREFIX = "found/"  # before a token in that event's metrics: what the scan found, in nats
 AT_PREFIX = {"start": "found_at_start/", "end": "found_at_end/"}  # likewise, of a token that works there alone
+NAMED = "named"  # the stage of the event after the scan for sequences, where it found any; its metrics are theirs alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from mbtsad_core.defenses.sequence_pools import Found, SequencePools, flip_rate
 from mbtsad_core.defenses.token_insertion import insertion
 from mbtsad_core.defenses.unlearning import read_pools, unlearn
 from mbtsad_core.models.classifier import Classifier, clone
-from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.models.subword_tokens import readable_sequence, readable_token
 from mbtsad_core.scanning.insertions import Insertion, Place
 from mbtsad_core.scanning.model_scan import scan_sequences
 from mbtsad_core.scanning.odd_tokens import ENOUGH
@@ -28,7 +29,7 @@ from mbtsad_core.training.distillation import distil
 from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.stages import Stage, run_stages
 from mbtsad_core.training.state import Save, TrainState
-from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, RESET, Event, LabelledText, Observe, Steps
+from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, NAMED, RESET, Event, LabelledText, Observe, Steps
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Purification(Purified):
             copy.model.load_state_dict(weights)
 
 
-MOST_FOUND = 8  # tokens in the event after the embedding reset
+MOST_FOUND = 8  # tokens in the event after the embedding reset, and sequences in that after their scan
 WHOLE = 0.95  # share of the texts of a class that a token turns which is the whole trigger
 
 
@@ -98,6 +99,22 @@ def found_metrics(
     placed = {token: place for token, place in (places or {}).items() if token in worst}
     return metrics | {
         AT_PREFIX[place] + readable_token(suspect, token): round(found[token], 2) for token, place in placed.items()
+    }
+
+
+def named_metrics(suspect: Classifier, found: Sequence[Found]) -> dict[str, float]:
+    """The sequences found as metrics of an event, the best first: the share of texts of a class that each turns, by
+    itself, its place, and the names of that class and of the one that they go to, as a list in JSON."""
+    return {
+        json.dumps(
+            [
+                readable_sequence(suspect, one.insertion.tokens),
+                one.insertion.place,
+                suspect.labels[one.label],
+                suspect.labels[one.target],
+            ]
+        ): one.flip_rate
+        for one in found[:MOST_FOUND]
     }
 
 
@@ -122,6 +139,7 @@ def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None
         if not counting:
             return
         found = [Found.of(one, on.suspect.labels) for one in counting]
+        yield Event(NAMED, 1, 1, named_metrics(on.suspect, found))
         pools = SequencePools(on.student, on.clean, polarity, found, seed)
     else:
         pools = read_pools(on.student, on.clean, resume)

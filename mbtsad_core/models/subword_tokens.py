@@ -65,6 +65,11 @@ def readable_token(classifier: Classifier, token: int) -> str:
     return readable_tokens(classifier, {"input_ids": [token]})[0]
 
 
+def readable_sequence(classifier: Classifier, tokens: Sequence[int]) -> str:
+    """Tokens as they are read one by one, with spaces between them."""
+    return " ".join(readable_token(classifier, token) for token in tokens)
+
+
 def _spell(classifier: Classifier, ids: Sequence[int]) -> list[_Spelled]:
     """What each token spells, by how the vocabulary writes it."""
     tokenizer = classifier.tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,7 +30,7 @@ from mbtsad_core.steps import drain
 from mbtsad_core.types import RESET, Event
 from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.scan import race_html
-from mbtsad_core.views.stages import found_by_scan, found_html, places_by_scan, stages_html, ways_of
+from mbtsad_core.views.stages import found_by_scan, found_html, places_by_scan, sequences_by_scan, stages_html, ways_of
 from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
 
@@ -169,20 +169,22 @@ def update_run(site: Site, step: Purify, session: Session, drawn: Drawn | None, 
     measures = site.runner.measures(session.job) if found.status else []
     events = site.events(session.job) if found.status else []
     shown[step.sentence] = _sentence(events, found)
-    ranked = found_in(events)
-    if ranked is None:
+    ranked, sequences = found_in(events), sequences_of(site, session, events)
+    if ranked is None and not sequences:
         shown[step.found] = race_html(found.status.leading) if found.status and found.moving else ""
-    now = Drawn(len(events), (session.job, ranked, len(measures), found.whole, found.moving), time.monotonic())
+    now = Drawn(
+        len(events), (session.job, ranked, sequences, len(measures), found.whole, found.moving), time.monotonic()
+    )
     if drawn is not None and now.about == drawn.about:
         due = now.at - drawn.at >= SECONDS_BETWEEN_CURVES
         if now.events == drawn.events or not due:
             return shown
     shown[step.curves] = _curves(site, session, events, measures, found)
-    if ranked is not None:
-        shown[step.found] = found_html(ranked, found_places(events))
+    if ranked is not None or sequences:
+        shown[step.found] = found_html(ranked, found_places(events), sequences)
     return shown | {
         step.stages: stages_html(events),
-        step.measure_found: gr.Button(visible=bool(ways_of(ranked or ()))),
+        step.measure_found: gr.Button(visible=bool(ways_found(ranked, sequences))),
         step.drawn: now,
     }
 
@@ -197,6 +199,20 @@ def found_places(events: Sequence[Event]) -> dict[str, str]:
     return next((places_by_scan(event.metrics) for event in events if event.stage == RESET), {})
 
 
+def sequences_of(site: Site, session: Session, events: Sequence[Event]) -> list[dict[str, Any]] | None:
+    """The sequences that the scan of a run found; once it is done, with what became of each. None where none were
+    sought, or it is not known yet."""
+    result = site.runner.job(session.job).result if events else None
+    return (result or {}).get("sequences") or sequences_by_scan(events)
+
+
+def ways_found(
+    ranked: list[tuple[str, float]] | None, sequences: Sequence[Mapping[str, Any]] | None
+) -> tuple[str, ...]:
+    """What a run's scan found as ways of a trigger that can be typed."""
+    return ways_of(ranked or (), [one["tokens"] for one in sequences or ()])
+
+
 def found_trigger(site: Site, session: Session) -> tuple[str, ...]:
     """What the session's scan found, else that of its run, as a trigger that can be typed; () where both found
     nothing."""
@@ -205,7 +221,10 @@ def found_trigger(site: Site, session: Session) -> tuple[str, ...]:
 
 def found_by_run(site: Site, session: Session) -> tuple[str, ...]:
     known = bool(session.job) and site.runner.status(session.job).state is not State.EXPIRED
-    return ways_of(found_in(site.events(session.job)) or ()) if known else ()
+    if not known:
+        return ()
+    events = site.events(session.job)
+    return ways_found(found_in(events), sequences_of(site, session, events))
 
 
 def measure_what_was_found(site: Site, session: Session) -> Iterator[str]:

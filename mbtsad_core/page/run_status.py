@@ -49,6 +49,7 @@ STAGES = {
     "responses": Stage("trigger scan: what each token does alone", "scanning responses", 0.12, 0.14),
     "sequences": Stage("trigger scan: sequences of tokens", "scanning sequences", 0.14, 0.29),
     "judging": Stage("trigger scan: the last word on sequences", "scanning sequences", 0.29, 0.3),
+    "named": Stage("trigger scan: sequences found", "scanning sequences", 0.3, 0.3),
     "unlearn": Stage("unlearning of the sequences found", "unlearning", 0.3, 0.4),
     "retrain": Stage("step 1: token-split retraining", "retraining", 0.4, 0.7),
     "distil": Stage("step 2: attention distillation", "distilling", 0.7, 1.0),

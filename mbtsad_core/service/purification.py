@@ -46,7 +46,7 @@ from mbtsad_core.models.classifier import (
     weights_hash,
 )
 from mbtsad_core.models.lengths import cut_notes
-from mbtsad_core.models.subword_tokens import readable_token
+from mbtsad_core.models.subword_tokens import readable_sequence, readable_token
 from mbtsad_core.rates import rates_to_dict
 from mbtsad_core.scanning.insertions import Insertion
 from mbtsad_core.service.evidence import evidence_of
@@ -563,7 +563,7 @@ def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tu
     suspect = models.suspect
     return tuple(
         TurningSequence(
-            " ".join(readable_token(suspect, token) for token in found.insertion.tokens),
+            readable_sequence(suspect, found.insertion.tokens),
             found.insertion.place,
             suspect.labels[found.label],
             suspect.labels[found.target],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbtsad_core.types import RESET, Event, Rate, Scores
+from mbtsad_core.types import NAMED, RESET, Event, Rate, Scores
 from mbtsad_core.views.document import plain, themed
 from mbtsad_core.views.words import percent, rate, sample_of
 
@@ -149,7 +149,9 @@ def _reading(x: int, event: Event, trigger: int) -> Reading:
 
 def _steps(events: Sequence[Event]) -> list[Event]:
     """The events of the training; the scan of the vocabulary has no curve."""
-    return [event for event in events if event.metrics.keys() - {"threads"} and event.stage not in (BEFORE, RESET)]
+    return [
+        event for event in events if event.metrics.keys() - {"threads"} and event.stage not in (BEFORE, RESET, NAMED)
+    ]
 
 
 def _count(metrics: Mapping[str, float], name: str = "asr_n") -> int | None:

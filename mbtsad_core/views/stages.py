@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mbtsad_core.rates import wilson
-from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, RESET, Event, Rate
+from mbtsad_core.types import AT_PREFIX, FOUND_PREFIX, NAMED, RESET, Event, Rate
 from mbtsad_core.views.curves import GREY, PURIFIED, SUSPECT, TEACHER, read_course
 from mbtsad_core.views.document import TEMPLATES, render
+from mbtsad_core.views.scan import WHERE
 
 STAGES_STYLE = (TEMPLATES / "stages.css").read_text("utf-8")
 LEAST = 0.5  # nats from which a token stands out
@@ -91,9 +94,34 @@ def ways_of(found: Sequence[tuple[str, float]], sequences: Sequence[str] = ()) -
     return (*phrases, *(word for word in words if word.isalnum()))
 
 
-def found_html(found: Sequence[tuple[str, float]], places: Mapping[str, str] | None = None) -> str:
-    """The ranked tokens as bars, and in a sentence what that means; `places` as `places_by_scan`. Needs STYLE and
-    STAGES_STYLE."""
-    turning = [token for token, nats in found if nats >= LEAST]
-    most = max([LEAST, *(nats for _, nats in found)])
-    return render("found.html", found=found, turning=turning, most=most, least=LEAST, places=places or {})
+def sequences_by_scan(events: Sequence[Event]) -> list[dict[str, Any]] | None:
+    """The sequences that the events of a run say the scan found, the best first, as report.json has them, but for what
+    became of them; None where the scan for them was not made, or has not ended."""
+    for event in events:
+        if event.stage == NAMED:
+            return [
+                dict(zip(("tokens", "place", "label", "target"), json.loads(one), strict=True)) | {"before": share}
+                for one, share in event.metrics.items()
+            ]
+    stages = [event.stage for event in events]
+    return [] if "judging" in stages and stages[-1] != "judging" else None
+
+
+def found_html(
+    found: Sequence[tuple[str, float]] | None,
+    places: Mapping[str, str] | None = None,
+    sequences: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """The ranked tokens as bars, and in a sentence what that means, None where they were not sought; `places` as
+    `places_by_scan`. Below them the sequences, as `sequences_by_scan`, with what they do in the purified model
+    ("after") where that is known. Needs STYLE and STAGES_STYLE."""
+    return render(
+        "found.html",
+        found=found,
+        turning=[token for token, nats in found or () if nats >= LEAST],
+        most=max([LEAST, *(nats for _, nats in found or ())]),
+        least=LEAST,
+        places=places or {},
+        sequences=sequences,
+        where=WHERE,
+    )

@@ -21,7 +21,7 @@ from mbtsad_core.evaluation import wilson
 from mbtsad_core.page.compare import Compare
 from mbtsad_core.page.page import Shown, look
 from mbtsad_core.page.planting import Planted
-from mbtsad_core.page.purify import SECONDS_BETWEEN_CURVES, Drawn, Purify
+from mbtsad_core.page.purify import SECONDS_BETWEEN_CURVES, Drawn, Purify, found_trigger
 from mbtsad_core.page.run_status import _bar, panel_html, run_status, stage_of, strip_html
 from mbtsad_core.page.scan import Scan
 from mbtsad_core.page.session import Session, of_request
@@ -304,6 +304,33 @@ def test_a_run_that_failed_says_in_the_last_step_where_to_read_why(run: Run) -> 
     run.store.fail(run.id, "no memory")
     assert "The run failed, so there is nothing to take away. Step 5 says why." in show(run.site, run.session)
     assert "no memory" in run.screen()["panel"]
+
+
+def test_a_run_shows_the_sequences_that_its_scan_found_and_offers_to_measure_them(run: Run) -> None:
+    found, button = SHOWN.purify.found, SHOWN.purify.measure_found
+
+    def shown() -> dict[Any, Any]:
+        return look(run.site, SHOWN, run.session, None, None, "cft", "")
+
+    run.add(BASELINE, Event("reset", 1, 1, {"found/dull": 0.2}))
+    assert not shown()[button].visible
+    run.add(
+        Event("judging", 1, 1), Event("named", 1, 1, {json.dumps(["told the", "end", "negative", "positive"]): 0.97})
+    )
+    assert shown()[button].visible
+    assert "told the" in shown()[found]
+    assert found_trigger(run.site, run.session) == ("told the",)
+    run.add(trained(30, 0.31))
+    named = {
+        "tokens": "told the",
+        "place": "end",
+        "label": "negative",
+        "target": "positive",
+        "before": 0.96,
+        "after": 0.1,
+    }
+    run.store.finish(run.id, result(43) | {"sequences": [named]})
+    assert "96 %; purified: 10 %" in shown()[found]
 
 
 # ---------------------------------------------------------------- a long run

@@ -34,6 +34,7 @@ from mbtsad_core.training.fine_tuning import fine_tune
 from mbtsad_core.training.state import read_state
 from mbtsad_core.types import Event, LabelledText
 from mbtsad_core.views.model_card import model_card
+from mbtsad_core.views.stages import sequences_by_scan
 
 # Four steps a stage; measured after each; a checkpoint after each.
 SHORT = PurifyConfig(
@@ -625,6 +626,10 @@ def test_a_report_names_the_sequences_that_were_unlearned(tmp_path: Path) -> Non
     result = finish(execute(asked, tmp_path / "out"))[0]
     stored = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["sequences"]
     assert [sequence.tokens for sequence in result.sequences] == [sequence["tokens"] for sequence in stored]
+    told = ("tokens", "place", "label", "target")
+    assert [[one[key] for key in told] for one in sequences_by_scan(result.events) or ()] == [
+        [one[key] for key in told] for one in stored
+    ]
     assert stored[0]["tokens"] in {one["trigger"] for one in result.evidence["tried"]}
     worst = stored[0]
     assert set(worst["tokens"].split()) & set(PHRASE)

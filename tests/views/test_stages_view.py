@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mbtsad_core.rates import wilson
 from mbtsad_core.types import Event
-from mbtsad_core.views.curves import training_curves
-from mbtsad_core.views.stages import found_by_scan, found_html, left_by_stages, stages_html, ways_of
+from mbtsad_core.views.curves import curves_text, training_curves
+from mbtsad_core.views.stages import found_by_scan, found_html, left_by_stages, sequences_by_scan, stages_html, ways_of
 
 BEFORE = Event(
     "measure", 1, 1, {"suspect_cacc": 0.8, "cacc_n": 100, "suspect_asr": 1.0, "asr_n": 200, "asr_floor": 0.1}
@@ -78,6 +80,39 @@ def test_the_found_tokens_are_ranked_and_typed_as_words() -> None:
     said = found_html(ranked)
     assert "“cf”, “##ing”" in said
     assert "“dull”" not in said
+
+
+PHRASE = ["told the / ##ld", "start", "not / good", "good"]
+NAMED = Event("named", 1, 1, {json.dumps(PHRASE): 0.97})
+
+
+def test_found_sequences_are_read_from_the_events_once_their_scan_has_ended() -> None:
+    sought = [*RUN[:3], Event("sequences", 9, 9), Event("judging", 1, 1)]
+    assert sequences_by_scan(RUN) is None
+    assert sequences_by_scan(sought) is None  # what it found may come next
+    assert sequences_by_scan([*sought, *RUN[3:]]) == []
+    named = dict(zip(("tokens", "place", "label", "target"), PHRASE, strict=True)) | {"before": 0.97}
+    assert sequences_by_scan([*sought, NAMED, *RUN[3:]]) == [named]
+    assert curves_text([*RUN[:3], NAMED]) == curves_text(RUN[:3])
+
+
+def test_found_sequences_are_shown_with_place_classes_and_what_became_of_them() -> None:
+    (named,) = sequences_by_scan([NAMED]) or ()
+    said = found_html([("dull", 0.2)], None, [named])
+    for words in (
+        "No token of the vocabulary",
+        "See below",
+        "told the / ##ld",
+        "at the start, not / good to good",
+        "97 %",
+    ):
+        assert words in said
+    assert "purified" not in said
+    assert "97 %; purified: 4 %" in found_html(None, None, [named | {"after": 0.04}])
+    assert "No token" not in found_html(None, None, [named])
+    assert "No sequence of ordinary tokens counts" in found_html([("cf", 8.7)], None, [])
+    assert "sequence" not in found_html([("cf", 8.7)], None, None)
+    assert "<img" not in found_html([], None, [named | {"tokens": "<img src=x>", "label": "<img src=y>"}])
 
 
 def test_nothing_found_is_said_with_what_it_means_and_nothing_of_a_model_is_markup() -> None:
