@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -198,6 +199,7 @@ def serve(argv: Sequence[str] | None = None) -> int:
         auth = [_credentials(given) for given in args.auth] if args.auth else None
     except BadConfig as error:
         parser.error(str(error))
+    try_port(args.host, args.port)
     root = args.jobs.expanduser().absolute()
     _set_environment(root)
     gc.disable()  # until all is loaded, see `warm_up`
@@ -214,6 +216,18 @@ def serve(argv: Sequence[str] | None = None) -> int:
     finally:
         runner.close()
     return 0
+
+
+def try_port(host: str, port: int) -> None:
+    """Raise OSError where the port cannot be had, before a page is built for it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+            tried.bind(address)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"port {port} of {host} cannot be had ({why})") from error
 
 
 def _set_environment(root: Path) -> None:

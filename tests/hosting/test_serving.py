@@ -32,7 +32,13 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path: Path) -> None:
         command = [sys.executable, "app.py", "--port", port, "--jobs", str(tmp_path / "jobs")]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert_said(run.stderr, port)
+    assert_said(run.stderr, f"port {port} of 127.0.0.1 cannot be had")
+    assert not (tmp_path / "jobs").exists()  # nothing was begun for it
+
+
+def test_a_port_that_there_is_not_is_said_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--port", "65536", "--jobs", str(tmp_path)]) == 1
+    assert_said(capsys.readouterr().err, "port 65536 of 127.0.0.1 cannot be had")
 
 
 def test_one_that_is_stopped_before_the_page_is_up_says_so_in_a_sentence(tmp_path: Path) -> None:
