@@ -221,10 +221,10 @@ def serve(argv: Sequence[str] | None = None) -> int:
 def try_port(host: str, port: int) -> None:
     """Raise OSError where the port cannot be had, before a page is built for it."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, (address, _, *scope) = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
-            tried.bind(address)
+            tried.bind((address, port, *scope))
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise OSError(f"port {port} of {host} cannot be had ({why})") from error
