@@ -217,7 +217,7 @@ def report_html(result: Result) -> str:
         data=data_words(result),
         sure=sure_words(asked, result),
         then=next_words(asked, result),
-        trigger=asked.trigger,
+        asked=asked,
         how=trigger_words(asked, result),
         found=found_words(result),
         sequences=sequences_words(result),

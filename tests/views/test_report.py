@@ -149,6 +149,12 @@ def test_a_report_without_a_trigger_says_how_sure_and_what_next_of_what_was_foun
     assert "Look at what the scan found" in weak
 
 
+def test_a_report_says_where_the_asr_of_what_was_found_stands(untold: Result) -> None:
+    where = "the ASR of “october”, which the scan found, stands under “Triggers tried”"
+    assert where in report_html(replace(untold, evidence={"tried": [trial("october", 200, 24)]}))
+    assert where not in report_html(untold)
+
+
 def test_a_found_trigger_is_escaped(untold: Result) -> None:
     tried = replace(untold, evidence={"tried": [trial(EVIL, 200, 24)]})
     assert EVIL not in report_html(tried)
