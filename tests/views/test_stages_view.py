@@ -108,7 +108,7 @@ def test_found_sequences_are_shown_with_place_classes_and_what_became_of_them() 
     ):
         assert words in said
     assert "purified" not in said
-    assert "97 %; purified: 4 %" in found_html(None, None, [named | {"after": 0.04}])
+    assert "purified: 4 %" in found_html(None, None, [named | {"after": 0.04}])
     assert "No token" not in found_html(None, None, [named])
     assert "No sequence of ordinary tokens counts" in found_html([("cf", 8.7)], None, [])
     assert "sequence" not in found_html([("cf", 8.7)], None, None)
