@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -37,6 +38,7 @@ class FirstStep:
     planted: Planted
 
 
+LONGEST_NAME = 60  # characters of a folder's
 SCROLL = "() => document.querySelector('#sources')?.scrollIntoView({behavior: 'smooth'})"
 
 
@@ -199,15 +201,21 @@ def take_upload(parts: Parts, report: gr.HTML, session: Session, uploaded: list[
 
 def _received(site: Site, session: Session, name: str, uploaded: list[str]) -> tuple[Session, str]:
     with site.upload() as folder:
-        found = site.receive([(Path(file).name, Path(file)) for file in uploaded], folder / "model")
+        place = folder / folder_name(name)  # by which the report calls it
+        found = site.receive([(Path(file).name, Path(file)) for file in uploaded], place)
         for file in uploaded:  # Gradio's copies: what is kept stands in our folder
             Path(file).unlink(missing_ok=True)
         if not found.accepted:
             os.rmdir(folder)
             return session, policy_html(found)
-        source = Source(folder / "model")
+        source = Source(place)
         classifier = site.model(source, session.config.max_length)
     return session.with_suspect(source, name, classifier).fitting(classifier), policy_html(found)
+
+
+def folder_name(name: str) -> str:
+    """A name for a folder that says what a visitor called his model; "model" where that says nothing."""
+    return re.sub(r"[^\w-]+", "-", name)[:LONGEST_NAME].strip("-") or "model"
 
 
 def fetch_hub(parts: Parts, report: gr.HTML, session: Session, id: str) -> dict[Any, Any]:

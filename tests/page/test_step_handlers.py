@@ -34,6 +34,7 @@ from mbtsad_core.page.parts import Parts
 from mbtsad_core.page.session import Session, of_request
 from mbtsad_core.page.site import Site
 from mbtsad_core.service.runner import AttachedRunner
+from mbtsad_core.views.report_facts import suspect_name
 
 
 @pytest.fixture
@@ -97,9 +98,25 @@ def test_an_upload_of_the_suspects_own_files_is_the_suspect(parts: Parts, sessio
         copy.write_bytes((suspect_dir / copy.name).read_bytes())
     said = suspect.take_upload(parts, report, session, [str(copy) for copy in copies])
     assert said[parts.session].suspect.name == "uploaded model"
+    assert suspect_name(said[parts.session].suspect.source) == "“uploaded-model”"
     assert said[parts.session].triggers == ()
     assert "Upload taken" in plain(said[report])
     assert not any(copy.exists() for copy in copies)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("a stranger's", "a-stranger-s"),
+        ("modèle_2-b", "modèle_2-b"),
+        ("..", "model"),
+        ("../up", "up"),
+        ("", "model"),
+        ("x" * 300, "x" * 60),
+    ],
+)
+def test_an_upload_is_kept_under_its_own_name_which_the_report_tells(name: str, folder: str) -> None:
+    assert suspect.folder_name(name) == folder
 
 
 def test_a_planting_waits_in_the_queue_and_can_be_stopped(site: Site) -> None:
