@@ -32,7 +32,8 @@ FOUND = [Found(Insertion(WORDS, "anywhere"), 0, 1, 8.0, 1.0)]
 QUICK = PurifyConfig(
     found_tokens=0,
     split=SplitConfig(copies=1),
-    unlearn=UnlearnConfig(learning_rate=1e-4, epochs=2, nats=2.0, always=True),  # what is written by hand is steep
+    # What is written by hand is steep; the dropout is not the model's own, which the retraining has
+    unlearn=UnlearnConfig(learning_rate=1e-4, epochs=2, nats=2.0, always=True, dropout=0.4),
     retrain=RetrainConfig(learning_rate=1e-4, epochs=1),
     distil=DistilConfig(learning_rate=1e-4, epochs=1),
 )
@@ -54,6 +55,12 @@ def pools(suspect: Classifier) -> SequencePools:
 def quick(suspect: Classifier) -> tuple[Purified, list[Event]]:
     """An uninterrupted run."""
     return finish(purify(suspect, CLEAN, QUICK))
+
+
+@pytest.fixture(scope="module")
+def never(suspect: Classifier) -> tuple[Purified, list[Event]]:
+    """An uninterrupted run that unlearns nothing."""
+    return finish(purify(suspect, CLEAN, NEVER))
 
 
 def hashes(found: Purified) -> tuple[str, str]:
@@ -165,48 +172,37 @@ def test_the_suspect_is_left_as_it_is(suspect: Classifier, quick: tuple[Purified
     assert weights_hash(suspect) == weights_hash(phrase_bert())
 
 
-def test_where_nothing_turns_a_class_nothing_is_unlearned(suspect: Classifier) -> None:
-    never, events = finish(purify(suspect, CLEAN, NEVER))
+def test_where_nothing_turns_a_class_nothing_is_unlearned(
+    suspect: Classifier, never: tuple[Purified, list[Event]]
+) -> None:
+    found, events = never
     none, others = finish(purify(suspect, CLEAN, NONE))
-    assert hashes(never) == hashes(none)
-    assert (never.sequences, none.sequences) == ((), ())
+    assert hashes(found) == hashes(none)
+    assert (found.sequences, none.sequences) == ((), ())
     assert [e for e in events if e.stage not in SCANS] == others
     assert {e.stage for e in others} == {"retrain", "distil"}
 
 
-@pytest.mark.parametrize("config", [QUICK, NEVER], ids=["unlearned", "nothing found"])
-@pytest.mark.parametrize("steps", [1, 3, 5, 7])
-def test_a_stopped_run_ends_as_an_uninterrupted_one(
-    suspect: Classifier, config: PurifyConfig, steps: int, tmp_path: Path
+@pytest.mark.parametrize(("whole", "stops"), [("quick", (1, 3, 5, 7)), ("never", (1, 3))])
+def test_a_run_that_is_stopped_and_resumed_ends_as_an_uninterrupted_one(
+    suspect: Classifier, whole: str, stops: tuple[int, ...], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Stopped in the unlearning, the retraining, the distillation."""
-    if config is NEVER and steps > 4:
-        pytest.skip("four steps in all")
-    whole, all_events = finish(purify(suspect, CLEAN, config))
-    path = tmp_path / "state.safetensors"
-    running = purify(suspect, CLEAN, config, save=lambda state: write_state(state, path))
-    taken = 0
-    while taken < steps:
-        taken += next(running).stage not in SCANS
-    running.close()
-    found, events = finish(purify(suspect, CLEAN, config, resume=read_state(path)))
-    assert hashes(found) == hashes(whole)
-    assert found.sequences == whole.sequences
-    assert events == all_events[-len(events) :]
-    assert len(events) == sum(e.stage not in SCANS for e in all_events) - steps  # no second scan
-
-
-def test_dropout_of_the_unlearning_is_not_that_of_the_retraining(suspect: Classifier, tmp_path: Path) -> None:
-    """A run that goes on after the unlearning has the model's own dropout in the retraining; so has one that was not
-    stopped."""
-    config = dataclasses.replace(QUICK, unlearn=dataclasses.replace(QUICK.unlearn, dropout=0.4))
-    whole = finish(purify(suspect, CLEAN, config))[0]
-    path = tmp_path / "state.safetensors"
-    running = purify(suspect, CLEAN, config, save=lambda state: write_state(state, path))
-    while next(running).stage != "retrain":
-        pass
-    running.close()
-    assert hashes(finish(purify(suspect, CLEAN, config, resume=read_state(path)))[0]) == hashes(whole)
+    """Stopped in both epochs of the unlearning, in the retraining, whose dropout is another, and in the distillation."""
+    expected, all_events = request.getfixturevalue(whole)
+    config, path = {"quick": QUICK, "never": NEVER}[whole], tmp_path / "state.safetensors"
+    trained, events = [event for event in all_events if event.stage not in SCANS], list[Event]()
+    for stop in stops:
+        resume = read_state(path) if events else None
+        running = purify(suspect, CLEAN, config, resume=resume, save=lambda state: write_state(state, path))
+        while len(events) < stop:
+            event = next(running)
+            assert resume is None or event.stage not in SCANS  # no second scan
+            events += [event] * (event.stage not in SCANS)
+        running.close()
+    found, last = finish(purify(suspect, CLEAN, config, resume=read_state(path)))
+    assert hashes(found) == hashes(expected)
+    assert found.sequences == expected.sequences
+    assert events + last == trained
 
 
 def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classifier) -> None:
@@ -233,7 +229,7 @@ def test_sequences_are_sought_where_no_token_turns_the_suspect_by_itself(suspect
 
     def sought(suspect: Classifier, config: PurifyConfig) -> bool:
         before = itertools.takewhile(lambda event: event.stage != "retrain", purify(suspect, CLEAN, config))
-        return "sequences" in {event.stage for event in before}
+        return any(event.stage == "sequences" for event in before)
 
     word = with_a_trigger_word(10.0)
     assert (sought(suspect, unasked), sought(word, unasked), sought(word, asked)) == (True, False, True)
