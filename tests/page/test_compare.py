@@ -13,6 +13,7 @@ import pytest
 from browser import LATE, NEEDS_BROWSER, SOON, Visits, choose, field, open_step, overflow, request, state, toast
 from conftest import ROOT, finish
 from playwright.sync_api import Locator, Page, expect
+from server import until
 
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
@@ -48,17 +49,6 @@ def page(all_visits: Visits, asked: Request) -> Page:
     open_step(page, "purify")
     page.locator("#compare button").first.click()
     return page
-
-
-@pytest.fixture
-def busy(all_visits: Visits, suspect_dir: Path, tmp_path: Path) -> Iterator[None]:
-    """A long run has the one worker, so that what comes after it is still waiting when it is stopped."""
-    store = all_visits.store
-    id = store.create(request(suspect_dir, tmp_path, epochs=1000).to_dict())
-    expect(all_visits.visitor(f"?job={id}").locator("#strip .job.running")).to_be_visible(timeout=LATE)
-    yield
-    assert store.get(id).state in ACTIVE
-    store.request_cancel(id)
 
 
 def label(method: str) -> str:
@@ -184,14 +174,6 @@ def test_what_fails_says_why(page: Page) -> None:
     )
 
 
-def test_one_is_stopped(page: Page, busy: None) -> None:
-    found = run(page, "mbtsad_no_att")
-    page.locator("#compare-stop").click()
-    expect(found.locator("td")).to_have_text("stopped", timeout=SOON)
-    expect(page.locator("#compare-run")).to_be_enabled()
-    expect(page.locator("#compare-stop")).to_be_disabled()
-
-
 def test_a_closed_tab_loses_nothing_and_another_trigger_has_figures_of_its_own(page: Page) -> None:
     again = page.context.new_page()
     again.goto(page.url)
@@ -210,29 +192,49 @@ def test_a_closed_tab_loses_nothing_and_another_trigger_has_figures_of_its_own(p
     again.close()
 
 
-def test_it_fits_every_window_in_both_themes(page: Page, tmp_path: Path) -> None:
+def test_it_fits_every_window_in_both_themes(page: Page) -> None:
     """Set MBTSAD_SCREENSHOTS to a folder to keep the pictures."""
-    folder = Path(os.environ.get("MBTSAD_SCREENSHOTS") or tmp_path)
+    folder = os.environ.get("MBTSAD_SCREENSHOTS")
     for theme in ("light", "dark"):
         for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             expect(row(page, "CFT").locator("td.number b").first).to_be_visible()
             assert overflow(page) == 0
-            page.locator("#compare").scroll_into_view_if_needed()
-            page.screenshot(path=folder / f"compare-{width}-{theme}.png", full_page=True)
+            if folder:
+                page.locator("#compare").scroll_into_view_if_needed()
+                page.screenshot(path=Path(folder) / f"compare-{width}-{theme}.png", full_page=True)
         page.locator("#dark").dispatch_event("click")
 
 
-def test_another_visitor_sees_none_of_it_and_runs_the_first_method_at_once(
-    page: Page, all_visits: Visits, busy: None
-) -> None:
-    other = all_visits.visitor("?job=" + all_visits.job(page).id)
-    open_step(other, "purify")
-    other.locator("#compare button").first.click()
-    expect(other.locator("#compared")).to_contain_text("No other method has been run")
-    other.locator("#compare-run").click()
-    expect(other.locator("#compare-said")).to_contain_text("TS-FT is in the queue.")
-    expect(row(other, "TS-FT")).to_be_visible()
-    other.locator("#compare-stop").click()
-    expect(row(other, "TS-FT").locator("td")).to_have_text("stopped")
-    expect(other.locator("#compared tbody tr")).to_have_count(3)
+class TestBehindALongRun:
+    """That has the one worker, so that what comes after it is still waiting when it is stopped."""
+
+    @pytest.fixture(autouse=True, scope="class")
+    def busy(self, all_visits: Visits, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        store = all_visits.store
+        id = store.create(request(suspect_dir, tmp_path_factory.mktemp("busy"), epochs=1000).to_dict())
+        until(lambda: store.get(id).state is State.RUNNING)
+        yield
+        assert store.get(id).state in ACTIVE
+        store.request_cancel(id)
+
+    def test_one_is_stopped(self, page: Page) -> None:
+        found = run(page, "mbtsad_no_att")
+        page.locator("#compare-stop").click()
+        expect(found.locator("td")).to_have_text("stopped", timeout=SOON)
+        expect(page.locator("#compare-run")).to_be_enabled()
+        expect(page.locator("#compare-stop")).to_be_disabled()
+
+    def test_another_visitor_sees_none_of_it_and_runs_the_first_method_at_once(
+        self, page: Page, all_visits: Visits
+    ) -> None:
+        other = all_visits.visitor("?job=" + all_visits.job(page).id)
+        open_step(other, "purify")
+        other.locator("#compare button").first.click()
+        expect(other.locator("#compared")).to_contain_text("No other method has been run")
+        other.locator("#compare-run").click()
+        expect(other.locator("#compare-said")).to_contain_text("TS-FT is in the queue.")
+        expect(row(other, "TS-FT")).to_be_visible()
+        other.locator("#compare-stop").click()
+        expect(row(other, "TS-FT").locator("td")).to_have_text("stopped")
+        expect(other.locator("#compared tbody tr")).to_have_count(3)
