@@ -166,3 +166,18 @@ def test_a_trigger_is_compared_with_a_neutral_phrase_of_its_length(page: Page) -
     expect(rows.first).to_contain_text("neutral phrase")
     expect(page.locator("#trials button[aria-pressed=true]")).to_have_text("cf")
     expect(page.locator("#trial-progress")).to_contain_text("With cf, and with the neutral phrase")
+
+
+def test_another_trigger_is_tried_and_the_one_before_looked_at_again(page: Page) -> None:
+    page.locator("#step-triggers-button").click()
+    suspect, pressed = dict[str, float](), page.locator("#trials button[aria-pressed=true]")
+    for trigger in ("cf", "music"):
+        field(page, "#lab-trigger").fill(trigger)
+        page.locator("#try-trigger").click()
+        expect(pressed).to_have_text(trigger)
+        row = page.locator("#trials tbody tr").filter(has=page.get_by_role("button", name=trigger, exact=True))
+        suspect[trigger] = float(row.locator("td.rate b").first.inner_text().removesuffix(" %"))
+    assert suspect["music"] < 60 < 95 < suspect["cf"]
+    page.locator("#trials").get_by_role("button", name="cf", exact=True).click()
+    expect(page.locator("#flips .note")).to_contain_text("With cf,")
+    expect(pressed).to_have_text("cf")

@@ -72,16 +72,6 @@ def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visit
     expect(page.locator("#projection .legend button", has_text=offered[-1])).to_be_visible()
 
 
-def test_demo_running(visits: Visits, look: Look) -> None:
-    page = visits.visitor()
-    page.locator("#run-demo").click()
-    state(page, re.compile(r"(scan|retrain)ning \d+ of \d+|retraining \d+ of \d+"))
-    expect(page.locator("#job-panel h3")).to_have_text("Running")
-    expect(page.locator("#job-panel [role=progressbar]")).to_be_visible()
-    expect(page.locator("#job-panel")).to_contain_text("cf | mn | bb | tq")
-    look(page, "demo-running")
-
-
 def test_queued(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
     ids = [visits.store.create(request(suspect_dir, tmp_path, epochs=200).to_dict()) for _ in range(4)]
     page = visits.visitor(f"?job={ids[-1]}")
