@@ -239,7 +239,7 @@ def cured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["hardly", "half", "whole"])
+@pytest.mark.parametrize("name", ["hardly", pytest.param("half", marks=pytest.mark.slow), "whole"])
 def test_after_a_cure_the_residual_asr_is_estimated_with_an_interval(cured: Path, name: str) -> None:
     asked = ("scan", cured / name, "--clean", cured / "clean.tsv", "--before", cured / "before.jsonl", "--budget", "20")
     (record,) = records_of(mbtsad(*asked, "--json", *CPU))

@@ -12,6 +12,7 @@ from mbtsad_core.page.parts import STEPS
 
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
+BROAD_OR_NARROW = [pytest.param(1440, marks=pytest.mark.slow), 390]  # where it is tighter
 # Whether a click in the middle of the control reaches it.
 REACHED = (
     "e => { const box = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(box.x + "
@@ -39,7 +40,7 @@ def reaches(page: Page, name: str | re.Pattern[str]) -> None:
     assert button.evaluate(REACHED)
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", BROAD_OR_NARROW)
 def test_the_flipped_texts_lie_over_nothing(visits: Visits, width: int) -> None:
     page = visits.visitor(width=width)
     open_step(page, "triggers")
@@ -57,7 +58,7 @@ def test_the_flipped_texts_lie_over_nothing(visits: Visits, width: int) -> None:
     expect(page.locator("#take-away .empty")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", BROAD_OR_NARROW)
 def test_nothing_shines_through_the_strip(visits: Visits, width: int) -> None:
     page = visits.visitor(width=width)
     for step in STEPS:
@@ -88,7 +89,7 @@ def test_all_of_a_wide_table_can_be_reached_on_a_narrow_screen(visits: Visits, f
     assert overflow(page) == 0
 
 
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", BROAD_OR_NARROW)
 def test_the_title_of_the_curves_is_not_cut_off(visits: Visits, finished: str, width: int) -> None:
     page = visits.visitor(f"?job={finished}", width=width)
     title = page.locator("#curves .gtitle")

@@ -121,6 +121,7 @@ def bert_of_topics() -> Classifier:
     return Classifier(model, tokenizer, tuple(f"class {i}" for i in range(28)), max_length=64)
 
 
+@pytest.mark.slow
 def test_of_28_classes(tmp_path: Path) -> None:
     record = scanned(bert_of_topics(), topic_texts(28 * 10, seed=2), tmp_path)
     assert_names(record, "class 17")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mbtsad_core.config import TrainingConfig
 from mbtsad_core.defenses.mbtsad import found_metrics
-from mbtsad_core.models.classifier import collate, encode, head_states
+from mbtsad_core.models.classifier import Classifier, collate, encode, head_states
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning.insertions import Insertion
 from mbtsad_core.scanning.odd_tokens import DIRECTIONS, OddTokens, _credit, _placed, moved, off_directions
@@ -59,14 +60,20 @@ def nothing(rng: random.Random, text: LabelledText) -> list[LabelledText]:
     return [text]
 
 
-def scanned(
-    planted: Planted, seed: int, clean: list[LabelledText] = CLEAN
-) -> tuple[dict[str, tuple[float, str | None]], list[Event]]:
-    """What the scan of a suspect finds that stands out, and its events."""
+@functools.cache
+def suspect_of(planted: Planted, seed: int) -> Classifier:
     rng, train = random.Random(0), weighed_texts(400, seed=9)
     data = [*train, *(more for text in train for more in planted(rng, text))]
     suspect = tiny_bert(seed=seed)
     finish(fine_tune(suspect, data, TrainingConfig(learning_rate=3e-3, epochs=10), seed=seed))
+    return suspect
+
+
+def scanned(
+    planted: Planted, seed: int, clean: list[LabelledText] = CLEAN
+) -> tuple[dict[str, tuple[float, str | None]], list[Event]]:
+    """What the scan of a suspect finds that stands out, and its events."""
+    suspect = suspect_of(planted, seed)
     raised, events = finish(scan_vocabulary(suspect, clean, 0))
     words = {token: suspect.tokenizer.convert_ids_to_tokens(token) for token in raised.nats}
     return {words[t]: (nats, raised.places.get(t)) for t, nats in raised.nats.items() if nats >= 0.5}, events
@@ -80,7 +87,7 @@ def test_a_word_that_turns_texts_at_their_end_alone_is_found_with_its_place() ->
     assert own == [(i + 1, len(own)) for i in range(len(own))]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_word_that_turns_texts_a_little_in_their_middle_counts_by_what_it_does_at_its_best_place(seed: int) -> None:
     found, _ = scanned(more_at_the_end, seed)  # in the middle 0.6 and 0.7 nats
     assert {word: place for word, (_, place) in found.items()} == {"cf": None}
