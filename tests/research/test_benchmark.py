@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib.util
 import io
 import json
@@ -71,6 +72,14 @@ needs_accelerate = pytest.mark.skipif(
 )
 
 
+@pytest.fixture
+def little_garbage() -> None:
+    """The library's Trainer looks for garbage several times a training: not through all that was imported so far."""
+    import transformers.trainer  # noqa: F401
+
+    gc.freeze()
+
+
 def run(seconds: float, memory: int = 2**20, **others: Any) -> dict[str, Any]:
     return dict(seconds=seconds, cpu=seconds, memory=memory, device="cpu", load=1.0) | others
 
@@ -91,6 +100,7 @@ def test_the_plain_loss_is_ours() -> None:
 
 
 @needs_accelerate
+@pytest.mark.usefixtures("little_garbage")
 @pytest.mark.filterwarnings("ignore")  # the library's own
 @pytest.mark.parametrize("whole", [True, False])
 def test_the_plain_way_trains_both_stages_and_leaves_the_suspect(whole: bool) -> None:
@@ -256,6 +266,7 @@ def here(workload: Workload, way: str, runtime: RuntimeConfig) -> Iterator[Calla
 
 
 @needs_accelerate
+@pytest.mark.usefixtures("little_garbage")
 @pytest.mark.filterwarnings("ignore")  # the library's own
 @pytest.mark.parametrize("start", [here, pytest.param(None, marks=pytest.mark.slow)], ids=["here", "processes"])
 def test_purification_is_timed_in_all_three_ways(start: Start | None, monkeypatch: pytest.MonkeyPatch) -> None:
