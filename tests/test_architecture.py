@@ -100,11 +100,17 @@ def reached_from(start: str) -> set[str]:
     return found
 
 
+def printed(code: str) -> list[str]:
+    """The lines that a new process prints while it runs some code, and one of the top-level modules that are loaded
+    after it."""
+    program = f"import sys\n{code}\nprint('loaded', *sorted({{m.partition('.')[0] for m in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def modules_after(code: str) -> set[str]:
     """The top-level modules that are loaded in a new process after some code."""
-    program = f"import sys\n{code}\nprint('loaded', *sorted({{m.partition('.')[0] for m in sys.modules}}))"
-    out = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return set(out.splitlines()[-1].split()[1:])
+    return set(printed(code)[-1].split()[1:])
 
 
 # ---------------------------------------------------------------- imports go one way
@@ -189,24 +195,22 @@ def commanded(arguments: Sequence[str | Path]) -> str:
     return f"from mbtsad_core.cli import main\nassert main({[str(a) for a in arguments]!r}) == 0"
 
 
-def test_a_verdict_needs_no_tables_and_no_page(saved_tiny: Path) -> None:
-    loaded = modules_after(commanded(["vet", saved_tiny]))
-    assert "transformers" in loaded
-    assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy"}
+def test_a_verdict_needs_no_tables_no_page_and_no_look_for_garbage(saved_tiny: Path) -> None:
+    """Through what the libraries make; at its end all of it is left alone."""
+    code = "import atexit, gc\natexit.register(lambda: print('frozen', gc.get_freeze_count() > 100_000))\nfound = "
+    code += "gc.get_stats()[2]['collections']\n" + commanded(["vet", saved_tiny])
+    code += "\nassert gc.get_stats()[2]['collections'] == found\nassert gc.get_threshold()[0] < 10_000"
+    *_, loaded, frozen = printed(code)
+    modules = {*loaded.split()[1:]}
+    assert "transformers" in modules
+    assert modules & HEAVY <= {"torch", "transformers", "numpy", "scipy"}
+    assert frozen == "frozen True"
 
 
 def test_a_measurement_needs_tables_and_no_page(saved_tiny: Path) -> None:
     (texts := saved_tiny / "texts.tsv").write_text("text\tlabel\na good film\tnegative\na bad one\tpositive\n")
     loaded = modules_after(commanded(["evaluate", "--model", saved_tiny, "--test", texts]))
     assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy", "pandas", "pyarrow"}
-
-
-def test_what_the_libraries_make_is_not_looked_through_for_garbage(saved_tiny: Path) -> None:
-    looks = "import atexit, gc\natexit.register(lambda: print('frozen', gc.get_freeze_count() > 100_000))\nfound = "
-    looks += "gc.get_stats()[2]['collections']\n" + commanded(["vet", saved_tiny])
-    looks += "\nassert gc.get_stats()[2]['collections'] == found\nassert gc.get_threshold()[0] < 10_000"
-    done = subprocess.run([sys.executable, "-c", looks], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "frozen True"
 
 
 def test_the_page_looks_for_garbage_once_it_is_warm_and_also_where_that_failed() -> None:

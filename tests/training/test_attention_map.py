@@ -359,8 +359,8 @@ def weights_of(classifier: Classifier) -> Tensor:
 @pytest.mark.parametrize("form", ["checkpointed", "fused"])
 def test_distillation_gives_the_student_of_the_plain_form(form: str, request: pytest.FixtureRequest) -> None:
     def student(form: Any) -> Tensor:
-        config = DistilConfig(learning_rate=1e-3, epochs=1, batch_size=4, attention=form)
-        return weights_of(finish(distil(tiny_bert(seed=2), tiny_bert(seed=1), tiny_texts(8), config))[0])
+        config = DistilConfig(learning_rate=1e-3, epochs=1, batch_size=2, attention=form)
+        return weights_of(finish(distil(tiny_bert(seed=2), tiny_bert(seed=1), tiny_texts(4), config))[0])
 
     right, start = student("plain"), weights_of(tiny_bert(seed=2))
     found = student(form) if form == "checkpointed" else request.getfixturevalue("interpreted")["student"][0]
