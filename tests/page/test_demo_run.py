@@ -167,6 +167,18 @@ class TestInABrowser:
         assert job.attempts == 1  # handed over, not lost
         shared.check()
 
+    def test_until_it_is_there_the_page_says_how_long_it_takes(self, shared: Visits) -> None:
+        page = shared.visitor()
+        expect(page.locator("#first-cure")).to_contain_text(re.compile(r"for all visitors: .* (on two cores|left)\."))
+        open_step(page, "purify")
+        expect(page.locator("#stop")).to_be_disabled()
+        expect(page.locator("#start")).to_have_text("Run it yourself")
+        (before,) = shared.store.of_owner("a visitor")
+        shared.store.request_cancel(before.id)
+        open_step(page, "suspect")
+        expect(page.locator("#first-cure")).to_contain_text("A finished run of the demo is here", timeout=LATE)
+        shared.check()
+
     def test_failed_for_lack_of_memory(self, shared: Visits, ids: dict[str, str], look: Look) -> None:
         page = shared.visitor(f"?job={ids['failed']}")
         state(page, "failed")
@@ -187,18 +199,6 @@ class TestInABrowser:
         look(page, "expired")
         open_step(page, "take")
         expect(page.locator("#take-away")).to_contain_text("its files are gone. Start a new one in step 5.")
-        shared.check()
-
-    def test_until_it_is_there_the_page_says_how_long_it_takes(self, shared: Visits) -> None:
-        page = shared.visitor()
-        expect(page.locator("#first-cure")).to_contain_text(re.compile(r"for all visitors: .* (on two cores|left)\."))
-        open_step(page, "purify")
-        expect(page.locator("#stop")).to_be_disabled()
-        expect(page.locator("#start")).to_have_text("Run it yourself")
-        (before,) = shared.store.of_owner("a visitor")
-        shared.store.request_cancel(before.id)
-        open_step(page, "suspect")
-        expect(page.locator("#first-cure")).to_contain_text("A finished run of the demo is here", timeout=LATE)
         shared.check()
 
     def test_all_steps_are_walked_with_it(self, shared: Visits) -> None:

@@ -84,6 +84,11 @@ def test_a_closed_tab_loses_nothing(page: Page, visits: Visits) -> None:
 
 
 def test_a_planting_waits_its_turn_is_stopped_and_its_failure_is_told(page: Page, visits: Visits) -> None:
+    other = visits.visitor()
+    source(other, "#sources", "Plant your own")
+    other.locator("#plant-attack").get_by_text("LWP").click()
+    expect(field(other, "#plant-trigger")).to_have_value("cf+bb")
+    field(other, "#plant-trigger").fill("alone")
     page.locator("#plant-attack").get_by_text("RIPPLe").click()
     expect(field(page, "#plant-trigger")).to_have_value("cf | tq")
     page.locator("#plant").click()
@@ -92,11 +97,6 @@ def test_a_planting_waits_its_turn_is_stopped_and_its_failure_is_told(page: Page
     )
     page.locator("#plant").click()
     toast(page, "A backdoor of yours is being planted. Wait for its end, or stop it.")
-    other = visits.visitor()
-    source(other, "#sources", "Plant your own")
-    other.locator("#plant-attack").get_by_text("LWP").click()
-    expect(field(other, "#plant-trigger")).to_have_value("cf+bb")
-    field(other, "#plant-trigger").fill("alone")
     other.locator("#plant").click()
     expect(other.locator("#plant-progress")).to_contain_text("LWP with “alone”: queued, position 1.")
     page.locator("#plant-stop").click()

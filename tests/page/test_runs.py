@@ -21,7 +21,6 @@ from mbtsad_core.steps import drain
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 LONG = 24  # epochs: some hundred steps, of which a page sees many
-LONGER = 40
 STOPPED = 200  # of a run that is not to end by itself
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
 
@@ -48,7 +47,7 @@ def drawn(page: Page) -> None:
 
 def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
     """And measures a trigger that was typed while it ran, which changes nothing of what it ends with."""
-    id = start(visits, suspect_dir, tmp_path, LONGER)
+    id = start(visits, suspect_dir, tmp_path)
     page = visits.visitor(f"?job={id}")
     open_step(page, "purify")
     state(page, TRAINS)
@@ -75,7 +74,7 @@ def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path
     assert [m.triggers for m in visits.store.measures(id)] == [("mn",)]
 
     # The same training, of which nothing is measured on its way
-    without = request(suspect_dir, tmp_path, epochs=LONGER, triggers=(), target=None)
+    without = request(suspect_dir, tmp_path, epochs=LONG, triggers=(), target=None)
     rarely = {(stage, "observe_every"): 10_000 for stage in ("retrain", "distil")}
     without = dataclasses.replace(without, config=replace(without.config, rarely))
     drain(execute(without, tmp_path / "without"))
