@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from load import Counts, bare, server_of, slope, start_job, visits, watched
 from server import in_a_thread, log_of
 
@@ -12,6 +13,7 @@ pytest_plugins = ["pages"]
 VISITORS, SECONDS = 5, 3.0
 
 
+@pytest.mark.slow
 def test_a_few_visitors_at_once_see_what_is_theirs_alone_while_a_job_trains(served: tuple[str, Path]) -> None:
     (url, root), counts = served, Counts()
     before = log_of(root).stat().st_size

@@ -222,6 +222,7 @@ def withstand(request: Request, kills: int, folder: Path, most: int) -> None:
     print(f"{kills - left} kills {dict(victims)} in {number} jobs; they came at {dict(moments.most_common())}")
 
 
+@pytest.mark.slow
 def test_a_tiny_run_withstands_a_few_kills(tmp_path: Path) -> None:
     withstand(tiny_request(tmp_path, epochs=4), int(os.environ.get("MBTSAD_KILLS", "3")), tmp_path, most=4)
 
