@@ -36,7 +36,7 @@ def held_back(visits: Visits, link: str) -> tuple[Page, list[Route]]:
     return page, held
 
 
-@pytest.mark.parametrize("milliseconds", [0, 2000])
+@pytest.mark.parametrize("milliseconds", [0, pytest.param(2000, marks=pytest.mark.slow)])
 def test_the_curves_of_a_finished_run_are_drawn_however_late_their_script_comes(
     visits: Visits, finished: str, milliseconds: int
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from browser import (
     NEEDS_BROWSER,
     SOON,
+    Look,
     Visits,
     choose,
     colors,
@@ -127,7 +128,7 @@ def test_the_separate_files_of_a_model_are_taken_together(page: Page, suspect_di
 
 
 def test_a_refused_upload_lists_each_file_and_leaves_the_suspect_as_it_was(
-    page: Page, suspect_dir: Path, tmp_path: Path
+    page: Page, look: Look, suspect_dir: Path, tmp_path: Path
 ) -> None:
     without = tmp_path / "without"
     shutil.copytree(suspect_dir, without)
@@ -137,7 +138,9 @@ def test_a_refused_upload_lists_each_file_and_leaves_the_suspect_as_it_was(
     expect(report.locator(".outcome.refused")).to_contain_text("Nothing of the upload was kept.")
     expect(report.locator("tbody tr")).to_have_count(len(list(without.iterdir())) + 2)
     expect(report.locator("tr", has_text="pytorch_model.bin").locator(".verdict")).to_have_text(re.compile("refused"))
+    expect(report).to_contain_text("pickle")
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
+    look(page, "refused-upload")
 
 
 def test_a_file_that_is_no_model_is_refused_in_words(page: Page, tmp_path: Path) -> None:
@@ -147,10 +150,13 @@ def test_a_file_that_is_no_model_is_refused_in_words(page: Page, tmp_path: Path)
     expect(page.locator("#policy-report .outcome.refused")).to_be_visible()
 
 
-def test_a_column_that_does_not_fit_is_told_and_another_can_be_picked(page: Page, tmp_path: Path) -> None:
+def test_a_column_that_does_not_fit_is_told_and_another_can_be_picked(page: Page, look: Look, tmp_path: Path) -> None:
     path = Path(write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "sentiment")))
     use_table(page, path, "review", "review")
-    toast(page, "review")
+    column = re.compile("column.*review|review.*column")
+    expect(page.locator(".toast-body", has_text=column)).to_be_visible()
+    look(page, "bad-column")
+    toast(page, column)
     choose(page, "#label-column", "sentiment")
     page.locator("#use-file").click()
     expect(page.locator("#clean-check h3")).to_have_text("✓ mine.tsv: 64 clean texts, 16 to measure on")
@@ -243,12 +249,16 @@ def test_a_model_of_one_output_is_refused_where_it_was_uploaded(page: Page, tmp_
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
 
 
-def test_a_model_of_the_hub_that_cannot_be_had_is_refused_where_it_was_asked_for(page: Page) -> None:
+def test_a_model_of_the_hub_that_cannot_be_had_is_refused_where_it_was_asked_for(page: Page, look: Look) -> None:
     source(page, "#sources", "Hugging Face Hub")
     field(page, "#hub-id").fill("nobody/no-such-model")
     page.locator("#hub-fetch").click()
     expect(page.locator("#hub-report h3")).to_have_text("✗ Not taken: nobody/no-such-model")
     expect(page.locator("#hub-report .note")).to_contain_text("could not be fetched")
+    expect(page.locator(".toast-body")).to_contain_text("The Hub model 'nobody/no-such-model' could not be fetched")
+    expect(page.locator(".toast-body")).to_contain_text("Check the id, the revision and the network.")
+    look(page, "offline-hub")
+    expect(page.locator("#strip .who b")).to_have_text("demo suspect")
 
 
 def test_the_demo_texts_come_back_with_a_model_that_fits_them(page: Page, suspect_dir: Path, tmp_path: Path) -> None:

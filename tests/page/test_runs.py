@@ -9,7 +9,7 @@ import re
 import signal
 from pathlib import Path
 
-from browser import LATE, NEEDS_BROWSER, Visits, choose, field, open_step, request, source, state
+from browser import LATE, NEEDS_BROWSER, Look, Visits, choose, field, open_step, request, source, state
 from playwright.sync_api import Page, expect
 
 from mbtsad_core.config import replace
@@ -101,7 +101,7 @@ def test_a_killed_worker_is_started_again_and_the_visitor_is_told(
     assert readings(page) == 2 * (1 + 2 * LONG)
 
 
-def test_a_run_is_stopped_and_another_started(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
+def test_a_run_is_stopped_and_another_started(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
     id = start(visits, suspect_dir, tmp_path, STOPPED)
     page = visits.visitor(f"?job={id}")
     state(page, TRAINS)
@@ -109,18 +109,22 @@ def test_a_run_is_stopped_and_another_started(visits: Visits, suspect_dir: Path,
     state(page, "stopped")
     assert visits.store.get(id).state is State.CANCELLED
     expect(page.locator("#job-panel h3")).to_have_text("Stopped")
+    expect(page.locator("#job-panel")).to_contain_text("Nothing was purified. Start again when you like.")
     expect(page.locator("#stop")).to_be_disabled()
+    look(page, "stopped")
     page.get_by_role("button", name="Start again").click()
     page.wait_for_function("id => !location.search.includes(id)", arg=id)
     assert visits.job(page).id != id
     state(page, TRAINS)
 
 
-def test_a_run_that_waits_says_at_which_place(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
+def test_a_run_that_waits_says_at_which_place(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
     ids = [start(visits, suspect_dir, tmp_path, STOPPED) for _ in range(4)]
     page = visits.visitor(f"?job={ids[3]}")
     state(page, "queued, position 3")
+    expect(page.locator("#job-panel h3")).to_have_text("Queued, position 3")
     expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
+    look(page, "queued")
     visits.store.request_cancel(ids[1])
     state(page, "queued, position 2")
     expect(page.locator("#job-panel")).to_contain_text("1 run ahead of yours.")

@@ -1,19 +1,18 @@
 """Every state that a visitor can find the page in: the words that he reads, and nothing wider than his window.
 
 Set MBTSAD_SCREENSHOTS to a folder to keep the pictures: NAME-WIDTH-THEME.png. Those of a server with a past come from
-test_demo_run.py.
+test_demo_run.py, of runs that wait or are stopped from test_runs.py, of what is not taken from test_own_model.py.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
-from browser import NEEDS_BROWSER, SOON, Look, Visits, choose, field, open_step, request, source, state, write_table
-from conftest import ROOT, tiny_texts
+from browser import NEEDS_BROWSER, SOON, Look, Visits, field, open_step, request, source, state
+from conftest import ROOT
 from late import late
 from playwright.sync_api import Browser, expect
 from server import serving
@@ -72,15 +71,6 @@ def test_only_what_this_server_can_do_is_offered_in_the_projection(visits: Visit
     expect(page.locator("#projection .legend button", has_text=offered[-1])).to_be_visible()
 
 
-def test_queued(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
-    ids = [visits.store.create(request(suspect_dir, tmp_path, epochs=200).to_dict()) for _ in range(4)]
-    page = visits.visitor(f"?job={ids[-1]}")
-    state(page, "queued, position 3")
-    expect(page.locator("#job-panel h3")).to_have_text("Queued, position 3")
-    expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
-    look(page, "queued")
-
-
 def test_finished_and_the_trigger_still_works(visits: Visits, finished: str) -> None:
     """A tiny run cures nothing: strip and step 5 say so before all else, and nothing of them is green."""
     page = visits.visitor(f"?job={finished}")
@@ -132,15 +122,6 @@ def test_no_answer_is_lost_where_the_end_of_a_stream_comes_late(
         visits.close()
 
 
-def test_stopped(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
-    page = visits.visitor(f"?job={visits.store.create(request(suspect_dir, tmp_path, epochs=200).to_dict())}")
-    state(page, TRAINS)
-    page.locator("#stop").click()
-    state(page, "stopped")
-    expect(page.locator("#job-panel")).to_contain_text("Nothing was purified. Start again when you like.")
-    look(page, "stopped")
-
-
 def test_failed_because_it_diverged(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
     wild = PurifyConfig(
         retrain=RetrainConfig(learning_rate=1.0, clip=1e6, epochs=100, batch_size=16), max_length=32, found_tokens=0
@@ -151,45 +132,6 @@ def test_failed_because_it_diverged(visits: Visits, look: Look, suspect_dir: Pat
     expect(page.locator("#job-panel")).to_contain_text("diverged")
     expect(page.locator("#start")).to_be_enabled()
     look(page, "failed-diverged")
-
-
-def test_refused_upload(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
-    path = tmp_path / "model.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(suspect_dir / "config.json", "config.json")
-        archive.writestr("pytorch_model.bin", b"\x80\x04.")
-    page = visits.visitor()
-    source(page, "#sources", "Upload")
-    page.locator("#model-files input[type=file]").set_input_files(str(path))
-    expect(page.locator("#policy-report .refused").first).to_contain_text("Nothing of the upload was kept.")
-    expect(page.locator("#policy-report")).to_contain_text("pickle")
-    look(page, "refused-upload")
-
-
-def test_data_with_a_bad_column(visits: Visits, look: Look, tmp_path: Path) -> None:
-    page = visits.visitor()
-    open_step(page, "clean")
-    source(page, "#clean-sources", "Upload")
-    page.locator("#clean-file input[type=file]").set_input_files(
-        write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "mood"))
-    )
-    expect(page.locator("#preview")).to_contain_text("mood")
-    choose(page, "#text-column", "review")
-    choose(page, "#label-column", "review")
-    page.locator("#use-file").click()
-    expect(page.locator(".toast-body", has_text=re.compile("column.*review|review.*column"))).to_be_visible()
-    look(page, "bad-column")
-
-
-def test_offline_hub(visits: Visits, look: Look) -> None:
-    page = visits.visitor()
-    source(page, "#sources", "Hugging Face Hub")
-    field(page, "#hub-id").fill("nobody/no-such-model")
-    page.locator("#hub-fetch").click()
-    expect(page.locator(".toast-body")).to_contain_text("The Hub model 'nobody/no-such-model' could not be fetched")
-    expect(page.locator(".toast-body")).to_contain_text("Check the id, the revision and the network.")
-    look(page, "offline-hub")
-    expect(page.locator("#strip .who b")).to_have_text("demo suspect")
 
 
 def test_a_damaged_link(visits: Visits, look: Look) -> None:
