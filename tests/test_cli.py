@@ -265,7 +265,7 @@ def resumed_after_kill(inputs: list[str | Path], tmp_path_factory: pytest.TempPa
     return mbtsad("purify", "--resume", out, "--json"), out
 
 
-@pytest.fixture(params=["resumed", "resumed_after_kill"])
+@pytest.fixture(params=["resumed", pytest.param("resumed_after_kill", marks=pytest.mark.slow)])
 def gone_on(request: pytest.FixtureRequest) -> tuple[Run, Path]:
     """A run that was stopped, or killed, and then resumed to its end."""
     found: tuple[Run, Path] = request.getfixturevalue(request.param)

@@ -170,14 +170,17 @@ def test_a_trigger_is_compared_with_a_neutral_phrase_of_its_length(page: Page) -
 
 def test_another_trigger_is_tried_and_the_one_before_looked_at_again(page: Page) -> None:
     page.locator("#step-triggers-button").click()
-    suspect, pressed = dict[str, float](), page.locator("#trials button[aria-pressed=true]")
-    for trigger in ("cf", "music"):
+    expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
+    rows, pressed = page.locator("#trials tbody tr"), page.locator("#trials button[aria-pressed=true]")
+    suspect, before = dict[str, float](), rows.count()
+    for n, trigger in enumerate(("cf", "music"), before + 1):
         field(page, "#lab-trigger").fill(trigger)
         page.locator("#try-trigger").click()
+        expect(rows).to_have_count(n)
         expect(pressed).to_have_text(trigger)
-        row = page.locator("#trials tbody tr").filter(has=page.get_by_role("button", name=trigger, exact=True))
+        row = rows.filter(has=page.get_by_role("button", name=trigger, exact=True)).first
         suspect[trigger] = float(row.locator("td.rate b").first.inner_text().removesuffix(" %"))
     assert suspect["music"] < 60 < 95 < suspect["cf"]
-    page.locator("#trials").get_by_role("button", name="cf", exact=True).click()
+    page.locator("#trials").get_by_role("button", name="cf", exact=True).first.click()
     expect(page.locator("#flips .note")).to_contain_text("With cf,")
     expect(pressed).to_have_text("cf")

@@ -24,7 +24,7 @@ SHINING = """() => {
   for (let y = 0; y < document.documentElement.scrollHeight; y += 40) {
     window.scrollTo(0, y);
     const {left, right, top, bottom} = strip.getBoundingClientRect();
-    for (let x = left + 2; x < right; x += 8) for (let y = top + 2; y < bottom - 1; y += 6) {
+    for (let x = left + 2; x < right; x += 16) for (let y = top + 2; y < bottom - 1; y += 6) {
       const there = document.elementFromPoint(x, y);
       if (there && !strip.contains(there)) found.add(there.outerHTML.slice(0, 80));
     }

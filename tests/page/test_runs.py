@@ -9,6 +9,7 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
 from browser import LATE, NEEDS_BROWSER, Look, Visits, choose, field, open_step, request, source, state
 from playwright.sync_api import Page, expect
 
@@ -82,6 +83,7 @@ def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path
     assert purified == weights_hash(load_classifier(tmp_path / "without" / "model"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_visitor_is_told(
     visits: Visits, suspect_dir: Path, tmp_path: Path
 ) -> None:

@@ -380,6 +380,7 @@ def flags(request: Request, out: Path) -> Sequence[str]:
     return [*given, "--out", str(out), "--device", "cpu", "--precision", "float32"]
 
 
+@pytest.mark.slow
 @needs_accelerate
 def test_ctrl_c_at_the_launcher_leaves_a_checkpoint_and_is_told_once(request_: Request, tmp_path: Path) -> None:
     out = tmp_path / "out"
