@@ -159,6 +159,7 @@ def test_a_text_of_the_list_opens_in_the_attention_maps_and_goes_to_the_lab(page
 
 def test_a_trigger_is_compared_with_a_neutral_phrase_of_its_length(page: Page) -> None:
     page.locator("#step-triggers-button").click()
+    expect(field(page, "#lab-trigger")).not_to_have_value("")  # the step is ready
     field(page, "#lab-trigger").fill("cf")
     page.locator("#try-neutral").click()
     rows = page.locator("#trials tbody tr")
