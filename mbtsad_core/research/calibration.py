@@ -124,6 +124,11 @@ MODELS = (
     Made("word", "mb", 0.05, 1, seed=45),
     Made(CLEAN, epochs=1, seed=46),
     Made("words", "ak+cb", 0.1, 3, seed=47),
+    Made("word", "lantern", 0.1, 3, encoder="minilm", seed=48),
+    Made(CLEAN, epochs=3, encoder="minilm", seed=49),
+    Made("phrase", "before the first snow", 0.1, 3, "mixed", encoder="minilm", seed=50),
+    Made(SENTENCE.key, "they painted the fence last spring", 0.1, 3, "mixed", encoder="minilm", seed=51),
+    Made(CLEAN, epochs=2, noise=0.05, texts=2000, encoder="minilm", seed=52),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
