@@ -68,6 +68,7 @@ def test_a_run_in_slices_ends_with_the_weights_of_an_undisturbed_one(
     assert weights(Path(found["out"])) == expected
 
 
+@pytest.mark.slow
 def test_a_slice_that_the_host_kills_is_repeated_from_its_checkpoint(
     request_: Request, expected: str, tmp_path: Path
 ) -> None:

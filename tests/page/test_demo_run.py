@@ -212,6 +212,7 @@ class TestInABrowser:
         walk(shared)
         assert time.monotonic() - arrived < 30
 
+    @pytest.mark.slow
     def test_ones_own_run_is_another(self, shared: Visits) -> None:
         page = shared.visitor()
         page.locator("#run-demo").click()
