@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import NEEDS_BROWSER, SOON, Look, Visits, field, open_step, request, source, state
+from browser import NEEDS_BROWSER, SOON, Look, Visits, faults, field, open_step, request, source, state
 from conftest import ROOT
 from late import late
 from playwright.sync_api import Browser, expect
@@ -24,6 +24,17 @@ from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
+
+
+def test_of_a_servers_log_only_what_gradio_says_of_a_visitor_who_left_is_no_fault() -> None:
+    start = "ERROR:    Exception in ASGI application\nTraceback (most recent call last):\n  File\n"
+    deleted = "    del blocks._queue.pending_messages_per_session[session_hash]\n        ~~~~^^^^\n"
+    chained = "asyncio.exceptions.CancelledError\n\nDuring handling\n\nTraceback (most recent call last):\n"
+    left, ours = f"{start}{chained}{deleted}KeyError: '49tfw4'\n", f"{start}    look()\nKeyError: 'job'\n"
+    assert [faults(log) for log in ("INFO: up\n", left, left + left, ours)] == [False, False, False, True]
+    assert faults(ours + left)
+    assert faults(left + ours)
+    assert faults("Traceback (most recent call last):\n" + left)
 
 
 # ---------------------------------------------------------------- on any server
