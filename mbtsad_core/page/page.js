@@ -11,14 +11,14 @@ document.addEventListener("click", async (event) => {
 // just before, and the news of it be on its way: the answer would wait for ever for the next stream. So the client hears
 // that its question was taken once the stream speaks of it, or no stream is open.
 const plainFetch = window.fetch;
-const spokenOf = new Set(), waiting = new Set();  // events by their ids; who waits for word of one
+const spokenOf = new Set(), waiting = new Set();  // events by their ids; who waits to hear of one
 let streams = 0;
 
 window.fetch = async (resource, options) => {
   const path = new URL(resource.url ?? resource, location.href).pathname;
   if (path.endsWith("/queue/data")) return followed(resource, options);
   const answer = await plainFetch(resource, options);
-  if (answer.ok && path.endsWith("/queue/join")) await word((await answer.clone().json()).event_id);
+  if (answer.ok && path.endsWith("/queue/join")) await heardOf((await answer.clone().json()).event_id);
   return answer;
 };
 
@@ -51,7 +51,8 @@ function ended() {
   waiting.forEach((look) => look());
 }
 
-function word(event) {
+// Resolves once a stream has spoken of the event, or none is open.
+function heardOf(event) {
   return new Promise((resolve) => {
     const look = () => {
       if (streams && !spokenOf.has(event)) return;
