@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 LIGHT: dict[str, Any] = {**QUIET, "queue": False}  # answers in milliseconds, so it need not wait in line
+# Asked again while it answers, it does so once more. One listener for all that an answer hangs on: answers to several
+# overtake each other, and what is shown at last would be none of what was chosen at last.
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
 
 
 def told(handler: Callable[..., Any], *given: Any) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ from mbtsad_core.evaluation.trigger_trials import insert_at
 from mbtsad_core.models.classifier import Classifier, encode, predict
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import attention, html, nothing, projection, view
-from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, refusal, told
+from mbtsad_core.page.handlers import LAST, LIGHT, PRIVATE, QUIET, refusal, told
 from mbtsad_core.page.parts import HEAVY, MODELS, Call, Parts, empty, heading, hint, leads_to, lede
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session, read_trigger, typed_form
@@ -95,8 +95,8 @@ def inside_step(parts: Parts) -> Inside:
     project, shown = told(show_space, parts.site, step), [space, step.table, step.texts, method]
     projecting = (project, [parts.session, picked, *choices], shown)
     method.input(lambda name: name, method, picked, **LIGHT)
-    for choice in (method, *choices):
-        choice.input(project, [parts.session, method, *choices], shown, **PRIVATE, **HEAVY)
+    asking = [choice.input for choice in (method, *choices)]
+    gr.on(asking, project, [parts.session, method, *choices], shown, **PRIVATE, **HEAVY, **LAST)
     starting = (told(start_text, parts.site, step), [parts.session, text, step.begun], [text, trigger, step.begun])
     parts.opened["inside"] = [starting, showing, projecting]
     return step

@@ -7,61 +7,61 @@ document.addEventListener("click", async (event) => {
   button.textContent = "copied";
 });
 
-// Gradio's client lets an open stream of answers carry that to a new question too. The server may have ended the stream
-// just before, and the news of it be on its way: the answer would wait for ever for the next stream. So the client hears
-// that its question was taken once the stream speaks of it, or no stream is open.
-const plainFetch = window.fetch;
-const spokenOf = new Set(), waiting = new Set();  // events by their ids; who waits to hear of one
-let streams = 0;
+// Gradio's client has a stream of answers, which its server ends whenever nothing is left to answer. What is asked before
+// the news of that arrives would wait for a stream that nobody opens. So the client has one stream that never ends, fed by
+// those of the server.
+const plainFetch = window.fetch, encoder = new TextEncoder();
+const asked = new Set(), answered = new Set();  // events by their ids: still to be answered; answered before we knew of them
+const LOST = JSON.stringify({msg: "broken_connection", message: "The connection to the server was lost."});
+let feed = () => {};
 
 window.fetch = async (resource, options) => {
   const path = new URL(resource.url ?? resource, location.href).pathname;
-  if (path.endsWith("/queue/data")) return followed(resource, options);
+  if (path.endsWith("/queue/data")) return endless(resource);
   const answer = await plainFetch(resource, options);
-  if (answer.ok && path.endsWith("/queue/join")) await heardOf((await answer.clone().json()).event_id);
+  if (answer.ok && path.endsWith("/queue/join")) {
+    const {event_id} = await answer.clone().json();
+    if (!answered.delete(event_id)) asked.add(event_id);
+    feed();
+  }
   return answer;
 };
 
-// A stream of answers, in which each event that it speaks of is noted on the way.
-async function followed(resource, options) {
-  streams++;
-  try {
-    const answer = await plainFetch(resource, options), [ours, theirs] = answer.body.tee();
-    follow(ours.pipeThrough(new TextDecoderStream()).getReader()).catch(() => {}).finally(ended);  // it is aborted in the end
-    return new Response(theirs, answer);
-  } catch (error) {
-    ended();
-    throw error;
-  }
-}
-
-async function follow(reader) {
-  let line = "";
-  for (let part; !(part = await reader.read()).done; ) {
-    line += part.value;
-    if (!part.value.includes("\n")) continue;
-    for (const [, event] of line.matchAll(/"event_id":\s*"(\w+)"/g)) spokenOf.add(event);
-    line = line.slice(line.lastIndexOf("\n") + 1);
-    waiting.forEach((look) => look());
-  }
-}
-
-function ended() {
-  streams--;
-  waiting.forEach((look) => look());
-}
-
-// Resolves once a stream has spoken of the event, or none is open.
-function heardOf(event) {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (streams && !spokenOf.has(event)) return;
-      waiting.delete(look);
-      resolve();
+// An answer to the client's request for a stream, in which all that it asks from now on is answered.
+function endless(request) {
+  let feeding = false;
+  const body = new ReadableStream({start(client) {
+    const give = (message) => client.enqueue(encoder.encode(`data: ${message}\n\n`));
+    feed = async () => {
+      if (feeding) return;
+      feeding = true;
+      try {
+        while (asked.size) await pass(await plainFetch(request), give);
+      } catch {
+        asked.clear();
+        if (!request.signal.aborted) give(LOST);  // else the visitor leaves
+      }
+      feeding = false;
     };
-    waiting.add(look);
-    look();
-  });
+    feed();
+  }});
+  return new Response(body, {headers: {"Content-Type": "text/event-stream"}});
+}
+
+// Gives all messages of one stream of the server but its last, which says that it ends.
+async function pass(stream, give) {
+  const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "", closed = false;
+  for (let part; !(part = await reader.read()).done; ) {
+    const messages = (text + part.value).split("\n\n");
+    text = messages.pop();
+    for (const message of messages.map((line) => line.replace(/^data: /, ""))) {
+      const {msg, event_id} = JSON.parse(message);
+      if (msg === "process_completed" && !asked.delete(event_id)) answered.add(event_id);
+      if (msg === "close_stream") closed = true; else give(message);
+    }
+  }
+  if (!closed) throw new Error("The stream was cut off.");
 }
 
 // The arrow keys move along a row of tabs, as readers of tablists expect; Gradio's have Tab and Enter only.

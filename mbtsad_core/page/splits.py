@@ -17,7 +17,7 @@ from mbtsad_core.errors import MBTSADError
 from mbtsad_core.evaluation.perturbation import perturbations, split_rows, turned_when_split
 from mbtsad_core.evaluation.trigger_trials import turned_to
 from mbtsad_core.page.components import drawing, figure, html
-from mbtsad_core.page.handlers import PRIVATE, QUIET, told, words
+from mbtsad_core.page.handlers import LAST, PRIVATE, QUIET, told, words
 from mbtsad_core.page.parts import HEAVY, Call, Parts, card, empty, heading, hint, leads_to, lede, notes_html
 from mbtsad_core.page.purify import found_trigger
 from mbtsad_core.page.session import Session
@@ -76,10 +76,10 @@ def splits_step(parts: Parts) -> None:
     comparing: Call = (told(compare, site), session, bars)
     for button, state, by in ((before, page, -1), (after, page, 1), (again, seed, 1)):
         button.click(lambda n, by=by: max(0, n + by), state, state, **QUIET).then(*redrawing, **QUIET)
-    for slider in sliders.values():
-        drawn = slider.release(*redrawing, **QUIET)
-        kept = drawn.then(told(keep), [session, *sliders.values()], session, **QUIET)
-        kept.then(*telling, **QUIET).then(*turning, **QUIET).then(*comparing, **PRIVATE, **HEAVY)
+    drawn = gr.on([slider.release for slider in sliders.values()], *redrawing, **QUIET, **LAST)
+    kept = drawn.then(told(keep), [session, *sliders.values()], session, **QUIET, **LAST)
+    counted = kept.then(*telling, **QUIET, **LAST).then(*turning, **QUIET, **LAST)
+    counted.then(*comparing, **PRIVATE, **HEAVY, **LAST)
     showing: Call = (told(show_sliders, sliders), session, list(sliders.values()))
     parts.opened["splits"] = [showing, telling, turning, redrawing, comparing]
 

@@ -18,7 +18,7 @@ from mbtsad_core.evaluation.trigger_trials import TriggerTrial, answers, insert_
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.models.subword_tokens import word_positions
 from mbtsad_core.page.components import choices, html
-from mbtsad_core.page.handlers import LIGHT, PRIVATE, QUIET, told
+from mbtsad_core.page.handlers import LAST, LIGHT, PRIVATE, QUIET, told
 from mbtsad_core.page.inside import Inside, telling_text, with_trigger
 from mbtsad_core.page.parts import HEAVY, MODELS, Parts, empty, heading, leads_to, lede, said
 from mbtsad_core.page.purify import found_trigger
@@ -105,14 +105,10 @@ def _listen(parts: Parts, lab: Lab) -> None:
     site, session = parts.site, parts.session
     answering = (told(answer, site), [session, lab.sentence, lab.target], lab.bars)
     weighing = (told(weigh, site), [session, lab.sentence, lab.trigger, lab.whose, lab.how], lab.tokens)
-    last: dict[str, Any] = LIGHT | {"trigger_mode": "always_last"}
-    # How often the step was opened; one listener for both, so that the latest sentence is answered last
-    ready = gr.State(0)
-    asked = gr.on([lab.sentence.change, ready.change], *answering, **last)
-    asked.then(*weighing, **last)  # the answers do not wait for the weights
-    for choice in (lab.whose, lab.how):
-        choice.change(*weighing, **QUIET)
-    lab.target.change(*answering, **QUIET)
+    ready = gr.State(0)  # how often the step was opened
+    chosen = (lab.sentence, lab.target, lab.whose, lab.how, ready)
+    asked = gr.on([component.change for component in chosen], *answering, **LIGHT, **LAST)
+    asked.then(*weighing, **LIGHT, **LAST)  # the answers do not wait for the weights
     lab.table.pick(told(pick, lab), lab.trials, [lab.table, lab.flips], **QUIET)
     beginning = [lab.sentence, lab.trigger, lab.target]
     parts.opened["triggers"] = [

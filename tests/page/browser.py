@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ class Visits:
 
     def _complain(self, what: str, text: str) -> None:
         self.complaints.append(f"{what}: {text}")
+        print(f"{time.monotonic():.1f} s, {what}: {text}")  # pytest shows it where a test fails
 
     def leave(self) -> None:
         """All visitors leave, what still runs is stopped, and nobody has complained."""
@@ -182,7 +184,7 @@ def faults(log: str) -> bool:
 def ready(page: Page) -> None:
     """The visitor's session is known, and the strip says how his run stands."""
     expect(page.locator("#strip .strip .job")).to_be_visible()
-    expect(page.locator("#suspect-card, #scan-panel, #job-panel").locator("visible=true").first).to_be_visible()
+    expect(page.locator("#suspect-card .card, #scan-panel, #job-panel").locator("visible=true").first).to_be_visible()
 
 
 def open_step(page: Page, step: str) -> None:

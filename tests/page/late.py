@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import socketserver
 import threading
@@ -15,14 +16,14 @@ SECONDS = 0.5
 
 @contextlib.contextmanager
 def late(url: str, words: bytes) -> Iterator[str]:
-    """Another address of the server at `url`: an answer pauses for half a second before the line that has these words.
-    Other answers overtake it."""
+    """Another address of the server at `url`: an answer pauses for half a second before the line that has these words,
+    a regular expression. Other answers overtake it."""
 
     def copy(there: socket.socket, here: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := there.recv(1 << 16):
-                if (place := data.find(words)) >= 0:
-                    line = data.rfind(b"\n", 0, place) + 1
+                if found := re.search(words, data):
+                    line = data.rfind(b"\n", 0, found.start()) + 1
                     here.sendall(data[:line])
                     time.sleep(SECONDS)
                     data = data[line:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+from collections import Counter
 from inspect import isgenerator, signature
 from pathlib import Path
 from typing import Any
@@ -107,14 +108,26 @@ def test_what_the_page_does_by_itself_leaves_the_session_alone(tmp_path: Path) -
     session = coming.outputs[0]
     assert isinstance(session, gr.State)
 
-    def begins(f: Any) -> set[str]:
-        """The events that a listener goes back to."""
-        before = page.fns.get(f.trigger_after)
-        return begins(before) if before else {event for _, event in f.targets}
-
-    writers = {f.name: begins(f) for f in page.fns.values() if session in f.outputs}
+    writers = {f.name: begins(page, f) for f in page.fns.values() if session in f.outputs}
     assert writers.pop("come_in") == {"load"}  # before it there is none
     assert writers.pop("become") == {"change"}  # what was planted, for who waits for it
     assert {"start_demo", "use_settings", "take"} <= set(writers)
     asked = {"click", "upload", "submit", "input", "release", "pick"}
     assert {name for name, events in writers.items() if not events <= asked} == set()
+
+
+def test_one_listener_answers_all_that_is_typed_and_set_for_what_it_shows(tmp_path: Path) -> None:
+    """Of two the earlier may answer last, and what is shown would belong to nothing that is chosen."""
+    with AttachedRunner(tmp_path) as runner:
+        page = build_page(Site(tmp_path, runner))
+    changing = [f for f in page.fns.values() if begins(page, f) & {"change", "input", "release"}]
+    writers = Counter(
+        output for f in changing if f.name != "look" for output in f.outputs if not isinstance(output, gr.State)
+    )
+    assert {output.elem_id for output, listeners in writers.items() if listeners > 1} == set()
+
+
+def begins(page: gr.Blocks, f: Any) -> set[str]:
+    """The events that a listener goes back to."""
+    before = page.fns.get(f.trigger_after)
+    return begins(page, before) if before else {event for _, event in f.targets}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import NEEDS_BROWSER, SOON, Visits, choose, field, open_step, set_settings, source, state, toast
+from browser import NEEDS_BROWSER, SOON, Visits, choose, field, open_step, ready, set_settings, source, state, toast
 from playwright.sync_api import Page, expect
 from server import until
 
@@ -79,6 +79,7 @@ def test_a_closed_tab_loses_nothing(page: Page, visits: Visits) -> None:
     source(page, "#sources", "Plant your own")
     expect(page.locator("#plant-progress")).to_contain_text("EP with “quince”: planted. It is kept for you.")
     expect(page.locator("#strip .who b")).to_have_text("demo suspect")
+    ready(page)  # nothing comes into the page above the button as it is clicked
     page.locator("#plant-use").click()
     expect(page.locator("#strip .who b")).to_have_text("EP with “quince”")
 
