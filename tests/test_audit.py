@@ -101,6 +101,7 @@ def test_parts_with_flaws_of_their_own_are_not_used() -> None:
                 assert not names & {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}, path
 
 
+@pytest.mark.slow  # it asks a database on the network for each package
 @pytest.mark.skipif(
     importlib.util.find_spec("pip_audit") is None,
     reason="pip-audit is not installed: pip install -c constraints.txt '.[test]'",

@@ -127,7 +127,7 @@ def test_no_answer_is_lost_where_the_end_of_a_stream_comes_late(
     """What is asked after the server has ended a stream, and before the browser knows, is answered by another stream."""
     with late(served[0], b'"close_stream"') as url:
         visits = Visits(browser, url, served[1])
-        for _ in range(3):
+        for _ in range(2):
             state(visits.visitor(f"?job={finished}"), re.compile("done"), timeout=SOON)
         visits.leave()
         visits.close()
