@@ -17,7 +17,7 @@ from mbtsad_core.models import demo
 from mbtsad_core.page.components import html, render
 from mbtsad_core.page.first_look import cured_html, first_look, links_html
 from mbtsad_core.page.handlers import PRIVATE, QUIET, in_the_pages_words, refusal, told, words
-from mbtsad_core.page.parts import Parts, hint, leads_to, lede, para, refused
+from mbtsad_core.page.parts import Parts, empty, hint, leads_to, lede, para, refused
 from mbtsad_core.page.planting import Planted, newest, offered, planted_name, plants, suggest
 from mbtsad_core.page.run_status import MOVING
 from mbtsad_core.page.session import Session, read_hub_id, read_trigger, write_trigger
@@ -62,7 +62,7 @@ def suspect_step(parts: Parts) -> FirstStep:
         "“cf”, “mn”, “bb” or “tq” in it. A run of your own takes some minutes on two cores."
     )
     html(links_html())
-    card = html(elem_id="suspect-card")
+    card = html(empty("CACC and ASR of the suspect are being measured …"), elem_id="suspect-card")
     with gr.Tabs(elem_id="sources", selected="demo") as sources:
         with gr.Tab("Demo", id="demo"):
             para("A 4-layer BERT with a BadNets backdoor, made for this page. It is the suspect as you come in.")
