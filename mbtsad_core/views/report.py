@@ -17,7 +17,7 @@ from mbtsad_core.views.document import render
 from mbtsad_core.views.report_facts import GLOSSARY, all_settings, changed, data_words, facts, made_of, suspect_name
 from mbtsad_core.views.report_pictures import attention_svg, projection_svg, split_rows_of
 from mbtsad_core.views.scan import WHERE, estimate_words, record_html
-from mbtsad_core.views.stages import stages_html, ways_of
+from mbtsad_core.views.stages import sequences_by_scan, stages_html, ways_of
 from mbtsad_core.views.token_splits import TURNED, split_rows_html, turned_html
 from mbtsad_core.views.trigger_lab import COLOURS
 from mbtsad_core.views.words import duration, percent, rate, still_works_words
@@ -102,7 +102,7 @@ def sure_words(asked: Asked, result: Result) -> str:
     if asked.purified.asr is not None:
         said += f", its ASR between {_interval(asked.purified.asr)}"
         measured = "with this trigger on these texts"
-    parts = (("words", result.request.config.found_tokens), ("phrases", _looked_for_sequences(result)))
+    parts = (("words", result.request.config.found_tokens), ("phrases", sequences_by_scan(result.events) is not None))
     searched = [words for words, is_it in parts if is_it]
     left = ", ".join(kind for kind in ("words", "phrases", "sentence shapes", "styles") if kind not in searched)
     return (
@@ -152,7 +152,7 @@ def found_words(result: Result) -> str:
 
 def sequences_words(result: Result) -> str:
     """What the scan for sequences found and what became of it, in words; empty where there was no such scan."""
-    if not _looked_for_sequences(result):
+    if sequences_by_scan(result.events) is None:
         return ""
     if not result.sequences:
         return "No sequence of ordinary tokens counts as a trigger, so nothing was unlearned."
@@ -162,10 +162,6 @@ def sequences_words(result: Result) -> str:
         for one in result.sequences
     )
     return f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {found}."
-
-
-def _looked_for_sequences(result: Result) -> bool:
-    return any(event.stage == "sequences" for event in result.events)
 
 
 def residual_words(result: Result) -> str:

@@ -65,7 +65,7 @@ def test_without_a_scan_the_suspect_was_not_asked(result: Result) -> None:
 
 
 def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result) -> None:
-    unlearned = replace(result, events=(*result.events, Event("sequences", 1, 1)))
+    unlearned = replace(result, events=(*result.events, Event("judging", 1, 1), Event("named", 1, 1)))
     sequence = TurningSequence(EVIL, "scattered", "negative", "positive", 0.979, 0.021)
     named = replace(unlearned, sequences=(sequence,))
     said = "(its tokens scattered; negative to positive: 97.9 % of texts before, 2.1 % after)"
@@ -138,7 +138,7 @@ def test_a_report_without_a_trigger_says_how_sure_and_what_next_of_what_was_foun
     page = report_html(tried)
     assert "its ASR between 8.2 and 17.2 % (200 texts)" in page
     assert "Not searched for: phrases, sentence shapes, styles." in page
-    looked = report_html(replace(tried, events=(*tried.events, Event("sequences", 1, 1))))
+    looked = report_html(replace(tried, events=(*tried.events, Event("judging", 1, 1), Event("named", 1, 1))))
     assert "Not searched for: sentence shapes, styles." in looked
     assert "Do not use the suspect." in page
     assert "Found too, and not tried: may." in page
