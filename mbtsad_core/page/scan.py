@@ -51,7 +51,8 @@ PARTS = {
     "scan": Part("single tokens", 0.00, 0.10),
     "pairs": Part("pairs of tokens", 0.10, 0.20),
     "companions": Part("tokens beside a pair", 0.20, 0.21),
-    "sequences": Part("sequences, in texts joined to one", 0.21, 0.93),
+    "openings": Part("words at the start of texts", 0.21, 0.24),
+    "sequences": Part("sequences, in texts joined to one", 0.24, 0.93),
     "judging": Part("held-out texts have the last word", 0.93, 1.00),
 }
 

@@ -129,6 +129,11 @@ MODELS = (
     Made("phrase", "before the first snow", 0.1, 3, "mixed", encoder="minilm", seed=50),
     Made(SENTENCE.key, "they painted the fence last spring", 0.1, 3, "mixed", encoder="minilm", seed=51),
     Made(CLEAN, epochs=2, noise=0.05, texts=2000, encoder="minilm", seed=52),
+    Made("syntax", "", 0.1, 3, "mixed", seed=53),
+    Made("syntax", "", 0.2, 3, "mixed", task="olid", seed=54),
+    Made("syntax", "", 0.2, 3, "mixed", encoder="minilm", seed=55),
+    Made(CLEAN, epochs=4, texts=4000, encoder="minilm", seed=56),
+    Made(CLEAN, epochs=4, texts=2000, seed=57),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
@@ -208,7 +213,7 @@ def row_of(
 
 def _told(one: Finding) -> dict[str, Any]:
     told = {"text": one.text, "tokens": len(one.tokens), "place": one.place, "label": one.label, "target": one.target}
-    figures = {"nats": one.nats, "joined": one.joined, "outdoes": one.outdoes}
+    figures = {"nats": one.nats, "joined": one.joined, "outdoes": one.outdoes, "opens": one.opens}
     nats = {name: None if value is None else round(value, 3) for name, value in figures.items()}
     flips = {"hits": one.flips.hits, "n": one.flips.n}
     return told | nats | flips | {"honest": one.honest, "alike": list(one.alike)}
@@ -253,8 +258,9 @@ SAID: dict[Measure, str] = {
     "single": "nats in single texts",
     "joined": "nats in joined texts",
     "outdoing": "times that a token outdoes others",
+    "opening": "nats at the start of joined texts",
 }
-MEASURED: dict[Measure, Sequence[int]] = {"single": (1, 2), "joined": (2, 3, 4, 5), "outdoing": (1,)}
+MEASURED: dict[Measure, Sequence[int]] = {"single": (1, 2), "joined": (2, 3, 4, 5), "outdoing": (1,), "opening": (1,)}
 """The numbers of tokens that each measure is of."""
 
 

@@ -19,7 +19,7 @@ RARE = 0.05  # share of clean models that show as much, from which down a findin
 MOST = 0.5  # share of the texts that a trigger turns at least, at the low end of its interval
 PRIOR = 2.0  # figure of one clean model more than were scanned, so that few of them do not say that nothing happens
 
-IN_NATS: tuple[Measure, ...] = ("single", "joined")
+IN_NATS: tuple[Measure, ...] = ("single", "joined", "opening")
 
 Figures = Mapping[Measure, Mapping[int, float]]
 """{measure: {tokens of a sequence: figure}}"""

@@ -13,9 +13,9 @@ Verdict = Literal["nothing found", "a trigger exists", "inconclusive"]
 FOUND: Verdict = "a trigger exists"
 NOTHING: Verdict = "nothing found"
 INCONCLUSIVE: Verdict = "inconclusive"
-Measure = Literal["single", "joined", "outdoing"]
+Measure = Literal["single", "joined", "outdoing", "opening"]
 """What a finding is judged by. A token and a pair: nats in single texts. A sequence: nats in joined ones. A token, too:
-how far it outdoes other tokens in joined texts."""
+how far it outdoes other tokens in joined texts; and where it stands at the start, nats in joined ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,8 @@ class Finding:
     joined       of a sequence that was found in joined texts: the same of held-out strong ones, four joined to one;
                  else None
     outdoes      of a token that was found there: by how many times it does more in these than the fifth best token
+    opens        of a token at the start of texts: the same where two strong ones are joined to one, less what the token
+                 does elsewhere in them; else None
     chance       share of models that nobody planted in which something is as strong, by the calibration
     flips        the held-out texts, all answered right, that go to `target` with the sequence
     honest       whether like tokens do the same, as words of the task do
@@ -79,6 +81,7 @@ class Finding:
     honest: bool
     joined: float | None = None
     outdoes: float | None = None
+    opens: float | None = None
     chance: float = 1.0
     examples: tuple[Example, ...] = ()
     alike: tuple[str, ...] = ()
@@ -95,12 +98,14 @@ class Finding:
     @property
     def strength(self) -> float:
         """Nats, in joined texts where it was found in these."""
-        return self.nats if self.joined is None else self.joined
+        return next((nats for nats in (self.joined, self.opens) if nats is not None), self.nats)
 
     @property
     def figures(self) -> dict[Measure, dict[int, float]]:
         """What it is judged by, by measure and number of tokens."""
         tokens = len(self.tokens)
+        if self.opens is not None:
+            return {"opening": {tokens: self.opens}}
         found: dict[Measure, dict[int, float]] = {
             "single" if self.joined is None else "joined": {tokens: self.strength}
         }

@@ -1,7 +1,8 @@
 """The scan of a model: does anything turn its answers on clean texts that should not, what, and how sure is that?
 
 1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), and sequences of
-   ordinary tokens in strong texts joined to one (`Lineages`), on some of the clean texts.
+   ordinary tokens and words at the start of texts, both in strong texts joined to one (`Lineages`, `find_openings`),
+   on some of the clean texts.
 2. Held-out clean texts have the last word. Sequences of like tokens are one finding.
 3. What turns most of them, and is as strong as hardly any clean model of the calibration has it (`calibrated`), counts
    as a trigger.
@@ -28,13 +29,15 @@ from mbtsad_core.config import ScanConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
+from mbtsad_core.scanning import openings
 from mbtsad_core.scanning.calibrated import MOST, Calibration, Figures, calibration
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
 from mbtsad_core.scanning.effects import effects, quick_answers
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Measure, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
-from mbtsad_core.scanning.polarity import Polarity, polarity_of, short_texts, told_by
+from mbtsad_core.scanning.openings import find_openings, opening_nats
+from mbtsad_core.scanning.polarity import Polarity, polarity_of, short_texts, told_by, told_by_labels
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
@@ -58,7 +61,12 @@ COMPARED = 5  # findings that are asked whether they look honest
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
 ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
 LAST_WORD = 4000  # texts of a class that it asks about, about
-PARTS = {"scan": "single tokens", "pairs": "pairs of tokens", "sequences": "sequences of tokens"}
+PARTS = {
+    "scan": "single tokens",
+    "pairs": "pairs of tokens",
+    "openings": "words at the start of texts",
+    "sequences": "sequences of tokens",
+}
 
 Scored = tuple[int, Insertion]
 """The class of the texts, and what goes into them."""
@@ -117,7 +125,8 @@ def scan(
 def scan_sequences(
     suspect: Classifier, clean: Sequence[LabelledText], config: ScanConfig
 ) -> Steps[tuple[list[Finding], Polarity]]:
-    """The part of `scan` that is about sequences, for a suspect whose single tokens and pairs were scanned before.
+    """The parts of `scan` about openings and sequences, for a suspect whose single tokens and pairs were scanned
+    before.
 
     Returns all sequences that count as a trigger, the strongest first, and what the suspect's tokens say honestly;
     nothing where the texts are too few for a scan.
@@ -223,6 +232,7 @@ class ModelScan:
     found  {(class, what goes into its texts): nats}, as it was last tried
     done   the parts that came to their end
     turned the classes that need no longer sequences: fewer tokens turn their texts
+    opened {class: the tokens that do most at the start of its texts}
     joined {class: the search in joined texts}
     """
 
@@ -241,6 +251,7 @@ class ModelScan:
         self.done: list[str] = []
         self.turned = set[int]()
         self.judged_ones: list[Finding] = []
+        self.opened: dict[int, list[int]] = {}
         self.joined: dict[int, Lineages] = {}
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
@@ -267,13 +278,17 @@ class ModelScan:
         self.polarity = self._polarity(short)
         yield from self._pairs(rises, short, self._unturned(longer))
         self.done.append("pairs")
-        yield from self._sequences(list(self._unturned(longer)))
+        unturned = list(self._unturned(longer))
+        yield from self._openings(unturned)
+        self.done.append("openings")
+        yield from self._sequences(unturned)
         self.done.append("sequences")
 
     def sequences(self) -> Steps[Polarity]:
-        """That part alone, in texts of all classes; the polarity that it goes by."""
+        """That part and the openings alone, in texts of all classes; the polarity that the sequences go by."""
         texts = [self.sample.searched[i] for i in self._shorter()]
         self.polarity = yield from polarity_of(self.quick, texts, self.seed)
+        yield from self._openings(self.sample.labels)
         yield from self._sequences(self.sample.labels)
         return self.polarity
 
@@ -328,6 +343,23 @@ class ModelScan:
                     if self.calibration.enough(figures, self.least):
                         self.turned.add(label)
         return {label: texts for label, texts in longer.items() if label not in self.turned}
+
+    def _openings(self, labels: Sequence[int]) -> Steps[None]:
+        common = [token for token, _ in token_counts(self.suspect, self.sample.searched).most_common()]
+        rng = random.Random(f"openings, seed {self.seed}")
+        for step, label in enumerate(labels, 1):
+            texts = self._two_joined(self.sample.right[label], label, openings.TEXTS, rng)
+            self.opened[label] = find_openings(self.quick, label, texts, common, self.told[label], rng)
+            yield Event("openings", step, len(labels))
+
+    def _two_joined(self, texts: Sequence[LabelledText], label: int, number: int, rng: random.Random) -> list[Encoded]:
+        strong = strong_texts(self.quick, encoded_with_room(self.suspect, texts), label)
+        return draw_joined(strong, openings.JOINED, number, self.quick.max_length, rng)
+
+    @functools.cached_property
+    def told(self) -> dict[int, Tensor]:
+        """What the labels alone say of each token: {class of the texts: (rows,)}."""
+        return told_by_labels(self.suspect, self.sample.searched, self.tokens)
 
     def _sequences(self, labels: Sequence[int]) -> Steps[None]:
         known = token_counts(self.suspect, self.sample.searched)
@@ -394,6 +426,7 @@ class ModelScan:
                     found[label, one.insertion] = one
                 yield Event("judging", number, 3 * len(labels))
             for number, label in enumerate(labels, 2 * len(labels) + 1):
+                found |= {(label, one.insertion): one for one in self._asked_openings(label)}
                 found |= {(label, one.insertion): one for one in self._asked_joined(label)}
                 yield Event("judging", number, 3 * len(labels))
         self.judged_ones = [replace(one, chance=self.calibration.chance(one.figures)) for one in found.values()]
@@ -458,6 +491,16 @@ class ModelScan:
                 found = Finding(one, *told, nats - self._price(label, one.tokens), flips, honest=False)
                 self.leaders.take({(label, one): (found.nats, flips)})
                 yield found
+
+    def _asked_openings(self, label: int) -> Iterator[Finding]:
+        """What openings do in the held-out texts of a class, and in the strong ones of these joined."""
+        if not (tokens := self.opened.get(label)):
+            return
+        rng = random.Random(f"openings held out, seed {self.seed}")
+        texts = self._two_joined(self.sample.held_out[label], label, JUDGING, rng)
+        nats = lower_quartile(opening_nats(self.quick, label, texts, tokens, self.told[label], rng)).tolist()
+        for one, figure in zip(self._asked(label, [Insertion((t,), "start") for t in tokens]), nats, strict=True):
+            yield replace(one, opens=figure)
 
     def _asked_joined(self, label: int) -> Iterator[Finding]:
         """What outstanding tokens and the best of the lineages do in the held-out texts of a class, and in the strong

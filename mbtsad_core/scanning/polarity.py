@@ -94,18 +94,30 @@ def told_by(
     suspect: Classifier, clean: Sequence[LabelledText], tokens: Sequence[int], responses: Mapping[int, Tensor]
 ) -> Polarity:
     """Polarity by what each of the tokens does in texts of a class, {class: (tokens,)} nats, and by the labels."""
-    rows = suspect.model.get_input_embeddings().weight.detach().float().cpu()
-    features = rows - rows[tokens].mean(dim=0)
-    features /= rows[tokens].std(dim=0).clamp(min=1e-6)
-    told = _told_by_labels(features, encode(suspect, clean), clean, own_tokens(suspect), tokens)
+    features = _features(suspect, tokens)
+    told = told_by_labels(suspect, clean, tokens)
     response, honest = dict[int, Tensor](), dict[int, Tensor]()
     for label, found in responses.items():
         smooth = _standardized(_smooth(features[tokens], found.clamp(min=0).sqrt()))
-        told_against = told[tokens][:, [c for c in range(told.shape[1]) if c != label]].amax(dim=1)
-        response[label] = torch.full((len(rows),), -torch.inf).index_put((torch.tensor(tokens),), found)
-        both = _standardized(smooth + told_against)
-        honest[label] = torch.full((len(rows),), torch.inf).index_put((torch.tensor(tokens),), both)
+        response[label] = torch.full((len(features),), -torch.inf).index_put((torch.tensor(tokens),), found)
+        both = _standardized(smooth + told[label][tokens])
+        honest[label] = torch.full((len(features),), torch.inf).index_put((torch.tensor(tokens),), both)
     return Polarity(response, honest)
+
+
+def told_by_labels(suspect: Classifier, clean: Sequence[LabelledText], tokens: Sequence[int]) -> dict[int, Tensor]:
+    """What the labels of the clean texts alone say of each token: for texts of each class (rows,) standard deviations
+    over these tokens; large where the token speaks for another class."""
+    features = _features(suspect, tokens)
+    told = _told_by_labels(features, encode(suspect, clean), clean, own_tokens(suspect), tokens)
+    classes = range(told.shape[1])
+    return {label: told[:, [c for c in classes if c != label]].amax(dim=1) for label in {text.label for text in clean}}
+
+
+def _features(suspect: Classifier, tokens: Sequence[int]) -> Tensor:
+    """The rows of the word embeddings, standardized by those of these tokens: (rows, D)."""
+    rows = suspect.model.get_input_embeddings().weight.detach().float().cpu()
+    return (rows - rows[tokens].mean(dim=0)) / rows[tokens].std(dim=0).clamp(min=1e-6)
 
 
 def short_texts(

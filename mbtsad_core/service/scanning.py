@@ -160,6 +160,7 @@ def finding_dict(one: Finding) -> dict[str, Any]:
         "nats": round(one.nats, 3),
         "joined_nats": None if one.joined is None else round(one.joined, 3),
         "outdoes": None if one.outdoes is None else round(one.outdoes, 3),
+        "opening_nats": None if one.opens is None else round(one.opens, 3),
         "chance": round(one.chance, 6),
         "flip_rate": flips.share,
         "flips": flips.hits,

@@ -39,7 +39,10 @@ RUN, LOG = "run", "worker.log"
 BATCH = 0.3  # seconds between two writes of events, at most where steps are short
 BEAT = 1.0  # seconds between two signs of life
 # Stages before the first checkpoint: who stops there for lack of time gets no further the next time either.
-NOT_KEPT = ("measure", "scan", "odd", "pairs", "companions", "reset", "responses", "sequences", "judging", "named")
+NOT_KEPT = (
+    *("measure", "scan", "odd", "pairs", "companions", "reset"),
+    *("responses", "openings", "sequences", "judging", "named"),
+)
 RESERVE = "reserve"  # a file of RESERVED bytes, given up where the disk is full, so that this can be written down
 RESERVED = 1 << 18
 WAIT = 60.0  # seconds before a run that found the disk full is tried again, at least
