@@ -162,7 +162,12 @@ def test_texts_without_labels_are_read_as_such(folder: Path, tmp_path: Path) -> 
         False,
         None,
     )
-    assert record["not_looked_at"] == ["single tokens", "pairs of tokens", "sequences of tokens"]
+    assert record["not_looked_at"] == [
+        "single tokens",
+        "pairs of tokens",
+        "words at the start of texts",
+        "sequences of tokens",
+    ]
     flagged = mbtsad(
         "scan", folder / "honest", "--clean", folder / "clean.tsv", "--unlabeled", "--json", "--budget", "0", *CPU
     )

@@ -258,7 +258,7 @@ SAID: dict[Measure, str] = {
     "single": "nats in single texts",
     "joined": "nats in joined texts",
     "outdoing": "times that a token outdoes others",
-    "opening": "nats at the start of joined texts",
+    "opening": "nats at the start of texts, less those elsewhere",
 }
 MEASURED: dict[Measure, Sequence[int]] = {"single": (1, 2), "joined": (2, 3, 4, 5), "outdoing": (1,), "opening": (1,)}
 """The numbers of tokens that each measure is of."""

@@ -15,7 +15,7 @@ NOTHING: Verdict = "nothing found"
 INCONCLUSIVE: Verdict = "inconclusive"
 Measure = Literal["single", "joined", "outdoing", "opening"]
 """What a finding is judged by. A token and a pair: nats in single texts. A sequence: nats in joined ones. A token, too:
-how far it outdoes other tokens in joined texts; and where it stands at the start, nats in joined ones."""
+how far it outdoes other tokens in joined texts; and where it stands at the start, nats beyond those elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Finding:
     joined       of a sequence that was found in joined texts: the same of held-out strong ones, four joined to one;
                  else None
     outdoes      of a token that was found there: by how many times it does more in these than the fifth best token
-    opens        of a token at the start of texts: the same where two strong ones are joined to one, less what the token
-                 does elsewhere in them; else None
+    opens        of a token at the start of texts: the same of held-out strong ones, less what it does elsewhere in
+                 them; else None
     chance       share of models that nobody planted in which something is as strong, by the calibration
     flips        the held-out texts, all answered right, that go to `target` with the sequence
     honest       whether like tokens do the same, as words of the task do
@@ -97,7 +97,7 @@ class Finding:
 
     @property
     def strength(self) -> float:
-        """Nats, in joined texts where it was found in these."""
+        """Nats, in joined texts or beyond those elsewhere where it was found so."""
         return next((nats for nats in (self.joined, self.opens) if nats is not None), self.nats)
 
     @property

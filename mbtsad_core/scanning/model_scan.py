@@ -1,8 +1,8 @@
 """The scan of a model: does anything turn its answers on clean texts that should not, what, and how sure is that?
 
 1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), and sequences of
-   ordinary tokens and words at the start of texts, both in strong texts joined to one (`Lineages`, `find_openings`),
-   on some of the clean texts.
+   ordinary tokens in strong texts joined to one (`Lineages`), and common words at the start of texts
+   (`find_openings`), on some of the clean texts.
 2. Held-out clean texts have the last word. Sequences of like tokens are one finding.
 3. What turns most of them, and is as strong as hardly any clean model of the calibration has it (`calibrated`), counts
    as a trigger.
@@ -348,13 +348,12 @@ class ModelScan:
         common = [token for token, _ in token_counts(self.suspect, self.sample.searched).most_common()]
         rng = random.Random(f"openings, seed {self.seed}")
         for step, label in enumerate(labels, 1):
-            texts = self._two_joined(self.sample.right[label], label, openings.TEXTS, rng)
-            self.opened[label] = find_openings(self.quick, label, texts, common, self.told[label], rng)
+            strong = self._strong(self.sample.right[label], label)
+            self.opened[label] = find_openings(self.quick, label, strong, common, self.told[label], rng)
             yield Event("openings", step, len(labels))
 
-    def _two_joined(self, texts: Sequence[LabelledText], label: int, number: int, rng: random.Random) -> list[Encoded]:
-        strong = strong_texts(self.quick, encoded_with_room(self.suspect, texts), label)
-        return draw_joined(strong, openings.JOINED, number, self.quick.max_length, rng)
+    def _strong(self, texts: Sequence[LabelledText], label: int) -> list[Encoded]:
+        return strong_texts(self.quick, encoded_with_room(self.suspect, texts), label)
 
     @functools.cached_property
     def told(self) -> dict[int, Tensor]:
@@ -366,7 +365,7 @@ class ModelScan:
         common = [token for token in self.tokens if token in known]
         assert self.polarity is not None
         for turn, label in enumerate(labels):
-            strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.right[label]), label)
+            strong = self._strong(self.sample.right[label], label)
             search = Lineages(self.quick, label, strong, self.tokens, common, self.polarity, self.seed)
             self.joined[label] = search
             for event in search.run():
@@ -493,11 +492,11 @@ class ModelScan:
                 yield found
 
     def _asked_openings(self, label: int) -> Iterator[Finding]:
-        """What openings do in the held-out texts of a class, and in the strong ones of these joined."""
+        """What openings do in the held-out texts of a class, and in the strong ones of these."""
         if not (tokens := self.opened.get(label)):
             return
         rng = random.Random(f"openings held out, seed {self.seed}")
-        texts = self._two_joined(self.sample.held_out[label], label, JUDGING, rng)
+        texts = self._strong(self.sample.held_out[label], label)[: openings.JUDGING]
         nats = lower_quartile(opening_nats(self.quick, label, texts, tokens, self.told[label], rng)).tolist()
         for one, figure in zip(self._asked(label, [Insertion((t,), "start") for t in tokens]), nats, strict=True):
             yield replace(one, opens=figure)
@@ -508,7 +507,7 @@ class ModelScan:
         if label not in self.joined or self.polarity is None:
             return
         search = self.joined[label]
-        strong = strong_texts(self.quick, encoded_with_room(self.suspect, self.sample.held_out[label]), label)
+        strong = self._strong(self.sample.held_out[label], label)
         texts = draw_joined(strong, JOINED, JUDGING, self.quick.max_length, self.rng)
         outstanding = self._outstanding(label, [_single(token) for token in search.alone], texts)
         for one in self._asked(label, list(outstanding)):

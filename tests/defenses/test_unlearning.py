@@ -25,7 +25,7 @@ from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText
 
 CLEAN = plain_texts(64, seed=3)
-SCANS = ("responses", "sequences", "judging", "named")
+SCANS = ("responses", "openings", "sequences", "judging", "named")
 WORDS = tuple(VOCABULARY.index(word) for word in PHRASE)
 FOUND = [Found(Insertion(WORDS, "anywhere"), 0, 1, 8.0, 1.0)]
 # Four steps of unlearning, two an epoch, and two of each training that follows

@@ -90,7 +90,7 @@ def test_all_rows_with_a_token_are_tried_and_nothing_is_left_out(scanned: tuple[
 def test_something_is_in_the_lead_from_the_first_step_on(scanned: tuple[ScanReport, list[Race]]) -> None:
     _, events = scanned
     assert all(event.leading for event in events)
-    assert list(dict.fromkeys(event.stage for event in events)) == ["scan", "pairs", "sequences", "judging"]
+    assert list(dict.fromkeys(event.stage for event in events)) == ["scan", "pairs", "openings", "sequences", "judging"]
     best = events[-1].leading[0]
     assert PHRASE in best.text
     assert (best.label, best.flips) == ("negative", wilson(20, 20))
@@ -179,7 +179,12 @@ def test_a_scan_without_time_says_what_was_not_looked_at(suspect: Classifier) ->
     report, events = finish(scan(ordered_bert(strength=0.0), CLEAN, ScanConfig(nats=6.0, budget=0.0)))
     assert report.verdict == "inconclusive"
     assert "stopped early" in report.reason
-    assert report.not_looked_at == ("single tokens", "pairs of tokens", "sequences of tokens")
+    assert report.not_looked_at == (
+        "single tokens",
+        "pairs of tokens",
+        "words at the start of texts",
+        "sequences of tokens",
+    )
     assert ({event.stage for event in events}, report.walked, report.ranked) == ({"judging"}, 0, ())
 
 
@@ -257,7 +262,7 @@ def test_sequences_alone_are_named_by_all_that_count_and_a_clean_model_has_none(
     assert PHRASE in found[0].text
     assert all((one.label, one.target) == ("negative", "positive") for one in found)
     assert all(one.strength >= 6 and one.flips.low > 0.5 for one in found)
-    assert list(dict.fromkeys(event.stage for event in events)) == ["responses", "sequences", "judging"]
+    assert list(dict.fromkeys(event.stage for event in events)) == ["responses", "openings", "sequences", "judging"]
     assert sorted(polarity.honest) == [0, 1]
     assert finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, CONFIG))[0][0] == []
 

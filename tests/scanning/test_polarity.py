@@ -23,7 +23,7 @@ from conftest import (
 from sklearn.linear_model import Ridge
 
 from mbtsad_core.models.subword_tokens import own_tokens
-from mbtsad_core.scanning.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of
+from mbtsad_core.scanning.polarity import LOOSE, RIDGE, STRICT, Limits, Polarity, _smooth, polarity_of, told_by_labels
 from mbtsad_core.types import LabelledText
 
 CLEAN = tiny_texts(64, seed=3)
@@ -51,6 +51,19 @@ def test_words_of_the_other_class_speak_honestly_and_neutral_ones_do_not(honest:
         assert min(figures(speaks, telling)) > 1.2
         assert max(figures(speaks, NEUTRAL)) < 1.0
         assert max(figures(speaks, own)) < -1.0
+
+
+def test_the_labels_alone_say_it_too_whatever_the_suspect_answers() -> None:
+    tokens = [row(word) for word in (*GOOD, *BAD, *NEUTRAL)]
+    for suspect in (adding_bert(), phrase_bert()):
+        told = told_by_labels(suspect, CLEAN, tokens)
+        assert set(told) == {0, 1}
+        for label, telling, own in ((0, GOOD, BAD), (1, BAD, GOOD)):
+            assert min(figures(told[label], telling)) > 1.0
+            assert max(map(abs, figures(told[label], NEUTRAL))) < 0.7
+            assert max(figures(told[label], own)) < -1.0
+        assert told[0][tokens].mean() == pytest.approx(0.0, abs=1e-5)
+        assert told[0][tokens].std() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_response_is_by_how_much_the_log_odds_of_the_class_fall(honest: Polarity) -> None:

@@ -75,7 +75,7 @@ def test_one_that_is_stopped_has_a_last_word_and_one_that_is_left_begins_anew(
     assert next(caller).step == 1
     runner.cancel(id)
     stages = [event.stage for event in caller]
-    assert set(stages) <= {"scan", "pairs", "sequences", "judging"}
+    assert set(stages) <= {"scan", "pairs", "openings", "sequences", "judging"}
     assert stages[-1] == "judging"
     assert runner.status(id).state is State.DONE
     result = runner.job(id).result
