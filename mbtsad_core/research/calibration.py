@@ -130,7 +130,6 @@ MODELS = (
     Made(SENTENCE.key, "they painted the fence last spring", 0.1, 3, "mixed", encoder="minilm", seed=51),
     Made(CLEAN, epochs=2, noise=0.05, texts=2000, encoder="minilm", seed=52),
     Made("syntax", "", 0.1, 3, "mixed", seed=53),
-    Made("syntax", "", 0.2, 3, "mixed", task="olid", seed=54),
     Made("syntax", "", 0.2, 3, "mixed", encoder="minilm", seed=55),
     Made(CLEAN, epochs=4, texts=4000, encoder="minilm", seed=56),
     Made(CLEAN, epochs=4, texts=2000, seed=57),

@@ -1,8 +1,8 @@
 """The scan of a model: does anything turn its answers on clean texts that should not, what, and how sure is that?
 
 1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), and sequences of
-   ordinary tokens in strong texts joined to one (`Lineages`), and common words at the start of texts
-   (`find_openings`), on some of the clean texts.
+   ordinary tokens in strong texts joined to one (`Lineages`); tokens that say little by the labels, in such texts
+   (`find_neutral`) and at the start of texts (`find_openings`); on some of the clean texts.
 2. Held-out clean texts have the last word. Sequences of like tokens are one finding.
 3. What turns most of them, and is as strong as hardly any clean model of the calibration has it (`calibrated`), counts
    as a trigger.
@@ -29,13 +29,14 @@ from mbtsad_core.config import ScanConfig
 from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
-from mbtsad_core.scanning import openings
+from mbtsad_core.scanning import neutral_tokens, openings
 from mbtsad_core.scanning.calibrated import MOST, Calibration, Figures, calibration
 from mbtsad_core.scanning.deadline import Deadline, OutOfTime
 from mbtsad_core.scanning.effects import effects, quick_answers
 from mbtsad_core.scanning.findings import FOUND, INCONCLUSIVE, NOTHING, Example, Finding, Measure, ScanReport, Verdict
 from mbtsad_core.scanning.insertions import Insertion, insert
 from mbtsad_core.scanning.lineages import Lineages, together
+from mbtsad_core.scanning.neutral_tokens import find_neutral
 from mbtsad_core.scanning.openings import find_openings, opening_nats
 from mbtsad_core.scanning.polarity import Polarity, polarity_of, short_texts, told_by, told_by_labels
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
@@ -233,6 +234,7 @@ class ModelScan:
     done   the parts that came to their end
     turned the classes that need no longer sequences: fewer tokens turn their texts
     opened {class: the tokens that do most at the start of its texts}
+    alone  {class: the neutral tokens that do most in its joined texts}
     joined {class: the search in joined texts}
     """
 
@@ -252,6 +254,7 @@ class ModelScan:
         self.turned = set[int]()
         self.judged_ones: list[Finding] = []
         self.opened: dict[int, list[int]] = {}
+        self.alone: dict[int, list[int]] = {}
         self.joined: dict[int, Lineages] = {}
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
@@ -345,11 +348,14 @@ class ModelScan:
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
     def _openings(self, labels: Sequence[int]) -> Steps[None]:
+        assert self.polarity is not None
         common = [token for token, _ in token_counts(self.suspect, self.sample.searched).most_common()]
         rng = random.Random(f"openings, seed {self.seed}")
         for step, label in enumerate(labels, 1):
             strong = self._strong(self.sample.right[label], label)
-            self.opened[label] = find_openings(self.quick, label, strong, common, self.told[label], rng)
+            told, response = self.told[label], self.polarity.response[label]
+            self.opened[label] = find_openings(self.quick, label, strong, common, told, rng)
+            self.alone[label] = find_neutral(self.quick, label, strong, self.tokens, response, told, rng)
             yield Event("openings", step, len(labels))
 
     def _strong(self, texts: Sequence[LabelledText], label: int) -> list[Encoded]:
@@ -495,7 +501,7 @@ class ModelScan:
         """What openings do in the held-out texts of a class, and in the strong ones of these."""
         if not (tokens := self.opened.get(label)):
             return
-        rng = random.Random(f"openings held out, seed {self.seed}")
+        rng = random.Random(f"openings, held out, seed {self.seed}")
         texts = self._strong(self.sample.held_out[label], label)[: openings.JUDGING]
         nats = lower_quartile(opening_nats(self.quick, label, texts, tokens, self.told[label], rng)).tolist()
         for one, figure in zip(self._asked(label, [Insertion((t,), "start") for t in tokens]), nats, strict=True):
@@ -509,22 +515,27 @@ class ModelScan:
         search = self.joined[label]
         strong = self._strong(self.sample.held_out[label], label)
         texts = draw_joined(strong, JOINED, JUDGING, self.quick.max_length, self.rng)
-        outstanding = self._outstanding(label, [_single(token) for token in search.alone], texts)
-        for one in self._asked(label, list(outstanding)):
-            yield replace(one, outdoes=outstanding[one.insertion])
+        outdoing = self._outdoing(label, strong, texts)
+        for one in self._asked(label, list(outdoing)):
+            yield replace(one, outdoes=outdoing[one.insertion])
         ones = search.leading(JUDGED_JOINED)
         nats = together(self.quick, self.rng, ones, texts, label, self.polarity)
         for one, figure in zip(self._asked(label, ones), lower_quartile(nats).tolist(), strict=True):
             yield replace(one, joined=figure)
 
-    def _outstanding(self, label: int, tokens: Sequence[Insertion], texts: Sequence[Encoded]) -> dict[Insertion, float]:
-        """The tokens that do most in these texts, and by how many times each does more than the fifth of them."""
-        if not tokens:
-            return {}
-        nats = lower_quartile(effects(self.quick, self.rng, tokens, texts, label)[0]).clamp(min=0) + FLOOR
-        order = nats.argsort(descending=True).tolist()
-        fifth = float(nats[order[:FIFTH][-1]])
-        return {tokens[i]: float(nats[i]) / fifth - 1 for i in order[:JUDGED]}
+    def _outdoing(self, label: int, strong: Sequence[Encoded], texts: Sequence[Encoded]) -> dict[Insertion, float]:
+        """By how many times tokens do more than the fifth best: in these joined texts and, of neutral tokens alone, in
+        fewer strong ones joined."""
+        found = dict[Insertion, float]()
+        if alone := [_single(token) for token in self.joined[label].alone]:
+            found = _times_the_fifth(alone, lower_quartile(effects(self.quick, self.rng, alone, texts, label)[0]))
+        if neutral := self.alone.get(label):
+            rng = random.Random(f"neutral tokens, held out, seed {self.seed}")
+            few = draw_joined(strong, neutral_tokens.JOINED, JUDGING, self.quick.max_length, rng)
+            nats = neutral_tokens.nats(self.quick, label, few, neutral, self.told[label], "anywhere", rng)
+            more = _times_the_fifth([_single(token) for token in neutral], lower_quartile(nats))
+            found |= {one: max(times, found.get(one, times)) for one, times in more.items()}
+        return found
 
     def _shown(self, one: Finding) -> Finding:
         """The finding with some texts that it turns, as they are and with it."""
@@ -589,6 +600,13 @@ def _quick(suspect: Classifier) -> Classifier:
     """A copy in the precision of the training throughout: forward passes that cast nothing."""
     model = copy.deepcopy(suspect.model).to(getattr(torch, suspect.precision))
     return replace(suspect, model=model)
+
+
+def _times_the_fifth(tokens: Sequence[Insertion], nats: Tensor) -> dict[Insertion, float]:
+    """The tokens that do most by these figures, (tokens,), and by how many times each does more than the fifth."""
+    nats = nats.clamp(min=0) + FLOOR
+    order = nats.argsort(descending=True).tolist()
+    return {tokens[i]: float(nats[i] / nats[order[:FIFTH][-1]]) - 1 for i in order[:JUDGED]}
 
 
 def _single(token: int) -> Insertion:

@@ -104,7 +104,8 @@ def sure_words(asked: Asked, result: Result) -> str:
         measured = "with this trigger on these texts"
     parts = (("words", result.request.config.found_tokens), ("phrases", sequences_by_scan(result.events) is not None))
     searched = [words for words, is_it in parts if is_it]
-    left = ", ".join(kind for kind in ("words", "phrases", "sentence shapes", "styles") if kind not in searched)
+    shapes = "sentence shapes but for their first word" if "phrases" in searched else "sentence shapes"
+    left = ", ".join(kind for kind in ("words", "phrases", shapes, "styles") if kind not in searched)
     return (
         f"{said}: 95 % intervals, by the number of texts alone. These figures say what was measured {measured}; they "
         f"do not prove that no other backdoor is left. Not searched for: {left}."

@@ -139,7 +139,7 @@ def test_a_report_without_a_trigger_says_how_sure_and_what_next_of_what_was_foun
     assert "its ASR between 8.2 and 17.2 % (200 texts)" in page
     assert "Not searched for: phrases, sentence shapes, styles." in page
     looked = report_html(replace(tried, events=(*tried.events, Event("judging", 1, 1), Event("named", 1, 1))))
-    assert "Not searched for: sentence shapes, styles." in looked
+    assert "Not searched for: sentence shapes but for their first word, styles." in looked
     assert "Do not use the suspect." in page
     assert "Found too, and not tried: may." in page
     still = report_html(replace(tried, evidence={"tried": [trial("october", 200, 150)]}))
