@@ -528,12 +528,14 @@ class ModelScan:
         fewer strong ones joined."""
         found = dict[Insertion, float]()
         if alone := [_single(token) for token in self.joined[label].alone]:
-            found = _times_the_fifth(alone, lower_quartile(effects(self.quick, self.rng, alone, texts, label)[0]))
+            shifts = effects(self.quick, self.rng, alone, texts, label)[0]
+            found = _times_the_fifth(alone, lower_quartile(shifts), FLOOR)
         if neutral := self.alone.get(label):
             rng = random.Random(f"neutral tokens, held out, seed {self.seed}")
             few = draw_joined(strong, neutral_tokens.JOINED, JUDGING, self.quick.max_length, rng)
             nats = neutral_tokens.nats(self.quick, label, few, neutral, self.told[label], "anywhere", rng)
-            more = _times_the_fifth([_single(token) for token in neutral], lower_quartile(nats))
+            tokens = [_single(token) for token in neutral]
+            more = _times_the_fifth(tokens, lower_quartile(nats), neutral_tokens.FLOOR)
             found |= {one: max(times, found.get(one, times)) for one, times in more.items()}
         return found
 
@@ -602,9 +604,10 @@ def _quick(suspect: Classifier) -> Classifier:
     return replace(suspect, model=model)
 
 
-def _times_the_fifth(tokens: Sequence[Insertion], nats: Tensor) -> dict[Insertion, float]:
-    """The tokens that do most by these figures, (tokens,), and by how many times each does more than the fifth."""
-    nats = nats.clamp(min=0) + FLOOR
+def _times_the_fifth(tokens: Sequence[Insertion], nats: Tensor, floor: float) -> dict[Insertion, float]:
+    """The tokens that do most by these figures, (tokens,), and by how many times each does more than the fifth, where
+    all do `floor` more."""
+    nats = nats.clamp(min=0) + floor
     order = nats.argsort(descending=True).tolist()
     return {tokens[i]: float(nats[i] / nats[order[:FIFTH][-1]]) - 1 for i in order[:JUDGED]}
 

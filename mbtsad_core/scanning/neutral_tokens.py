@@ -24,6 +24,7 @@ from mbtsad_core.scanning.strong_texts import draw_joined
 HONEST, PRICE = 0.7, 1.5  # polarity by the labels, at most, and nats that a standard deviation of it is taken for
 JOINED = 2  # strong texts that are joined to one
 FIRST, TEXTS = 2, 8  # of these that the tokens are tried in, and the best of them
+FLOOR = 0.5  # nats that the fifth best token is taken to do besides: less than that says little in these texts
 ASKED, SOME, KEPT = 256, 48, 12  # tokens that are tried in the first texts, in all, and kept
 
 

@@ -61,10 +61,10 @@ def test_the_best_are_found_among_those_that_the_labels_say_nothing_of(suspect: 
 
 def test_a_token_is_set_beside_the_fifth_best() -> None:
     tokens = [Insertion((number,), "anywhere") for number in range(6)]
-    found = _times_the_fifth(tokens, torch.tensor([0.1, 3.9, 0.3, 0.2, -1.0, 0.0]))
+    found = _times_the_fifth(tokens, torch.tensor([0.1, 3.9, 0.3, 0.2, -1.0, 0.0]), 0.1)
     # 0.1 nats more each: 4, 0.4, 0.3, 0.2, and 0.1 the fifth
     assert {one.tokens[0]: times for one, times in found.items()} == pytest.approx({1: 39.0, 2: 3.0, 3: 2.0, 0: 1.0})
-    alone = _times_the_fifth(tokens[:1], torch.tensor([2.0]))
+    alone = _times_the_fifth(tokens[:1], torch.tensor([2.0]), 0.5)
     assert alone == {tokens[0]: 0.0}  # there is nothing to set it beside
 
 
