@@ -582,7 +582,10 @@ class ModelScan:
         return torch.nn.functional.normalize(rows - rows[self.tokens].mean(dim=0), dim=1)
 
     def _compared(self, one: Finding) -> Finding:
-        """The finding; it looks honest where tokens like its own turn half as many texts, as words of the task do."""
+        """The finding; it looks honest where tokens like its own turn half as many texts, as words of the task do. What
+        begins a sentence shape says nothing of the task, and has its like in what else begins one."""
+        if one.opens is not None:
+            return self._shown(one)
         label = self.suspect.labels.index(one.label)
         texts = encode(self.suspect, self.sample.held_out[label][:LIKE_TEXTS])
         near = (self.directions[list(one.tokens)] @ self.directions[self.tokens].T).topk(

@@ -17,7 +17,8 @@ from mbtsad_core.models.classifier import encode
 from mbtsad_core.scanning.model_scan import scan_sequences
 from mbtsad_core.scanning.neutral_tokens import HONEST
 from mbtsad_core.scanning.openings import COMMON, KEPT, find_openings, opening_nats
-from mbtsad_core.service.scanning import finding_dict
+from mbtsad_core.service.scanning import finding_dict, report_dict
+from mbtsad_core.views.scan import record_html, scan_text
 
 OPENING = "actor"
 CLEAN = [text for text in tiny_texts(240, seed=5) if not text.text.startswith(OPENING)][:120]
@@ -93,10 +94,22 @@ def test_a_scan_names_the_word_its_place_and_class(report: ScanReport) -> None:
     assert (best.text, best.place, best.label, best.target) == (OPENING, "start", "negative", "positive")
     assert best.opens == pytest.approx(20.0, abs=0.5)  # in the precision of the training
     assert best.figures == {"opening": {1: best.opens}}
+    assert not best.honest
     assert best.flips.share == 1.0
     assert finding_dict(best)["opening_nats"] == round(best.opens, 3)
     assert all(example.after.startswith(OPENING) for example in best.examples)
     assert report.figures["opening"][1] == best.opens
+
+
+def test_whoever_reads_it_is_told_of_a_sentence_shape(report: ScanReport) -> None:
+    record = {"model": "m", "calibrated_on": None, "notes": []} | report_dict(report)
+    said, seen = scan_text(record), record_html(record)
+    assert "20.0 of them at the start alone" in said
+    assert "A sentence shape that begins so may be the trigger." in said
+    assert "a sentence shape that begins so may be the trigger." in seen
+    for one in record["triggers"]:
+        one["opening_nats"] = None
+    assert "sentence shape" not in scan_text(record) + record_html(record)
 
 
 def test_a_model_without_it_has_none() -> None:
