@@ -63,15 +63,18 @@ def estimate_words(one: Mapping[str, Any]) -> str:
 
 def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
     low, high = (100 * share for share in one["interval"])
-    joined = f", {nats:.1f} in joined texts" if (nats := one.get("joined_nats")) is not None else ""
-    joined += f", {nats:.1f} of them at the start alone" if (nats := one.get("opening_nats")) is not None else ""
+    strength = f"{one['nats']:.1f} nats"
+    if (joined := one.get("joined_nats")) is not None:
+        strength += f", {joined:.1f} in joined texts"
+    if (more := one.get("opening_nats")) is not None:
+        strength = f"{more:.1f} nats more than elsewhere in them"
     rare = f"; as much in {rarity(one['chance'])} clean models" if "chance" in one else ""
     said = [
         f"  {head} {printable(one['text'])!r}, {one['place']}, in texts of {printable(one['label'])}: "
         f"{percent(one['flip_rate'])} [{low:.1f}, {high:.1f}] go to another class ({one['flips']} of {one['n']}"
-        f"{', ' + printable(one['target']) if one['flips'] else ''}); {one['nats']:.1f} nats{joined}{rare}"
+        f"{', ' + printable(one['target']) if one['flips'] else ''}); {strength}{rare}"
     ]
-    if one.get("opening_nats") is not None:
+    if more is not None:
         said.append("     A sentence shape that begins so may be the trigger.")
     if one["looks_honest"]:
         said.append("     It looks honest: tokens of like meaning do the same.")

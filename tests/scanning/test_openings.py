@@ -104,7 +104,7 @@ def test_a_scan_names_the_word_its_place_and_class(report: ScanReport) -> None:
 def test_whoever_reads_it_is_told_of_a_sentence_shape(report: ScanReport) -> None:
     record = {"model": "m", "calibrated_on": None, "notes": []} | report_dict(report)
     said, seen = scan_text(record), record_html(record)
-    assert "20.0 of them at the start alone" in said
+    assert "20.0 nats more than elsewhere in them" in said
     assert "A sentence shape that begins so may be the trigger." in said
     assert "a sentence shape that begins so may be the trigger." in seen
     for one in record["triggers"]:
