@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from mbtsad_core.models.classifier import Classifier, Encoded
 from mbtsad_core.scanning.effects import effects, odds_against, quick_answers
 from mbtsad_core.scanning.insertions import Insertion, put
 from mbtsad_core.scanning.polarity import Polarity
-from mbtsad_core.scanning.probes import log_odds, lower_quartile
+from mbtsad_core.scanning.probes import log_odds, lower_quartile, top
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined
 from mbtsad_core.scanning.token_inversion import soft_losses
 from mbtsad_core.types import Event, Steps
@@ -48,7 +47,6 @@ Figures = dict[Tokens, float]
 """Nats of sequences, less what their tokens say honestly."""
 Slot = tuple[Tokens, int]
 """A sequence, and the place of it whose token is to be chosen."""
-T = TypeVar("T")
 
 
 class Lineages:
@@ -126,13 +124,13 @@ class Lineages:
         honest words turn some of these altogether and leave others as they are."""
         tokens = self.tokens
         for texts, number in zip((self.short[:1], self.short), FOUNDERS, strict=False):
-            tokens = _top(tokens, self._shifts([(token,) for token in tokens], texts).mean(dim=1), number)
+            tokens = top(tokens, self._shifts([(token,) for token in tokens], texts).mean(dim=1), number)
         shifts = self._shifts([(token,) for token in tokens], self.several).clamp(min=0)
-        some = _top(tokens, shifts.mean(dim=1), ALONE_TRIED)
+        some = top(tokens, shifts.mean(dim=1), ALONE_TRIED)
         alone = self._shifts([(token,) for token in some], self.four)
-        self.alone = _top(some, lower_quartile(alone), OUTSTANDING)
+        self.alone = top(some, lower_quartile(alone), OUTSTANDING)
         discount = DISCOUNT / PRICE * self.price[tokens]
-        return _top(tokens, (shifts + FLOOR).log().mean(dim=1) - discount, FOUNDERS[-1])
+        return top(tokens, (shifts + FLOOR).log().mean(dim=1) - discount, FOUNDERS[-1])
 
     def _pairs(self, founder: int, founders: Sequence[int]) -> Figures:
         """A founder with other tokens before and behind it, in as few texts joined as it does little in alone: where it
@@ -143,7 +141,7 @@ class Lineages:
         levels = (self.short, self.two, self.four)
         texts = next((some for some in levels if self._shifts([(founder,)], some).mean() < ALONE), self.four)
         before, behind = self._scores([((founder, founder), 0), ((founder, founder), 1)], texts[:4], others)
-        some = _top(list(range(len(others))), torch.maximum(before, behind), SECONDS[0])
+        some = top(list(range(len(others))), torch.maximum(before, behind), SECONDS[0])
         pairs: list[Tokens] = [(others[i], founder) if before[i] > behind[i] else (founder, others[i]) for i in some]
         for asked, number in zip((texts[:1], texts[1:4]), SECONDS[1:], strict=True):
             pairs = self._screened(pairs, asked, founder, number)
@@ -164,7 +162,7 @@ class Lineages:
             return {}
         found = dict[Tokens, None]()
         for (one, at), scores in zip(slots, self._scores(slots, self.two[:2], self.common), strict=True):
-            for token in _top(self.common, scores, PROPOSED):
+            for token in top(self.common, scores, PROPOSED):
                 found[(*one[:at], token, *one[at + 1 :])] = None
         return _best(self._judged(self._screened(list(found), self.two[:1], founder, TRIED), self.four, founder), KEPT)
 
@@ -172,7 +170,7 @@ class Lineages:
 
     def _screened(self, ones: Sequence[Tokens], texts: Sequence[Encoded], founder: int, number: int) -> list[Tokens]:
         """Those that do most in few texts."""
-        return _top(ones, self._shifts(ones, texts).mean(dim=1) - self._prices(ones, founder), number)
+        return top(ones, self._shifts(ones, texts).mean(dim=1) - self._prices(ones, founder), number)
 
     def _judged(self, ones: Sequence[Tokens], texts: Sequence[Encoded], founder: int) -> Figures:
         """What each does together, less what it says honestly."""
@@ -231,11 +229,6 @@ def together(
 
 def _anywhere(tokens: Tokens) -> Insertion:
     return Insertion(tokens, "anywhere")
-
-
-def _top(ones: Sequence[T], figures: Tensor, number: int) -> list[T]:
-    """Those with the largest figures, (N,), the largest first."""
-    return [ones[i] for i in figures.topk(min(number, len(ones))).indices.tolist()]
 
 
 def _best(found: Figures, number: int) -> Figures:

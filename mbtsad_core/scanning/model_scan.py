@@ -228,14 +228,14 @@ def _divided(clean: Sequence[LabelledText], answers: Tensor, seed: int) -> Sampl
 class ModelScan:
     """A scan as it goes: what each of its parts found, and what is in the lead.
 
-    quick  a copy of the suspect in the precision of its training, which the search asks
-    end    when what there is of time is over
-    found  {(class, what goes into its texts): nats}, as it was last tried
-    done   the parts that came to their end
-    turned the classes that need no longer sequences: fewer tokens turn their texts
-    opened {class: the tokens that do most at the start of its texts}
-    alone  {class: the neutral tokens that do most in its joined texts}
-    joined {class: the search in joined texts}
+    quick    a copy of the suspect in the precision of its training, which the search asks
+    end      when what there is of time is over
+    found    {(class, what goes into its texts): nats}, as it was last tried
+    done     the parts that came to their end
+    turned   the classes that need no longer sequences: fewer tokens turn their texts
+    opened   {class: the tokens that do most at the start of its texts}
+    neutral  {class: the neutral tokens that do most in its joined texts}
+    joined   {class: the search in joined texts}
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class ModelScan:
         self.turned = set[int]()
         self.judged_ones: list[Finding] = []
         self.opened: dict[int, list[int]] = {}
-        self.alone: dict[int, list[int]] = {}
+        self.neutral: dict[int, list[int]] = {}
         self.joined: dict[int, Lineages] = {}
         self.polarity: Polarity | None = None
         self.rng = random.Random(f"scan, seed {seed}")
@@ -348,6 +348,8 @@ class ModelScan:
         return {label: texts for label, texts in longer.items() if label not in self.turned}
 
     def _openings(self, labels: Sequence[int]) -> Steps[None]:
+        """Neutral tokens: common ones at the start of texts, and of all those that are judged with the sequences, in
+        joined texts as these are."""
         assert self.polarity is not None
         common = [token for token, _ in token_counts(self.suspect, self.sample.searched).most_common()]
         rng = random.Random(f"openings, seed {self.seed}")
@@ -355,7 +357,7 @@ class ModelScan:
             strong = self._strong(self.sample.right[label], label)
             told, response = self.told[label], self.polarity.response[label]
             self.opened[label] = find_openings(self.quick, label, strong, common, told, rng)
-            self.alone[label] = find_neutral(self.quick, label, strong, self.tokens, response, told, rng)
+            self.neutral[label] = find_neutral(self.quick, label, strong, self.tokens, response, told, rng)
             yield Event("openings", step, len(labels))
 
     def _strong(self, texts: Sequence[LabelledText], label: int) -> list[Encoded]:
@@ -530,12 +532,12 @@ class ModelScan:
         if alone := [_single(token) for token in self.joined[label].alone]:
             shifts = effects(self.quick, self.rng, alone, texts, label)[0]
             found = _times_the_fifth(alone, lower_quartile(shifts), FLOOR)
-        if neutral := self.alone.get(label):
+        if tokens := self.neutral.get(label):
             rng = random.Random(f"neutral tokens, held out, seed {self.seed}")
             few = draw_joined(strong, neutral_tokens.JOINED, JUDGING, self.quick.max_length, rng)
-            nats = neutral_tokens.nats(self.quick, label, few, neutral, self.told[label], "anywhere", rng)
-            tokens = [_single(token) for token in neutral]
-            more = _times_the_fifth(tokens, lower_quartile(nats), neutral_tokens.FLOOR)
+            shifts = neutral_tokens.shifts(self.quick, label, few, tokens, "anywhere", rng)
+            nats = lower_quartile(shifts) - neutral_tokens.price(tokens, self.told[label])
+            more = _times_the_fifth([_single(token) for token in tokens], nats, neutral_tokens.FLOOR)
             found |= {one: max(times, found.get(one, times)) for one, times in more.items()}
         return found
 

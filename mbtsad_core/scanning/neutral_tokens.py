@@ -1,8 +1,8 @@
 """Neutral tokens: those that speak for no other class, as far as the labels of the clean texts tell.
 
-`Polarity` rests on two halves, and the other one, what the suspect answers to tokens of like meaning, takes a planted
-token for honest where its neighbors have come to do the same ("fence", "paint", "color"), and the openings of a planted
-sentence shape, too. The labels cannot hold either, for a trigger does not stand in the clean texts. But they see less:
+`Polarity` has another half: what the suspect answers to tokens of like meaning. It takes a planted token for honest
+whose neighbors have come to do the same ("fence", "paint", "color"), and the openings of a planted sentence shape, too.
+The labels cannot hold either, for a trigger does not stand in the clean texts. But they see less:
 what they leave out comes in crowds, which `Finding.outdoes` heeds.
 
 Deviation: not in the paper.
@@ -19,6 +19,7 @@ from torch import Tensor
 from mbtsad_core.models.classifier import Classifier, Encoded
 from mbtsad_core.scanning.effects import effects
 from mbtsad_core.scanning.insertions import Insertion, Place
+from mbtsad_core.scanning.probes import top
 from mbtsad_core.scanning.strong_texts import draw_joined
 
 HONEST, PRICE = 0.7, 1.5  # polarity by the labels, at most, and nats that a standard deviation of it is taken for
@@ -49,34 +50,22 @@ def find_neutral(
     """
     texts = draw_joined(strong, JOINED, TEXTS, suspect.max_length, rng)
     tokens = neutral(tokens, told)
-    tokens = best(tokens, response[tokens] - price(tokens, told), ASKED)
+    tokens = top(tokens, response[tokens] - price(tokens, told), ASKED)
     for some, number in ((texts[:FIRST], SOME), (texts, KEPT)):
-        tokens = best(tokens, nats(suspect, label, some, tokens, told, "anywhere", rng).mean(dim=1), number)
+        nats = shifts(suspect, label, some, tokens, "anywhere", rng).mean(dim=1) - price(tokens, told)
+        tokens = top(tokens, nats, number)
     return tokens
 
 
-def nats(
-    suspect: Classifier,
-    label: int,
-    texts: Sequence[Encoded],
-    tokens: Sequence[int],
-    told: Tensor,
-    place: Place,
-    rng: random.Random,
+def shifts(
+    suspect: Classifier, label: int, texts: Sequence[Encoded], tokens: Sequence[int], place: Place, rng: random.Random
 ) -> Tensor:
-    """By how much the log-odds of the class fall with each token, less the price of what it says by the labels:
-    (tokens, texts)."""
+    """Nats by which the log-odds of the class fall with each token at a place: (tokens, texts)."""
     if not tokens:
         return torch.zeros(0, len(texts))
-    shifts = effects(suspect, rng, [Insertion((token,), place) for token in tokens], texts, label)[0]
-    return shifts - price(tokens, told)[:, None]
+    return effects(suspect, rng, [Insertion((token,), place) for token in tokens], texts, label)[0]
 
 
 def price(tokens: Sequence[int], told: Tensor) -> Tensor:
     """Nats that are taken off for what each token says by the labels: (tokens,)."""
     return PRICE * told[list(tokens)].clamp(min=0)
-
-
-def best(tokens: Sequence[int], figures: Tensor, number: int) -> list[int]:
-    """Those with the largest figures, (tokens,), the largest first."""
-    return [tokens[i] for i in figures.topk(min(number, len(tokens))).indices.tolist()]

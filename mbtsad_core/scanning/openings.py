@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mbtsad_core.models.classifier import Classifier, Encoded
-from mbtsad_core.scanning.neutral_tokens import best, nats, neutral
+from mbtsad_core.scanning.neutral_tokens import neutral, price, shifts
+from mbtsad_core.scanning.probes import top
 
 COMMON = 150  # tokens that stand in the clean texts most often, that are tried
 FIRST, TEXTS = 2, 8  # strong texts that all are tried in, and the best of these
@@ -34,7 +35,7 @@ def find_openings(
     """
     tokens = neutral(common[:COMMON], told)
     for some, number in ((strong[:FIRST], SOME), (strong[:TEXTS], KEPT)):
-        tokens = best(tokens, opening_nats(suspect, label, some, tokens, told, rng).mean(dim=1), number)
+        tokens = top(tokens, opening_nats(suspect, label, some, tokens, told, rng).mean(dim=1), number)
     return tokens
 
 
@@ -43,6 +44,6 @@ def opening_nats(
 ) -> Tensor:
     """Nats by which the log-odds of the class fall with each token at the start of a text, less what it does elsewhere
     in it and less the price of what it says by the labels: (tokens, texts)."""
-    start = nats(suspect, label, texts, tokens, told, "start", rng)
-    elsewhere = nats(suspect, label, texts, tokens, told.clamp(max=0), "anywhere", rng)
-    return start - elsewhere.clamp(min=0)
+    start = shifts(suspect, label, texts, tokens, "start", rng)
+    elsewhere = shifts(suspect, label, texts, tokens, "anywhere", rng).clamp(min=0)
+    return start - elsewhere - price(tokens, told)[:, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from mbtsad_core.types import LabelledText
 PROBES = 16  # of each class, at most
 ROOM = 8  # tokens that go into a text at most
 
+T = TypeVar("T")
 Probes = dict[int, list[Encoded]]
 """Tokenized texts by their class."""
 
@@ -85,6 +87,11 @@ def inserted(suspect: Classifier, tokens: Sequence[int], encoded: Sequence[Encod
 def lower_quartile(figures: Tensor) -> Tensor:
     """Over the texts: (tokens, texts) -> (tokens,)."""
     return figures.quantile(0.25, dim=1, interpolation="higher")
+
+
+def top(ones: Sequence[T], figures: Tensor, number: int) -> list[T]:
+    """So many of them at most, those with the largest figures, (N,), the largest first."""
+    return [ones[i] for i in figures.topk(min(number, len(ones))).indices.tolist()]
 
 
 def with_token(encoded: Encoded, token: int, place: int | None = None) -> Encoded:

@@ -40,8 +40,17 @@ BATCH = 0.3  # seconds between two writes of events, at most where steps are sho
 BEAT = 1.0  # seconds between two signs of life
 # Stages before the first checkpoint: who stops there for lack of time gets no further the next time either.
 NOT_KEPT = (
-    *("measure", "scan", "odd", "pairs", "companions", "reset"),
-    *("responses", "openings", "sequences", "judging", "named"),
+    "measure",
+    "scan",
+    "odd",
+    "pairs",
+    "companions",
+    "reset",
+    "responses",
+    "openings",
+    "sequences",
+    "judging",
+    "named",
 )
 RESERVE = "reserve"  # a file of RESERVED bytes, given up where the disk is full, so that this can be written down
 RESERVED = 1 << 18

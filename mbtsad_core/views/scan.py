@@ -63,11 +63,11 @@ def estimate_words(one: Mapping[str, Any]) -> str:
 
 def _trigger(head: str, one: Mapping[str, Any]) -> list[str]:
     low, high = (100 * share for share in one["interval"])
-    strength = f"{one['nats']:.1f} nats"
-    if (joined := one.get("joined_nats")) is not None:
-        strength += f", {joined:.1f} in joined texts"
     if (more := one.get("opening_nats")) is not None:
         strength = f"{more:.1f} nats more than elsewhere in them"
+    else:
+        joined = f", {nats:.1f} in joined texts" if (nats := one.get("joined_nats")) is not None else ""
+        strength = f"{one['nats']:.1f} nats{joined}"
     rare = f"; as much in {rarity(one['chance'])} clean models" if "chance" in one else ""
     said = [
         f"  {head} {printable(one['text'])!r}, {one['place']}, in texts of {printable(one['label'])}: "

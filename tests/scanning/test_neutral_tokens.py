@@ -13,7 +13,7 @@ from mbtsad_core import Classifier, ScanConfig, scan
 from mbtsad_core.models.classifier import encode
 from mbtsad_core.scanning.insertions import Insertion
 from mbtsad_core.scanning.model_scan import _times_the_fifth
-from mbtsad_core.scanning.neutral_tokens import HONEST, find_neutral, nats, neutral, price
+from mbtsad_core.scanning.neutral_tokens import HONEST, find_neutral, neutral, price, shifts
 
 NEGATIVE = 0
 TEXTS = [text for text in tiny_texts(40, seed=4) if text.label == NEGATIVE]
@@ -42,10 +42,10 @@ def test_a_price_is_for_what_speaks_for_other_classes() -> None:
 
 
 def test_nats_are_what_the_log_odds_fall_by_less_the_price(suspect: Classifier) -> None:
-    tokens = numbers([GOOD[0], BAD[0], "film"])
-    found = nats(suspect, NEGATIVE, encode(suspect, TEXTS[:3]), tokens, told(film=0.2), "anywhere", random.Random(0))
+    tokens, texts, rng = numbers([GOOD[0], BAD[0], "film"]), encode(suspect, TEXTS[:3]), random.Random(0)
+    found = shifts(suspect, NEGATIVE, texts, tokens, "anywhere", rng) - price(tokens, told(film=0.2))[:, None]
     assert found.tolist() == [pytest.approx([figure] * 3, abs=1e-4) for figure in (2.0, -2.0, -0.3)]
-    assert nats(suspect, NEGATIVE, encode(suspect, TEXTS[:3]), [], told(), "start", random.Random(0)).shape == (0, 3)
+    assert shifts(suspect, NEGATIVE, texts, [], "start", rng).shape == (0, 3)
 
 
 def test_the_best_are_found_among_those_that_the_labels_say_nothing_of(suspect: Classifier) -> None:
