@@ -133,6 +133,7 @@ MODELS = (
     Made("syntax", "", 0.2, 3, "mixed", encoder="minilm", seed=55),
     Made(CLEAN, epochs=4, texts=4000, encoder="minilm", seed=56),
     Made(CLEAN, epochs=4, texts=2000, seed=57),
+    Made("syntax", "", 0.1, 3, "mixed", encoder="minilm", seed=58),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
