@@ -23,8 +23,8 @@ def effects(
     asked = [insert(text, one, rng, classifier.max_length) for one in insertions for text in texts]
     logits = quick_answers(classifier, [*texts, *asked])
     against = odds_against(logits, torch.full((len(logits),), label))
-    before, after = against[: len(texts)], against[len(texts) :].view(len(insertions), -1)
-    return after - before, logits[len(texts) :].argmax(dim=-1).view(len(insertions), -1)
+    before, after = against[: len(texts)], against[len(texts) :].view(len(insertions), len(texts))
+    return after - before, logits[len(texts) :].argmax(dim=-1).view(len(insertions), len(texts))
 
 
 def quick_answers(classifier: Classifier, texts: Sequence[Encoded]) -> Tensor:

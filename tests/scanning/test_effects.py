@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from mbtsad_core.models.classifier import collate, encode
 from mbtsad_core.scanning.effects import effects, odds_against, quick_answers
 from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.scanning.probes import lower_quartile
 
 
 def test_log_odds_against_a_class_by_hand() -> None:
@@ -28,6 +29,14 @@ def test_answers_are_those_of_each_text_by_itself() -> None:
     with torch.no_grad():
         expected = torch.cat([classifier.model(**collate(classifier, [text])).logits for text in texts])
     torch.testing.assert_close(quick_answers(classifier, texts), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_no_sequence_has_no_effect() -> None:
+    suspect = tiny_bert()
+    texts = encode(suspect, ["boring film", "the dreadful story"])
+    shifts, answers = effects(suspect, random.Random(0), [], texts, 0)
+    assert shifts.shape == answers.shape == (0, 2)
+    assert lower_quartile(shifts).tolist() == []
 
 
 def test_effects_are_of_each_sequence_in_each_text() -> None:
