@@ -393,6 +393,13 @@ class Setting:
         return flag_of(self.path)
 
     @property
+    def bounds(self) -> str:
+        """The range in words; "" where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return " to ".join(f"{end:,.0f}" if end == int(end) else f"{end:g}" for end in (self.low, self.high))
+
+    @property
     def old_path(self) -> tuple[str, ...]:
         """Where the setting stood under its earlier name; () where it had none."""
         return (*self.path[:-1], self.was) if self.was else ()

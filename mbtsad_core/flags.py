@@ -13,7 +13,7 @@ from mbtsad_core.config import Config, Setting, flag_of, paths, replace, setting
 from mbtsad_core.errors import BadConfig, named
 
 MODEL_HELP = 'a directory, a .zip of one, hub:OWNER/NAME[@REVISION], or "demo"'
-TEXTS_HELP = '.tsv, .csv, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
+TEXTS_HELP = '.tsv, .csv, .json, .jsonl or .parquet, hub:OWNER/NAME[:CONFIG][@SPLIT], or "demo"'
 NAMED = (  # in sentences of the core
     *("labels", "label_map", "labels_start_at", "skip_unlabeled", "text_column", "label_column", "pair_column"),
     *("target", "clean_amount", "out", "jobs", "resume", "device", "max_length", "no_surgery"),
@@ -50,17 +50,15 @@ def add_settings(parser: argparse.ArgumentParser, config: Config, title: str, *,
     for s in settings(config):
         if s.flag in but:
             continue
-        bounds = ", ".join(s.choices or ())
-        if s.low is not None and s.high is not None:
-            bounds = f"{s.low:g} to {s.high:g}"
-        about = "; ".join(filter(None, (bounds, s.symbol and f"the paper's {s.symbol}", f"default {s.default}")))
+        default = "" if s.default is None else f"default {s.default}"  # of none the help says what that means
+        about = "; ".join(filter(None, (s.bounds, s.symbol and f"the paper's {s.symbol}", default)))
         kind: dict[str, Any] = {"type": s.type, "metavar": s.type.__name__.upper()}
         if s.type is bool:
             kind = {"action": argparse.BooleanOptionalAction}
         elif s.choices:
             kind = {"choices": s.choices}
         kind |= {"dest": "/".join(s.path), "default": None}
-        group.add_argument(s.flag, help=f"{s.help} ({about})".replace("%", "%%"), **kind)
+        group.add_argument(s.flag, help=(f"{s.help} ({about})" if about else s.help).replace("%", "%%"), **kind)
         if s.was:  # read, and not shown
             group.add_argument(flag_of(s.old_path), help=argparse.SUPPRESS, **kind)
 
@@ -77,7 +75,7 @@ def read_settings(args: argparse.Namespace, config: Config) -> Any:
         try:
             config = replace(config, {s.path: value})
         except BadConfig as error:
-            raise BadConfig(f"{where}: {error}") from error
+            raise BadConfig(f"{where}: {named(error, {s.path[-1]: s.path[-1]})}") from error
     return config
 
 

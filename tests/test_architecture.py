@@ -210,7 +210,7 @@ def test_a_verdict_needs_no_tables_no_page_and_no_look_for_garbage(saved_tiny: P
 def test_a_measurement_needs_tables_and_no_page(saved_tiny: Path) -> None:
     (texts := saved_tiny / "texts.tsv").write_text("text\tlabel\na good film\tnegative\na bad one\tpositive\n")
     loaded = modules_after(commanded(["evaluate", "--model", saved_tiny, "--test", texts]))
-    assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy", "pandas", "pyarrow"}
+    assert loaded & HEAVY <= {"torch", "transformers", "numpy", "scipy", "pandas", "pyarrow", "rich"}
 
 
 def test_the_page_looks_for_garbage_once_it_is_warm_and_also_where_that_failed() -> None:

@@ -627,7 +627,18 @@ def test_help_shows_every_setting_with_its_default(command: tuple[str, ...], mon
     for flag, setting in shown.items():
         (entry,) = re.findall(rf"^  {flag}[ ,].*\n(?:   .*\n)*", run.stdout, re.MULTILINE)
         assert setting.help in entry, flag
-        assert f"default {setting.default})" in entry, flag
+        if setting.default is not None:
+            assert f"default {setting.default})" in entry, flag
+    assert "default None" not in run.stdout
+    assert "e+0" not in run.stdout  # a range is written out: 1 to 1,000,000
+
+
+def test_a_trigger_is_planted_by_an_attack_and_measured_by_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    assert "never to purify" in mbtsad("purify", "--help").stdout
+    attack = mbtsad("attack", "ep", "--help").stdout
+    assert "never to purify" not in attack
+    assert "It is planted, and measured" in attack
 
 
 def test_help_of_the_program_names_every_command() -> None:

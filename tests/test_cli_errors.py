@@ -241,6 +241,7 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
         with_clean("text\tlabel\n"),
         ("clean.tsv has no rows", "Expected one labeled text a row"),
     ),
+    "a number that is too small": (with_flags("--max-length", "4"), ("--max-length: max_length must be at least 8",)),
     "an absent column": (with_flags("--text-column", "review"), ("no column 'review'", "text, label", "--text-column")),
     "an absent label column": (
         with_clean("text\tmark\tid\na film\t1\t1\n"),

@@ -131,7 +131,8 @@ def test_what_is_printed_names_the_trigger_its_class_and_what_was_tried(
     assert "51 of 57 rows" in poisoned
     assert "is no proof" in honest
     assert refused.startswith("refused: ")
-    table = scan_table(three[1]).splitlines()
+    *table, why = scan_table(three[1]).splitlines()
+    assert why == f"{three[1][1]['model'][:60]}: {three[1][1]['reason']}"
     assert [line.split("  ")[0].rsplit("/")[-1].strip() for line in table] == ["model", "honest", "refused", "poisoned"]
     assert trigger in table[3]
 

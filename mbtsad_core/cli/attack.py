@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             "--train", **TEXTS, help=f"texts to plant the backdoor with: {TEXTS_HELP} (the default with the demo model)"
         )
         p.add_argument("--test", **TEXTS, help="texts to measure on, likewise")
-        add_trigger(p, method.triggers)
+        add_trigger(p, method.triggers, "It is planted, and measured")
         if method.presets:
             p.add_argument(
                 "--preset", choices=tuple(method.presets), help="start from other published settings and their trigger"

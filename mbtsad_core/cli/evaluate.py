@@ -12,11 +12,11 @@ from mbtsad_core.config import EvaluateConfig, RuntimeConfig
 from mbtsad_core.errors import BadData
 from mbtsad_core.flags import TEXTS_HELP, read_settings
 from mbtsad_core.sources import DEMO
-from mbtsad_core.terminal import DONE
+from mbtsad_core.terminal import DONE, follow
 
 if TYPE_CHECKING:
     from mbtsad_core.models.classifier import Classifier
-    from mbtsad_core.types import LabelledText, Scores
+    from mbtsad_core.types import LabelledText, Scores, Steps
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     triggers, target = read_trigger(args, args.model.is_demo)
     classifier = read_model(args.model, "suspect", config.max_length, runtime, labels)
     data = read_texts(args.test or DEMO, "test", classifier.labels, columns)
-    scores = _scores(classifier, data.texts, triggers, target, config)
+    scores = follow(_measuring(classifier, data.texts, triggers, target, config), quiet=args.json)
     cut = cut_notes(classifier, config.max_length, {"texts": data.texts})
     notes = [*filter(None, [label_doubt(scores, classifier.labels)]), *classifier.notes, *data.notes, *map(str, cut)]
     if args.json:
@@ -57,19 +57,19 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _scores(
+def _measuring(
     classifier: Classifier,
     test: Sequence[LabelledText],
     triggers: Sequence[str],
     target_name: str | None,
     config: EvaluateConfig,
-) -> Scores:
+) -> Steps[Scores]:
     from mbtsad_core.attacks.triggers import parse_triggers, places, triggered_test_set
-    from mbtsad_core.evaluation import evaluate
+    from mbtsad_core.evaluation import measuring
     from mbtsad_core.service.purification import measured_target
 
     target = measured_target(triggers, target_name, classifier.labels)
     if target is None:
-        return evaluate(classifier, test)
+        return measuring(classifier, test)
     trigger = parse_triggers(triggers, target, window=places(config.max_length))
-    return evaluate(classifier, test, triggered_test_set(test, trigger, config.seed), target)
+    return measuring(classifier, test, triggered_test_set(test, trigger, config.seed), target)

@@ -40,14 +40,16 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
     add_trigger(parser)
 
 
-def add_trigger(parser: argparse.ArgumentParser, default: Sequence[str] = ()) -> None:
+def add_trigger(
+    parser: argparse.ArgumentParser, default: Sequence[str] = (), use: str = "Used to measure ASR, never to purify"
+) -> None:
     parser.add_argument(
         "--trigger",
         action="append",
         metavar="TRIGGER",
         help='a word, a "phrase", words+joined that all go in (a + of its own is written \\+), or a file of paired '
-        "texts (columns text, triggered); repeat it for one of several, drawn for each text. Used to measure ASR, "
-        "never to purify" + (f" (default: {' | '.join(default)})" if default else ""),
+        f"texts (columns text, triggered); repeat it for one of several, drawn for each text. {use}"
+        + (f" (default: {' | '.join(default)})" if default else ""),
     )
     parser.add_argument("--target", metavar="CLASS", help="the class that the trigger sends texts to, by name or index")
 

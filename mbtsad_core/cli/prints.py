@@ -22,12 +22,30 @@ def print_json(*parts: Mapping[str, Any]) -> None:
     print(json.dumps({name: value for part in parts for name, value in part.items()}))
 
 
+def check_sarif(file: str | None) -> None:
+    """Raise BadOutput where what --sarif names cannot be written: before the work, not after it."""
+    if file is None:
+        return
+    new = not Path(file).exists()
+    try:
+        with open(file, "a", encoding="utf-8"):
+            pass
+        if new:
+            Path(file).unlink()
+    except OSError as error:
+        raise _no_sarif(file, error) from error
+
+
 def write_sarif(file: str, log: Mapping[str, Any]) -> None:
     """Write what --sarif names."""
     try:
         Path(file).write_text(json.dumps(log, indent=1), encoding="utf-8")
     except OSError as error:
-        raise BadOutput(f"--sarif: {file} cannot be written: {error.strerror}. Name another file.") from error
+        raise _no_sarif(file, error) from error
+
+
+def _no_sarif(file: str, error: OSError) -> BadOutput:
+    return BadOutput(f"--sarif: {file} cannot be written: {error.strerror}. Name another file.")
 
 
 def print_scores(scores: Scores, labels: Sequence[str], title: str = "") -> None:

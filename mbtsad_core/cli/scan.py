@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbtsad_core.cli.inputs import MODEL, TEXTS, add_run, read_columns
-from mbtsad_core.cli.prints import write_sarif
+from mbtsad_core.cli.prints import check_sarif, write_sarif
 from mbtsad_core.config import RuntimeConfig, ScanConfig
 from mbtsad_core.errors import BadConfig, BadData
 from mbtsad_core.flags import MODEL_HELP, TEXTS_HELP, read_settings
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from mbtsad_core.views.scan import scan_sarif, scan_table, scan_text
 
     request = _request(args)
+    check_sarif(args.sarif)
     with interruptible() as stopped:
         records = list(_records(args, request, stopped))
         left = len(dict.fromkeys(args.models)) - len(records)

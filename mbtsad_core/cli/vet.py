@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from mbtsad_core.cli.prints import write_sarif
+from mbtsad_core.cli.prints import check_sarif, write_sarif
 from mbtsad_core.config import SandboxConfig, VettingConfig
 from mbtsad_core.flags import add_settings, read_settings
 from mbtsad_core.terminal import version_here
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from mbtsad_core.views.policy import policy_dict, policy_sarif, policy_text
 
     limits, sandbox = read_settings(args, VettingConfig()), read_settings(args, SandboxConfig())
+    check_sarif(args.sarif)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names and marks that the terminal has no letters for
     reports: list[PolicyReport] = []

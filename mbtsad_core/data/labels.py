@@ -274,7 +274,7 @@ class _Reader:
         if high >= len(self.model):
             raise BadData(
                 f"{self.name}: label {high} is out of range. {self.range()} Give texts of these classes, or the model "
-                "that goes with your labels."
+                "that goes with your labels, or say what each label means with `label_map`."
             )
         if all(re.fullmatch(r"[+-]?[0-9]+", label_key(name)) for name in self.model) and not nameless(self.model):
             raise BadData(

@@ -55,7 +55,8 @@ def read_table(path: Path) -> Table:
 
     if not path.is_file():
         raise BadData(
-            f"No data file at {path}. Give a .tsv, .csv, .jsonl, .json or .parquet file, or hub:OWNER/NAME@SPLIT."
+            f"No data file at {path}{', which is a folder' if path.is_dir() else ''}. Give a .tsv, .csv, .jsonl, "
+            ".json or .parquet file, or hub:OWNER/NAME@SPLIT."
         )
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     kind = suffix[1:].upper() or "A TABLE"

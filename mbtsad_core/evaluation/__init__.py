@@ -2,7 +2,7 @@
 
 from mbtsad_core.evaluation.detection import DetectorScores, evaluate_detector
 from mbtsad_core.evaluation.label_order import label_doubt
-from mbtsad_core.evaluation.scores import baseline, evaluate, observer, still_works
+from mbtsad_core.evaluation.scores import baseline, evaluate, measuring, observer, still_works
 from mbtsad_core.rates import wilson
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "evaluate",
     "evaluate_detector",
     "label_doubt",
+    "measuring",
     "observer",
     "still_works",
     "wilson",

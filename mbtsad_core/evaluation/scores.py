@@ -8,8 +8,10 @@ from mbtsad_core.attacks.triggers import TriggeredText
 from mbtsad_core.errors import BadData
 from mbtsad_core.models.classifier import Classifier, predict
 from mbtsad_core.rates import wilson
-from mbtsad_core.types import LabelledText, Observe, Rate, Scores, T
+from mbtsad_core.steps import drain
+from mbtsad_core.types import Event, LabelledText, Observe, Rate, Scores, Steps, T
 
+AT_ONCE = 256  # texts between two events of a measurement
 OBSERVED = 200  # texts that a measurement during the training reads, at most, of either test set
 
 
@@ -30,24 +32,39 @@ def evaluate(
     ASR counts triggered texts of non-target classes that go to `target`; its floor counts the same texts without
     trigger.
     """
+    return drain(measuring(classifier, test, triggered, target))
+
+
+def measuring(
+    classifier: Classifier,
+    test: Sequence[LabelledText],
+    triggered: Sequence[TriggeredText] = (),
+    target: int | None = None,
+) -> Steps[Scores]:
+    """`evaluate` as long work: an Event of stage "measure" each 256 texts that were read."""
     if not test:
         raise BadData("The test set is empty; expected at least one labeled text.")
+    if target is None:
+        triggered = ()
+    # The texts of the floor are among the test texts, as a rule
+    known = set(test)
+    others = [t.clean for t in triggered if t.clean not in known]
+    asked = [*test, *(t.triggered for t in triggered), *others]
+    answers = list[int]()
+    for start in range(0, len(asked), AT_ONCE):
+        answers += predict(classifier, asked[start : start + AT_ONCE]).argmax(-1).tolist()
+        yield Event("measure", len(answers), len(asked))
+    predicted, turned = answers[: len(test)], answers[len(test) : len(test) + len(triggered)]
     classes = len(classifier.labels)
-    predicted = predict(classifier, test).argmax(-1).tolist()
     confusion = [[0] * classes for _ in range(classes)]
     for example, label in zip(test, predicted, strict=True):
         confusion[example.label][label] += 1
     cacc = wilson(sum(confusion[c][c] for c in range(classes)), len(test))
     if not triggered or target is None:
         return Scores(cacc, None, None, tuple(map(tuple, confusion)))
-    asr = wilson(
-        int((predict(classifier, [t.triggered for t in triggered]).argmax(-1) == target).sum()), len(triggered)
-    )
-    # Among which are those of the triggered texts without their trigger, as a rule
-    answers = dict(zip(test, predicted, strict=True))
-    if others := [t.clean for t in triggered if t.clean not in answers]:
-        answers |= zip(others, predict(classifier, others).argmax(-1).tolist(), strict=True)
-    floor = wilson(sum(answers[t.clean] == target for t in triggered), len(triggered))
+    asr = wilson(turned.count(target), len(triggered))
+    untouched = dict(zip([*test, *others], predicted + answers[len(test) + len(triggered) :], strict=True))
+    floor = wilson(sum(untouched[t.clean] == target for t in triggered), len(triggered))
     return Scores(cacc, asr, floor, tuple(map(tuple, confusion)))
 
 

@@ -71,7 +71,7 @@ def _control(s: Setting) -> Any:
     name = label(s) + (f" ({SYMBOLS.get(s.symbol, s.symbol)})" if s.symbol else "")
     if s.type is bool:
         return gr.Checkbox(value=s.default, label=name, info=s.help, min_width=180)
-    bounds = f" ({s.low:g} to {s.high:g})" if s.low is not None and s.high is not None else ""
+    bounds = f" ({s.bounds})" if s.bounds else ""
     return gr.Textbox(value=written(s.default), label=name, info=s.help + bounds, min_width=180, max_lines=1)
 
 

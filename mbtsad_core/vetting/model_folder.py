@@ -198,8 +198,8 @@ def judge_folder(directory: Path, limits: VettingConfig = VettingConfig()) -> li
     CouldNotTell where a folder cannot be read."""
     if not directory.is_dir():
         raise UnsafeModel(
-            f"No model directory at {directory}. Expected a folder with config.json, model.safetensors and the "
-            "tokenizer's files.",
+            f"No model directory at {directory}{', which is a file' if directory.is_file() else ''}. Expected a folder "
+            "with config.json, model.safetensors and the tokenizer's files, a .zip of one, or hub:OWNER/NAME.",
             "folder.missing",
         )
     return [

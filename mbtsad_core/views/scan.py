@@ -108,12 +108,12 @@ def _about(record: Mapping[str, Any]) -> list[str]:
 
 
 def scan_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """A line a model."""
+    """A line a model and, below, why there is no verdict on some."""
     rows = [("model", "verdict", "strongest", "turns", "seconds"), *map(_row, records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lacking = [record for record in records if record["verdict"] in ("inconclusive", "refused")]
+    return "\n".join(lines + [f"{printable(one['model'], 60)}: {printable(one['reason'], 1000)}" for one in lacking])
 
 
 def _row(record: Mapping[str, Any]) -> tuple[str, ...]:

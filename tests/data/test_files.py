@@ -309,7 +309,7 @@ def test_a_missing_file_is_named_with_what_to_give(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_data_file(tmp_path: Path) -> None:
     (tmp_path / "folder.tsv").mkdir()
-    with pytest.raises(BadData, match=r"No data file at .*folder\.tsv"):
+    with pytest.raises(BadData, match=r"No data file at .*folder\.tsv, which is a folder\. Give "):
         read_dataset(tmp_path / "folder.tsv")
 
 
@@ -576,7 +576,7 @@ def test_a_label_out_of_the_range_of_the_model_is_named_with_the_range(put: Put)
     with pytest.raises(
         BadData,
         match=r"label 2 is out of range\. The model has 2 classes, 0 to 1 \(negative, positive\)\. Give texts of "
-        r"these classes",
+        r"these classes, .* or say what each label means with `label_map`",
     ):
         read_dataset(put("films.tsv", "text\tlabel\na\t0\nb\t2\n"), labels=SENTIMENT)
 

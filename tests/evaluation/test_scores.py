@@ -13,9 +13,10 @@ from scipy.stats import binomtest
 
 from mbtsad_core.attacks.triggers import TriggeredText, parse_triggers, triggered_test_set
 from mbtsad_core.errors import BadData
-from mbtsad_core.evaluation import baseline, evaluate, observer, wilson
+from mbtsad_core.evaluation import baseline, evaluate, observer, scores, wilson
 from mbtsad_core.models.classifier import Classifier, predict, weights_hash
-from mbtsad_core.types import LabelledText, Rate
+from mbtsad_core.steps import drain
+from mbtsad_core.types import Event, LabelledText, Rate
 
 CLASSES = ("film", "music", "actor")
 
@@ -140,6 +141,21 @@ def test_answers_are_those_of_predict() -> None:
         [sum(t.label == c and a == d for t, a in zip(test, answers, strict=True)) for d in range(2)] for c in range(2)
     ]
     assert evaluate(classifier, test).confusion == tuple(map(tuple, expected))
+
+
+def test_a_measurement_tells_of_each_part_and_ends_with_the_scores() -> None:
+    test = texts({(0, 0): 4, (1, 1): 3, (1, 0): 2})
+    trigger = parse_triggers(["actor actor actor"], target=2)
+    triggered = [*triggered_test_set(test, trigger), *triggered_test_set(texts({(0, 2): 6})[5:], trigger)]
+    before, events = scores.AT_ONCE, list[Event]()
+    scores.AT_ONCE = 8
+    try:
+        found = drain(scores.measuring(keyword_classifier(), test, triggered, 2), events.append)
+    finally:
+        scores.AT_ONCE = before
+    # 9 test texts, 10 triggered ones, and one that is not among the test texts
+    assert [(e.stage, e.step, e.total) for e in events] == [("measure", n, 20) for n in (8, 16, 20)]
+    assert (found.cacc, found.asr, found.asr_floor) == (wilson(7, 9), wilson(10, 10), wilson(1, 10))
 
 
 def test_an_empty_test_set_is_refused() -> None:

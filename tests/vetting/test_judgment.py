@@ -276,6 +276,17 @@ def test_a_refused_file_is_listed_once_in_every_form(saved_tiny: Path, tmp_path:
     assert mbtsad("vet", saved_tiny).stdout.count(f" {name}: ") == 1
 
 
+def test_a_place_for_sarif_that_cannot_be_written_is_told_before_anything_is_judged(
+    saved_tiny: Path, tmp_path: Path
+) -> None:
+    for command in (("vet", saved_tiny), ("scan", "demo")):
+        run = mbtsad(*command, "--sarif", tmp_path / "absent" / "found.sarif")
+        assert (run.returncode, run.stdout) == (2, "")
+        assert "--sarif: " in run.stderr
+        assert "Name another file" in run.stderr
+        assert "scan 1/" not in run.stderr
+
+
 # ---------------------------------------------------------------- forms
 
 

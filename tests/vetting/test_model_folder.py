@@ -37,13 +37,13 @@ def test_a_missing_directory_is_refused(tmp_path: Path, load: Callable[[Path], A
     with pytest.raises(
         UnsafeModel,
         match=r"No model directory at .*nowhere\. Expected a folder with config\.json, model\.safetensors and the "
-        r"tokenizer's files",
+        r"tokenizer's files, a \.zip of one, or hub:OWNER/NAME\.",
     ):
         load(tmp_path / "nowhere")
 
 
 def test_a_file_is_no_model_directory(saved_tiny: Path) -> None:
-    with pytest.raises(UnsafeModel, match="No model directory at"):
+    with pytest.raises(UnsafeModel, match=r"No model directory at .*model\.safetensors, which is a file\. Expected "):
         check_model_files(saved_tiny / "model.safetensors")
 
 
