@@ -317,7 +317,8 @@ def test_a_job_whose_workers_die_again_and_again_fails(start: Callable[..., Deta
 def test_a_run_that_reaches_a_limit_of_its_sandbox_fails_and_is_not_started_again(
     start: Callable[..., DetachedRunner], tmp_path: Path, sandbox: SandboxConfig, message: str
 ) -> None:
-    runner = start(sandbox)
+    """One that trains: a worker that counts takes less than a second of CPU time where the machine has no other work."""
+    runner = start(sandbox, WORKER)
     id = runner.submit(tiny_request(tmp_path, epochs=1_000))  # minutes, on whatever machine
     assert (
         until(lambda: (state := runner.status(id).state) not in (State.QUEUED, State.RUNNING) and state, MINUTES)
