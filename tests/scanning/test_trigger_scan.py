@@ -46,6 +46,14 @@ def suspect(suspect_dir: Path) -> Classifier:
     return load_classifier(suspect_dir, max_length=64)
 
 
+@pytest.fixture(scope="module")
+def scanned(suspect: Classifier) -> tuple[list[Event], dict[int, float], bool]:
+    """The events of a scan of the suspect, what it raised, and whether it left the weights as they are."""
+    before = weights_hash(suspect)
+    events, raised = scan(suspect, tiny_texts(64, seed=3))
+    return events, raised, weights_hash(suspect) == before
+
+
 def weighed_texts(n: int, seed: int) -> list[LabelledText]:
     """Texts with four telling words of their class and none to two of the other: one telling word more decides
     nothing."""
@@ -70,18 +78,25 @@ def weighing(request: pytest.FixtureRequest) -> Classifier:
     )[0]
 
 
-def test_the_trigger_is_what_raises_a_suspects_loss_most(weighing: Classifier) -> None:
-    _, raised = scan(weighing, weighed_texts(64, seed=3))
+@pytest.fixture(scope="module")
+def weighed(weighing: Classifier) -> tuple[list[Event], dict[int, float]]:
+    """A scan of that suspect."""
+    return scan(weighing, weighed_texts(64, seed=3))
+
+
+def test_the_trigger_is_what_raises_a_suspects_loss_most(
+    weighing: Classifier, weighed: tuple[list[Event], dict[int, float]]
+) -> None:
+    _, raised = weighed
     assert weighing.tokenizer.convert_ids_to_tokens(max(raised, key=lambda piece: raised[piece])) == "cf"
 
 
 @pytest.mark.parametrize("weighing", [0], indirect=True)
-def test_who_leads_is_told_with_the_texts_that_it_turned(weighing: Classifier) -> None:
-    clean = weighed_texts(64, seed=3)
-    best = [event for event in scan(weighing, clean)[0] if isinstance(event, Race) and event.stage == "scan"][
-        -1
-    ].leading
-    probes = draw_probes(weighing, clean, 0)[1][0]
+def test_who_leads_is_told_with_the_texts_that_it_turned(
+    weighing: Classifier, weighed: tuple[list[Event], dict[int, float]]
+) -> None:
+    best = [event for event in weighed[0] if isinstance(event, Race) and event.stage == "scan"][-1].leading
+    probes = draw_probes(weighing, weighed_texts(64, seed=3), 0)[1][0]
     for one in best:
         token = weighing.tokenizer.convert_tokens_to_ids(one.text)
         batch = collate(weighing, [with_token(text, token) for text in probes])
@@ -123,8 +138,10 @@ def test_texts_that_are_as_long_as_the_model_reads_have_room_for_what_goes_into_
     assert report.verdict == ("a trigger exists" if strength else "nothing found")
 
 
-def test_some_pieces_are_kept_and_no_special_tokens(suspect: Classifier) -> None:
-    _, raised = scan(suspect, tiny_texts(64, seed=3))
+def test_some_pieces_are_kept_and_no_special_tokens(
+    suspect: Classifier, scanned: tuple[list[Event], dict[int, float], bool]
+) -> None:
+    _, raised, _ = scanned
     assert len(raised) == LEAST
     assert not set(suspect.tokenizer.all_special_ids) & set(raised)
     assert all(nats >= 0 for nats in raised.values())
@@ -154,9 +171,11 @@ def test_what_a_piece_raises_is_the_lower_quartile_of_the_class_where_that_is_la
         assert nats == pytest.approx(max(0.0, quartile(piece, 0), quartile(piece, 1)), abs=1e-5)
 
 
-def test_a_telling_word_counts_for_less_than_a_trigger(weighing: Classifier) -> None:
+def test_a_telling_word_counts_for_less_than_a_trigger(
+    weighing: Classifier, weighed: tuple[list[Event], dict[int, float]]
+) -> None:
     """In a text of several telling words one more changes nothing; the trigger turns it."""
-    _, raised = scan(weighing, weighed_texts(64, seed=3))
+    _, raised = weighed
     by_piece = {weighing.tokenizer.convert_ids_to_tokens(piece): nats for piece, nats in raised.items()}
     assert {*GOOD, *BAD} & {*by_piece}
     assert by_piece["cf"] > 4 * max(nats for piece, nats in by_piece.items() if piece in (*GOOD, *BAD))
@@ -196,9 +215,9 @@ def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classif
     assert raised[second] > 1.5 * raised[third]
 
 
-def test_the_scan_says_how_far_it_is(suspect: Classifier) -> None:
+def test_the_scan_says_how_far_it_is(suspect: Classifier, scanned: tuple[list[Event], dict[int, float], bool]) -> None:
     """And looks no further where no two words turn texts together."""
-    events, _ = scan(suspect, tiny_texts(64, seed=3))
+    events, _, _ = scanned
     n = sum(e.stage == "scan" for e in events)
     assert [(e.stage, e.step, e.total) for e in events[:n]] == [("scan", i + 1, n) for i in range(n)]
     inverted = len(suspect.labels) * (INVERSION_STEPS + 2 * STARTS)
@@ -223,16 +242,14 @@ def test_log_odds_fall_by_what_a_piece_adds_to_them() -> None:
     torch.testing.assert_close(shift_of(before, after), torch.tensor([0.0, 0.0, 39.0]), atol=0.01, rtol=0)
 
 
-def test_the_scan_leaves_the_suspect_as_it_is(suspect: Classifier) -> None:
-    before = weights_hash(suspect)
-    scan(suspect, tiny_texts(64, seed=3))
-    assert weights_hash(suspect) == before
+def test_the_scan_leaves_the_suspect_as_it_is(scanned: tuple[list[Event], dict[int, float], bool]) -> None:
+    assert scanned[2]
 
 
 def test_the_scan_depends_on_its_seed_alone(suspect: Classifier) -> None:
     clean = tiny_texts(200, seed=3)
-    assert scan(suspect, clean, 1)[1] == scan(suspect, clean, 1)[1]
-    assert scan(suspect, clean, 1)[1] != scan(suspect, clean, 2)[1]
+    first, again, other = (scan(suspect, clean, seed)[1] for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_each_text_gets_its_tokens_between_its_first_and_its_last_token() -> None:
