@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from mbtsad_core.defenses.mbtsad_method import PurifyConfig
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 TRAINS = re.compile(r"(retrain|distill)ing \d+ of \d+")
+SOMEBODY = ("somebody", "secret")
 
 
 def test_of_a_servers_log_only_what_gradio_says_of_a_visitor_who_left_is_no_fault() -> None:
@@ -165,30 +167,47 @@ def test_a_link_to_no_run(visits: Visits, look: Look) -> None:
 # ---------------------------------------------------------------- on other hosts
 
 
-def test_hosting_without_background_jobs(
-    browser: Browser, look: Look, suspect_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def elsewhere(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visits]:
+    """The visitors of a host without background jobs that asks who one is."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    site, root = folder / "site", folder / "jobs"
     site.mkdir()
     shutil.copy(ROOT / "tests" / "hosting" / "zero_gpu_host.py", site / "spaces.py")
-    monkeypatch.setenv("PYTHONPATH", str(site))
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    root = tmp_path / "jobs"
-    with serving(root) as url:
-        visits = Visits(browser, url, root)
-        id = visits.store.create(request(suspect_dir, tmp_path, epochs=1000).to_dict())  # until it is stopped
-        page = visits.visitor(f"?job={id}")
-        expect(page.locator("#job-panel h3")).to_have_text("Running")
-        expect(page.locator("#job-panel")).to_contain_text("This host has no background jobs: keep the page open.")
-        look(page, "without-background-jobs")
-        expect(page.locator("#curves .plot .js-line").first).to_be_attached()
-        page.locator("#stop").click()
-        state(page, re.compile("stopped"))
-        open_step(page, "suspect")
-        for tab in ("Upload", "Hugging Face Hub"):
-            source(page, "#sources", tab)
-            expect(page.locator("#sources .sandbox:visible")).to_contain_text(
-                re.compile(r"opened in the page.s own process, without a sandbox\.")
-            )
-        visits.leave()
-        visits.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site))
+        patch.setenv("SPACES_ZERO_GPU", "true")
+        with serving(root, "--auth", ":".join(SOMEBODY)) as url:
+            visits = Visits(browser, url, root)
+            yield visits
+            visits.leave()
+            visits.close()
+
+
+def test_the_form_to_log_in_does_not_say_what_the_page_is_for(elsewhere: Visits) -> None:
+    elsewhere.expected.append("401")
+    page = elsewhere.visitor(wait=False)
+    expect(page.locator("input[type=password]")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body, '::before').content") == "none"
+    elsewhere.leave()
+
+
+def test_hosting_without_background_jobs(elsewhere: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
+    elsewhere.expected.append("401")
+    id = elsewhere.store.create(request(suspect_dir, tmp_path, epochs=1000).to_dict())  # until it is stopped
+    page = elsewhere.visitor(f"?job={id}", wait=False)
+    for box, value in zip(("text", "password"), SOMEBODY, strict=True):
+        page.locator(f"input[type={box}]").fill(value)
+    page.get_by_role("button", name="Login").click()
+    expect(page.locator("#job-panel h3")).to_have_text("Running")
+    expect(page.locator("#job-panel")).to_contain_text("This host has no background jobs: keep the page open.")
+    look(page, "without-background-jobs")
+    expect(page.locator("#curves .plot .js-line").first).to_be_attached()
+    page.locator("#stop").click()
+    state(page, re.compile("stopped"))
+    open_step(page, "suspect")
+    for tab in ("Upload", "Hugging Face Hub"):
+        source(page, "#sources", tab)
+        expect(page.locator("#sources .sandbox:visible")).to_contain_text(
+            re.compile(r"opened in the page.s own process, without a sandbox\.")
+        )

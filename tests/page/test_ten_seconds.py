@@ -6,12 +6,10 @@ from __future__ import annotations
 import re
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 from browser import NEEDS_BROWSER, Visits, open_step, ready, tab_of
-from playwright.sync_api import Browser, expect
-from server import serving
+from playwright.sync_api import expect
 
 from mbtsad_core.models.classifier import load_classifier, predict
 from mbtsad_core.models.demo import demo_model
@@ -55,14 +53,6 @@ def test_the_page_says_what_it_is_for_before_its_scripts_have_come(visits: Visit
     assert "cures it from clean texts alone" in page.evaluate(said)
     painted = "performance.getEntriesByName('first-contentful-paint').length"
     page.wait_for_function(f"{painted} === 1")
-
-
-def test_it_does_not_say_so_over_the_form_to_log_in(browser: Browser, tmp_path: Path) -> None:
-    with serving(tmp_path / "jobs", "--auth", "somebody:secret") as url:
-        page = browser.new_page()
-        page.goto(url)
-        expect(page.locator("input[type=password]")).to_be_visible()
-        assert page.evaluate("getComputedStyle(document.body, '::before').content") == "none"
 
 
 def test_the_first_load_is_small(visits: Visits) -> None:
