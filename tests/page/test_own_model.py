@@ -150,30 +150,30 @@ def test_a_file_that_is_no_model_is_refused_in_words(page: Page, tmp_path: Path)
     expect(page.locator("#policy-report .outcome.refused")).to_be_visible()
 
 
-def test_a_column_that_does_not_fit_is_told_and_another_can_be_picked(page: Page, look: Look, tmp_path: Path) -> None:
-    path = Path(write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "sentiment")))
-    use_table(page, path, "review", "review")
-    column = re.compile("column.*review|review.*column")
-    expect(page.locator(".toast-body", has_text=column)).to_be_visible()
-    look(page, "bad-column")
-    toast(page, column)
-    choose(page, "#label-column", "sentiment")
-    page.locator("#use-file").click()
-    expect(page.locator("#clean-check h3")).to_have_text("✓ mine.tsv: 64 clean texts, 16 to measure on")
-
-
-def test_a_refused_table_leaves_no_tick_of_the_one_before(page: Page, tmp_path: Path) -> None:
+def test_a_column_that_does_not_fit_is_told_leaves_no_tick_and_another_can_be_picked(
+    page: Page, look: Look, tmp_path: Path
+) -> None:
     path = Path(write_table(tmp_path / "mine.tsv", tiny_texts(80), ("review", "sentiment")))
     open_step(page, "clean")
     check = page.locator("#clean-check")
     expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
     use_table(page, path, "review", "review")
+    column = re.compile("column.*review|review.*column")
+    expect(page.locator(".toast-body", has_text=column)).to_be_visible()
+    look(page, "bad-column")
+    toast(page, column)
     expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
     expect(check.locator(".note")).to_contain_text("review")
     expect(check).to_contain_text("Still in use: demo film reviews.")
     expect(check).not_to_contain_text("✓")
     open_step(page, "splits")
     open_step(page, "clean")
+    expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
+    choose(page, "#label-column", "sentiment")
+    page.locator("#use-file").click()
+    expect(check.locator("h3")).to_have_text("✓ mine.tsv: 64 clean texts, 16 to measure on")
+    choose(page, "#label-column", "review")
+    page.locator("#use-file").click()
     expect(check.locator("h3")).to_have_text("✗ Not taken: mine.tsv")
     page.locator("#use-demo-texts").dispatch_event("click")
     expect(check.locator("h3")).to_contain_text("✓ demo film reviews")
