@@ -1,5 +1,5 @@
-"""The whole path on the demo: one click starts the real run; while it trains and after it, every step is walked in the
-page."""
+"""The whole path on the demo: one click starts the real run. Then, with fewer clean texts, one is trained to its end;
+while it trains and after it, every step is walked in the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import NEEDS_BROWSER, SOON, Look, Visits, colors, field, marks, open_step, points, state, tab_of
+from browser import LATE, NEEDS_BROWSER, SOON, Look, Visits, colors, field, marks, open_step, points, state, tab_of
 from playwright.sync_api import Page, expect
 from server import until
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -21,6 +21,8 @@ from mbtsad_core.augment import AUGMENTERS, unavailable
 pytestmark = NEEDS_BROWSER
 pytest_plugins = ["pages"]
 RUN = 1_200_000  # milliseconds that the demo may take on a machine with other work
+FEWER = 96  # clean texts, of 666: the scan takes as long as it does for all, the training a seventh
+DRAWN = FEWER + 150 + FEWER  # points of a model: clean, triggered, token-split
 PERCENT = r"(\d+\.\d) %"
 
 
@@ -33,10 +35,27 @@ def page(all_visits: Visits) -> Page:
 
 
 @pytest.fixture(scope="module")
-def done(page: Page) -> Page:
-    open_step(page, "take")  # where no curves are drawn all the while
-    state(page, "done", RUN)
+def fewer(page: Page) -> Page:
+    """The same visitor, who has stopped that run and started one on fewer clean texts."""
+    open_step(page, "purify")
+    page.locator("#stop").click()
+    state(page, "stopped", LATE)
+    open_step(page, "clean")
+    number = page.locator("#clean-amount input[type=number]")
+    number.fill(str(FEWER))
+    number.blur()
+    expect(page.locator("#clean-cost")).to_contain_text(f"{FEWER} clean texts")
+    open_step(page, "purify")
+    page.locator("#start").click()
+    expect(page.locator("#job-panel h3")).to_have_text("Running")
     return page
+
+
+@pytest.fixture(scope="module")
+def done(fewer: Page) -> Page:
+    open_step(fewer, "take")  # where no curves are drawn all the while
+    state(fewer, "done", RUN)
+    return fewer
 
 
 @pytest.fixture(autouse=True)
@@ -71,48 +90,50 @@ def test_the_measurement_of_the_suspect_does_not_make_the_page_lose_the_run(page
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def test_the_clean_sample_is_checked(page: Page) -> None:
-    open_step(page, "clean")
-    report = page.locator("#clean-check")
+def test_the_clean_sample_is_checked(fewer: Page) -> None:
+    open_step(fewer, "clean")
+    report = fewer.locator("#clean-check")
     expect(report.locator("h3")).to_have_text("✓ demo film reviews: 666 clean texts, 666 to measure on")
     expect(report.locator("tbody tr")).to_have_count(2)
-    expect(page.locator("#clean-cost")).to_contain_text(
-        re.compile(r"666 clean texts, each 2 \S token-split and 1 \S as it is in a pass")
+    expect(fewer.locator("#clean-cost")).to_contain_text(
+        re.compile(rf"{FEWER} clean texts, each 2 \S token-split and 1 \S as it is in a pass")
     )
 
 
-def test_texts_and_their_splits_are_shown(page: Page) -> None:
-    open_step(page, "splits")
-    expect(page.locator("#split-effect")).to_contain_text(
-        re.compile(r"66\d of 666 clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
+def test_texts_and_their_splits_are_shown(fewer: Page) -> None:
+    open_step(fewer, "splits")
+    expect(fewer.locator("#split-effect")).to_contain_text(
+        re.compile(rf"\d\d of {FEWER} clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
     )
-    turned = page.locator("#split-turned")
+    turned = fewer.locator("#split-turned")
     bars = turned.locator("table tr")
     expect(bars).to_have_text([re.compile(rf"{PERCENT} \[.*\(\d+ of 200\)$")] * 3)
     expect(turned.locator(".splits .row:not(.head)")).to_have_count(2)
-    rows = page.locator("#split-rows .row:not(.head)")
+    rows = fewer.locator("#split-rows .row:not(.head)")
     expect(rows).to_have_count(5)
-    assert page.locator("#split-rows .cut").count() >= 5
-    assert page.locator("#split-rows u.changed").count() > 5
+    assert fewer.locator("#split-rows .cut").count() >= 5
+    assert fewer.locator("#split-rows u.changed").count() > 5
     first = rows.first.locator(".text").first.inner_text()
-    page.locator("#next-texts").click()
+    fewer.locator("#next-texts").click()
     expect(rows.first.locator(".text").first).not_to_have_text(first)
 
 
-def test_every_bar_of_the_augmenters_is_drawn(page: Page) -> None:
-    open_step(page, "splits")
-    bars = page.locator("#loss-bars .plot .barlayer .point path")
+def test_every_bar_of_the_augmenters_is_drawn(fewer: Page) -> None:
+    open_step(fewer, "splits")
+    bars = fewer.locator("#loss-bars .plot .barlayer .point path")
     expect(bars).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)  # and the original
     assert all(box and box["width"] > 1 and box["height"] > 5 for box in (bar.bounding_box() for bar in bars.all()))
-    expect(page.locator("#loss-bars .plot .ytick")).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)
+    expect(fewer.locator("#loss-bars .plot .ytick")).to_have_count(len(AUGMENTERS) - len(unavailable()) + 1)
 
 
-def test_the_curves_grow_while_it_trains(page: Page) -> None:
-    open_step(page, "purify")
-    expect(page.locator("#curves .plot .point").first).to_be_visible(timeout=RUN)
-    before = marks(page, "#curves", ".point")
-    page.wait_for_function("n => document.querySelectorAll('#curves .plot .point').length > n", arg=before, timeout=RUN)
-    expect(page.locator("#sentence p")).to_have_text(re.compile(r"^ASR .*; CACC \d.*\.$"))
+def test_the_curves_grow_while_it_trains(fewer: Page) -> None:
+    open_step(fewer, "purify")
+    expect(fewer.locator("#curves .plot .point").first).to_be_visible(timeout=RUN)
+    before = marks(fewer, "#curves", ".point")
+    fewer.wait_for_function(
+        "n => document.querySelectorAll('#curves .plot .point').length > n", arg=before, timeout=RUN
+    )
+    expect(fewer.locator("#sentence p")).to_have_text(re.compile(r"^ASR .*; CACC \d.*\.$"))
 
 
 # ---------------------------------------------------------------- what came of it
@@ -188,7 +209,7 @@ def test_bertviz_draws_its_lines_in_a_frame_that_reaches_nothing(done: Page) -> 
 
 def test_every_text_of_the_projection_is_a_point_before_and_after(done: Page) -> None:
     open_step(done, "inside")
-    points(done, 2 * (300 + 150 + 150))  # clean, triggered, token-split
+    points(done, 2 * DRAWN)
     expect(done.locator("#outlying tbody th[scope=row]")).to_contain_text(["triggered", "token-split"])
     expect(done.locator("#outlying thead th[colspan]")).to_have_text(["suspect", "purified"])
 
@@ -200,7 +221,7 @@ def test_the_run_has_computed_umap_by_the_time_one_looks(all_visits: Visits, don
     done.locator("#step-inside-button").click()
     expect(done.locator("#projection .caption")).to_contain_text("UMAP: one basis for both, trustworthiness 0.9")
     expect(done.locator("#projection-method").get_by_label("UMAP")).to_be_checked()
-    points(done, 2 * (300 + 150 + 150))
+    points(done, 2 * DRAWN)
 
 
 def test_a_point_opens_its_text(done: Page) -> None:
@@ -220,10 +241,10 @@ def test_a_point_opens_its_text(done: Page) -> None:
 def test_other_sets_and_projections_are_drawn(done: Page) -> None:
     open_step(done, "inside")
     done.locator("#projection-sets input[type=checkbox]").first.check()
-    points(done, 2 * (300 + 150 + 150 + 150))
+    points(done, 2 * (DRAWN + FEWER))
     done.locator("#projection-method").get_by_label("t-SNE").check()
     expect(done.locator("#projection .caption").first).to_contain_text("t-SNE", timeout=4 * SOON)
-    points(done, 2 * (300 + 150 + 150 + 150))
+    points(done, 2 * (DRAWN + FEWER))
 
 
 def bar(page: Page, model: str) -> float:
