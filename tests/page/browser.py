@@ -4,8 +4,10 @@ counted."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import tiny_texts
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect, sync_playwright
-from server import log_of
+from server import log_of, until
 
 from mbtsad_core.config import DistilConfig, RetrainConfig, RuntimeConfig, SplitConfig
 from mbtsad_core.defenses.mbtsad_method import PurifyConfig
@@ -88,14 +90,19 @@ class Visits:
     ) -> Page:
         """A new visitor who has opened the page, or a link to a job as `path` "?job=ID", and waits until it is
         ready. `alone`: in a browser that no visitor had before or has after him."""
+        page = self.tab(width=width, dark=dark, alone=alone)
+        page.goto(self.url + path)
+        if wait:
+            ready(page)
+        return page
+
+    def tab(self, *, width: int = 1280, dark: bool = False, alone: bool = False) -> Page:
+        """An empty tab of a new visitor."""
         page = self._context().new_page() if alone or not self._left else self._left.pop()
         (self._alone if alone else self._contexts).append(page.context)
         self._forget(page)
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
-        page.goto(self.url + path)
-        if wait:
-            ready(page)
         return page
 
     def _context(self) -> BrowserContext:
@@ -174,6 +181,18 @@ class Visits:
         """The job that the address bar of a visitor names."""
         page.wait_for_url(re.compile(r"[?&]job="))
         return self.store.get(re.sub(r".*[?&]job=([\w-]+).*", r"\1", page.url))
+
+
+@contextlib.contextmanager
+def halted(store: Store, id: str) -> Iterator[None]:
+    """Within it a run that is under way is stopped as by Ctrl-Z: it has its place, and takes no core from the page."""
+    pid = until(lambda: store.get(id).pid)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def faults(log: str) -> bool:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from browser import LATE, NEEDS_BROWSER, SOON, Visits, choose, field, open_step, overflow, request, state, toast
+from browser import LATE, NEEDS_BROWSER, SOON, Visits, choose, field, halted, open_step, overflow, request, state, toast
 from conftest import ROOT, finish
 from playwright.sync_api import Locator, Page, expect
-from server import until
 
 from mbtsad_core.defenses import DEFENSES
 from mbtsad_core.detectors import DETECTORS
@@ -213,8 +212,8 @@ class TestBehindALongRun:
     def busy(self, all_visits: Visits, suspect_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         store = all_visits.store
         id = store.create(request(suspect_dir, tmp_path_factory.mktemp("busy"), epochs=1000).to_dict())
-        until(lambda: store.get(id).state is State.RUNNING)
-        yield
+        with halted(store, id):
+            yield
         assert store.get(id).state in ACTIVE
         store.request_cancel(id)
 

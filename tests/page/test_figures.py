@@ -111,7 +111,7 @@ def test_no_control_of_the_page_reaches_another_host(visits: Visits, finished: s
 
 
 def test_no_control_of_the_report_reaches_another_host(visits: Visits, finished: str) -> None:
-    page = visits.visitor().context.new_page()
+    page = visits.tab().context.new_page()
     page.goto((visits.store.directory(finished) / "run" / "report.html").as_uri())
     expect(page.locator("svg polyline").first).to_be_attached()
     assert page.locator("a[href], form[action], script, button").count() == 0
@@ -124,7 +124,7 @@ def test_no_control_of_the_report_reaches_another_host(visits: Visits, finished:
 
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
 def test_axe_finds_nothing_serious_in_the_report(visits: Visits, finished: str, width: int, dark: bool) -> None:
-    page = visits.visitor(width=width, dark=dark).context.new_page()
+    page = visits.tab(width=width, dark=dark).context.new_page()
     page.goto((visits.store.directory(finished) / "run" / "report.html").as_uri())
     assert serious(page) == []
     assert overflow(page) == 0

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from browser import LATE, NEEDS_BROWSER, Look, Visits, choose, field, open_step, request, source, state
+from browser import LATE, NEEDS_BROWSER, Look, Visits, choose, field, halted, open_step, request, source, state
 from playwright.sync_api import Page, expect
 
 from mbtsad_core.config import replace
@@ -121,18 +121,19 @@ def test_a_run_is_stopped_and_another_started(visits: Visits, look: Look, suspec
 
 def test_a_run_that_waits_says_at_which_place(visits: Visits, look: Look, suspect_dir: Path, tmp_path: Path) -> None:
     ids = [start(visits, suspect_dir, tmp_path, STOPPED) for _ in range(4)]
-    page = visits.visitor(f"?job={ids[3]}")
-    state(page, "queued, position 3")
-    expect(page.locator("#job-panel h3")).to_have_text("Queued, position 3")
-    expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
-    look(page, "queued")
-    visits.store.request_cancel(ids[1])
-    state(page, "queued, position 2")
-    expect(page.locator("#job-panel")).to_contain_text("1 run ahead of yours.")
-    visits.store.request_cancel(ids[2])
-    state(page, "starts next")
-    page.locator("#stop").click()
-    state(page, "stopped")
+    with halted(visits.store, ids[0]):
+        page = visits.visitor(f"?job={ids[3]}")
+        state(page, "queued, position 3")
+        expect(page.locator("#job-panel h3")).to_have_text("Queued, position 3")
+        expect(page.locator("#job-panel")).to_contain_text("2 runs ahead of yours.")
+        look(page, "queued")
+        visits.store.request_cancel(ids[1])
+        state(page, "queued, position 2")
+        expect(page.locator("#job-panel")).to_contain_text("1 run ahead of yours.")
+        visits.store.request_cancel(ids[2])
+        state(page, "starts next")
+        page.locator("#stop").click()
+        state(page, "stopped")
     assert visits.store.get(ids[0]).state is State.RUNNING
 
 
