@@ -51,6 +51,7 @@ def test_the_flipped_texts_lie_over_nothing(visits: Visits, width: int) -> None:
     footer = page.locator("footer")
     footer.scroll_into_view_if_needed()
     assert footer.evaluate(REACHED)
+    assert "·" not in footer.inner_text()  # a dot that parts nothing
     last = page.locator("#flips .row").last
     last.scroll_into_view_if_needed()  # in a box of its own
     assert last.evaluate(REACHED)
