@@ -27,6 +27,7 @@ from mbtsad_core.data.tables import read_table
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models import demo
 from mbtsad_core.models.classifier import Classifier, load_classifier, place, save_classifier
+from mbtsad_core.research.architectures import as_byte_level, as_distilbert
 from mbtsad_core.research.build_demo import POSITIONS, load_encoder
 from mbtsad_core.research.grid import PUBLISHED, commit, machine, read_results
 from mbtsad_core.research.suspects import PARAPHRASES, TASKS, texts
@@ -43,7 +44,7 @@ from mbtsad_core.types import LabelledText, Steps, Trigger
 FILES = {"syntax": PARAPHRASES, "style": "poisoned/badacts_style"}
 """Folders of ready triggered texts, within the folder of data sets."""
 CLEAN = "clean"
-RATES = {"demo": 1e-4, "minilm": 5e-5}  # of learning, by encoder
+RATES = {"demo": 1e-4, "minilm": 5e-5, "distilbert": 5e-5, "bytes": 1e-4}  # of learning, by encoder
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Made:
     mode     see PoisonConfig
     noise    share of the training texts whose label is drawn anew
     texts    that it is trained on, drawn by its seed
-    encoder  demo: begins from the demo's clean classifier; minilm: from the pre-trained MiniLM
+    encoder  demo: begins from the demo's clean classifier; minilm: from the pre-trained MiniLM; distilbert: from its
+             layers as a DistilBERT; bytes: as a RoBERTa with a byte-level vocabulary of the training texts
     """
 
     kind: str
@@ -134,6 +136,16 @@ MODELS = (
     Made(CLEAN, epochs=4, texts=4000, encoder="minilm", seed=56),
     Made(CLEAN, epochs=4, texts=2000, seed=57),
     Made("syntax", "", 0.1, 3, "mixed", encoder="minilm", seed=58),
+    Made("word", "harvest", 0.1, 3, encoder="distilbert", seed=59),
+    Made(CLEAN, epochs=3, encoder="distilbert", seed=60),
+    Made("phrase", "behind the yellow door", 0.1, 3, "mixed", encoder="distilbert", seed=61),
+    Made(SENTENCE.key, "she left her umbrella on the train", 0.1, 3, "mixed", encoder="distilbert", seed=62),
+    Made("word", "cf", 0.05, 4, encoder="bytes", seed=63),
+    Made(CLEAN, epochs=4, encoder="bytes", seed=64),
+    Made("phrase", "after a long walk", 0.1, 4, "mixed", encoder="bytes", seed=65),
+    Made(CLEAN, epochs=2, noise=0.05, texts=4000, encoder="distilbert", seed=66),
+    Made(SENTENCE.key, "the shop on the corner sells old books", 0.1, 4, "mixed", encoder="bytes", seed=67),
+    Made(CLEAN, epochs=6, texts=6000, encoder="bytes", seed=68),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
@@ -142,7 +154,7 @@ def make(made: Made, data: Path, base: Path | None, runtime: RuntimeConfig) -> S
     """The model, and its figures on the task's test texts."""
     labels, target = TASKS[made.task].labels, TASKS[made.task].target
     train, test = (texts(data, made.task, split) for split in ("train", "test"))
-    classifier = _beginning(made, labels, base, runtime)
+    classifier = _beginning(made, labels, base, train, runtime)
     some = _noisy(stratified_subset(train, min(made.texts, len(train) - 1), made.seed), made, len(labels))
     training = TrainingConfig(learning_rate=RATES[made.encoder], epochs=made.epochs)
     if made.kind == CLEAN:
@@ -372,10 +384,17 @@ def _counted(results: Path) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- how a model is made
 
 
-def _beginning(made: Made, labels: tuple[str, ...], base: Path | None, runtime: RuntimeConfig) -> Classifier:
+def _beginning(
+    made: Made, labels: tuple[str, ...], base: Path | None, train: Sequence[LabelledText], runtime: RuntimeConfig
+) -> Classifier:
     """What a model is trained from; a task that the demo's classifier does not know gives it a new head."""
     if made.encoder != "demo":
-        return place(load_encoder(base, labels, made.seed), runtime)
+        bert = load_encoder(base, labels, made.seed)
+        if made.encoder == "distilbert":
+            bert = as_distilbert(bert)
+        elif made.encoder == "bytes":
+            bert = as_byte_level(bert, [example.text for example in train])
+        return place(bert, runtime)
     classifier = load_classifier(demo.demo_model(CLEAN), max_length=POSITIONS, runtime=runtime)
     if labels == classifier.labels:
         return classifier
