@@ -2,7 +2,8 @@
 would make of the other tokens is not made.
 
 Logits and gradients are the same but for the order in which they are summed. Of a layer of width D and inner width 4 D
-this saves three quarters of the products: D² of attention's output and 8 D² of the feed-forward block, of 12 D².
+this saves three quarters of the products: D² of attention's output and 8 D² of the feed-forward block, of 12 D²; and
+all of its attention but that of one token.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
+
+from mbtsad_core.models.attention import attending
 
 # Their heads read the first token, and between attention and head nothing mixes tokens. (In ALBERT the last layer is
 # every layer.)
@@ -36,9 +39,17 @@ def first_token_only(model: Any) -> Iterator[None]:
 
     handle = _after_attention(model).register_forward_pre_hook(cut)
     try:
-        yield
+        with attending(model, _attention(model)):
+            yield
     finally:
         handle.remove()
+
+
+def _attention(model: Any) -> nn.Module:
+    """The last layer's attention."""
+    if model.config.model_type == "distilbert":
+        return model.base_model.transformer.layer[-1].attention  # type: ignore[no-any-return]
+    return model.base_model.encoder.layer[-1].attention.self  # type: ignore[no-any-return]
 
 
 def _after_attention(model: Any) -> nn.Module:

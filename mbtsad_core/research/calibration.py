@@ -160,7 +160,7 @@ def make(made: Made, data: Path, base: Path | None, runtime: RuntimeConfig) -> S
     if made.kind == CLEAN:
         model = yield from fine_tune(classifier, some, training, stage=CLEAN, seed=made.seed)
         return model, scores_to_dict(evaluate(model, test))
-    trigger = _trigger(made, data, (train, test), target)
+    trigger = trigger_of(made, data, (train, test), target)
     config = SyntacticConfig(PoisonConfig(rate=made.rate, mode=made.mode), training, seed=made.seed)
     model = yield from (syntactic if made.kind in FILES else badnets)(classifier, some, trigger, config)
     return model, scores_to_dict(evaluate(model, test, triggered_test_set(test, trigger, made.seed), target))
@@ -416,7 +416,7 @@ def _noisy(texts: Sequence[LabelledText], made: Made, classes: int) -> list[Labe
     return found
 
 
-def _trigger(made: Made, data: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Trigger:
+def trigger_of(made: Made, data: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Trigger:
     if made.kind not in FILES:
         return parse_triggers([made.words], target, window=64)
     files = [data / FILES[made.kind] / f"{made.task}_{split}.tsv" for split in ("train", "test")]

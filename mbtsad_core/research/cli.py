@@ -1,5 +1,5 @@
-"""Research on the command line: `mbtsad-research tune | reproduce | calibrate-scan | benchmark | build-demo |
-build-language-model`.
+"""Research on the command line: `mbtsad-research tune | reproduce | calibrate-scan | residual | benchmark |
+build-demo | build-language-model`.
 
 What a command finds goes where it is told, else to the working directory, never into the installed package. `mbtsad`
 passes these commands on to here.
@@ -305,6 +305,26 @@ def run_calibrate(args: argparse.Namespace) -> int:
     return DONE
 
 
+# ---------------------------------------------------------------- residual
+
+
+def add_residual(parser: argparse.ArgumentParser) -> None:
+    add_data(parser, "folder of the data sets (sst2/, poisoned/): purify and scan what is in no results file yet")
+    add_places(parser, "results/scan/residual.jsonl", "where the suspects are kept between runs")
+    add_settings(parser, RuntimeConfig(), "machine")
+
+
+def run_residual(args: argparse.Namespace) -> int:
+    """Print how near the estimated residual ASR comes to the true one, from the results files. With --data, purify and
+    scan the models that are missing there first; this can be stopped and gone on with at any time."""
+    from mbtsad_core.research.residual import page, run_all
+
+    if args.data:
+        run_all(args.data, args.base, args.work, read_settings(args, RuntimeConfig()), args.results, say)
+    print(page(args.results), end="")
+    return DONE
+
+
 # ---------------------------------------------------------------- flags
 
 
@@ -332,6 +352,7 @@ COMMANDS = {
     "tune": Command("print how the default recipe was found", add_tune, run_tune),
     "reproduce": Command("print the paper's tables with our figures beside its own", add_reproduce, run_reproduce),
     "calibrate-scan": Command("print how well mbtsad scan tells models apart", add_calibrate, run_calibrate),
+    "residual": Command("print how near the estimated residual ASR comes", add_residual, run_residual),
     "benchmark": Command("time our work beside the same work done the plain way", add_benchmark, run_benchmark),
     "build-demo": Command("make the demo models from a pre-trained encoder", add_build_demo, run_build_demo),
     "build-language-model": Command(

@@ -11,7 +11,7 @@ from torch import Tensor
 from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast
 from mbtsad_core.scanning.insertions import Insertion, insert
 
-ASKED_AT_ONCE = 96  # texts of like length
+ASKED_AT_ONCE = 32  # texts of like length; what a layer gives of more leaves the cache of the processor
 
 
 @torch.inference_mode()

@@ -18,10 +18,10 @@ from mbtsad_core.models.classifier import Classifier, Encoded
 from mbtsad_core.scanning.neutral_tokens import neutral, price, shifts
 from mbtsad_core.scanning.probes import top
 
-COMMON = 150  # tokens that stand in the clean texts most often, that are tried
+COMMON = 400  # tokens that stand in the clean texts most often, that are tried
 FIRST, TEXTS = 2, 8  # strong texts that all are tried in, and the best of these
 SOME, KEPT = 24, 4  # tokens that more than the first texts are asked about, and that are kept
-JUDGING = 16  # held-out strong texts that judge
+JUDGING = 32  # held-out strong texts that judge
 
 
 def find_openings(
