@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -192,6 +192,11 @@ class Sample:
     amount: int = 600
     labeled: bool = True
 
+    @property
+    def sentence(self) -> str:
+        known = "" if self.labeled else " without their labels"
+        return f"Scanned with {self.amount} clean texts{known} ({self.source})"
+
     def texts(self, made: Made, data: Path) -> Sequence[LabelledText]:
         found: Sequence[LabelledText]
         if self.source == "demo":
@@ -304,11 +309,12 @@ def figures_of(row: dict[str, Any]) -> dict[Measure, dict[int, float]]:
     return {measure: {int(n): figure for n, figure in own.items()} for measure, own in row["figures"].items()}
 
 
-def judged(rows: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
-    """Kind of each model, and how rare it is by what all others say: minus the logarithm of its chance."""
+def judged(rows: Sequence[dict[str, Any]], by: Sequence[dict[str, Any]] | None = None) -> list[tuple[str, float]]:
+    """Kind of each model, and how rare it is by what all others say: minus the logarithm of its chance. `by` are the
+    lines of the default sample, where the rows are of another one."""
     found = list[tuple[str, float]]()
     for row in rows:
-        known = calibrated([other for other in rows if other is not row])
+        known = calibrated([other for other in by or rows if other["made"] != row["made"]])
         found.append((row["made"]["kind"], known.surprise(figures_of(row)) / known.typical))
     return found
 
@@ -340,45 +346,58 @@ def auc(figures: Sequence[tuple[str, float]]) -> tuple[float, float, float]:
 
 def page(results: Path) -> str:
     """What the results say of the verdicts, as Markdown."""
-    rows = _counted(results)
-    figures = judged(rows)
-    kinds = Counter(kind for kind, _ in figures)
-    if not 0 < kinds[CLEAN] < len(figures):
+    samples = _counted(results)
+    rows = samples.pop(Sample(), [])
+    if not _two_sorts(rows):
         return f"{len(rows)} models are scanned; figures take one that was planted and one that was not.\n"
-    area, low, high = auc(figures)
-    of = f"{len(figures) - kinds[CLEAN]} suspects and {kinds[CLEAN]} clean models"
-    lines = [
-        f"AUC {area:.3f} [{low:.3f}, {high:.3f}] of {of}.",
-        "",
-        "| kind | models | called a trigger | named |",
-        "|---|---|---|---|",
-    ]
-    called = Counter(kind for kind, rare in figures if math.exp(-rare) <= RARE)
-    found = Counter(row["made"]["kind"] for row in rows if named(row))
-    lines += [f"| {kind} | {n} | {called[kind]} | {found[kind]} |" for kind, n in sorted(kinds.items())]
-    lines += [
-        "",
-        f"Named: one of the first {FIRST} findings fires at least {AS_OFTEN:.0%} as often as what was planted.",
-    ]
     known = calibrated(rows)
+    lines = [*_told_of(rows, judged(rows)), ""]
+    lines += [f"Named: one of the first {FIRST} findings fires at least {AS_OFTEN:.0%} as often as what was planted."]
     lines += ["", "What a clean model shows on average, by number of tokens:", "", "| | 1 | 2 | 3 | 4 | 5 |"]
     lines += ["|---|---|---|---|---|---|"]
     for measure, own in known.scales.items():
         lines.append(f"| {SAID[measure]} | {' | '.join(f'{own[n]:.2f}' if n in own else '' for n in range(1, 6))} |")
     needed = -math.log(RARE) * known.typical
-    return "\n".join([*lines, "", f"What is {needed:.1f} times as much counts as a trigger.", ""])
+    lines += ["", f"What is {needed:.1f} times as much counts as a trigger."]
+    for sample, own_rows in samples.items():
+        if _two_sorts(own_rows):
+            of = {row["key"].split(" ")[0] for row in own_rows}
+            same = [row for row in rows if row["key"].split(" ")[0] in of]
+            area = auc(judged(same, by=rows))[0]
+            lines += ["", f"{sample.sentence}, judged by the others as above; with the default sample {area:.3f}:", ""]
+            lines += _told_of(own_rows, judged(own_rows, by=rows))
+    return "\n".join([*lines, ""])
+
+
+def _two_sorts(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether there are a suspect and a clean model."""
+    return len({row["made"]["kind"] == CLEAN for row in rows}) == 2
+
+
+def _told_of(rows: Sequence[dict[str, Any]], figures: Sequence[tuple[str, float]]) -> list[str]:
+    """The area, and a table of the kinds."""
+    area, low, high = auc(figures)
+    kinds = Counter(kind for kind, _ in figures)
+    called = Counter(kind for kind, rare in figures if math.exp(-rare) <= RARE)
+    found = Counter(row["made"]["kind"] for row in rows if named(row))
+    of = f"{len(figures) - kinds[CLEAN]} suspects and {kinds[CLEAN]} clean models"
+    lines = [f"AUC {area:.3f} [{low:.3f}, {high:.3f}] of {of}.", ""]
+    lines += ["| kind | models | called a trigger | named |", "|---|---|---|---|"]
+    return lines + [f"| {kind} | {n} | {called[kind]} | {found[kind]} |" for kind, n in sorted(kinds.items())]
 
 
 def write(results: Path, into: Path) -> None:
     """Write the calibration that scans go by (`scanning/calibrated.py`)."""
-    write_json(into, asdict(calibrated(_counted(results))))
+    write_json(into, asdict(calibrated(_counted(results)[Sample()])))
 
 
-def _counted(results: Path) -> list[dict[str, Any]]:
-    """The lines of the default sample, of clean models and of suspects whose backdoor took."""
-    rows = (read_results(PUBLISHED / "scan" / results.name) | read_results(results)).values()
-    took = (row for row in rows if row["made"]["kind"] == CLEAN or row["scores"]["asr"] >= TOOK)
-    return [row for row in took if row["sample"] == asdict(Sample())]
+def _counted(results: Path) -> dict[Sample, list[dict[str, Any]]]:
+    """The lines of each sample, of clean models and of suspects whose backdoor took."""
+    found = defaultdict[Sample, list[dict[str, Any]]](list)
+    for row in (read_results(PUBLISHED / "scan" / results.name) | read_results(results)).values():
+        if row["made"]["kind"] == CLEAN or row["scores"]["asr"] >= TOOK:
+            found[Sample(**row["sample"])].append(row)
+    return found
 
 
 # ---------------------------------------------------------------- how a model is made

@@ -288,6 +288,8 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "folder of the data sets (sst2/, olid/, agnews/, poisoned/): scan what is in no results file yet")
     add_places(parser, "results/scan/models.jsonl", "where the models are kept between runs")
     parser.add_argument("--into", metavar="FILE", type=Path, help="write the calibration that scans go by here")
+    parser.add_argument("--texts", metavar="N", type=int, help="scan with so many clean texts (default: 600)")
+    parser.add_argument("--unlabeled", action="store_true", help="scan without the labels of the clean texts")
     add_settings(parser, RuntimeConfig(), "machine")
 
 
@@ -298,7 +300,10 @@ def run_calibrate(args: argparse.Namespace) -> int:
 
     if args.data:
         runtime = read_settings(args, RuntimeConfig())
-        run_all(MODELS, [Sample()], args.data, args.base, args.work, runtime, args.results, say)
+        if args.texts is not None and args.texts < 1:
+            raise BadConfig(f"--texts is {args.texts}; expected a number of clean texts, 1 or more.")
+        sample = Sample(amount=args.texts or Sample.amount, labeled=not args.unlabeled)
+        run_all(MODELS, [sample], args.data, args.base, args.work, runtime, args.results, say)
     print(page(args.results), end="")
     if args.into:
         write(args.results, args.into)

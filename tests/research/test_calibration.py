@@ -124,6 +124,23 @@ def test_what_is_printed_and_written_leaves_out_suspects_whose_backdoor_did_not_
     assert (printed.returncode, printed.stdout) == (0, said)
 
 
+def test_another_sample_is_judged_by_the_default_one_of_the_other_models(tmp_path: Path) -> None:
+    rows = [row(CLEAN, [1.0], seed=1), row(CLEAN, [2.0], seed=2), row("word", [90.0], seed=3)]
+    few = [row(CLEAN, [5.0], seed=1), row(CLEAN, [0.0], seed=2), row("word", [4.0], seed=3)]
+    few = [one | {"key": f"{one['key']} few", "sample": asdict(Sample(amount=50))} for one in few]
+    results = tmp_path / "other.jsonl"
+    results.write_text("".join(json.dumps(one) + "\n" for one in [*rows, *few]), encoding="utf-8")
+    said = page(results)
+    assert said.startswith("AUC 1.000 [1.000, 1.000] of 1 suspects and 2 clean models.")
+    assert "Scanned with 50 clean texts (dev), judged by the others as above; with the default sample 1.000:" in said
+    known = calibrated(rows)
+    first, second, planted = (rare for _, rare in judged(few, by=rows))
+    assert first == pytest.approx(5.0 / ((PRIOR + 2) / 2) / ((PRIOR + 2 / PRIOR) / 2))
+    assert (second, planted) == (0.0, pytest.approx(4.0 / known.scales["joined"][2] / known.typical))
+    below = sum(planted > clean for clean in (first, second))
+    assert f"AUC {below / 2:.3f} [" in said[said.index("Scanned with") :]
+
+
 def test_the_packaged_calibration_is_of_models_and_rises_with_the_tokens() -> None:
     known = calibration()
     assert known.clean >= 1
