@@ -43,6 +43,7 @@ Batch = dict[str, Tensor]  # input_ids, attention_mask, ...: (B, T) each
 
 SUITABLE = "Expected an encoder such as BERT, DistilBERT, RoBERTa, ELECTRA or MPNet."
 DECODERS = ("gpt2",)
+ON_CPU, ON_GPU = 32, 64  # texts that are asked at once: on a CPU, what a layer gives of more leaves its cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,16 +434,19 @@ def head_states(classifier: Classifier, batch: Batch) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int = 64) -> Tensor:
+def predict(
+    classifier: Classifier, texts: Sequence[str] | Sequence[LabelledText], *, batch_size: int | None = None
+) -> Tensor:
     """Class probabilities, (N, C), computed in float32, on the CPU. Dropout is off; the model's mode is left as it
     was."""
     return answers_of(classifier, encode(classifier, texts), batch_size=batch_size).softmax(-1)
 
 
 @torch.inference_mode()
-def answers_of(classifier: Classifier, encoded: Sequence[Encoded], *, batch_size: int = 64) -> Tensor:
+def answers_of(classifier: Classifier, encoded: Sequence[Encoded], *, batch_size: int | None = None) -> Tensor:
     """The logits of tokenized texts, (N, C), as float32 on the CPU; computed in float32, or in what `autocast` sets
     around the call. Dropout is off; the model's mode is left as it was."""
+    batch_size = batch_size or (ON_CPU if classifier.device.type == "cpu" else ON_GPU)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))  # little padding
     logits = torch.empty(len(encoded), len(classifier.labels))
     with evaluation_mode(classifier.model):

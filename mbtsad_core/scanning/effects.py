@@ -11,8 +11,6 @@ from torch import Tensor
 from mbtsad_core.models.classifier import Classifier, Encoded, answers_of, autocast
 from mbtsad_core.scanning.insertions import Insertion, insert
 
-ASKED_AT_ONCE = 32  # texts of like length; what a layer gives of more leaves the cache of the processor
-
 
 @torch.inference_mode()
 def effects(
@@ -30,7 +28,7 @@ def effects(
 def quick_answers(classifier: Classifier, texts: Sequence[Encoded]) -> Tensor:
     """`answers_of` in the precision of the training: the logits, (N, C)."""
     with autocast(classifier):
-        return answers_of(classifier, texts, batch_size=ASKED_AT_ONCE)
+        return answers_of(classifier, texts)
 
 
 def odds_against(logits: Tensor, labels: Tensor) -> Tensor:
