@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import difflib
 import gc
 import os
+import re
 import shlex
 import signal
 import sys
@@ -46,14 +48,31 @@ class Command:
     several: bool = False
 
 
-def parser_of(program: str, about: str, commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """A program's command line."""
+def parsers_of(
+    program: str, about: str, commands: Mapping[str, Command]
+) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """A program's command line, and those of its commands."""
     parser = argparse.ArgumentParser(prog=program, description=about)
     parser.add_argument("--version", action="version", version=f"{program} {version_here()}")
     known = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in commands.items():
         command.add(known.add_parser(name, help=command.help, description=command.run.__doc__))
-    return parser
+    return parser, known.choices
+
+
+def _read(
+    parser: argparse.ArgumentParser, own: Mapping[str, argparse.ArgumentParser], argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """What was asked for. An argument that the command does not know is told with the command's own usage, and with a
+    flag that is written nearly so."""
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = own[args.command]
+        flags = re.findall(r"--[a-z][a-z-]*", command.format_help())
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
+        meant = f". Did you mean {near[0]}?" if near else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+    return args
 
 
 def version_here() -> str:
@@ -82,7 +101,7 @@ def _collecting_seldom() -> Iterator[None]:
 def run_program(program: str, about: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
     """Run the command that is asked for, and return the exit code; no error ends in a traceback."""
     try:
-        args = parser_of(program, about, commands).parse_args(argv)
+        args = _read(*parsers_of(program, about, commands), argv)
     except MBTSADError as error:
         return _fail(program, error, BAD_INPUT)
     command = commands[args.command]

@@ -389,7 +389,11 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "no number at all": (with_flags("--retrain-epochs", "many"), ("--retrain-epochs", "invalid int value", "'many'")),
     "a choice that there is not": (with_flags("--precision", "float8"), ("--precision", "invalid choice", "bfloat16")),
     "a device that there is not": (with_flags("--device", "gpu"), ("Unknown device 'gpu'", "cpu, cuda or cuda:N")),
-    "an unknown flag": (with_flags("--cure"), ("unrecognized arguments: --cure",)),
+    "an unknown flag": (with_flags("--cure"), ("unrecognized arguments: --cure", "usage: mbtsad purify")),
+    "a flag written nearly so": (
+        with_flags("--retrain-lr=1e-4"),
+        ("unrecognized arguments: --retrain-lr=1e-4", "Did you mean --retrain-learning-rate?"),
+    ),
     "an unknown command": (lambda f: ["heal"], ("invalid choice: 'heal'", "purify")),
     "no command": (lambda f: [], ("required: COMMAND", "usage: mbtsad")),
     # evaluate

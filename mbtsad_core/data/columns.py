@@ -102,10 +102,10 @@ def guess_columns(frame: pd.DataFrame, columns: Columns, source: str, *, labeled
         text, label = text or other, label or other
     for what, found in (("text", text), ("label", label)):
         if found is None:
-            raise BadData(
-                _no_header(frame, source) or f"Which column holds the {what}? {hint} Name it with `{what}_column`.",
-                code=NO_LABELS if text else "",
-            )
+            asked = f"Which column holds the {what}? {hint} Name it with `{what}_column`."
+            if text and len(names) == 1:
+                asked = f"{source} holds texts and no labels. Expected a column of labels beside {text!r}: add one."
+            raise BadData(_no_header(frame, source) or asked, code=NO_LABELS if text else "")
     if label == text or pair in (text, label):
         raise BadData(
             f"Text, pair and label are three different columns, but {pair if pair in (text, label) else text!r} was "

@@ -394,7 +394,7 @@ class ModelScan:
         for label in self.sample.lacking:
             yield f"texts of {self.suspect.labels[label]}: too few that are answered right"
         if absent := len(self.suspect.labels) - len(self.sample.labels) - len(self.sample.lacking):
-            yield f"{absent} classes without a clean text"
+            yield f"{absent} {'class' if absent == 1 else 'classes'} without a clean text"
 
     # ------------------------------------------------------------ the last word
 

@@ -459,6 +459,11 @@ def test_without_a_likely_label_column_the_user_is_asked_to_name_it(put: Put) ->
         read_dataset(put("films.tsv", "text\tstars\tvotes\na\t0\t3\nb\t1\t4\n"))
 
 
+def test_a_table_of_texts_alone_is_told_to_lack_labels(put: Put) -> None:
+    with pytest.raises(BadData, match=r"films\.tsv holds texts and no labels\. Expected .* beside 'text': add one"):
+        read_dataset(put("films.tsv", "text\na film\nb film\n"))
+
+
 def test_two_columns_that_both_say_nothing_are_ambiguous(put: Put) -> None:
     with pytest.raises(BadData, match=r"Which column holds the text\? Columns of films\.tsv: left, right"):
         read_dataset(put("films.tsv", f"left\tright\n{ROWS}"))
