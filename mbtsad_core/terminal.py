@@ -69,8 +69,8 @@ def _read(
     if unknown:
         command = own[args.command]
         flags = re.findall(r"--[a-z][a-z-]*", command.format_help())
-        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=1)
-        meant = f". Did you mean {near[0]}?" if near else ""
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=3)
+        meant = f". Near it: {', '.join(near)}." if near else ""
         command.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
     return args
 

@@ -391,8 +391,8 @@ CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "a device that there is not": (with_flags("--device", "gpu"), ("Unknown device 'gpu'", "cpu, cuda or cuda:N")),
     "an unknown flag": (with_flags("--cure"), ("unrecognized arguments: --cure", "usage: mbtsad purify")),
     "a flag written nearly so": (
-        with_flags("--retrain-lr=1e-4"),
-        ("unrecognized arguments: --retrain-lr=1e-4", "Did you mean --retrain-learning-rate?"),
+        with_flags("--retrain-learning-rte=1e-4"),
+        ("unrecognized arguments: --retrain-learning-rte=1e-4", "Near it: --retrain-learning-rate"),
     ),
     "an unknown command": (lambda f: ["heal"], ("invalid choice: 'heal'", "purify")),
     "no command": (lambda f: [], ("required: COMMAND", "usage: mbtsad")),
