@@ -63,8 +63,8 @@ def parsers_of(
 def _read(
     parser: argparse.ArgumentParser, own: Mapping[str, argparse.ArgumentParser], argv: Sequence[str] | None
 ) -> argparse.Namespace:
-    """What was asked for. An argument that the command does not know is told with the command's own usage, and with a
-    flag that is written nearly so."""
+    """What was asked for. An argument that the command does not know is told with the command's own usage, and with
+    flags that are written nearly so."""
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         command = own[args.command]

@@ -42,7 +42,7 @@ class SplitEffect:
 
     def sentence(self) -> str:
         return (
-            f"{self.splittable} of {self.texts} clean texts could be split, and {self.changed} of {self.cuts} cuts "
+            f"{self.splittable} of {self.texts} clean texts could be split, and {self.changed:,} of {self.cuts:,} cuts "
             "changed what the model reads."
         )
 

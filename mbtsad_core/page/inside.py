@@ -75,8 +75,9 @@ def inside_step(parts: Parts) -> Inside:
             info="Any text; the trigger goes into its middle",
         )
         trigger = gr.Textbox(label="Trigger", scale=2, elem_id="attention-trigger", info="Empty: the text as it is")
-        look = gr.Button("Show", variant="primary", scale=1, elem_id="attention-show")
-        take = gr.Button("To the trigger lab", scale=1, elem_id="attention-to-lab")
+    with gr.Row():
+        look = gr.Button("Show", variant="primary", elem_classes="narrow", elem_id="attention-show")
+        take = gr.Button("To the trigger lab", elem_classes="narrow", elem_id="attention-to-lab")
     heading("With the trigger")
     triggered = attention(elem_id="attention-triggered", empty=WAITING)
     heading("Without the trigger")

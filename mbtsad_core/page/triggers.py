@@ -75,7 +75,7 @@ def triggers_step(parts: Parts) -> Lab:
                 chips = [
                     gr.Button(f"Insert {place}", size="sm", elem_id=f"insert-{key}") for place, key in PLACES.items()
                 ]
-            with gr.Row():
+            with gr.Row(equal_height=True):
                 run = gr.Button("Try this trigger on the test texts", variant="primary", elem_id="try-trigger")
                 neutral = gr.Button("Compare with a neutral phrase of the same length", elem_id="try-neutral")
         with gr.Column(scale=5, min_width=340):

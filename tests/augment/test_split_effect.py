@@ -43,7 +43,7 @@ def test_english_is_split_and_read_differently() -> None:
     assert effect.notes(ALL) == ()
     assert (
         effect.sentence()
-        == f"20 of 20 clean texts could be split, and {words} of {words} cuts changed what the model reads."
+        == f"20 of 20 clean texts could be split, and {words:,} of {words:,} cuts changed what the model reads."
     )
 
 

@@ -213,7 +213,7 @@ def test_what_labels_mean_can_be_typed_and_rows_without_one_left_out(page: Page,
     expect(page.locator("#clean-check")).to_contain_text("10 of 80 rows have no label")
     open_step(page, "splits")
     expect(page.locator("#split-effect")).to_contain_text(
-        re.compile(r"of 56 clean texts could be split, and \d+ of \d+ cuts changed what the model reads")
+        re.compile(r"of 56 clean texts could be split, and [\d,]+ of [\d,]+ cuts changed what the model reads")
     )
 
 
