@@ -76,8 +76,8 @@ def triggers_step(parts: Parts) -> Lab:
                     gr.Button(f"Insert {place}", size="sm", elem_id=f"insert-{key}") for place, key in PLACES.items()
                 ]
             with gr.Row(equal_height=True):
-                run = gr.Button("Try this trigger on the test texts", variant="primary", elem_id="try-trigger")
-                neutral = gr.Button("Compare with a neutral phrase of the same length", elem_id="try-neutral")
+                run = gr.Button("Try it on the test texts", variant="primary", elem_id="try-trigger")
+                neutral = gr.Button("Compare with a neutral phrase", elem_id="try-neutral")
         with gr.Column(scale=5, min_width=340):
             bars = html(elem_id="answers")
     with gr.Row():
