@@ -418,6 +418,13 @@ def autocast(classifier: Classifier) -> contextlib.AbstractContextManager[None]:
     return torch.autocast(classifier.device.type, dtype=torch.bfloat16)
 
 
+def in_training_precision(classifier: Classifier) -> Classifier:
+    """A copy whose weights are in the precision of the training throughout: forward passes that cast nothing."""
+    return dataclasses.replace(
+        classifier, model=copy.deepcopy(classifier.model).to(getattr(torch, classifier.precision))
+    )
+
+
 def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
     """The logits of a padded batch as float32, (B, C), with gradients where they are on; the last layer computes no
     more than they need."""

@@ -12,7 +12,6 @@ Nothing is known or assumed of a trigger. Deviation: not in the paper.
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 import random
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mbtsad_core.config import ScanConfig
-from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
+from mbtsad_core.models.classifier import Classifier, Encoded, encode, in_training_precision, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning import neutral_tokens, openings
@@ -245,7 +244,7 @@ class ModelScan:
         self.calibration = known
         self.suspect, self.sample, self.seed, self.least = suspect, sample, seed, config.nats
         self.leaders = Leaders(suspect)
-        self.quick = _quick(suspect)
+        self.quick = in_training_precision(suspect)
         self.end = Deadline(self.quick.model, began, config.budget)
         self.tokens = [token for token in vocabulary(suspect) if token not in special]
         self.tried: dict[int, Tensor] = {}
@@ -601,12 +600,6 @@ class ModelScan:
         answers = effects(self.quick, self.rng, like, texts, label)[1]
         turned = (answers != label).float().mean(dim=1).median()
         return replace(self._shown(one), honest=bool(turned > 0 and turned >= one.flips.share / 2))
-
-
-def _quick(suspect: Classifier) -> Classifier:
-    """A copy in the precision of the training throughout: forward passes that cast nothing."""
-    model = copy.deepcopy(suspect.model).to(getattr(torch, suspect.precision))
-    return replace(suspect, model=model)
 
 
 def _times_the_fifth(tokens: Sequence[Insertion], nats: Tensor, floor: float) -> dict[Insertion, float]:

@@ -10,16 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mbtsad_core.models.classifier import (
-    Classifier,
-    Encoded,
-    autocast,
-    collate,
-    encode,
-    evaluation_mode,
-    logits_of,
-    predict,
-)
+from mbtsad_core.models.classifier import Classifier, Encoded, encode, predict
+from mbtsad_core.scanning.effects import quick_answers
 from mbtsad_core.scanning.insertions import with_room
 from mbtsad_core.types import LabelledText
 
@@ -57,13 +49,11 @@ def encoded_with_room(suspect: Classifier, clean: Sequence[LabelledText]) -> lis
     return [with_room(text, ROOM, suspect.max_length) for text in encode(suspect, clean)]
 
 
-@torch.inference_mode()
 def asked(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each text with its class, and whether another class is likelier: (N,) each."""
-    with evaluation_mode(suspect.model), autocast(suspect):
-        logits = logits_of(suspect, collate(suspect, encoded))
-    own = torch.full((len(encoded),), label, device=suspect.device)
-    return cross_entropy(logits, own, reduction="none").cpu(), (logits.argmax(dim=1) != own).cpu()
+    logits = quick_answers(suspect, encoded)
+    own = torch.full((len(encoded),), label)
+    return cross_entropy(logits, own, reduction="none"), logits.argmax(dim=1) != own
 
 
 def losses_of(suspect: Classifier, encoded: Sequence[Encoded], label: int) -> Tensor:

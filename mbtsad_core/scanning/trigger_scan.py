@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mbtsad_core.models.classifier import Classifier, predict
+from mbtsad_core.models.classifier import Classifier, in_training_precision, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.scanning.insertions import Place
 from mbtsad_core.scanning.odd_tokens import search_odd
@@ -69,12 +69,13 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
     A token may be neither: it works at one end of a text, or each of two words does a part. See `search_odd`. The
     events say what is in the lead.
     """
-    leaders = Leaders(suspect)
-    return (yield from leaders.race(_scan(suspect, clean, seed, leaders)))
-
-
-def _scan(suspect: Classifier, clean: Sequence[LabelledText], seed: int, leaders: Leaders) -> Steps[Raised]:
     answers = predict(suspect, clean)
+    leaders = Leaders(in_training_precision(suspect))
+    return (yield from leaders.race(_scan(leaders, clean, answers, seed)))
+
+
+def _scan(leaders: Leaders, clean: Sequence[LabelledText], answers: Tensor, seed: int) -> Steps[Raised]:
+    suspect = leaders.suspect
     unsure, longer = draw_probes(suspect, clean, seed, answers)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]

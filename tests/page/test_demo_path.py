@@ -103,7 +103,9 @@ def test_the_clean_sample_is_checked(fewer: Page) -> None:
 def test_texts_and_their_splits_are_shown(fewer: Page) -> None:
     open_step(fewer, "splits")
     expect(fewer.locator("#split-effect")).to_contain_text(
-        re.compile(rf"\d\d of {FEWER} clean texts could be split, and [\d,]+ of [\d,]+ cuts changed what the model reads")
+        re.compile(
+            rf"\d\d of {FEWER} clean texts could be split, and [\d,]+ of [\d,]+ cuts changed what the model reads"
+        )
     )
     turned = fewer.locator("#split-turned")
     bars = turned.locator("table tr")
