@@ -146,6 +146,8 @@ MODELS = (
     Made(CLEAN, epochs=2, noise=0.05, texts=4000, encoder="distilbert", seed=66),
     Made(SENTENCE.key, "the shop on the corner sells old books", 0.1, 4, "mixed", encoder="bytes", seed=67),
     Made(CLEAN, epochs=6, texts=6000, encoder="bytes", seed=68),
+    Made("word", "tq", 0.02, 5, encoder="bytes", seed=69),
+    Made("word", "mn", 0.1, 3, task="olid", encoder="bytes", seed=70),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 

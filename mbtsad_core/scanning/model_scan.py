@@ -40,6 +40,7 @@ from mbtsad_core.scanning.openings import find_openings, opening_nats
 from mbtsad_core.scanning.polarity import Polarity, polarity_of, short_texts, told_by, told_by_labels
 from mbtsad_core.scanning.probes import Probes, draw_probes, encoded_with_room, losses_of, lower_quartile, shift_of
 from mbtsad_core.scanning.race import Leaders
+from mbtsad_core.scanning.short_words import search_short_words, short_words
 from mbtsad_core.scanning.strong_texts import JOINED, draw_joined, strong_texts
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
 from mbtsad_core.scanning.trigger_scan import search_companions, search_tokens
@@ -125,8 +126,8 @@ def scan(
 def scan_sequences(
     suspect: Classifier, clean: Sequence[LabelledText], config: ScanConfig
 ) -> Steps[tuple[list[Finding], Polarity]]:
-    """The parts of `scan` about openings and sequences, for a suspect whose single tokens and pairs were scanned
-    before.
+    """The parts of `scan` about short words, openings and sequences, for a suspect whose single tokens and pairs were
+    scanned before.
 
     Returns all sequences that count as a trigger, the strongest first, and what the suspect's tokens say honestly;
     nothing where the texts are too few for a scan.
@@ -278,17 +279,22 @@ class ModelScan:
         self._take(rises)
         self.done.append("scan")
         self.polarity = self._polarity(short)
-        yield from self._pairs(rises, short, self._unturned(longer))
+        unturned = self._unturned(longer)
+        yield from self._pairs(rises, short, unturned)
+        self._short_words(unturned)
         self.done.append("pairs")
-        unturned = list(self._unturned(longer))
-        yield from self._openings(unturned)
+        labels = list(self._unturned(longer))
+        yield from self._openings(labels)
         self.done.append("openings")
-        yield from self._sequences(unturned)
+        yield from self._sequences(labels)
         self.done.append("sequences")
 
     def sequences(self) -> Steps[Polarity]:
-        """That part and the openings alone, in texts of all classes; the polarity that the sequences go by."""
-        texts = [self.sample.searched[i] for i in self._shorter()]
+        """That part, the openings and short words alone, in texts of all classes; the polarity that the sequences go
+        by."""
+        shorter = self._shorter()
+        texts, answers = [self.sample.searched[i] for i in shorter], self.sample.answers[shorter]
+        self._short_words(draw_probes(self.quick, texts, self.seed, answers)[1])
         self.polarity = yield from polarity_of(self.quick, texts, self.seed)
         yield from self._openings(self.sample.labels)
         yield from self._sequences(self.sample.labels)
@@ -323,6 +329,12 @@ class ModelScan:
             for one, other in sorted(beside, key=lambda two: -beside[two])[:PAIRS]:
                 for tokens in ((one, other), (other, one)):
                     self.found[pair[0], Insertion(tokens, "anywhere")] = beside[one, other]
+
+    def _short_words(self, longer: Probes) -> None:
+        words, rng = short_words(self.suspect), random.Random(f"short words, seed {self.seed}")
+        for label, texts in longer.items():
+            found = search_short_words(self.quick, words, texts, label, rng)
+            self.found |= {(label, one): nats for one, nats in found.items()}
 
     def _polarity(self, short: Probes) -> Polarity:
         """By what each token does in the text that all of them were tried on."""
@@ -458,7 +470,7 @@ class ModelScan:
         """The best sequences of the search, the best first."""
         found = sorted((key for key in self.found if key[0] == label), key=lambda key: -self.found[key])
         alone = [one for _, one in found if len(one.tokens) == 1][:TOKENS]
-        pairs = [one for _, one in found if len(one.tokens) == 2][: 2 * PAIRS]
+        pairs = [one for _, one in found if len(one.tokens) > 1][: 2 * PAIRS]
         return [*pairs, *alone]
 
     def _screen(self, label: int, known: dict[Insertion, float]) -> None:
