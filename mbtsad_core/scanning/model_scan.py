@@ -1,8 +1,9 @@
 """The scan of a model: does anything turn its answers on clean texts that should not, what, and how sure is that?
 
-1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), and sequences of
-   ordinary tokens in strong texts joined to one (`Lineages`); tokens that say little by the labels, in such texts
-   (`find_neutral`) and at the start of texts (`find_openings`); on some of the clean texts.
+1. Each token of the vocabulary alone (`search_tokens`), pairs by token inversion (`find_pair`), short words of several
+   tokens (`search_short_words`), and sequences of ordinary tokens in strong texts joined to one (`Lineages`); tokens
+   that say little by the labels, in such texts (`find_neutral`) and at the start of texts (`find_openings`); on some
+   of the clean texts.
 2. Held-out clean texts have the last word. Sequences of like tokens are one finding.
 3. What turns most of them, and is as strong as hardly any clean model of the calibration has it (`calibrated`), counts
    as a trigger.
