@@ -15,6 +15,9 @@ from typing import Any
 from mbtsad_core.attacks.triggers import triggered_test_set
 from mbtsad_core.config import RuntimeConfig, ScanConfig
 from mbtsad_core.defenses import DEFENSES
+from mbtsad_core.defenses.clean_fine_tuning import CFT
+from mbtsad_core.defenses.mbtsad_method import MBTSAD
+from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models.classifier import Classifier, load_classifier
 from mbtsad_core.research.build_demo import POSITIONS
@@ -34,18 +37,18 @@ SUSPECTS = 10  # the first of the calibration's that are of the demo's encoder a
 
 @dataclass(frozen=True)
 class Cure:
-    """A defense, weak or strong: its key, learning rate and epochs."""
+    """A defense, weak or strong: its key, learning rate and epochs, where these are not its own."""
 
     defense: str
-    learning_rate: float
-    epochs: int
+    learning_rate: float = 0.0
+    epochs: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.defense}-{self.learning_rate}-{self.epochs}"
+        return f"{self.defense}-{self.learning_rate}-{self.epochs}" if self.epochs else self.defense
 
 
-CURES = (Cure("cft", 1e-4, 1), Cure("ts_ft", 1e-4, 2), Cure("ts_ft", 3e-4, 4))
+CURES = (Cure(MBTSAD.key), Cure(CFT.key, 1e-4, 1), Cure(TS_FT.key, 1e-4, 2), Cure(TS_FT.key, 3e-4, 4))
 """Of different strength; each suspect goes through each."""
 
 
@@ -91,8 +94,10 @@ def _cure_row(
 
 def purify(suspect: Classifier, cure: Cure, clean: Sequence[LabelledText], seed: int) -> Steps[Classifier]:
     defense = DEFENSES[cure.defense]
-    training = dataclasses.replace(defense.config.training, learning_rate=cure.learning_rate, epochs=cure.epochs)
-    config = dataclasses.replace(defense.config, training=training, seed=seed)
+    config = dataclasses.replace(defense.config, seed=seed)
+    if cure.epochs:
+        training = dataclasses.replace(config.training, learning_rate=cure.learning_rate, epochs=cure.epochs)
+        config = dataclasses.replace(config, training=training)
     return (yield from defense.run(suspect, clean, config))
 
 

@@ -36,8 +36,8 @@ def test_figures_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "5 purified models, 4 with an estimate: rank correlation with the true ASR 0.80, mean error 15.0 points; the "
         "estimate is 5.0 points above on average."
     )
-    assert "| 100 / 10, 100 | 10 / 10, 20 | 30 / 10, 30 | 90 / 10, 70 |" in said
-    assert "|  | 50 / 10, 80 | 40 / 10, none |  |" in said
+    assert "| 100 / 10, 100 | 10 / 10, 20 | 30 / 10, 30 | 90 / 10, 70 |  |" in said
+    assert "|  | 50 / 10, 80 | 40 / 10, none |  |  |" in said
     assert line_of(rows[-1]).endswith("ASR 40.0% (floor 10.0%), estimated none")
     assert main(["residual", "--results", str(results)]) == 0
     assert capsys.readouterr().out == said
@@ -55,7 +55,7 @@ def test_suspects_are_of_all_kinds_that_have_tokens_or_a_shape() -> None:
     assert len({key for made in found for key in keys(made)}) == len(found) * (1 + len(CURES))
 
 
-@pytest.mark.parametrize("cure", CURES, ids=lambda cure: cure.name)
+@pytest.mark.parametrize("cure", [cure for cure in CURES if cure.epochs], ids=lambda cure: cure.name)
 def test_a_cure_trains_for_its_epochs(cure: Cure) -> None:
     (purified, events), suspect = finish(purify(tiny_bert(), cure, tiny_texts(32), seed=0)), tiny_bert()
     (steps,) = {event.total for event in events}
