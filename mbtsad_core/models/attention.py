@@ -25,17 +25,18 @@ _last: ContextVar[nn.Module | None] = ContextVar("the last attention of the forw
 @contextlib.contextmanager
 def attending(model: Any, last: nn.Module) -> Iterator[None]:
     """Within it, and in this thread, what `last` gives is right for the first token and zero for the others. For models
-    whose every token sees all others; their attention is another one only where PyTorch's own is set."""
-    _register()
-    before = model.config._attn_implementation
-    token = _last.set(last)
-    if before == "sdpa":
+    whose every token sees all others.
+
+    A model that has PyTorch's own attention is given this one for good, as other threads may use it meanwhile: outside
+    of this it is PyTorch's own, or gives the same.
+    """
+    if model.config._attn_implementation == "sdpa":
+        _register()
         model.set_attn_implementation(FIRST_TOKEN)
+    token = _last.set(last)
     try:
         yield
     finally:
-        if before == "sdpa":
-            model.set_attn_implementation(before)
         _last.reset(token)
 
 
@@ -58,7 +59,8 @@ def _register() -> None:
             mixed = in_parts(query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
         else:
             mixed, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-        return nn.functional.pad(mixed, (0, 0, 0, 0, 0, tokens - mixed.shape[1])), None
+        missing = tokens - mixed.shape[1]
+        return (nn.functional.pad(mixed, (0, 0, 0, 0, 0, missing)) if missing else mixed), None
 
     AttentionInterface.register(FIRST_TOKEN, attend)
     AttentionMaskInterface.register(FIRST_TOKEN, sdpa_mask)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from mbtsad_core.models.attention import attending, in_parts, suits
-from mbtsad_core.models.classifier import load_classifier
+from mbtsad_core.models.classifier import (
+    Classifier,
+    clone,
+    collate,
+    eager_attention,
+    encode,
+    load_classifier,
+    predict,
+    trace,
+)
 from mbtsad_core.models.demo import demo_model
 
 LENGTHS = torch.tensor([7, 3, 1, 7, 5])
@@ -67,4 +78,18 @@ def test_the_last_attention_gives_nothing_for_the_other_tokens() -> None:
     torch.testing.assert_close(heard[last][:, 0], whole[last][:, 0])
     assert whole[last][:, 1:].abs().max() > 0
     assert heard[last][:, 1:].abs().max() == 0
-    assert model.config._attn_implementation == "sdpa"
+    model(**batch)
+    torch.testing.assert_close(heard[last], whole[last])  # the model is left as it was
+
+
+def test_another_thread_that_asks_meanwhile_takes_no_maps_away(tiny: Classifier) -> None:
+    expected = predict(tiny, ["the film"])
+    tiny = clone(tiny)  # whose attention nobody has set yet
+    found = []
+    with eager_attention(tiny.model):
+        other = threading.Thread(target=lambda: found.append(predict(tiny, ["the film"])))
+        other.start()
+        other.join()
+        assert tiny.model.config._attn_implementation == "eager"
+        assert trace(tiny, collate(tiny, encode(tiny, ["the film"]))).attention
+    torch.testing.assert_close(found[0], expected)
