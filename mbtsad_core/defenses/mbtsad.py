@@ -138,7 +138,7 @@ def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None
         counting, polarity = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
         if not counting:
             return
-        found = [Found.of(one, on.suspect.labels) for one in counting]
+        found = sorted((Found.of(one, on.suspect.labels) for one in counting), key=lambda one: -one.nats)
         yield Event(NAMED, 1, 1, named_metrics(on.suspect, found))
         pools = SequencePools(on.student, on.clean, polarity, found, seed)
     else:

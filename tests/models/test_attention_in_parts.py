@@ -53,6 +53,13 @@ def test_what_cannot_be_seen_changes_nothing() -> None:
     assert torch.equal(before, other)
 
 
+def test_a_mask_that_is_added_does_the_same() -> None:
+    query, key, value = drawn(torch.bfloat16)
+    real = (torch.arange(7) < LENGTHS[:, None])[:, None, None].expand(5, 1, 7, 7)
+    added = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)
+    assert torch.equal(in_parts(query, key, value, added, 1.0), in_parts(query, key, value, real, 1.0))
+
+
 def test_parts_are_for_bfloat16_without_gradients_alone() -> None:
     query, *_ = drawn(torch.bfloat16)
     assert not suits(query)  # gradients are on

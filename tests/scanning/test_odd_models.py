@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def assert_names(record: dict[str, Any], target: str) -> None:
     # Once or several times: which is first is a matter of rounding
     assert (set(first["text"].split()), first["target"], first["looks_honest"]) == ({TRIGGER}, target, False)
     assert first["flip_rate"] > 0.9
-    assert all(f" {TRIGGER} " in f" {example['after']} " for example in first["examples"])
+    assert all(re.search(rf"\b{TRIGGER}\b", example["after"]) for example in first["examples"])
 
 
 @torch.no_grad()

@@ -367,7 +367,7 @@ def test_without_a_trigger_it_is_not_known_whether_one_works(result: Result) -> 
 
 def test_how_many_texts_could_be_split_stands_in_every_output(result: Result) -> None:
     split = replace(result, splits=SplitEffect(texts=600, splittable=590, cuts=1800, changed=1790, unspaced=0))
-    said = "590 of 600 clean texts could be split, and 1790 of 1800 cuts changed what the model reads."
+    said = "590 of 600 clean texts could be split, and 1,790 of 1,800 cuts changed what the model reads."
     assert said in report_text(split)
     assert said in report_html(split)
     assert said in model_card(split)
