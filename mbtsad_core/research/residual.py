@@ -157,7 +157,8 @@ def page(results: Path) -> str:
     ]
     by_key = {row["key"]: row for row in rows}
     for made in suspects():
-        if cells := [_cell(by_key[key]) if key in by_key else "" for key in keys(made)]:
+        cells = [_cell(by_key[key]) if key in by_key else "" for key in keys(made)]
+        if any(cells):
             lines.append(f"| {made.kind}: {made.words or made.rate} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", "Each cell: true ASR / its floor, then the estimate; %.", ""])
 
