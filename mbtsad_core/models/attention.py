@@ -69,11 +69,16 @@ def _register() -> None:
 def suits(query: Tensor) -> bool:
     """Whether `in_parts` is the faster form: bfloat16 without gradients, on a processor that has products of it but
     not AMX, which PyTorch's own attention uses (docs/speed.md)."""
-    return query.dtype == torch.bfloat16 and query.device.type == "cpu" and not torch.is_grad_enabled() and _no_amx()
+    return (
+        query.dtype == torch.bfloat16
+        and query.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and _bfloat16_without_amx()
+    )
 
 
 @functools.cache
-def _no_amx() -> bool:
+def _bfloat16_without_amx() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16")) and not capabilities.get("amx_bf16")
 

@@ -254,12 +254,16 @@ def run_all(
 ) -> None:
     """Add a line for each model and sample that has none."""
     for sample, made in itertools.product(samples, models):
-        known = read_results(results) | read_results(PUBLISHED / "scan" / results.name)
-        if f"{made.name} {key_of(sample)}" in known or (sample.source == "demo" and made.task != "sst2"):
+        if f"{made.name} {key_of(sample)}" in lines_of(results) or (sample.source == "demo" and made.task != "sst2"):
             continue
         row = drain(row_of(made, sample, data, base, work, runtime))
         add_line(results, row)
         say(line_of(row))
+
+
+def lines_of(results: Path) -> dict[str, dict[str, Any]]:
+    """The published lines by their keys, and those of a results file, which come before published ones."""
+    return read_results(PUBLISHED / "scan" / results.name) | read_results(results)
 
 
 def line_of(row: dict[str, Any]) -> str:
@@ -396,7 +400,7 @@ def write(results: Path, into: Path) -> None:
 def _counted(results: Path) -> dict[Sample, list[dict[str, Any]]]:
     """The lines of each sample, of clean models and of suspects whose backdoor took."""
     found = defaultdict[Sample, list[dict[str, Any]]](list)
-    for row in (read_results(PUBLISHED / "scan" / results.name) | read_results(results)).values():
+    for row in lines_of(results).values():
         if row["made"]["kind"] == CLEAN or row["scores"]["asr"] >= TOOK:
             found[Sample(**row["sample"])].append(row)
     return found
@@ -438,6 +442,7 @@ def _noisy(texts: Sequence[LabelledText], made: Made, classes: int) -> list[Labe
 
 
 def trigger_of(made: Made, data: Path, sets: Sequence[Sequence[LabelledText]], target: int) -> Trigger:
+    """What is planted in a suspect; `sets` are the task's training and test texts."""
     if made.kind not in FILES:
         return parse_triggers([made.words], target, window=64)
     files = [data / FILES[made.kind] / f"{made.task}_{split}.tsv" for split in ("train", "test")]

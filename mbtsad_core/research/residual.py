@@ -21,8 +21,8 @@ from mbtsad_core.defenses.token_split_fine_tuning import TS_FT
 from mbtsad_core.evaluation import evaluate
 from mbtsad_core.models.classifier import Classifier, load_classifier
 from mbtsad_core.research.build_demo import POSITIONS
-from mbtsad_core.research.calibration import CLEAN, MODELS, Made, Sample, kept, trigger_of
-from mbtsad_core.research.grid import PUBLISHED, commit, machine, read_results
+from mbtsad_core.research.calibration import CLEAN, MODELS, Made, Sample, kept, lines_of, trigger_of
+from mbtsad_core.research.grid import commit, machine
 from mbtsad_core.research.suspects import TASKS, texts
 from mbtsad_core.scanning.insertions import Insertion
 from mbtsad_core.scanning.model_scan import scan
@@ -53,6 +53,7 @@ CURES = (Cure(MBTSAD.key), Cure(CFT.key, 1e-4, 1), Cure(TS_FT.key, 1e-4, 2), Cur
 
 
 def suspects() -> list[Made]:
+    """Those that are cured, in the order of the calibration."""
     found = (made for made in MODELS if made.encoder == "demo" and made.task == "sst2")
     return [made for made in found if made.kind not in (CLEAN, "style")][:SUSPECTS]
 
@@ -62,14 +63,14 @@ def run_all(
 ) -> None:
     """Add a line for each suspect and each cure of it that has none."""
     for made in suspects():
-        lines = _lines(results)
+        lines = lines_of(results)
         if all(key in lines for key in keys(made)):
             continue
         drain(kept(made, data, base, work, runtime))
         suspect = load_classifier(work / made.name, max_length=POSITIONS, runtime=runtime)
         if made.name not in lines:
             add_line(results, drain(_suspect_row(made, suspect, data)))
-        known = [Insertion(tuple(tokens), place) for tokens, place in _lines(results)[made.name]["known"]]
+        known = [Insertion(tuple(tokens), place) for tokens, place in lines_of(results)[made.name]["known"]]
         for cure in CURES:
             if _key(made, cure) not in lines:
                 row = drain(_cure_row(made, suspect, cure, known, data))
@@ -93,6 +94,7 @@ def _cure_row(
 
 
 def purify(suspect: Classifier, cure: Cure, clean: Sequence[LabelledText], seed: int) -> Steps[Classifier]:
+    """What a cure makes of a suspect."""
     defense = DEFENSES[cure.defense]
     config = dataclasses.replace(defense.config, seed=seed)
     if cure.epochs:
@@ -122,10 +124,6 @@ def keys(made: Made) -> Iterator[str]:
     yield from (_key(made, cure) for cure in CURES)
 
 
-def _lines(results: Path) -> dict[str, dict[str, Any]]:
-    return read_results(PUBLISHED / "scan" / results.name) | read_results(results)
-
-
 def line_of(row: Mapping[str, Any]) -> str:
     estimate = row["estimate"]
     told = f"{estimate['share']:.1%} by {estimate['text']!r}" if estimate else "none"
@@ -139,7 +137,7 @@ def page(results: Path) -> str:
     """How near the estimates come, as Markdown."""
     from scipy.stats import spearmanr
 
-    rows = list(_lines(results).values())
+    rows = list(lines_of(results).values())
     purified = [row for row in rows if "cure" in row]
     estimated = [(row["scores"]["asr"], row["estimate"]["share"]) for row in purified if row["estimate"]]
     if len(estimated) < 3:
