@@ -7,6 +7,21 @@ document.addEventListener("click", async (event) => {
   button.textContent = "copied";
 });
 
+// What is clicked before the server knows the visitor waits until it does: it would change a session that is put in
+// place only then, over what the click has made of it.
+let early = new Set();
+document.addEventListener("click", (event) => {
+  const button = early && event.target.closest("button.lg, button.sm");
+  if (!button) return;
+  event.stopImmediatePropagation();
+  early.add(button);
+}, true);
+function cameIn() {
+  const clicked = early ?? [];
+  early = null;
+  for (const button of clicked) button.click();
+}
+
 // Gradio's client has a stream of answers, which its server ends whenever nothing is left to answer. What is asked before
 // the news of that arrives would wait for a stream that nobody opens. So the client has one stream that never ends, fed by
 // those of the server.

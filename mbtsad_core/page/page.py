@@ -112,6 +112,7 @@ def build_page(site: Site) -> gr.Blocks:
         ticked.then(told(narrate, site), [session, tour.stop], tour.text, **LIGHT)
         _listen_to_jobs(parts, looking)
         coming = page.load(told(come_in, parts, visitor, notice), visitor, [session, visitor, tabs, notice], **QUIET)
+        coming.then(None, None, None, js="() => cameIn()")
         coming = _work(parts, coming.success(*looking, **QUIET), looking)
         in_turn(coming.success, *parts.on_load, looking, **QUIET)
         for step, calls in parts.opened.items():

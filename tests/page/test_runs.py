@@ -46,6 +46,23 @@ def drawn(page: Page) -> None:
     )
 
 
+def test_what_is_clicked_before_the_visitor_is_known_waits_and_is_not_lost(visits: Visits) -> None:
+    """Else the session that the server then puts in place knows nothing of the run that the click has started."""
+    page, held = visits.tab(), []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    page.goto(visits.url)
+    page.locator("#run-demo").click()
+    page.wait_for_function("() => new Promise(requestAnimationFrame).then(() => true)")  # what is asked has been asked
+    button = page.evaluate("gradio_config.components.find((one) => one.props.elem_id === 'run-demo').id")
+    assert held
+    assert button not in [route.request.post_data_json["trigger_id"] for route in held]
+    for route in held:
+        route.continue_()
+    page.unroute_all()
+    assert visits.job(page).request["suspect"] == "demo"
+    expect(page.locator("#stop")).to_be_enabled()
+
+
 def test_a_run_goes_on_while_its_tab_is_closed(visits: Visits, suspect_dir: Path, tmp_path: Path) -> None:
     """And measures a trigger that was typed while it ran, which changes nothing of what it ends with."""
     page = visits.visitor()
