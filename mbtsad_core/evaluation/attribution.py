@@ -10,6 +10,7 @@ from torch import Tensor
 from mbtsad_core.errors import UnknownMethod
 from mbtsad_core.models.classifier import Classifier, collate, encode, evaluation_mode
 from mbtsad_core.models.subword_tokens import readable_tokens, special_positions
+from mbtsad_core.models.turns import side_by_side
 from mbtsad_core.types import LabelledText
 
 METHODS = ("gradient", "integrated")
@@ -63,7 +64,8 @@ def attribute(
 
     def log_odds(x: Tensor) -> Tensor:  # (S, T, D) -> (S, C)
         inputs = {name: values.expand(len(x), -1) for name, values in batch.items()}
-        logits: Tensor = classifier.model(inputs_embeds=x, **inputs).logits.float()
+        with side_by_side(classifier.model):
+            logits: Tensor = classifier.model(inputs_embeds=x, **inputs).logits.float()
         log_p = logits.log_softmax(-1)
         others = ~torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
         # log(1 - p) without its rounding near p = 1

@@ -89,8 +89,7 @@ def in_parts(
     """softmax(scaling * query key^T) value, (B, Q, H, D), of (B, H, Q, D) and (B, H, T, D) twice, with so many scores
     at once, those of one text at least.
 
-    real  which tokens are no padding, the same for each query: (B, 1, Q, T), booleans, or what is added to the scores;
-          None: all are
+    real  which tokens are no padding, the same for each query: (B, 1, Q, T), booleans; None: all are
     """
     texts, heads, queries, width = query.shape
     tokens = key.shape[2]
@@ -112,6 +111,4 @@ def in_parts(
 def _of_padding(real: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to the scores: nothing for real tokens, minus infinity for padding. (B, 1, 1, T)"""
     row = real[:, :, :1]
-    if row.dtype != torch.bool:  # made for the plain attention, which another thread had set just then
-        return row.to(dtype)
     return torch.zeros_like(row, dtype=dtype).masked_fill_(~row, -torch.inf)

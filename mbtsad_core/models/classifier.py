@@ -26,6 +26,7 @@ from mbtsad_core.errors import BadConfig, CouldNotTell, MBTSADError, UnsafeModel
 from mbtsad_core.models.first_token import first_token_only
 from mbtsad_core.models.lengths import length_limit
 from mbtsad_core.models.linear import onednn_is_faster, set_products
+from mbtsad_core.models.turns import alone, side_by_side
 from mbtsad_core.sources import Source
 from mbtsad_core.types import LabelledText, Trace
 from mbtsad_core.vetting.blueprint import Lengths, lengths_of, library, quiet, set_lengths
@@ -428,14 +429,15 @@ def in_training_precision(classifier: Classifier) -> Classifier:
 def logits_of(classifier: Classifier, batch: Batch) -> Tensor:
     """The logits of a padded batch as float32, (B, C), with gradients where they are on; the last layer computes no
     more than they need."""
-    with first_token_only(classifier.model):
+    with side_by_side(classifier.model), first_token_only(classifier.model):
         return classifier.model(**batch).logits.float()  # type: ignore[no-any-return]
 
 
 def head_states(classifier: Classifier, batch: Batch) -> Tensor:
     """The last layer's hidden state at the token that the head reads: the first, [CLS] or <s>, and of a decoder the
     last one. (B, D); padding does not enter it."""
-    states: Tensor = classifier.model.base_model(**batch).last_hidden_state
+    with side_by_side(classifier.model):
+        states: Tensor = classifier.model.base_model(**batch).last_hidden_state
     at = batch["attention_mask"].sum(dim=1) - 1 if is_decoder(classifier) else 0
     return states[torch.arange(len(states), device=states.device), at]
 
@@ -483,14 +485,16 @@ def trace(classifier: Classifier, batch: Batch) -> Trace:
 
 @contextlib.contextmanager
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    before = model.config._attn_implementation
-    if before != "eager":
-        model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
+    """Within it the model has the plain attention, and this thread has the model alone."""
+    with alone(model):
+        before = model.config._attn_implementation
         if before != "eager":
-            model.set_attn_implementation(before)
+            model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            if before != "eager":
+                model.set_attn_implementation(before)
 
 
 def quicker_attention(classifier: Classifier) -> contextlib.AbstractContextManager[None]:

@@ -164,7 +164,7 @@ def read(site: Site, session: Session, text: str) -> dict[str, AttentionMaps]:
         with site.tracing:
             return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
 
-    of = ("attention", session.suspect, session.job, session.config.max_length, text)
+    of = ("attention", session.suspect.source, session.job, session.config.max_length, text)
     return {
         name: site.remembered((*of, name), lambda classifier=classifier: trace(classifier))  # type: ignore[misc]
         for name, classifier in site.models(session).items()
@@ -295,7 +295,7 @@ def _vectors(site: Site, session: Session, name: str, classifier: Classifier, te
             return cls_vectors(classifier, list(texts))
 
     job = session.job if name != "suspect" else ""
-    return site.remembered(("vectors", session.suspect, job, name, texts), make)
+    return site.remembered(("vectors", session.suspect.source, job, name, texts), make)
 
 
 def open_point(step: Inside, texts: tuple[str, ...], event: gr.EventData) -> dict[Any, str]:

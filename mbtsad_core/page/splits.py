@@ -129,7 +129,7 @@ def turn(site: Site, session: Session) -> str:
         with site.busy:
             return turned_when_split(suspect, triggered, target, split)
 
-    found = site.remembered(("turned", session.suspect, session.clean, session.names, triggered, split), measure)
+    found = site.remembered(("turned", session.suspect.source, session.clean, session.names, triggered, split), measure)
     texts = [t.triggered for t in triggered]
     short = [t for t in texts if len(t.text.split()) <= SHORT] or texts
     rows = split_rows_html(split_rows(suspect, short[:2], split), "Triggered texts and their token splits")
@@ -164,7 +164,7 @@ def compare(site: Site, session: Session) -> str:
         with site.busy:
             return perturbations(site.suspect(session), some, augmenters)
 
-    found = site.remembered(("perturbations", session.suspect, session.clean, split), measure)
+    found = site.remembered(("perturbations", session.suspect.source, session.clean, split), measure)
     order = sorted(found, key=lambda name: -found[name].mean)
     said = "; ".join(f"{AUGMENTER_NAMES.get(name, name)} {found[name].mean:.2f}" for name in order)
     return drawing(loss_bars(found, names=AUGMENTER_NAMES), f"Mean cross-entropy in nats under the suspect: {said}.")

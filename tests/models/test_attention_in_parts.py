@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from mbtsad_core.models.attention import attending, in_parts, suits
-from mbtsad_core.models.classifier import (
-    Classifier,
-    clone,
-    collate,
-    eager_attention,
-    encode,
-    load_classifier,
-    predict,
-    trace,
-)
+from mbtsad_core.models.classifier import load_classifier
 from mbtsad_core.models.demo import demo_model
 
 LENGTHS = torch.tensor([7, 3, 1, 7, 5])
@@ -53,13 +42,6 @@ def test_what_cannot_be_seen_changes_nothing() -> None:
     assert torch.equal(before, other)
 
 
-def test_a_mask_that_is_added_does_the_same() -> None:
-    query, key, value = drawn(torch.bfloat16)
-    real = (torch.arange(7) < LENGTHS[:, None])[:, None, None].expand(5, 1, 7, 7)
-    added = torch.zeros(real.shape).masked_fill(~real, torch.finfo(torch.float32).min)
-    assert torch.equal(in_parts(query, key, value, added, 1.0), in_parts(query, key, value, real, 1.0))
-
-
 def test_parts_are_for_bfloat16_without_gradients_alone() -> None:
     query, *_ = drawn(torch.bfloat16)
     assert not suits(query)  # gradients are on
@@ -87,16 +69,3 @@ def test_the_last_attention_gives_nothing_for_the_other_tokens() -> None:
     assert heard[last][:, 1:].abs().max() == 0
     model(**batch)
     torch.testing.assert_close(heard[last], whole[last])  # the model is left as it was
-
-
-def test_another_thread_that_asks_meanwhile_takes_no_maps_away(tiny: Classifier) -> None:
-    expected = predict(tiny, ["the film"])
-    tiny = clone(tiny)  # whose attention nobody has set yet
-    found = []
-    with eager_attention(tiny.model):
-        other = threading.Thread(target=lambda: found.append(predict(tiny, ["the film"])))
-        other.start()
-        other.join()
-        assert tiny.model.config._attn_implementation == "eager"
-        assert trace(tiny, collate(tiny, encode(tiny, ["the film"]))).attention
-    torch.testing.assert_close(found[0], expected)
