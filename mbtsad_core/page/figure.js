@@ -45,7 +45,7 @@ function themed(own) { // a layout in the colors of the page as it is now
 }
 
 function say(why) { // instead of a plot
-  if (plot.data) window.Plotly.purge(plot);
+  if (plot.data && !plot._snapshotInProgress) window.Plotly.purge(plot); // a picture that is being saved needs what it would forget
   caption.className = "empty";
   caption.textContent = why;
   plot.hidden = true;
