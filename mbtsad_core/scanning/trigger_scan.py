@@ -12,6 +12,10 @@ What counts is the lower quartile over several longer texts. A telling word of t
 and leaves many longer ones, with telling words of their own, as they are; a backdoor turns nearly all. Without this,
 most of what is found would be telling words, and the model would be taught to overlook them.
 
+A word of which the labels of the clean texts say nothing is no telling word. So one that turns most of these texts,
+and not three of four, counts by those that it turns: the second word of a trigger may do so where the first one turns
+all.
+
 Deviation: not in the paper.
 """
 
@@ -27,7 +31,9 @@ from torch import Tensor
 from mbtsad_core.models.classifier import Classifier, in_training_precision, predict
 from mbtsad_core.models.subword_tokens import own_tokens, token_counts, vocabulary
 from mbtsad_core.scanning.insertions import Place
+from mbtsad_core.scanning.neutral_tokens import neutral
 from mbtsad_core.scanning.odd_tokens import search_odd
+from mbtsad_core.scanning.polarity import told_by_labels
 from mbtsad_core.scanning.probes import PROBES, Probes, asked_with, draw_probes, losses_of, lower_quartile, with_token
 from mbtsad_core.scanning.race import Leaders
 from mbtsad_core.scanning.token_inversion import TURNS, find_pair
@@ -38,6 +44,7 @@ from mbtsad_core.types import Event, LabelledText, Steps
 KEPT = (1 / 32, 1 / 8)
 LEAST = 16  # tokens that are tried in a round, where there are as many
 TOKENS_A_STEP = 128
+MOST = 0.5  # share of the longer texts; a neutral token that turns more counts by what it does in those
 
 Told = Callable[..., object]
 """As `Leaders.told`."""
@@ -79,15 +86,17 @@ def _scan(leaders: Leaders, clean: Sequence[LabelledText], answers: Tensor, seed
     unsure, longer = draw_probes(suspect, clean, seed, answers)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]
-    first = dict[int, Tensor]()
+    first, most = dict[int, Tensor](), dict[int, set[int]]()
 
     def told(rises: Mapping[int, Tensor], turned: Mapping[int, Tensor]) -> None:
-        for token, rise in rises.items():
+        for number, (token, rise) in enumerate(rises.items()):
             first.setdefault(token, rise)
+            most[token] = {label for label, texts in turned.items() if float(texts[number].float().mean()) > MOST}
         leaders.told(rises, turned)
 
     rises = yield from search_tokens(suspect, tokens, unsure, longer, "scan", told=told)
     raised = {token: max(0.0, float(rise.max())) for token, rise in rises.items()}
+    raised = _most(raised, _neutral(suspect, clean, tokens, longer, {t: most[t] for t in rises if raised[t] < TURNS}))
     known = token_counts(suspect, clean)
     odd = yield from search_odd(leaders, clean, answers, known, first, rises, longer, TURNS)
     raised = _most(raised, odd.nats)
@@ -100,6 +109,27 @@ def _scan(leaders: Leaders, clean: Sequence[LabelledText], answers: Tensor, seed
     for (token, _), nats in (yield from search_companions(suspect, silent, pair, unsure, longer, leaders.told)).items():
         together[token] = max(together.get(token, 0.0), nats)
     return Raised(_most(raised, together), odd.places)
+
+
+def _neutral(
+    suspect: Classifier,
+    clean: Sequence[LabelledText],
+    tokens: Sequence[int],
+    longer: Probes,
+    most: Mapping[int, set[int]],
+) -> dict[int, float]:
+    """Of tokens that turn most of the longer texts of these classes: by how much those that are neutral there raise the
+    loss in half of the texts that they turn."""
+    if not any(most.values()):
+        return {}
+    told, found = told_by_labels(suspect, clean, tokens), dict[int, float]()
+    for label, texts in longer.items():
+        own = neutral([token for token, labels in most.items() if label in labels], told[label])
+        before = losses_of(suspect, texts, label)
+        for token in own:
+            losses, turned = asked_with(suspect, [token], texts, label)
+            found[token] = max(float((losses - before)[turned].median()), found.get(token, 0.0))
+    return found
 
 
 def _most(some: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:

@@ -19,11 +19,11 @@ from mbtsad_core.attacks.triggers import parse_triggers
 from mbtsad_core.config import PoisonConfig, ScanConfig, TrainingConfig
 from mbtsad_core.defenses.embedding_reset import reset_embeddings
 from mbtsad_core.defenses.token_insertion import insert_tokens, insertion
-from mbtsad_core.models.classifier import Classifier, collate, encode, load_classifier, weights_hash
+from mbtsad_core.models.classifier import Classifier, clone, collate, encode, load_classifier, weights_hash
 from mbtsad_core.rates import wilson
 from mbtsad_core.scanning import model_scan
 from mbtsad_core.scanning.findings import Race
-from mbtsad_core.scanning.probes import draw_probes, shift_of, with_token
+from mbtsad_core.scanning.probes import asked_with, draw_probes, losses_of, lower_quartile, shift_of, with_token
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS, soft_losses
 from mbtsad_core.scanning.trigger_scan import LEAST, _worst, scan_vocabulary
 from mbtsad_core.steps import drain
@@ -202,6 +202,28 @@ def with_a_pair() -> Classifier:
     classifier = tiny_bert()
     drain(fine_tune(classifier, data, TrainingConfig(learning_rate=2e-3, epochs=12)))
     return classifier
+
+
+@pytest.mark.parametrize("weighing", [0], indirect=True)
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_word_that_turns_most_texts_counts_where_the_labels_say_nothing_of_it(
+    weighing: Classifier, tells: bool
+) -> None:
+    """The second word of a trigger turns fewer than three of four texts by itself; so do telling words, which stand in
+    texts of their class."""
+    clean = weighed_texts(64, seed=3)
+    clean = [LabelledText(t.text + " mn" if tells and t.label == 1 else t.text, t.label) for t in clean]
+    suspect = clone(weighing)
+    cf, mn = suspect.tokenizer.convert_tokens_to_ids(["cf", "mn"])
+    rows = suspect.model.get_input_embeddings().weight.detach()
+    rows[mn] += 0.4 * (rows[cf] - rows[mn])
+    texts = draw_probes(suspect, clean, 0)[1][0]
+    losses, turned = asked_with(suspect, [mn], texts, 0)
+    rises = losses - losses_of(suspect, texts, 0)
+    assert len(texts) / 2 < int(turned.sum()) < 3 * len(texts) / 4
+    assert float(lower_quartile(rises)) < 0.1
+    _, raised = scan(suspect, clean)
+    assert raised[mn] == pytest.approx(0.0 if tells else float(rises[turned].median()), abs=0.1)
 
 
 def test_words_that_turn_texts_only_together_are_found_both(with_a_pair: Classifier) -> None:
