@@ -5,6 +5,7 @@ for.
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from contextlib import AbstractContextManager
@@ -14,6 +15,17 @@ from fasteners import ReaderWriterLock
 
 _locks: weakref.WeakKeyDictionary[Any, ReaderWriterLock] = weakref.WeakKeyDictionary()
 _making = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """In a process that was forked, as a GPU is lent: the threads that held a lock are not there to give it back."""
+    global _making
+    _making = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def side_by_side(model: Any) -> AbstractContextManager[object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,3 +54,28 @@ def test_who_has_a_model_alone_may_ask_it_and_who_shares_it_may_not_take_it() ->
         pass
     with alone(tiny_bert().model), ThreadPoolExecutor(1) as thread:  # another model is another's
         thread.submit(logits_of, classifier, batch).result(60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have() -> None:
+    """As where a GPU is lent to a call, which has a process of its own."""
+    classifier = tiny_bert()
+    batch = collate(classifier, encode(classifier, ["a text"]))
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with alone(classifier.model):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    child = multiprocessing.get_context("fork").Process(target=logits_of, args=(classifier, batch))
+    child.start()
+    child.join(30)
+    code = child.exitcode
+    child.kill()
+    done.set()
+    thread.join()
+    assert code == 0
