@@ -161,8 +161,7 @@ def read(site: Site, session: Session, text: str) -> dict[str, AttentionMaps]:
     """The attention maps of each model on a text, of its first tokens."""
 
     def trace(classifier: Classifier) -> AttentionMaps:
-        with site.tracing:
-            return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
+        return attention_maps(replace(classifier, max_length=min(classifier.max_length, VIEWED)), text)
 
     of = ("attention", session.suspect.source, session.job, session.config.max_length, text)
     return {

@@ -137,8 +137,6 @@ class Site:
         self._reading = threading.Lock()
         # Held by what takes seconds of all cores, so that such things come one after the other
         self.busy = threading.Lock()
-        # Attention maps need a switch in the model that two callers must not turn at once
-        self.tracing = threading.Lock()
         (self.root / UPLOADS).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     # ------------------------------------------------------------ models

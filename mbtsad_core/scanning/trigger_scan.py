@@ -67,7 +67,8 @@ def scan_vocabulary(suspect: Classifier, clean: Sequence[LabelledText], seed: in
 
     Each token is put in the middle of clean texts, of every class, that the suspect answers right; its figure is the
     lower quartile of the rises over the texts of the class where that is largest, since a backdoor leaves the texts of
-    its target class as they are.
+    its target class as they are. One that turns most of these, and of which the labels say nothing, counts by what it
+    does in those that it turns.
 
     A trigger of several words is silent where one of them stands alone. So pairs of the tokens that no clean text has,
     and that turn nothing alone, are searched by gradient. Where one is found, all of these tokens are tried beside a
@@ -86,17 +87,19 @@ def _scan(leaders: Leaders, clean: Sequence[LabelledText], answers: Tensor, seed
     unsure, longer = draw_probes(suspect, clean, seed, answers)
     special = own_tokens(suspect)
     tokens = [i for i in vocabulary(suspect) if i not in special]
-    first, most = dict[int, Tensor](), dict[int, set[int]]()
+    first, mostly_turned = dict[int, Tensor](), dict[int, set[int]]()  # the latter of each token's last round
 
     def told(rises: Mapping[int, Tensor], turned: Mapping[int, Tensor]) -> None:
         for number, (token, rise) in enumerate(rises.items()):
             first.setdefault(token, rise)
-            most[token] = {label for label, texts in turned.items() if float(texts[number].float().mean()) > MOST}
+            shares = {label: float(texts[number].float().mean()) for label, texts in turned.items()}
+            mostly_turned[token] = {label for label, share in shares.items() if share > MOST}
         leaders.told(rises, turned)
 
     rises = yield from search_tokens(suspect, tokens, unsure, longer, "scan", told=told)
     raised = {token: max(0.0, float(rise.max())) for token, rise in rises.items()}
-    raised = _most(raised, _neutral(suspect, clean, tokens, longer, {t: most[t] for t in rises if raised[t] < TURNS}))
+    unsettled = {token: mostly_turned[token] for token in rises if raised[token] < TURNS}
+    raised = _most(raised, _raised_by_neutral(suspect, clean, tokens, longer, unsettled))
     known = token_counts(suspect, clean)
     odd = yield from search_odd(leaders, clean, answers, known, first, rises, longer, TURNS)
     raised = _most(raised, odd.nats)
@@ -111,20 +114,23 @@ def _scan(leaders: Leaders, clean: Sequence[LabelledText], answers: Tensor, seed
     return Raised(_most(raised, together), odd.places)
 
 
-def _neutral(
+def _raised_by_neutral(
     suspect: Classifier,
     clean: Sequence[LabelledText],
     tokens: Sequence[int],
     longer: Probes,
-    most: Mapping[int, set[int]],
+    mostly_turned: Mapping[int, set[int]],
 ) -> dict[int, float]:
-    """Of tokens that turn most of the longer texts of these classes: by how much those that are neutral there raise the
-    loss in half of the texts that they turn."""
-    if not any(most.values()):
+    """By how much neutral tokens raise the loss: the median of the longer texts that each turns.
+
+    tokens         all that the scan tries
+    mostly_turned  {token: the classes of which it turns most of these texts}
+    """
+    if not any(mostly_turned.values()):
         return {}
     told, found = told_by_labels(suspect, clean, tokens), dict[int, float]()
     for label, texts in longer.items():
-        own = neutral([token for token, labels in most.items() if label in labels], told[label])
+        own = neutral([token for token, labels in mostly_turned.items() if label in labels], told[label])
         before = losses_of(suspect, texts, label)
         for token in own:
             losses, turned = asked_with(suspect, [token], texts, label)
