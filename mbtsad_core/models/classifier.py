@@ -515,12 +515,15 @@ def quicker_attention(classifier: Classifier) -> contextlib.AbstractContextManag
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
+    """Within it nothing of the model is in training; afterwards each of its modules is as it was."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
 
 
 def check_suitable(classifier: Classifier) -> None:

@@ -433,6 +433,10 @@ def test_predicting_leaves_the_mode_as_it_was_and_uses_no_dropout(lively: Classi
     lively.model.train(training)
     assert torch.equal(predict(lively, TEXTS), expected)
     assert {m.training for m in lively.model.modules()} == {training}
+    head = lively.model.classifier
+    head.train(not training)  # a part may have a mode of its own
+    assert torch.equal(predict(lively, TEXTS), expected)
+    assert [m for m in lively.model.modules() if m.training != training] == [head]
 
 
 def test_predicting_leaves_weights_and_random_numbers_alone(lively: Classifier) -> None:
