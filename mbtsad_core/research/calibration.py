@@ -148,6 +148,8 @@ MODELS = (
     Made(CLEAN, epochs=6, texts=6000, encoder="bytes", seed=68),
     Made("word", "tq", 0.02, 5, encoder="bytes", seed=69),
     Made("word", "mn", 0.1, 3, task="olid", encoder="bytes", seed=70),
+    Made("syntax", "", 0.2, 3, "mixed", encoder="minilm", seed=71),
+    Made("syntax", "", 0.2, 3, "mixed", encoder="minilm", seed=72),
 )
 """In the order of their turn, so that the first ones are of all kinds."""
 
