@@ -264,7 +264,7 @@ def run_all(
 
 
 def lines_of(results: Path) -> dict[str, dict[str, Any]]:
-    """The published lines by their keys, and those of a results file, which come before published ones."""
+    """The lines of a results file by their keys, and of the published file of the same name those that it lacks."""
     return read_results(PUBLISHED / "scan" / results.name) | read_results(results)
 
 

@@ -295,7 +295,8 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 
 def run_calibrate(args: argparse.Namespace) -> int:
     """Print how well mbtsad scan tells poisoned models from clean ones, from the results files. With --data, make and
-    scan the models that are missing there first; this can be stopped and gone on with at any time."""
+    scan the models that are missing there first; this can be stopped and gone on with at any time. Of the published
+    results those of a file of the same name count, so that another name begins from nothing."""
     from mbtsad_core.research.calibration import MODELS, Sample, page, run_all, write
 
     if args.data:
