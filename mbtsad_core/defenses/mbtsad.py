@@ -38,8 +38,8 @@ class Purified:
 
     found      what the trigger scan said of the suspect: nats by token id; empty where found_tokens = 0
     places     where a found token stood that turns texts at one end alone
-    sequences  of tokens that count as a trigger in the suspect, the best first; empty where none does, and where none
-               was sought
+    sequences  of tokens that were unlearned: those that count as a trigger in the suspect, the best first, and behind
+               them suspicious ones; empty where there is none, and where none was sought
     """
 
     suspect: Classifier
@@ -104,7 +104,8 @@ def found_metrics(
 
 def named_metrics(suspect: Classifier, found: Sequence[Found]) -> dict[str, float]:
     """The sequences found as metrics of an event, the best first: the share of texts of a class that each turns, by
-    itself, its place, and the names of that class and of the one that they go to, as a list in JSON."""
+    itself, its place, the names of that class and of the one that they go to, and whether it counts as a trigger, as a
+    list in JSON."""
     return {
         json.dumps(
             [
@@ -112,10 +113,16 @@ def named_metrics(suspect: Classifier, found: Sequence[Found]) -> dict[str, floa
                 one.insertion.place,
                 suspect.labels[one.label],
                 suspect.labels[one.target],
+                one.counts,
             ]
         ): one.flip_rate
         for one in found[:MOST_FOUND]
     }
+
+
+def best_first(found: Found) -> tuple[bool, float]:
+    """What counts as a trigger before what is suspicious."""
+    return not found.counts, -found.nats
 
 
 def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
@@ -128,22 +135,27 @@ def scan_stage(on: Purification, resume: TrainState | None, save: Save | None) -
 
 
 def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None) -> Steps[None]:
-    """Scan for sequences of ordinary tokens, and unlearn what counts as a trigger. Where the trigger scan found a token
-    that turns the suspect by itself, or was left out, only if `always`: an easy suspect does not pay for a hard one.
+    """Scan for sequences of ordinary tokens, and unlearn what counts as a trigger, and what is suspicious: a planted
+    phrase may be named by a weak part. Where the trigger scan found a token that turns the suspect by itself, or was
+    left out, only if `always`: an easy suspect does not pay for a hard one.
     Deviation: not in the paper; unlearn.epochs = 0 leaves it out."""
     config, seed = on.config.unlearn, on.config.seed
     if resume is None:
         if not config.epochs or not (config.always or (on.config.found_tokens and not explained(on))):
             return
-        counting, polarity = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
-        if not counting:
+        scanned = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
+        found = [
+            Found.of(one, on.suspect.labels, counts)
+            for counts, ones in ((True, scanned.counting), (False, scanned.suspicious))
+            for one in ones
+        ]
+        if not found:
             return
-        found = sorted((Found.of(one, on.suspect.labels) for one in counting), key=lambda one: -one.nats)
-        yield Event(NAMED, 1, 1, named_metrics(on.suspect, found))
-        pools = SequencePools(on.student, on.clean, polarity, found, seed)
+        yield Event(NAMED, 1, 1, named_metrics(on.suspect, sorted(found, key=best_first)))
+        pools = SequencePools(on.student, on.clean, scanned.polarity, found, seed)
     else:
         pools = read_pools(on.student, on.clean, resume)
-    on.sequences = tuple(sorted(itertools.chain(*pools.found.values()), key=lambda one: -one.nats))
+    on.sequences = tuple(sorted(itertools.chain(*pools.found.values()), key=best_first))
     texts = functools.partial(split_some, on.clean, config.split, on.config.split, seed)
     trained = clone(on.teacher)  # whose dropout is not that of what follows
     yield from unlearn(trained, pools, texts, config, seed=seed, observe=on.observe, resume=resume, save=save)

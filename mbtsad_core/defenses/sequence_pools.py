@@ -44,6 +44,7 @@ class Found:
     target     the class that most of them went to
     nats       by which the log-odds of `label` fall, less what the tokens say honestly; see `Finding.strength`
     flip_rate  share of the texts, all answered right, that go to `target` with the sequence
+    counts     whether it counts as a trigger; else it is suspicious
     """
 
     insertion: Insertion
@@ -51,16 +52,18 @@ class Found:
     target: int
     nats: float
     flip_rate: float
+    counts: bool = True
 
     @classmethod
-    def of(cls, finding: Finding, labels: Sequence[str]) -> Found:
+    def of(cls, finding: Finding, labels: Sequence[str], counts: bool) -> Found:
         """A finding of the scan."""
         classes = labels.index(finding.label), labels.index(finding.target)
-        return cls(finding.insertion, *classes, finding.strength, finding.flips.share)
+        return cls(finding.insertion, *classes, finding.strength, finding.flips.share, counts)
 
     def to_list(self) -> list[Any]:
         """As JSON has it."""
-        return [[*self.insertion.tokens], self.insertion.place, self.label, self.target, self.nats, self.flip_rate]
+        tokens, place = [*self.insertion.tokens], self.insertion.place
+        return [tokens, place, self.label, self.target, self.nats, self.flip_rate, self.counts]
 
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> Found:
@@ -83,7 +86,7 @@ class SequencePools:
         self.rng = random.Random(f"sequences, seed {seed}")
         self.bodies = [[t for t in text["input_ids"] if t not in special] for text in encode(suspect, clean)]
         honest = {label: figures.clone() for label, figures in polarity.honest.items()}
-        for one in found:  # what the last word counts as a trigger is none of the task's words, however it looks
+        for one in found:  # what the last word takes for a trigger is none of the task's words, however it looks
             honest[one.label][list(one.insertion.tokens)] = 0.0
         self.polarity = replace(polarity, honest=honest, limits=LOOSE)
         self.pools: dict[int, dict[Insertion, tuple[float, int]]] = {label: {} for label in polarity.response}

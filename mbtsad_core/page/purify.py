@@ -210,7 +210,7 @@ def ways_found(
     ranked: list[tuple[str, float]] | None, sequences: Sequence[Mapping[str, Any]] | None
 ) -> tuple[str, ...]:
     """What a run's scan found as ways of a trigger that can be typed."""
-    return ways_of(ranked or (), [one["tokens"] for one in sequences or ()])
+    return ways_of(ranked or (), [one["tokens"] for one in sequences or () if one.get("counts", True)])
 
 
 def found_trigger(site: Site, session: Session) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ SURE = 0.9  # share of texts that what needs no longer sequences turns
 ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
 EXAMPLES = 3  # texts of a finding
 COMPARED = 5  # findings that are asked whether they look honest
+SOME_TURN, LIKE_TURN = 1 / 3, 1 / 4  # share of texts that what is unexplained turns, and of that share, that its like do
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
 ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
 LAST_WORD = 4000  # texts of a class that it asks about, about
@@ -124,22 +125,34 @@ def scan(
     )
 
 
-def scan_sequences(
-    suspect: Classifier, clean: Sequence[LabelledText], config: ScanConfig
-) -> Steps[tuple[list[Finding], Polarity]]:
-    """The parts of `scan` about short words, openings and sequences, for a suspect whose single tokens and pairs were
-    scanned before.
+@dataclass(frozen=True)
+class Sequences:
+    """What `scan_sequences` found, the strongest first.
 
-    Returns all sequences that count as a trigger, the strongest first, and what the suspect's tokens say honestly;
-    nothing where the texts are too few for a scan.
+    counting    what counts as a trigger
+    suspicious  what is too weak to count, and yet nothing says that it is honest (`ModelScan.unexplained`); none where
+                a figure in nats decides
+    polarity    what the suspect's tokens say honestly
     """
+
+    counting: Sequence[Finding]
+    suspicious: Sequence[Finding]
+    polarity: Polarity
+
+
+def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], config: ScanConfig) -> Steps[Sequences]:
+    """The parts of `scan` about short words, openings and sequences, for a suspect whose single tokens and pairs were
+    scanned before; nothing where the texts are too few for a scan."""
     sample = _divided(clean, predict(suspect, clean), config.seed)
     if len(sample.labels) < 2:
-        return [], Polarity({}, {})
+        return Sequences([], [], Polarity({}, {}))
     search = ModelScan(suspect, sample, config, calibration(), time.monotonic())
     polarity = yield from search.leaders.race(search.sequences())
     yield from search.leaders.race(search.judging())
-    return sorted(filter(search.counts, search.judged_ones), key=_rank), polarity
+    ranked = sorted(search.judged_ones, key=_rank)
+    counting = [one for one in ranked if search.counts(one)]
+    weak = [one for one in ranked if config.nats is None and one not in counting]
+    return Sequences(counting, [one for one in weak if search.unexplained(one)], polarity)
 
 
 def _verdict(
@@ -600,6 +613,20 @@ class ModelScan:
         begins a sentence shape says nothing of the task, and has its like in what else begins one."""
         if one.opens is not None:
             return self._shown(one)
+        turned = float(self._like(one).median())
+        return replace(self._shown(one), honest=turned > 0 and turned >= one.flips.share / 2)
+
+    def unexplained(self, one: Finding) -> bool:
+        """Whether a finding turns texts, and nothing says that it does so honestly: no token of it speaks for another
+        class by the labels, and tokens like its own turn next to none. What begins a sentence shape has its like."""
+        if one.opens is not None or one.strength <= 0 or one.flips.low <= SOME_TURN:
+            return False
+        told = self.told[self.suspect.labels.index(one.label)]
+        neutral = neutral_tokens.neutral(one.tokens, told)
+        return len(neutral) == len(one.tokens) and float(self._like(one).median()) < LIKE_TURN * one.flips.share
+
+    def _like(self, one: Finding) -> Tensor:
+        """Share of some held-out texts that each of the sequences of the tokens next to its own turns."""
         label = self.suspect.labels.index(one.label)
         texts = encode(self.suspect, self.sample.held_out[label][:LIKE_TEXTS])
         near = (self.directions[list(one.tokens)] @ self.directions[self.tokens].T).topk(
@@ -610,9 +637,7 @@ class ModelScan:
             for own, token in zip(near.indices.tolist(), one.tokens, strict=True)
         ]
         like = [Insertion(tuple(tokens), one.insertion.place) for tokens in zip(*others, strict=True)]
-        answers = effects(self.quick, self.rng, like, texts, label)[1]
-        turned = (answers != label).float().mean(dim=1).median()
-        return replace(self._shown(one), honest=bool(turned > 0 and turned >= one.flips.share / 2))
+        return (effects(self.quick, self.rng, like, texts, label)[1] != label).float().mean(dim=1)
 
 
 def _times_the_fifth(tokens: Sequence[Insertion], nats: Tensor, floor: float) -> dict[Insertion, float]:

@@ -148,6 +148,8 @@ class TurningSequence:
     label, target    the class of the texts, and the one that it sends them to
     before, after    share of clean texts of the class, answered right without it, that it turns: in the suspect, and in
                      the purified model
+    counts           whether it counts as a trigger; else it was suspicious: it turned some texts, and nothing said that
+                     it did so honestly
     """
 
     tokens: str
@@ -156,6 +158,7 @@ class TurningSequence:
     target: str
     before: float
     after: float
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ class Result:
     found     subword tokens that raise the suspect's loss in three of four longer clean texts of a class, with by how
               many nats at least; the most first. A trigger does that, and few other words do
     found_at  where in a text such a token stood, of those that work there alone: start or end
-    sequences of tokens that count as a trigger in the suspect, the worst first; they were unlearned
+    sequences of tokens that were unlearned: those that count as a trigger in the suspect, the worst first, and behind
+              them suspicious ones
     residual  what a scan of the purified model says of the ASR that is left (`residual_asr`); None where not asked for
     """
 
@@ -569,6 +573,7 @@ def _sequences(models: Purified, clean: Sequence[LabelledText], seed: int) -> tu
             suspect.labels[found.target],
             flip_rate(suspect, clean, found.insertion, found.label, seed),
             flip_rate(models.student, clean, found.insertion, found.label, seed),
+            found.counts,
         )
         for found in models.sequences[:NAMED]
     )

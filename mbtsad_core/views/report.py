@@ -157,12 +157,22 @@ def sequences_words(result: Result) -> str:
         return ""
     if not result.sequences:
         return "No sequence of ordinary tokens counts as a trigger, so nothing was unlearned."
-    found = "; ".join(
-        f"“{one.tokens}” ({WHERE[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
-        f"{percent(one.after)} after)"
-        for one in result.sequences
+    counting, suspicious = (
+        "; ".join(
+            f"“{one.tokens}” ({WHERE[one.place]}; {one.label} to {one.target}: {percent(one.before)} of texts before, "
+            f"{percent(one.after)} after)"
+            for one in result.sequences
+            if one.counts == counts
+        )
+        for counts in (True, False)
     )
-    return f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {found}."
+    said = (
+        f"Sequences of ordinary tokens that turned the suspect, and were unlearned: {counting}."
+        if counting
+        else "No sequence of ordinary tokens counts as a trigger."
+    )
+    doubt = "Unlearned to be safe, as they turned some texts, and neither labels nor like words say why"
+    return f"{said} {doubt}: {suspicious}." if suspicious else said
 
 
 def residual_words(result: Result) -> str:
@@ -242,7 +252,7 @@ def report_html(result: Result) -> str:
 def _untried(result: Result, tried: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the scan found and is not in the table, once it has any of that."""
     asked = {one["trigger"] for one in tried}
-    ways = ways_of(result.found, [one.tokens for one in result.sequences])
+    ways = ways_of(result.found, [one.tokens for one in result.sequences if one.counts])
     return [way for way in ways if way not in asked] if asked.intersection(ways) else []
 
 

@@ -65,9 +65,8 @@ def _found(report: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
         yield result_of("scan.token", "error" if works else "warning", f"{said}{more}.", place)
     for one in report["sequences"]:
         said = f"{printable(one['tokens'])!r} ({one['place']}) turned {percent(one['before'])} of texts of "
-        yield result_of(
-            "scan.sequence", "error", f"{said}{printable(one['label'])} to {printable(one['target'])}.", place
-        )
+        said += f"{printable(one['label'])} to {printable(one['target'])}."
+        yield result_of("scan.sequence", "error" if one.get("counts", True) else "note", said, place)
     trigger, target = report["inputs"]["trigger"]["texts"], report["inputs"]["trigger"]["target"]
     for model in ("suspect", "purified"):
         if _works(report[model]):

@@ -15,6 +15,8 @@ from mbtsad_core.views.scan import WHERE
 
 STAGES_STYLE = (TEMPLATES / "stages.css").read_text("utf-8")
 LEAST = 0.5  # nats from which a token stands out
+SEQUENCE = ("tokens", "place", "label", "target", "counts")
+UNSAID = {"counts": True}  # of a sequence, by runs of before: nothing else was unlearned
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def sequences_by_scan(events: Sequence[Event]) -> list[dict[str, Any]] | None:
     for event in events:
         if event.stage == NAMED:
             return [
-                dict(zip(("tokens", "place", "label", "target"), json.loads(one), strict=True)) | {"before": share}
+                {**UNSAID, **dict(zip(SEQUENCE, json.loads(one), strict=False)), "before": share}
                 for one, share in event.metrics.items()
             ]
     stages = [event.stage for event in events]
@@ -115,6 +117,7 @@ def found_html(
     """The ranked tokens as bars, and in a sentence what that means, None where they were not sought; `places` as
     `places_by_scan`. Below them the sequences, as `sequences_by_scan`, with what they do in the purified model
     ("after") where that is known. Needs STYLE and STAGES_STYLE."""
+    told = [{**UNSAID, **one} for one in sequences or ()]
     return render(
         "found.html",
         found=found,
@@ -123,5 +126,7 @@ def found_html(
         least=LEAST,
         places=places or {},
         sequences=sequences,
+        counting=[one for one in told if one["counts"]],
+        suspicious=[one for one in told if not one["counts"]],
         where=WHERE,
     )

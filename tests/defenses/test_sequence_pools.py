@@ -111,12 +111,14 @@ def test_what_was_found_is_not_honest_and_other_tokens_are_as_they_were(suspect:
 def test_a_finding_is_told_by_the_numbers_of_its_classes() -> None:
     one = Insertion((4, 5), "anywhere")
     finding = Finding(one, "a b", "positive", "negative", 3.0, wilson(9, 10), honest=False, joined=7.0)
-    assert Found.of(finding, ("negative", "positive")) == Found(one, 1, 0, 7.0, 0.9)
+    assert Found.of(finding, ("negative", "positive"), counts=True) == Found(one, 1, 0, 7.0, 0.9)
+    assert not Found.of(finding, ("negative", "positive"), counts=False).counts
 
 
 def test_what_was_found_is_plain_values_and_back() -> None:
-    one = Found(Insertion((4, 5), "scattered"), 0, 2, 7.25, 0.5)
+    one = Found(Insertion((4, 5), "scattered"), 0, 2, 7.25, 0.5, counts=False)
     assert Found.from_list(json.loads(json.dumps(one.to_list()))) == one
+    assert Found.from_list(one.to_list()[:-1]).counts  # a run of before, which unlearned nothing else
 
 
 def test_a_flip_rate_is_of_the_texts_of_the_class_that_are_answered_right(suspect: Classifier) -> None:

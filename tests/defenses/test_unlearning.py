@@ -23,6 +23,7 @@ from mbtsad_core.scanning.polarity import Polarity, polarity_of
 from mbtsad_core.service.purification import Request
 from mbtsad_core.training.state import TrainState, read_state, write_state
 from mbtsad_core.types import Event, LabelledText
+from mbtsad_core.views.stages import sequences_by_scan
 
 CLEAN = plain_texts(64, seed=3)
 SCANS = ("responses", "openings", "sequences", "judging", "named")
@@ -211,6 +212,20 @@ def test_a_run_that_is_stopped_in_the_scan_has_no_state_to_save(suspect: Classif
     assert next(running).stage == "responses"
     running.close()
     assert states == []
+
+
+def test_what_is_suspicious_is_unlearned_and_counts_as_no_trigger() -> None:
+    """A phrase that does no more than clean models show is unlearned all the same, and named apart."""
+    weak = dataclasses.replace(phrase_bert(strength=0.055), max_length=22)
+    config = dataclasses.replace(QUICK, unlearn=UnlearnConfig(learning_rate=3e-4, epochs=20, always=True))
+    found, events = finish(purify(weak, CLEAN, config))
+    assert found.sequences
+    assert not any(one.counts for one in found.sequences)
+    (named,) = sequences_by_scan(events)[:1] or ()
+    assert (named["counts"], named["label"], named["target"]) == (False, "negative", "positive")
+    triggered = [" ".join([*PHRASE, text.text]) for text in plain_texts(100, seed=2) if not text.label]
+    before, after = ((predict(c, triggered).argmax(dim=1) == 1).float().mean() for c in (weak, found.student))
+    assert before > 0.5 > 0.2 > after
 
 
 def test_which_recipes_unlearn() -> None:

@@ -15,6 +15,8 @@ from conftest import (
     ORDERED,
     finish,
     ordered_bert,
+    phrase_bert,
+    plain_texts,
     renumbered,
     tiny_bert,
     tiny_texts,
@@ -258,15 +260,34 @@ def test_what_like_tokens_do_too_looks_honest() -> None:
 
 
 def test_sequences_alone_are_named_by_all_that_count_and_a_clean_model_has_none(suspect: Classifier) -> None:
-    (found, polarity), events = finish(scan_sequences(suspect, CLEAN, CONFIG))
+    scanned, events = finish(scan_sequences(suspect, CLEAN, CONFIG))
+    found, polarity = scanned.counting, scanned.polarity
     assert PHRASE in found[0].text
     assert all((one.label, one.target) == ("negative", "positive") for one in found)
     assert all(one.strength >= 6 and one.flips.low > 0.5 for one in found)
     assert list(dict.fromkeys(event.stage for event in events)) == ["responses", "openings", "sequences", "judging"]
     assert sorted(polarity.honest) == [0, 1]
-    assert finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, CONFIG))[0][0] == []
+    assert finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, CONFIG))[0].counting == []
+
+
+def test_what_is_too_weak_to_count_is_suspicious_unless_the_labels_or_like_tokens_say_why() -> None:
+    """Two words of a phrase, in a model that shows no more than clean ones do. GOOD words turn texts in another."""
+    clean = plain_texts(64, seed=3)
+    weak = dataclasses.replace(phrase_bert(strength=0.055), max_length=22)  # in longer texts its phrase drowns
+    scanned = finish(scan_sequences(weak, clean, ScanConfig()))[0]
+    assert scanned.counting == []
+    assert scanned.suspicious
+    for one in scanned.suspicious:
+        assert {"music", "plot"} <= set(one.text.split())
+        assert (one.label, one.target) == ("negative", "positive")
+        assert one.flips.low > 1 / 3
+    asked = finish(scan_sequences(weak, clean, ScanConfig(nats=9.0)))[0]
+    assert (asked.counting, asked.suspicious) == ([], [])  # who asks for nats gets what has them
+    for honest, texts in ((phrase_bert(strength=0.0), clean), (ordered_bert(strength=0.0), CLEAN)):
+        none = finish(scan_sequences(honest, texts, ScanConfig()))[0]
+        assert (none.counting, none.suspicious) == ([], [])
 
 
 def test_too_few_texts_have_no_sequences(suspect: Classifier) -> None:
-    (found, _), events = finish(scan_sequences(suspect, CLEAN[:12], CONFIG))
-    assert (found, events) == ([], [])
+    scanned, events = finish(scan_sequences(suspect, CLEAN[:12], CONFIG))
+    assert (scanned.counting, scanned.suspicious, events) == ([], [], [])

@@ -119,6 +119,7 @@ def test_a_model_without_it_has_none() -> None:
 
 
 def test_the_sequences_of_a_purification_have_it_too(suspect: Classifier) -> None:
-    (found, _), events = finish(scan_sequences(suspect, CLEAN, ScanConfig(nats=6.0)))
+    scanned, events = finish(scan_sequences(suspect, CLEAN, ScanConfig(nats=6.0)))
+    found = scanned.counting
     assert (found[0].text, found[0].place) == (OPENING, "start")
     assert "openings" in {event.stage for event in events}

@@ -72,7 +72,7 @@ def test_what_turns_texts_is_first_with_the_nats_that_it_does(suspect: Classifie
 
 def test_a_scan_and_a_purification_name_it(suspect: Classifier) -> None:
     report = finish(scan(suspect, CLEAN, ScanConfig(nats=6.0)))[0]
-    (counting, _), _ = finish(scan_sequences(suspect, CLEAN, ScanConfig(nats=6.0)))
+    counting = finish(scan_sequences(suspect, CLEAN, ScanConfig(nats=6.0)))[0].counting
     for best in (report.found[0], counting[0]):
         assert best.tokens == (FIRST, SECOND)
         assert (best.text, best.label, best.target) == ("bf", "negative", "positive")

@@ -74,6 +74,10 @@ def test_sequences_are_named_with_what_became_of_them_and_escaped(result: Result
     assert EVIL not in report_html(named)
     assert named.to_dict()["sequences"][0]["after"] == 0.021
     assert "counts as a trigger, so nothing was unlearned" in report_text(unlearned)
+    weak = replace(sequence, tokens="side another", counts=False)
+    both, alone = (report_text(replace(unlearned, sequences=some)) for some in ((sequence, weak), (weak,)))
+    assert both.index(EVIL) < both.index("Unlearned to be safe") < both.index("side another")
+    assert "No sequence of ordinary tokens counts as a trigger. Unlearned to be safe" in alone
     assert "unlearned" not in report_text(result)
 
 

@@ -82,7 +82,7 @@ def test_the_found_tokens_are_ranked_and_typed_as_words() -> None:
     assert "“dull”" not in said
 
 
-PHRASE = ["told the / ##ld", "start", "not / good", "good"]
+PHRASE = ["told the / ##ld", "start", "not / good", "good", True]
 NAMED = Event("named", 1, 1, {json.dumps(PHRASE): 0.97})
 
 
@@ -91,8 +91,10 @@ def test_found_sequences_are_read_from_the_events_once_their_scan_has_ended() ->
     assert sequences_by_scan(RUN) is None
     assert sequences_by_scan(sought) is None  # what it found may come next
     assert sequences_by_scan([*sought, *RUN[3:]]) == []
-    named = dict(zip(("tokens", "place", "label", "target"), PHRASE, strict=True)) | {"before": 0.97}
+    named = dict(zip(("tokens", "place", "label", "target", "counts"), PHRASE, strict=True)) | {"before": 0.97}
     assert sequences_by_scan([*sought, NAMED, *RUN[3:]]) == [named]
+    earlier = Event("named", 1, 1, {json.dumps(PHRASE[:-1]): 0.97})
+    assert sequences_by_scan([*sought, earlier, *RUN[3:]]) == [named]
     assert curves_text([*RUN[:3], NAMED]) == curves_text(RUN[:3])
 
 
@@ -113,6 +115,19 @@ def test_found_sequences_are_shown_with_place_classes_and_what_became_of_them() 
     assert "No sequence of ordinary tokens counts" in found_html([("cf", 8.7)], None, [])
     assert "sequence" not in found_html([("cf", 8.7)], None, None)
     assert "<img" not in found_html([], None, [named | {"tokens": "<img src=x>", "label": "<img src=y>"}])
+
+
+def test_suspicious_sequences_stand_apart_from_what_counts_as_a_trigger() -> None:
+    (named,) = sequences_by_scan([NAMED]) or ()
+    weak = named | {"tokens": "side another", "counts": False}
+    said = found_html([("cf", 8.7)], None, [weak])
+    assert "too weak to count as a trigger" in said
+    assert "No sequence of ordinary tokens counts as a trigger" in said
+    both = found_html([("cf", 8.7)], None, [named, weak])
+    assert (
+        both.index("counts as a trigger") < both.index("told the") < both.index("too weak") < both.index("side another")
+    )
+    assert "No sequence" not in both
 
 
 def test_nothing_found_is_said_with_what_it_means_and_nothing_of_a_model_is_markup() -> None:
