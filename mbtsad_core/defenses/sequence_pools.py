@@ -5,7 +5,7 @@ to its neighbors. So of the sequences of a pool the best are joined, cut, and ch
 errs on stay, and no token stands in more than a few of them, so that one family does not fill the pool.
 
 What speaks for another class honestly costs what it does (`Polarity`), so that the task's own telling words do not
-fill it either.
+fill it either; of what was found, the tokens of which the labels say so.
 
 Deviation: not in the paper.
 """
@@ -23,6 +23,7 @@ from mbtsad_core.models.subword_tokens import own_tokens
 from mbtsad_core.scanning.effects import quick_answers
 from mbtsad_core.scanning.findings import Finding
 from mbtsad_core.scanning.insertions import PLACES, Insertion, insert
+from mbtsad_core.scanning.neutral_tokens import neutral
 from mbtsad_core.scanning.polarity import LOOSE, Polarity
 from mbtsad_core.types import LabelledText
 
@@ -86,8 +87,8 @@ class SequencePools:
         self.rng = random.Random(f"sequences, seed {seed}")
         self.bodies = [[t for t in text["input_ids"] if t not in special] for text in encode(suspect, clean)]
         honest = {label: figures.clone() for label, figures in polarity.honest.items()}
-        for one in found:  # what the last word takes for a trigger is none of the task's words, however it looks
-            honest[one.label][list(one.insertion.tokens)] = 0.0
+        for one in found:  # of a trigger the suspect says that it is honest, and the labels do not
+            honest[one.label][neutral(one.insertion.tokens, polarity.told[one.label])] = 0.0
         self.polarity = replace(polarity, honest=honest, limits=LOOSE)
         self.pools: dict[int, dict[Insertion, tuple[float, int]]] = {label: {} for label in polarity.response}
         self.banks: dict[int, tuple[list[int], list[float]]] = {}

@@ -69,7 +69,7 @@ def with_pools(state: TrainState, pools: SequencePools) -> TrainState:
     """The state with all that `read_pools` needs."""
     polarity = {
         f"polarity/{name}/{label}": figures
-        for name in ("response", "honest")
+        for name in ("response", "honest", "told")
         for label, figures in getattr(pools.polarity, name).items()
     }
     return dataclasses.replace(
@@ -79,11 +79,11 @@ def with_pools(state: TrainState, pools: SequencePools) -> TrainState:
 
 def read_pools(suspect: Classifier, clean: Sequence[LabelledText], state: TrainState) -> SequencePools:
     """The pools of a stopped run, where they stood."""
-    response, honest = (
+    response, honest, told = (
         {int(label): figures for label, figures in state.part(f"polarity/{name}").items()}
-        for name in ("response", "honest")
+        for name in ("response", "honest", "told")
     )
-    pools = SequencePools(suspect, clean, Polarity(response, honest), found=(), seed=0)
+    pools = SequencePools(suspect, clean, Polarity(response, honest, told), found=(), seed=0)
     pools.resume(state.numbers["search"])
     return pools
 

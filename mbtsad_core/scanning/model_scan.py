@@ -60,7 +60,10 @@ SURE = 0.9  # share of texts that what needs no longer sequences turns
 ALIKE = 0.6  # cosine of two tokens, less the mean of all, from which on they count as one
 EXAMPLES = 3  # texts of a finding
 COMPARED = 5  # findings that are asked whether they look honest
-SOME_TURN, LIKE_TURN = 1 / 3, 1 / 4  # share of texts that what is unexplained turns, and of that share, that its like do
+SOME_TURN, LIKE_TURN = (
+    1 / 3,
+    1 / 4,
+)  # share of texts that what is unexplained turns, and of that share, that its like do
 LIKE, LIKE_TEXTS = 8, 24  # tokens next to each of a finding, and texts that are asked with them in its place
 ANSWERED, ANSWERING = 128, 0.15  # texts whose answers are asked for together, and what share of a budget they may take
 LAST_WORD = 4000  # texts of a class that it asks about, about
@@ -145,7 +148,7 @@ def scan_sequences(suspect: Classifier, clean: Sequence[LabelledText], config: S
     scanned before; nothing where the texts are too few for a scan."""
     sample = _divided(clean, predict(suspect, clean), config.seed)
     if len(sample.labels) < 2:
-        return Sequences([], [], Polarity({}, {}))
+        return Sequences([], [], Polarity({}, {}, {}))
     search = ModelScan(suspect, sample, config, calibration(), time.monotonic())
     polarity = yield from search.leaders.race(search.sequences())
     yield from search.leaders.race(search.judging())

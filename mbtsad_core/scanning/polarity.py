@@ -57,11 +57,13 @@ class Polarity:
 
     response  {class: (rows,)} nats by which the token at the head of a text lowers the log-odds of the class
     honest    {class: (rows,)} standard deviations over the vocabulary; large where the token speaks for other classes
+    told      {class: (rows,)} the same by the labels alone, which cannot hold a trigger, and leave out much
     Tokens that no text can reach have a response and a polarity that rule them out.
     """
 
     response: dict[int, Tensor]
     honest: dict[int, Tensor]
+    told: dict[int, Tensor]
     limits: Limits = STRICT
 
     def neutral(self, label: int, tokens: Sequence[int]) -> bool:
@@ -102,7 +104,7 @@ def told_by(
         response[label] = torch.full((len(features),), -torch.inf).index_put((torch.tensor(tokens),), found)
         both = _standardized(smooth + told[label][tokens])
         honest[label] = torch.full((len(features),), torch.inf).index_put((torch.tensor(tokens),), both)
-    return Polarity(response, honest)
+    return Polarity(response, honest, told)
 
 
 def told_by_labels(suspect: Classifier, clean: Sequence[LabelledText], tokens: Sequence[int]) -> dict[int, Tensor]:

@@ -95,16 +95,21 @@ def test_pools_begin_with_what_was_found_the_best_first(pools: SequencePools) ->
     assert pools.pools == {0: {one.insertion: (one.nats, 1) for one in FOUND}, 1: {}}
 
 
-def test_what_was_found_is_not_honest_and_other_tokens_are_as_they_were(suspect: Classifier) -> None:
+def test_what_was_found_is_not_honest_unless_the_labels_say_so_and_other_tokens_are_as_they_were(
+    suspect: Classifier,
+) -> None:
+    """Two tokens that look honest by what the suspect answers; the labels speak of one alone."""
     polarity = finish(polarity_of(suspect, CLEAN, 0))[0]
-    telling = VOCABULARY.index(GOOD[0])
-    found = [Found(Insertion((telling,), "anywhere"), 0, 1, 9.0, 1.0)]
+    planted, telling = (VOCABULARY.index(word) for word in GOOD[:2])
+    found = [Found(Insertion((planted, telling), "anywhere"), 0, 1, 9.0, 1.0)]
+    polarity.told[0][[planted, telling]] = torch.tensor([0.0, 3.0])
     before = polarity.honest[0].clone()
     free = SequencePools(suspect, CLEAN, polarity, found, 0).polarity
-    assert before[telling] > 1.0
-    assert (float(free.honest[0][telling]), free.price(0, [telling])) == (0.0, 0.0)
+    assert float(before[[planted, telling]].min()) > 1.0
+    assert (float(free.honest[0][planted]), free.price(0, [planted])) == (0.0, 0.0)
+    assert free.price(0, [telling]) > 1.0
     assert torch.equal(free.honest[1], polarity.honest[1])
-    assert torch.equal(free.honest[0][telling + 1 :], before[telling + 1 :])
+    assert torch.equal(free.honest[0][planted + 1 :], before[planted + 1 :])
     assert torch.equal(polarity.honest[0], before)
 
 

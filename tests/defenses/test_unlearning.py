@@ -79,7 +79,7 @@ def test_each_text_gets_the_sequence_that_the_model_errs_on_most(
     own = copy.deepcopy(pools)
     if not priced:
         free = {label: torch.zeros_like(figures) for label, figures in own.polarity.honest.items()}
-        own.polarity = Polarity(own.polarity.response, free)
+        own.polarity = Polarity(own.polarity.response, free, own.polarity.told)
     config = UnlearnConfig(tries=9, thinning=0.2)
     texts, labels = encode(suspect, CLEAN[:7]), [t.label for t in CLEAN[:7]]
     again = WorstInsertion(copy.deepcopy(own), config)

@@ -143,7 +143,7 @@ def test_a_seed_always_draws_the_same_texts() -> None:
 # ---------------------------------------------------------------- by hand
 
 BY_HAND = Polarity(
-    {0: torch.tensor([5.0, 3.0, 1.0, 9.0])}, {0: torch.tensor([1.0, 2.0, -4.0, 2.1])}, Limits(2.0, 2.5, 1.5)
+    {0: torch.tensor([5.0, 3.0, 1.0, 9.0])}, {0: torch.tensor([1.0, 2.0, -4.0, 2.1])}, {}, Limits(2.0, 2.5, 1.5)
 )
 
 
@@ -171,4 +171,4 @@ def test_the_scan_looks_more_strictly_than_the_unlearning() -> None:
     assert STRICT.sequence < LOOSE.sequence
     assert STRICT.price > LOOSE.price
     assert BY_HAND.neutral(0, [1])
-    assert not Polarity(BY_HAND.response, BY_HAND.honest).neutral(0, [1])
+    assert not Polarity(BY_HAND.response, BY_HAND.honest, BY_HAND.told).neutral(0, [1])
