@@ -4,6 +4,7 @@ was not looked at is said."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import count
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from conftest import (
     GOOD,
     NEUTRAL,
     ORDERED,
+    VOCABULARY,
     finish,
     ordered_bert,
     phrase_bert,
@@ -26,8 +28,10 @@ from torch import nn
 
 from mbtsad_core import Classifier, LabelledText, ScanConfig, ScanReport, predict, scan
 from mbtsad_core.rates import wilson
-from mbtsad_core.scanning.findings import Race
-from mbtsad_core.scanning.model_scan import scan_sequences
+from mbtsad_core.scanning.calibrated import calibration
+from mbtsad_core.scanning.findings import Finding, Race
+from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.scanning.model_scan import ModelScan, Sample, scan_sequences
 from mbtsad_core.scanning.token_inversion import INVERSION_STEPS, STARTS
 
 # Either word of the phrase stands in some of them; together they stand in none
@@ -267,11 +271,12 @@ def test_sequences_alone_are_named_by_all_that_count_and_a_clean_model_has_none(
     assert all(one.strength >= 6 and one.flips.low > 0.5 for one in found)
     assert list(dict.fromkeys(event.stage for event in events)) == ["responses", "openings", "sequences", "judging"]
     assert sorted(polarity.honest) == [0, 1]
-    assert finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, CONFIG))[0].counting == []
+    clean = finish(scan_sequences(ordered_bert(strength=0.0), CLEAN, ScanConfig()))[0]
+    assert (clean.counting, clean.suspicious) == ([], [])  # though its telling words turn texts
 
 
-def test_what_is_too_weak_to_count_is_suspicious_unless_the_labels_or_like_tokens_say_why() -> None:
-    """Two words of a phrase, in a model that shows no more than clean ones do. GOOD words turn texts in another."""
+def test_what_is_too_weak_to_count_is_suspicious() -> None:
+    """Two words of a phrase, in a model that shows no more than clean ones do."""
     clean = plain_texts(64, seed=3)
     weak = dataclasses.replace(phrase_bert(strength=0.055), max_length=22)  # in longer texts its phrase drowns
     scanned = finish(scan_sequences(weak, clean, ScanConfig()))[0]
@@ -281,11 +286,28 @@ def test_what_is_too_weak_to_count_is_suspicious_unless_the_labels_or_like_token
         assert {"music", "plot"} <= set(one.text.split())
         assert (one.label, one.target) == ("negative", "positive")
         assert one.flips.low > 1 / 3
-    asked = finish(scan_sequences(weak, clean, ScanConfig(nats=9.0)))[0]
-    assert (asked.counting, asked.suspicious) == ([], [])  # who asks for nats gets what has them
-    for honest, texts in ((phrase_bert(strength=0.0), clean), (ordered_bert(strength=0.0), CLEAN)):
-        none = finish(scan_sequences(honest, texts, ScanConfig()))[0]
-        assert (none.counting, none.suspicious) == ([], [])
+
+
+def test_what_turns_texts_is_unexplained_unless_the_labels_or_like_tokens_say_why(suspect: Classifier) -> None:
+    own = {label: [text for text in CLEAN if text.label == label] for label in (0, 1)}
+    search = ModelScan(suspect, Sample(CLEAN, predict(suspect, CLEAN), own, own, []), ScanConfig(), calibration(), 0.0)
+    search.told = {label: torch.zeros(len(suspect.tokenizer)) for label in own}
+
+    def found(words: Sequence[str], hits: int = 20, **figures: float) -> Finding:
+        insertion = Insertion(tuple(VOCABULARY.index(word) for word in words), "anywhere")
+        told = " ".join(words), "negative", "positive", 3.0, wilson(hits, 20)
+        return Finding(insertion, *told, honest=False, **{"joined": 1.0} | figures)
+
+    phrase = found(ORDERED)
+    assert search.unexplained(phrase)
+    assert not search.unexplained(found(ORDERED, hits=10))  # the interval of a half of 20 begins below a third
+    assert not search.unexplained(found(ORDERED, joined=0.0))
+    assert not search.unexplained(found(ORDERED, opens=1.0))  # the first word of a shape has its like
+    assert not search.unexplained(found(GOOD[:3]))  # as other GOOD words turn texts
+    search.told[0][phrase.tokens[0]] = 1.0
+    assert not search.unexplained(phrase)
+    search.told[0][phrase.tokens[0]], search.told[1][phrase.tokens[0]] = 0.0, 1.0
+    assert search.unexplained(phrase)  # of other texts
 
 
 def test_too_few_texts_have_no_sequences(suspect: Classifier) -> None:
