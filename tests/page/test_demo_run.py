@@ -111,8 +111,10 @@ def ids(root: Path, suspect_dir: Path) -> dict[str, str]:
         store.expire()
         id = ids["interrupted"] = store.create(request(suspect_dir, folder, epochs=6).to_dict())
         store.claim(id)
-        *_, last = work(root, id, stopping=lambda: store.get(id).stage == "retrain")
-        assert (last.stage, store.get(id).state) == ("retrain", State.QUEUED)
+        stages = [""]  # as its events tell them; the store hears of them now and then
+        for event in work(root, id, stopping=lambda: stages[-1] == "retrain"):
+            stages.append(event.stage)
+        assert (stages[-1], store.get(id).state) == ("retrain", State.QUEUED)
     return ids
 
 
