@@ -144,14 +144,12 @@ def unlearn_stage(on: Purification, resume: TrainState | None, save: Save | None
         if not config.epochs or not (config.always or (on.config.found_tokens and not explained(on))):
             return
         scanned = yield from scan_sequences(on.suspect, on.clean, ScanConfig(config.nats, seed=seed))
-        found = [
-            Found.of(one, on.suspect.labels, counts)
-            for counts, ones in ((True, scanned.counting), (False, scanned.suspicious))
-            for one in ones
-        ]
+        counting = [Found.of(one, on.suspect.labels, counts=True) for one in scanned.counting]
+        suspicious = [Found.of(one, on.suspect.labels, counts=False) for one in scanned.suspicious]
+        found = sorted([*counting, *suspicious], key=best_first)
         if not found:
             return
-        yield Event(NAMED, 1, 1, named_metrics(on.suspect, sorted(found, key=best_first)))
+        yield Event(NAMED, 1, 1, named_metrics(on.suspect, found))
         pools = SequencePools(on.student, on.clean, scanned.polarity, found, seed)
     else:
         pools = read_pools(on.student, on.clean, resume)

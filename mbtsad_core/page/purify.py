@@ -30,7 +30,15 @@ from mbtsad_core.steps import drain
 from mbtsad_core.types import RESET, Event
 from mbtsad_core.views.curves import curves_text, training_curves
 from mbtsad_core.views.scan import race_html
-from mbtsad_core.views.stages import found_by_scan, found_html, places_by_scan, sequences_by_scan, stages_html, ways_of
+from mbtsad_core.views.stages import (
+    counts_as_trigger,
+    found_by_scan,
+    found_html,
+    places_by_scan,
+    sequences_by_scan,
+    stages_html,
+    ways_of,
+)
 from mbtsad_core.views.trigger_lab import trials_html
 from mbtsad_core.views.words import STILL_WORKS
 
@@ -210,7 +218,7 @@ def ways_found(
     ranked: list[tuple[str, float]] | None, sequences: Sequence[Mapping[str, Any]] | None
 ) -> tuple[str, ...]:
     """What a run's scan found as ways of a trigger that can be typed."""
-    return ways_of(ranked or (), [one["tokens"] for one in sequences or () if one.get("counts", True)])
+    return ways_of(ranked or (), [one["tokens"] for one in sequences or () if counts_as_trigger(one)])
 
 
 def found_trigger(site: Site, session: Session) -> tuple[str, ...]:

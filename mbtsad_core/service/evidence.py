@@ -43,7 +43,7 @@ def evidence_of(models: Purified, inputs: Inputs, result: Result) -> dict[str, A
     turned    how often a trigger turns the suspect (`turned_when_split`); None without one
     pictures  splits, attention and projection; None for what cannot be drawn of these models
     """
-    found = ways_of(result.found, [one.tokens for one in result.sequences if one.counts])
+    found = ways_of(result.found, result.phrases)
     triggered, target = _triggered(models.suspect, inputs, found, result.request.config.seed)
     split, suspect = result.request.config.split, models.suspect
     texts = [t.triggered for t in triggered] or list(inputs.clean)

@@ -204,6 +204,11 @@ class Result:
     residual: Mapping[str, Any] | None = None
     models: Purified | None = field(repr=False, default=None)
 
+    @property
+    def phrases(self) -> list[str]:
+        """The sequences that count as a trigger, as a person reads them."""
+        return [one.tokens for one in self.sequences if one.counts]
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON of the command line and of report.json; rates in [0, 1]."""
         settings = configs.to_dict(self.request.config) | {
@@ -541,9 +546,9 @@ def _measured(request: Request, inputs: Inputs, models: Purified, events: Sequen
 
 
 def _known(models: Purified) -> list[Insertion]:
-    """The triggers that the scan of the suspect found: tokens that stand out, and sequences."""
+    """The triggers that the scan of the suspect found: tokens that stand out, and sequences that count as one."""
     alone = [Insertion((token,), models.places.get(token, "anywhere")) for _, token in _standing_out(models)]
-    return [*alone, *(found.insertion for found in models.sequences[:NAMED])]
+    return [*alone, *(found.insertion for found in models.sequences[:NAMED] if found.counts)]
 
 
 def _found_tokens(models: Purified) -> tuple[tuple[str, float], ...]:

@@ -252,7 +252,7 @@ def report_html(result: Result) -> str:
 def _untried(result: Result, tried: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the scan found and is not in the table, once it has any of that."""
     asked = {one["trigger"] for one in tried}
-    ways = ways_of(result.found, [one.tokens for one in result.sequences if one.counts])
+    ways = ways_of(result.found, result.phrases)
     return [way for way in ways if way not in asked] if asked.intersection(ways) else []
 
 

@@ -11,6 +11,7 @@ from mbtsad_core.rates import rate_of
 from mbtsad_core.vetting.file_policy import printable
 from mbtsad_core.views.sarif import result_of, rule_of, run_of, sarif
 from mbtsad_core.views.scan import scan_run
+from mbtsad_core.views.stages import counts_as_trigger
 from mbtsad_core.views.words import percent
 
 VETTING = (
@@ -66,7 +67,7 @@ def _found(report: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     for one in report["sequences"]:
         said = f"{printable(one['tokens'])!r} ({one['place']}) turned {percent(one['before'])} of texts of "
         said += f"{printable(one['label'])} to {printable(one['target'])}."
-        yield result_of("scan.sequence", "error" if one.get("counts", True) else "note", said, place)
+        yield result_of("scan.sequence", "error" if counts_as_trigger(one) else "note", said, place)
     trigger, target = report["inputs"]["trigger"]["texts"], report["inputs"]["trigger"]["target"]
     for model in ("suspect", "purified"):
         if _works(report[model]):

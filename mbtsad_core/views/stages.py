@@ -15,8 +15,7 @@ from mbtsad_core.views.scan import WHERE
 
 STAGES_STYLE = (TEMPLATES / "stages.css").read_text("utf-8")
 LEAST = 0.5  # nats from which a token stands out
-SEQUENCE = ("tokens", "place", "label", "target", "counts")
-UNSAID = {"counts": True}  # of a sequence, by runs of before: nothing else was unlearned
+SEQUENCE = ("tokens", "place", "label", "target", "counts")  # what the name of a metric says of it, in that order
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +101,18 @@ def sequences_by_scan(events: Sequence[Event]) -> list[dict[str, Any]] | None:
     for event in events:
         if event.stage == NAMED:
             return [
-                {**UNSAID, **dict(zip(SEQUENCE, json.loads(one), strict=False)), "before": share}
+                told | {"counts": counts_as_trigger(told), "before": share}
                 for one, share in event.metrics.items()
+                for told in [dict(zip(SEQUENCE, json.loads(one), strict=False))]
             ]
     stages = [event.stage for event in events]
     return [] if "judging" in stages and stages[-1] != "judging" else None
+
+
+def counts_as_trigger(sequence: Mapping[str, Any]) -> bool:
+    """Whether a sequence, as report.json has it, counts as a trigger, or was suspicious. Runs of before, which do not
+    say it, unlearned no others."""
+    return bool(sequence.get("counts", True))
 
 
 def found_html(
@@ -117,7 +123,6 @@ def found_html(
     """The ranked tokens as bars, and in a sentence what that means, None where they were not sought; `places` as
     `places_by_scan`. Below them the sequences, as `sequences_by_scan`, with what they do in the purified model
     ("after") where that is known. Needs STYLE and STAGES_STYLE."""
-    told = [{**UNSAID, **one} for one in sequences or ()]
     return render(
         "found.html",
         found=found,
@@ -126,7 +131,7 @@ def found_html(
         least=LEAST,
         places=places or {},
         sequences=sequences,
-        counting=[one for one in told if one["counts"]],
-        suspicious=[one for one in told if not one["counts"]],
+        counting=[one for one in sequences or () if counts_as_trigger(one)],
+        suspicious=[one for one in sequences or () if not counts_as_trigger(one)],
         where=WHERE,
     )

@@ -6,14 +6,24 @@ import json
 from pathlib import Path
 
 import jsonschema
-from conftest import ROOT, mbtsad, tiny_texts, with_a_trigger_word, write_tsv
+from conftest import ROOT, mbtsad, tiny_bert, tiny_texts, with_a_trigger_word, write_tsv
 
+from mbtsad_core.defenses.mbtsad import Purified
+from mbtsad_core.defenses.sequence_pools import Found
 from mbtsad_core.models.classifier import save_classifier
+from mbtsad_core.scanning.insertions import Insertion
+from mbtsad_core.service.purification import _known
 from mbtsad_core.service.saved_result import read_result
 from mbtsad_core.views.report import report_text
 
 QUICK = ("--retrain-epochs", "1", "--distil-epochs", "1", "--retrain-batch-size", "16", "--distil-batch-size", "16")
 QUICK += ("--retrain-learning-rate", "1e-6", "--distil-learning-rate", "1e-6")  # what is written by hand is steep
+
+
+def test_what_is_suspicious_is_no_known_trigger() -> None:
+    suspect = tiny_bert()
+    sure, suspicious = (Found(Insertion((5, n), "anywhere"), 0, 1, 3.0, 0.9, counts=n == 6) for n in (6, 7))
+    assert _known(Purified(suspect, suspect, suspect, sequences=(sure, suspicious))) == [sure.insertion]
 
 
 def test_the_residual_asr_is_estimated_beside_the_measured_one(tmp_path: Path) -> None:
