@@ -108,6 +108,7 @@ def test_what_is_wrong_with_a_scan_is_told(visits: Visits, suspect_dir: Path, tm
 
 def test_the_report_that_is_taken_away_has_the_verdict_of_the_scan(visits: Visits, finished: str, scanned: str) -> None:
     page = visits.visitor(f"?job={finished}&scan={scanned}")
+    expect(tab_of(page, "purify")).to_have_attribute("aria-selected", "true")  # the link leads there first
     open_step(page, "take")
     expect(page.locator("#take-away")).to_contain_text("and what the scan of step 3 says")
     with page.expect_download() as started:
